@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * abi_check.h -- the sizes and offsets of abi.h, asserted. Included by the data plane, by the loader
+ * and by the ABI tests, so that no compiler on either side disagrees with the pinned maps.
+ */
+#ifndef IVDS_ABI_CHECK_H
+#define IVDS_ABI_CHECK_H
+
+#include "abi.h"
+
+#ifdef __cplusplus
+#define IVDS_ASSERT(cond) static_assert(cond, #cond)
+#else
+#define IVDS_ASSERT(cond) _Static_assert(cond, #cond)
+#endif
+#define IVDS_OFFSET(type, member, offset) IVDS_ASSERT(__builtin_offsetof(struct type, member) == (offset))
+#define IVDS_SIZE(type, size) IVDS_ASSERT(sizeof(struct type) == (size))
+
+IVDS_SIZE(ivds_meta, 64);
+IVDS_OFFSET(ivds_meta, layout_major, 4);
+IVDS_OFFSET(ivds_meta, generation, 8);
+IVDS_OFFSET(ivds_meta, build, 16);
+IVDS_OFFSET(ivds_meta, layout_digest, 48);
+
+IVDS_SIZE(ivds_port, 64);
+IVDS_OFFSET(ivds_port, instance, 4);
+IVDS_OFFSET(ivds_port, next_member, 8);
+IVDS_OFFSET(ivds_port, kind, 12);
+IVDS_OFFSET(ivds_port, flags, 14);
+IVDS_OFFSET(ivds_port, mtu_bytes, 16);
+IVDS_OFFSET(ivds_port, vmac, 18);
+IVDS_OFFSET(ivds_port, outer_tpid_be, 24);
+IVDS_OFFSET(ivds_port, inner_tpid_be, 26);
+IVDS_OFFSET(ivds_port, fdb_limit, 28);
+
+IVDS_SIZE(ivds_port_state, 64);
+IVDS_OFFSET(ivds_port_state, event_s, 16);
+
+IVDS_SIZE(ivds_instance, 64);
+IVDS_OFFSET(ivds_instance, first_member, 4);
+IVDS_OFFSET(ivds_instance, fdb_limit, 8);
+IVDS_OFFSET(ivds_instance, vlan, 12);
+IVDS_OFFSET(ivds_instance, vvlan, 14);
+IVDS_OFFSET(ivds_instance, mtu_bytes, 16);
+IVDS_OFFSET(ivds_instance, flags, 18);
+IVDS_OFFSET(ivds_instance, peer_vlans, 20);
+IVDS_OFFSET(ivds_instance, age_s, 36);
+
+IVDS_SIZE(ivds_instance_state, 8);
+IVDS_SIZE(ivds_vvlan_key, 8);
+IVDS_SIZE(ivds_vvlan, 4);
+
+IVDS_SIZE(ivds_fdb_key, 12);
+IVDS_OFFSET(ivds_fdb_key, mac, 4);
+IVDS_SIZE(ivds_fdb_entry, 16);
+IVDS_OFFSET(ivds_fdb_entry, last_seen_s, 4);
+IVDS_OFFSET(ivds_fdb_entry, vlan, 8);
+IVDS_OFFSET(ivds_fdb_entry, flags, 10);
+
+IVDS_SIZE(ivds_port_stats, 64);
+IVDS_SIZE(ivds_instance_stats, 32);
+IVDS_SIZE(ivds_drop_key, 8);
+IVDS_SIZE(ivds_count, 16);
+IVDS_SIZE(ivds_event, 32);
+IVDS_OFFSET(ivds_event, mac, 24);
+IVDS_SIZE(ivds_sweep, 16);
+
+#endif

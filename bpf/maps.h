@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * maps.h -- definitions of the pinned maps; abi.h says what they hold and who may write them.
+ * Pinned under their names in ROOT/v1/maps; names stay within the kernel's 15 characters.
+ */
+#ifndef IVDS_MAPS_H
+#define IVDS_MAPS_H
+
+#include "common.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ivds_meta);
+} meta SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IVDS_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} ifports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IVDS_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, struct ivds_port);
+} ports SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, IVDS_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, struct ivds_port_state);
+} port_state SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IVDS_MAX_INSTANCES);
+	__type(key, __u32);
+	__type(value, struct ivds_instance);
+} instances SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, IVDS_MAX_INSTANCES);
+	__type(key, __u32);
+	__type(value, struct ivds_instance_state);
+} instance_state SEC(".maps");
+
+/* Not preallocated, so that a small switch does not pay for the largest one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_VVLANS);
+	__type(key, struct ivds_vvlan_key);
+	__type(value, struct ivds_vvlan);
+} vvlans SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_FDB);
+	__type(key, struct ivds_fdb_key);
+	__type(value, struct ivds_fdb_entry);
+} fdb SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP);
+	__uint(max_entries, IVDS_MAX_PORTS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32)); /* ifindex */
+} tx SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, IVDS_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, struct ivds_port_stats);
+} port_stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, IVDS_MAX_INSTANCES);
+	__type(key, __u32);
+	__type(value, struct ivds_instance_stats);
+} instance_stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_PORTS * 8);
+	__type(key, struct ivds_drop_key);
+	__type(value, struct ivds_count);
+} drops SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_PERCPU_HASH);
+	__uint(max_entries, IVDS_MAX_MISSES);
+	__type(key, struct ivds_vvlan_key);
+	__type(value, struct ivds_count);
+} misses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, IVDS_EVENTS_BYTES);
+} events SEC(".maps");
+
+#endif

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// switch.h -- the switch on this host: pinned maps, programs and links, and the only way to change them.
+// One Switch holds the writer's lock. Forwarding needs no process: everything it makes is pinned, and a
+// Switch that ends (or is killed) leaves it forwarding; the next one adopts it without a flap.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "error.h"
+#include "tables.h"
+
+namespace ivds {
+
+struct SwitchOptions {
+    std::string root = IVDS_PIN_ROOT;  // a directory on a mounted bpffs
+    bool xdp_coexist = false;          // attach XDP through libxdp's dispatcher where the kernel allows it
+};
+
+// What an interface got, and why. One per port of the tables.
+struct PortStatus {
+    std::uint32_t id = 0;
+    std::string name;
+    std::string netdev;
+    std::uint32_t ifindex = 0;  // 0: the interface is away
+    AttachMode wanted = AttachMode::automatic;
+    std::string got;     // "native+tcx", "generic+tcx", "tcx", "clsact", "none"
+    std::string reason;  // why `got` and not something faster, or what failed
+    bool up = false;     // attached, administratively up and with carrier: frames are sent to it
+    std::uint16_t mtu_bytes = 0;  // of the interface
+};
+
+// One finding of preflight or doctor. Errors stop an attach, warnings do not.
+struct Finding {
+    enum class Severity { info, warning, error } severity = Severity::info;
+    std::string id;      // "IVDS-P001" …
+    std::string object;  // interface, port or pin
+    std::string text;
+    std::string fix;
+};
+
+// A change of an interface that a port is bound to, as the watch reports it.
+struct PortChange {
+    std::uint32_t id = 0;
+    std::string name;
+    bool up = false;
+    std::string reason;  // "interface vanished", "carrier lost", "attached: native+tcx" …
+};
+
+class Switch {
+public:
+    // Takes the writer's lock of ROOT (Code::busy if held), adopts the pinned maps and programs or, where
+    // there are none, loads and pins them two-phase. Pinned maps of another layout: Code::layout, both named.
+    [[nodiscard]] static Result<std::unique_ptr<Switch>> open(const SwitchOptions& options);
+    ~Switch();
+    Switch(const Switch&) = delete;
+    Switch& operator=(const Switch&) = delete;
+
+    // Makes the data plane hold exactly `next`: plan (a diff against what is in the maps), execute, and on a
+    // failed step undo all before it in reverse; then the maps and hooks are as they were and the error says
+    // what failed. An interface that is away, or that cannot be attached for a reason of its own, is not a
+    // failure of apply unless it is new in `next` and `strict` is set: the port is down, with the reason in
+    // its status. Applying what is already there does nothing and flaps nothing.
+    [[nodiscard]] Result<> apply(Tables next, bool strict = false);
+    [[nodiscard]] const Tables& tables() const;
+
+    // Runs the same preflight that attach runs, on every port of the tables, and looks over pins and versions.
+    [[nodiscard]] std::vector<Finding> doctor();
+    [[nodiscard]] std::vector<PortStatus> status() const;
+
+    // The rtnetlink watch: poll watch_fd() for input, then call on_watch(). It withdraws the ports of
+    // interfaces that went (FDB flushed), attaches those that came back, follows MTU and carrier.
+    [[nodiscard]] int watch_fd() const;
+    [[nodiscard]] std::vector<PortChange> on_watch();
+
+    // The data plane's events (ring buffer): poll event_fd() for input, then call on_events().
+    [[nodiscard]] int event_fd() const;
+    void on_events(const std::function<void(const ivds_event&)>& sink);
+
+    // One ageing pass over the FDB. Returns how many learned entries went.
+    [[nodiscard]] Result<std::uint32_t> sweep();
+    // Forgets learned entries: of a port, of an instance, or one MAC of an instance (which may not be static).
+    [[nodiscard]] Result<std::uint32_t> flush_port(std::uint32_t port);
+    [[nodiscard]] Result<std::uint32_t> flush_instance(std::uint32_t instance);
+    [[nodiscard]] Result<> forget(std::uint32_t instance, const Mac& mac);
+
+    // Puts this build's programs into every hook over the same maps, by link update; all or none.
+    // `open` adopts programs of another build as they are; the agent and ivds-loader then call this.
+    [[nodiscard]] Result<> upgrade();
+
+    // Detaches every hook, sets the vPorts' interfaces down first (a tenant's frame never reaches the host's
+    // stack), and removes the pins. Nothing is left.
+    [[nodiscard]] Result<> tear_down();
+
+private:
+    struct Impl;
+    explicit Switch(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+// Read-only eyes on pinned maps; needs no lock and no agent, works beside a running Switch.
+struct FdbRow {
+    ivds_fdb_key key;
+    ivds_fdb_entry entry;
+};
+struct DropRow {
+    std::uint32_t port = 0;
+    std::uint32_t reason = 0;
+    ivds_count count{};
+};
+struct MissRow {
+    ivds_vvlan_key key{};
+    ivds_count count{};
+};
+class MapsView {
+public:
+    [[nodiscard]] static Result<MapsView> open(const std::string& root);  // refuses another layout major
+    MapsView(MapsView&&) noexcept;
+    MapsView& operator=(MapsView&&) noexcept;
+    ~MapsView();
+
+    [[nodiscard]] Result<ivds_meta> meta() const;
+    [[nodiscard]] Result<ivds_port> port(std::uint32_t id) const;
+    [[nodiscard]] Result<ivds_instance> instance(std::uint32_t id) const;
+    [[nodiscard]] Result<ivds_port_stats> port_stats(std::uint32_t id) const;          // summed over CPUs
+    [[nodiscard]] Result<ivds_instance_stats> instance_stats(std::uint32_t id) const;  // summed over CPUs
+    [[nodiscard]] Result<ivds_port_state> port_state(std::uint32_t id) const;
+    [[nodiscard]] Result<ivds_instance_state> instance_state(std::uint32_t id) const;
+    [[nodiscard]] Result<std::vector<DropRow>> drops() const;
+    [[nodiscard]] Result<std::vector<MissRow>> misses() const;
+    // Calls `sink` for every entry of the FDB (batched reads; not a snapshot); stops early on false.
+    [[nodiscard]] Result<> fdb(const std::function<bool(const FdbRow&)>& sink) const;
+    [[nodiscard]] Result<std::optional<ivds_fdb_entry>> fdb_entry(std::uint32_t instance, const Mac& mac) const;
+
+private:
+    struct Impl;
+    explicit MapsView(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+// Names of drop reasons and event kinds, from the list in abi.h. Unknown numbers give "reason-N".
+[[nodiscard]] std::string drop_id(std::uint32_t reason);
+[[nodiscard]] std::string drop_text(std::uint32_t reason);
+[[nodiscard]] std::string event_id(std::uint32_t kind);
+// Now on the data plane's clock (CLOCK_MONOTONIC_COARSE), in seconds; last_seen_s is on it.
+[[nodiscard]] std::uint32_t coarse_now_s();
+
+}  // namespace ivds

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// tables.h -- the desired content of the data plane's tables, as `compile` (ctl) makes it from the model
+// and as ivds-loader reads it from the saved state. Pure data: no ifindex, no kernel handle. What is only
+// known at run time (ifindex, which hooks got attached, carrier) is added by Switch when it writes.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "error.h"
+#include "ivds/abi.h"
+
+namespace ivds {
+
+using Mac = std::array<std::uint8_t, 6>;  // wire order
+
+[[nodiscard]] Result<Mac> parse_mac(const std::string& text);  // "02:00:5e:00:00:01", either case
+[[nodiscard]] std::string format_mac(const Mac& mac);          // lower case
+
+// Which hooks an interface shall get. native and generic put XDP in front of TC; tcx and clsact are TC alone.
+enum class AttachMode : std::uint8_t { automatic, native, generic, tcx, clsact };
+[[nodiscard]] Result<AttachMode> parse_attach_mode(const std::string& text);  // "auto", "native", …
+[[nodiscard]] std::string to_string(AttachMode mode);
+
+struct PortRow {
+    std::string name;    // of the vPort or uplink
+    std::string netdev;  // interface name in this network namespace; may be away
+    AttachMode wanted = AttachMode::automatic;
+    // kind, instance, flags (ANTI_SPOOF, CARRY_TAGS, PLAIN_DROP), mtu_bytes, vmac, TPIDs, fdb_limit are
+    // set; ifindex, next_member and the flags UP, TC and XDP_TARGET are zero. An uplink's mtu_bytes is 0:
+    // it follows the interface.
+    ivds_port value{};
+    std::vector<Mac> macs;  // vPort: vMAC and extra MACs, each a static FDB entry of this port
+};
+
+// A static FDB entry of an instance that is not a vPort's own MAC.
+struct StaticMac {
+    Mac mac{};
+    std::uint32_t port = 0;  // vPort id, or the uplink's port id for a remote MAC
+    std::uint16_t vlan = 0;  // remote: outer VLAN that reaches it
+    bool operator==(const StaticMac&) const = default;
+};
+
+struct InstanceRow {
+    std::string name;
+    ivds_instance value{};  // first_member is zero; the member list follows from the ports
+    // Shared and never changed once made, so that an unchanged list of 100,000 costs nothing to compare.
+    std::shared_ptr<const std::vector<StaticMac>> fdb;  // may be null
+};
+
+// Everything the data plane shall hold. Keys are port and instance ids (never 0, never reused while in use).
+struct Tables {
+    std::map<std::uint32_t, PortRow> ports;
+    std::map<std::uint32_t, InstanceRow> instances;
+    // {uplink, vlan, vvlan} -> instance, and {uplink, vlan, 0} for each VLAN that carries V.VLANs.
+    std::map<std::array<std::uint32_t, 3>, std::uint32_t> vvlans;
+};
+
+// The saved state that ivds-loader brings up at boot with no agent running: one file, replaced atomically
+// (write, fsync, rename), with magic, layout version and CRC; anything else than an intact file of a known
+// version is an error that names the file, and never half of a state.
+[[nodiscard]] Result<> save_tables(const std::string& path, const Tables& tables);
+[[nodiscard]] Result<Tables> load_tables(const std::string& path);
+
+}  // namespace ivds
