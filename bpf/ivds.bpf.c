@@ -1,6 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-#include "maps.h"
-SEC("xdp.frags") int ivds_xdp(struct xdp_md *ctx) { __u32 k = ctx->ingress_ifindex; return bpf_map_lookup_elem(&ifports, &k) ? XDP_PASS : XDP_DROP; }
-SEC("tcx/ingress") int ivds_tc(struct __sk_buff *skb) { __u32 k = skb->ifindex; return bpf_map_lookup_elem(&ifports, &k) ? -1 : 2; }
-SEC("syscall") int ivds_sweep(struct ivds_sweep *args) { args->removed = 0; return 0; }
+/*
+ * ivds.bpf.c -- the data plane's programs: the two front ends of one pipeline, and the sweep that the
+ * agent runs. Needs kernel 6.1 (bpf_loop 5.17, XDP frags 5.18, unpreallocated maps in a sleepable
+ * program 6.1); tcx needs 6.6 and gives way to clsact.
+ */
+#include "tc.h"
+#include "xdp.h"
+
+SEC("xdp.frags")
+int ivds_xdp(struct xdp_md *ctx)
+{
+	return xdp_switch(ctx);
+}
+
+SEC("tcx/ingress")
+int ivds_tc(struct __sk_buff *skb)
+{
+	return tc_switch(skb);
+}
+
+SEC("syscall")
+int ivds_sweep(struct ivds_sweep *args)
+{
+	struct ivds_sweep sweep = {.now_s = args->now_s, .port = args->port, .instance = args->instance};
+
+	bpf_for_each_map_elem(&fdb, sweep_entry, &sweep, 0);
+	args->removed = sweep.removed;
+	return 0;
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

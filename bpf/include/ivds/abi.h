@@ -19,30 +19,30 @@
 #include <linux/types.h>
 #endif
 
-#define IVDS_MAGIC 0x49564453u /* "IVDS" */
-#define IVDS_LAYOUT_MAJOR 1u   /* an agent refuses another major */
-#define IVDS_LAYOUT_MINOR 0u   /* grows when something is only added */
+#define IVDS_MAGIC        0x49564453u /* "IVDS" */
+#define IVDS_LAYOUT_MAJOR 1u          /* an agent refuses another major */
+#define IVDS_LAYOUT_MINOR 0u          /* grows when something is only added */
 
 /* Names of pins; bpffs names hold no dots. */
 #define IVDS_PIN_ROOT "/sys/fs/bpf/ivds"
-#define IVDS_PIN_DIR "v1"
+#define IVDS_PIN_DIR  "v1"
 
 /* Capacities. Port and instance ids are indices; id 0 is never used. */
-#define IVDS_MAX_PORTS 8192u          /* vPorts and uplinks together */
-#define IVDS_MAX_INSTANCES 131072u    /* instances on a host (R72) */
-#define IVDS_MAX_FDB 1048576u         /* FDB entries on a host, static and learned together */
-#define IVDS_MAX_VVLANS 262144u       /* {uplink, VLAN, V.VLAN} entries */
-#define IVDS_MAX_PEER_VLANS 8u        /* outer VLANs of one instance's peers, besides its own */
-#define IVDS_MAX_MISSES 4096u         /* {uplink, VLAN, V.VLAN} pairs counted as unknown, LRU */
-#define IVDS_EVENTS_BYTES (256u * 1024u)
+#define IVDS_MAX_PORTS      8192u    /* vPorts and uplinks together */
+#define IVDS_MAX_INSTANCES  131072u  /* instances on a host (R72) */
+#define IVDS_MAX_FDB        1048576u /* FDB entries on a host, static and learned together */
+#define IVDS_MAX_VVLANS     262144u  /* {uplink, VLAN, V.VLAN} entries */
+#define IVDS_MAX_PEER_VLANS 8u       /* outer VLANs of one instance's peers, besides its own */
+#define IVDS_MAX_MISSES     4096u    /* {uplink, VLAN, V.VLAN} pairs counted as unknown, LRU */
+#define IVDS_EVENTS_BYTES   (256u * 1024u)
 
-#define IVDS_VLAN_NONE 0u
-#define IVDS_VLAN_MAX 4094u
+#define IVDS_VLAN_NONE  0u
+#define IVDS_VLAN_MAX   4094u
 #define IVDS_TAGS_BYTES 8u /* outer VLAN tag and V.VLAN tag */
 
 /* ------------------------------------------------------------------ meta ARRAY[1] */
 struct ivds_meta {
-	__u32 magic;         /* IVDS_MAGIC, written last: a map without it is not ready */
+	__u32 magic; /* IVDS_MAGIC, written last: a map without it is not ready */
 	__u16 layout_major;
 	__u16 layout_minor;
 	__u64 generation;    /* grows by one with every applied change of the tables */
@@ -62,24 +62,24 @@ enum ivds_port_kind {
 };
 
 /* ivds_port.flags */
-#define IVDS_PF_UP 0x0001u          /* interface there and running; else nothing is sent to it */
-#define IVDS_PF_ANTI_SPOOF 0x0002u  /* vPort: source must be a static FDB entry of this port */
-#define IVDS_PF_CARRY_TAGS 0x0004u  /* vPort: the guest's own tags are payload; else such frames drop */
-#define IVDS_PF_TC 0x0008u          /* the TC program is attached: XDP may pass to it */
-#define IVDS_PF_XDP_TARGET 0x0010u  /* the driver (and a veth's peer) takes XDP redirects */
-#define IVDS_PF_PLAIN_DROP 0x0020u  /* uplink: single-tagged frames of a switched VLAN drop, else host */
+#define IVDS_PF_UP         0x0001u /* interface there and running; else nothing is sent to it */
+#define IVDS_PF_ANTI_SPOOF 0x0002u /* vPort: source must be a static FDB entry of this port */
+#define IVDS_PF_CARRY_TAGS 0x0004u /* vPort: the guest's own tags are payload; else such frames drop */
+#define IVDS_PF_TC         0x0008u /* the TC program is attached: XDP may pass to it */
+#define IVDS_PF_XDP_TARGET 0x0010u /* the driver (and a veth's peer) takes XDP redirects */
+#define IVDS_PF_PLAIN_DROP 0x0020u /* uplink: single-tagged frames of a switched VLAN drop, else host */
 
 struct ivds_port {
-	__u32 ifindex;         /* 0: the interface is away */
-	__u32 instance;        /* vPort: its instance id; 0: none yet, frames drop (no_instance) */
-	__u32 next_member;     /* next port id in the instance's member list, 0 ends it */
-	__u16 kind;            /* enum ivds_port_kind */
-	__u16 flags;           /* IVDS_PF_* */
-	__u16 mtu_bytes;       /* largest L3 size, tags and Ethernet header not counted */
-	__u8 vmac[6];          /* vPort: its primary vMAC */
-	__be16 outer_tpid_be;  /* uplink: TPID of the outer VLAN tag on the wire */
-	__be16 inner_tpid_be;  /* uplink: TPID of the V.VLAN tag on the wire */
-	__u32 fdb_limit;       /* learned FDB entries this port may own, 0: none */
+	__u32 ifindex;        /* 0: the interface is away */
+	__u32 instance;       /* vPort: its instance id; 0: none yet, frames drop (no_instance) */
+	__u32 next_member;    /* next port id in the instance's member list, 0 ends it */
+	__u16 kind;           /* enum ivds_port_kind */
+	__u16 flags;          /* IVDS_PF_* */
+	__u16 mtu_bytes;      /* largest L3 size, tags and Ethernet header not counted */
+	__u8 vmac[6];         /* vPort: its primary vMAC */
+	__be16 outer_tpid_be; /* uplink: TPID of the outer VLAN tag on the wire */
+	__be16 inner_tpid_be; /* uplink: TPID of the V.VLAN tag on the wire */
+	__u32 fdb_limit;      /* learned FDB entries this port may own, 0: none */
 	__u32 pad0[8];
 };
 
@@ -87,33 +87,33 @@ struct ivds_port {
  * Written by the data plane with atomic adds and by the agent's sweep. */
 #define IVDS_EVENT_KINDS 8u
 struct ivds_port_state {
-	__u32 learned;                          /* learned FDB entries this port owns now */
+	__u32 learned; /* learned FDB entries this port owns now */
 	__u32 pad0[3];
-	__u32 event_s[IVDS_EVENT_KINDS];        /* coarse second of the last event, by enum ivds_event_kind */
+	__u32 event_s[IVDS_EVENT_KINDS]; /* coarse second of the last event, by enum ivds_event_kind */
 	__u32 pad1[4];
 };
 
 /* ------------------------------------------ instances ARRAY: instance id -> struct ivds_instance */
-#define IVDS_IF_ACTIVE 0x0001u      /* forwarding; else every frame drops (instance_down) */
-#define IVDS_IF_WIRE 0x0002u        /* scope distributed: to and from the wire */
-#define IVDS_IF_LEARN_WIRE 0x0004u  /* sources are learned from the wire */
+#define IVDS_IF_ACTIVE     0x0001u /* forwarding; else every frame drops (instance_down) */
+#define IVDS_IF_WIRE       0x0002u /* scope distributed: to and from the wire */
+#define IVDS_IF_LEARN_WIRE 0x0004u /* sources are learned from the wire */
 
 struct ivds_instance {
-	__u32 uplink;        /* port id of the uplink, 0: none */
-	__u32 first_member;  /* first port id of the member list, 0: empty */
-	__u32 fdb_limit;     /* learned FDB entries this instance may hold */
-	__u16 vlan;          /* outer VLAN of frames sent to the wire (independent mode: the transport VLAN) */
-	__u16 vvlan;         /* V.VLAN */
-	__u16 mtu_bytes;     /* largest L3 size of the instance */
-	__u16 flags;         /* IVDS_IF_* */
+	__u32 uplink;       /* port id of the uplink, 0: none */
+	__u32 first_member; /* first port id of the member list, 0: empty */
+	__u32 fdb_limit;    /* learned FDB entries this instance may hold */
+	__u16 vlan;         /* outer VLAN of frames sent to the wire (independent mode: the transport VLAN) */
+	__u16 vvlan;        /* V.VLAN */
+	__u16 mtu_bytes;    /* largest L3 size of the instance */
+	__u16 flags;        /* IVDS_IF_* */
 	__u16 peer_vlans[IVDS_MAX_PEER_VLANS]; /* further outer VLANs that floods go to; 0 ends the list */
-	__u32 age_s;         /* learned entries go after this long unseen, 0: never */
+	__u32 age_s;                           /* learned entries go after this long unseen, 0: never */
 	__u32 pad0[6];
 };
 
 /* -------------------------- instance_state ARRAY, mmapable: instance id -> struct ivds_instance_state */
 struct ivds_instance_state {
-	__u32 learned;       /* learned FDB entries of the instance now */
+	__u32 learned; /* learned FDB entries of the instance now */
 	__u32 pad0;
 };
 
@@ -156,10 +156,10 @@ struct ivds_port_stats {
 	__u64 rx_bytes;
 	__u64 tx_packets;
 	__u64 tx_bytes;
-	__u64 rx_local;     /* of rx: known unicast looped back to a local vPort */
-	__u64 rx_wire;      /* of rx: known unicast sent to the uplink; on an uplink: to a local vPort */
-	__u64 rx_flood;     /* of rx: flooded (unknown, broadcast, multicast) */
-	__u64 rx_host;      /* uplink: passed to the host untouched (not in rx_packets) */
+	__u64 rx_local; /* of rx: known unicast looped back to a local vPort */
+	__u64 rx_wire;  /* of rx: known unicast sent to the uplink; on an uplink: to a local vPort */
+	__u64 rx_flood; /* of rx: flooded (unknown, broadcast, multicast) */
+	__u64 rx_host;  /* uplink: passed to the host untouched (not in rx_packets) */
 };
 
 /* ------------------------------- instance_stats PERCPU_ARRAY: instance id -> struct ivds_instance_stats */
@@ -183,29 +183,29 @@ struct ivds_count {
 
 /* One list of reasons for data plane, CLI, metrics and docs: X(name, number, side, text). side says
  * which port the drop is counted on: IN the ingress port, OUT the port it was meant for. */
-#define IVDS_DROPS(X)                                                                                              \
-	X(NO_PORT, 1, IN, "no_port", "the interface carries our program but no port")                              \
-	X(NO_INSTANCE, 2, IN, "no_instance", "the vPort is bound to no instance")                                  \
-	X(INSTANCE_DOWN, 3, IN, "instance_down", "the instance is not active")                                     \
-	X(TRUNCATED, 4, IN, "truncated", "the frame ends inside its Ethernet header or a tag")                     \
-	X(BAD_SOURCE, 5, IN, "bad_source", "the source MAC is multicast or zero")                                  \
-	X(SPOOF, 6, IN, "spoof", "the source MAC is not the vPort's, or is another port's static MAC")             \
-	X(GUEST_TAG, 7, IN, "guest_tag", "the VM sent a tagged frame and its profile drops those")                 \
-	X(GUEST_TAG_OUT, 8, OUT, "guest_tag_out", "a tagged payload was meant for a vPort whose profile drops it") \
-	X(VM_CONTROL, 9, IN, "vm_control", "PAUSE, PFC or a link-local control frame (BPDU, LACP …) from a VM")    \
-	X(OVERSIZE, 10, IN, "oversize", "larger than the MTU of the ingress vPort or its instance")                \
-	X(OVERSIZE_OUT, 11, OUT, "oversize_out", "larger than the MTU of the egress port, tags counted")           \
-	X(UNKNOWN_VLAN, 12, IN, "unknown_vlan", "two tags, and the outer VLAN carries no V.VLAN here")             \
-	X(UNKNOWN_VVLAN, 13, IN, "unknown_vvlan", "the V.VLAN is not registered under this outer VLAN")            \
-	X(BAD_VID, 14, IN, "bad_vid", "VID 0 or 4095 where the outer VLAN or the V.VLAN belongs")                  \
-	X(NO_VVLAN, 15, IN, "no_vvlan", "no V.VLAN tag on a switched VLAN, and the uplink's policy is drop")       \
-	X(WIRE_SOURCE, 16, IN, "wire_source", "a static local MAC came in as source from the wire")                \
-	X(SAME_PORT, 17, IN, "same_port", "the destination is behind the port the frame came from")                \
-	X(PORT_DOWN, 18, OUT, "port_down", "the egress port is away, down, or of another instance")                \
-	X(NO_UPLINK, 19, IN, "no_uplink", "meant for the wire, and the instance has no uplink")                    \
-	X(NO_TC, 20, IN, "no_tc", "XDP needed TC, and the TC program is not attached")                             \
-	X(TAG_FAILED, 21, IN, "tag_failed", "the kernel could not push or pop a tag")                              \
-	X(REDIRECT, 22, OUT, "redirect", "the kernel refused to send to the egress port")                          \
+#define IVDS_DROPS(X)                                                                                                \
+	X(NO_PORT, 1, IN, "no_port", "the interface carries our program but no port")                                \
+	X(NO_INSTANCE, 2, IN, "no_instance", "the vPort is bound to no instance")                                    \
+	X(INSTANCE_DOWN, 3, IN, "instance_down", "the instance is not active")                                       \
+	X(TRUNCATED, 4, IN, "truncated", "the frame ends inside its Ethernet header or a tag")                       \
+	X(BAD_SOURCE, 5, IN, "bad_source", "the source MAC is multicast or zero")                                    \
+	X(SPOOF, 6, IN, "spoof", "the source MAC is not the vPort's, or is another port's static MAC")               \
+	X(GUEST_TAG, 7, IN, "guest_tag", "the VM sent a tagged frame and its profile drops those")                   \
+	X(GUEST_TAG_OUT, 8, OUT, "guest_tag_out", "a tagged payload was meant for a vPort whose profile drops it")   \
+	X(VM_CONTROL, 9, IN, "vm_control", "PAUSE, PFC or a link-local control frame (BPDU, LACP …) from a VM")      \
+	X(OVERSIZE, 10, IN, "oversize", "larger than the MTU of the ingress vPort or its instance")                  \
+	X(OVERSIZE_OUT, 11, OUT, "oversize_out", "larger than the MTU of the egress port, tags counted")             \
+	X(UNKNOWN_VLAN, 12, IN, "unknown_vlan", "two tags, and the outer VLAN carries no V.VLAN here")               \
+	X(UNKNOWN_VVLAN, 13, IN, "unknown_vvlan", "the V.VLAN is not registered under this outer VLAN")              \
+	X(BAD_VID, 14, IN, "bad_vid", "VID 0 or 4095 where the outer VLAN or the V.VLAN belongs")                    \
+	X(NO_VVLAN, 15, IN, "no_vvlan", "no V.VLAN tag on a switched VLAN, and the uplink's policy is drop")         \
+	X(WIRE_SOURCE, 16, IN, "wire_source", "a static local MAC came in as source from the wire")                  \
+	X(SAME_PORT, 17, IN, "same_port", "the destination is behind the port the frame came from")                  \
+	X(PORT_DOWN, 18, OUT, "port_down", "the egress port is away, down, or of another instance")                  \
+	X(NO_UPLINK, 19, IN, "no_uplink", "meant for the wire, and the instance has no uplink")                      \
+	X(NO_TC, 20, IN, "no_tc", "XDP needed TC, and the TC program is not attached")                               \
+	X(TAG_FAILED, 21, IN, "tag_failed", "the kernel could not push or pop a tag")                                \
+	X(REDIRECT, 22, OUT, "redirect", "the kernel refused to send to the egress port")                            \
 	X(LONE_FLOOD, 23, IN, "lone_flood", "a flood with no other member and no wire")
 
 enum ivds_drop {
@@ -213,21 +213,21 @@ enum ivds_drop {
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	IVDS_DROP_MAX = 24,
+	    IVDS_DROP_MAX = 24,
 };
 
 /* ------------------------------- events RINGBUF: struct ivds_event
  * At most one of a kind, port and second; the counters are exact, the events are hints. */
 enum ivds_event_kind {
 	IVDS_EVENT_NONE = 0,
-	IVDS_EVENT_SPOOF = 1,      /* mac: the forged source */
-	IVDS_EVENT_MOVE = 2,       /* mac moved from other_port to port */
-	IVDS_EVENT_LIMIT = 3,      /* mac not learned: the port's or the instance's limit is reached */
-	IVDS_EVENT_FDB_FULL = 4,   /* mac not learned: the FDB is full */
+	IVDS_EVENT_SPOOF = 1,    /* mac: the forged source */
+	IVDS_EVENT_MOVE = 2,     /* mac moved from other_port to port */
+	IVDS_EVENT_LIMIT = 3,    /* mac not learned: the port's or the instance's limit is reached */
+	IVDS_EVENT_FDB_FULL = 4, /* mac not learned: the FDB is full */
 };
 struct ivds_event {
-	__u64 time_ns;   /* CLOCK_MONOTONIC, coarse */
-	__u32 kind;      /* enum ivds_event_kind */
+	__u64 time_ns; /* CLOCK_MONOTONIC, coarse */
+	__u32 kind;    /* enum ivds_event_kind */
 	__u32 port;
 	__u32 other_port;
 	__u32 instance;
@@ -237,10 +237,10 @@ struct ivds_event {
 
 /* ------------------------------- arguments of the sweep program (SEC "syscall"): one pass over the FDB */
 struct ivds_sweep {
-	__u32 now_s;       /* coarse monotonic second */
-	__u32 port;        /* != 0: flush what is learned at this port */
-	__u32 instance;    /* != 0: flush what this instance learned */
-	__u32 removed;     /* out: entries removed */
+	__u32 now_s;    /* coarse monotonic second */
+	__u32 port;     /* != 0: flush what is learned at this port */
+	__u32 instance; /* != 0: flush what this instance learned */
+	__u32 removed;  /* out: entries removed */
 };
 
 #endif

@@ -14,7 +14,7 @@
 #define IVDS_ASSERT(cond) _Static_assert(cond, #cond)
 #endif
 #define IVDS_OFFSET(type, member, offset) IVDS_ASSERT(__builtin_offsetof(struct type, member) == (offset))
-#define IVDS_SIZE(type, size) IVDS_ASSERT(sizeof(struct type) == (size))
+#define IVDS_SIZE(type, size)             IVDS_ASSERT(sizeof(struct type) == (size))
 
 IVDS_SIZE(ivds_meta, 64);
 IVDS_OFFSET(ivds_meta, layout_major, 4);

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * classify.h -- the pipeline: what the switch does with a parsed frame, written once. It reads the
+ * tables, learns, and returns a verdict; the front ends (xdp.h, tc.h) carry it out and count it. The
+ * four stages of the path (R99 to R101): VLAN filter, V.VLAN look-up, MAC look-up, egress.
+ */
+#ifndef IVDS_CLASSIFY_H
+#define IVDS_CLASSIFY_H
+
+#include "fdb.h"
+#include "parse.h"
+
+enum ivds_action {
+	IVDS_ACT_DROP,  /* reason, on drop_port */
+	IVDS_ACT_HOST,  /* uplink: as if the switch were not there */
+	IVDS_ACT_LOCAL, /* to vPort `egress_id`; a frame from the wire loses its two tags */
+	IVDS_ACT_WIRE,  /* to uplink `egress_id` with both tags, the outer one `vlan` */
+	IVDS_ACT_FLOOD, /* to the other members of the instance; from a vPort also to the wire */
+};
+
+struct ivds_verdict {
+	__u32 action; /* enum ivds_action */
+	__u32 reason; /* enum ivds_drop */
+	__u32 drop_port;
+	__u32 egress_id;
+	__u32 instance_id;
+	__u16 vlan;
+	__u16 guest_tagged; /* the payload carries a VLAN tag of the guest's own */
+	const struct ivds_port *egress;
+	const struct ivds_instance *instance;
+};
+
+INLINE void set_drop(struct ivds_verdict *v, __u32 reason, __u32 port)
+{
+	v->action = IVDS_ACT_DROP;
+	v->reason = reason;
+	v->drop_port = port;
+}
+
+/* Whether vPort `to` of the instance takes the frame: 0 or a reason that counts on `to`. */
+INLINE __u32 check_vport(const struct ivds_port *to, __u32 instance_id, __u32 l3_bytes, __u32 guest_tagged)
+{
+	if (to->kind != IVDS_PORT_VPORT || to->instance != instance_id || !(to->flags & IVDS_PF_UP))
+		return IVDS_DROP_PORT_DOWN;
+	if (guest_tagged && !(to->flags & IVDS_PF_CARRY_TAGS))
+		return IVDS_DROP_GUEST_TAG_OUT;
+	if (l3_bytes > to->mtu_bytes)
+		return IVDS_DROP_OVERSIZE_OUT;
+	return 0;
+}
+
+/* Whether the uplink takes it: behind the Ethernet header go two tags, the guest's tags and L3. */
+INLINE __u32 check_uplink(const struct ivds_port *to, __u32 l3_bytes, __u32 guest_tags)
+{
+	if (to->kind != IVDS_PORT_UPLINK || !(to->flags & IVDS_PF_UP))
+		return IVDS_DROP_PORT_DOWN;
+	if (l3_bytes + guest_tags * IVDS_TAG_BYTES + IVDS_TAGS_BYTES > to->mtu_bytes)
+		return IVDS_DROP_OVERSIZE_OUT;
+	return 0;
+}
+
+INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size,
+			   __u32 port_id, const struct ivds_port *port)
+{
+	__u32 instance_id = port->instance;
+	const struct ivds_instance *instance;
+	struct ivds_fdb_entry *entry;
+	__u32 to, reason;
+
+	v->instance_id = instance_id;
+	instance = bpf_map_lookup_elem(&instances, &instance_id);
+	if (!instance_id || !instance)
+		return set_drop(v, IVDS_DROP_NO_INSTANCE, port_id);
+	v->instance = instance;
+	if (!(instance->flags & IVDS_IF_ACTIVE))
+		return set_drop(v, IVDS_DROP_INSTANCE_DOWN, port_id);
+	if (is_bad_source(f->src))
+		return set_drop(v, IVDS_DROP_BAD_SOURCE, port_id);
+	if (is_link_local(f->dst) || f->type_be == bpf_htons(IVDS_TYPE_CONTROL))
+		return set_drop(v, IVDS_DROP_VM_CONTROL, port_id);
+	v->guest_tagged = is_guest_tagged(f);
+	if (v->guest_tagged && !(port->flags & IVDS_PF_CARRY_TAGS))
+		return set_drop(v, IVDS_DROP_GUEST_TAG, port_id);
+	if (size->l3_bytes > port->mtu_bytes || size->l3_bytes > instance->mtu_bytes)
+		return set_drop(v, IVDS_DROP_OVERSIZE, port_id);
+
+	if (__builtin_memcmp(f->src, port->vmac, 6) != 0) {
+		entry = fdb_lookup(instance_id, f->src);
+		if (entry && entry->flags & IVDS_FDB_STATIC) {
+			if (entry->port != port_id)
+				goto spoof;
+		} else if (port->flags & IVDS_PF_ANTI_SPOOF) {
+			goto spoof;
+		} else {
+			struct ivds_sighting s = {
+			    .mac = f->src,
+			    .port = port_id,
+			    .port_limit = port->fdb_limit,
+			    .instance = instance_id,
+			    .instance_limit = instance->fdb_limit,
+			};
+
+			learn(&s, entry);
+		}
+	}
+
+	if (is_multicast(f->dst))
+		goto flood;
+	entry = fdb_lookup(instance_id, f->dst);
+	if (!entry)
+		goto flood;
+	to = entry->port;
+	if (to == port_id)
+		return set_drop(v, IVDS_DROP_SAME_PORT, port_id);
+	v->vlan = entry->vlan ? entry->vlan : instance->vlan;
+	v->egress_id = to;
+	v->egress = bpf_map_lookup_elem(&ports, &to);
+	if (!v->egress)
+		return set_drop(v, IVDS_DROP_PORT_DOWN, to);
+	if (to == instance->uplink) {
+		if (!(instance->flags & IVDS_IF_WIRE))
+			return set_drop(v, IVDS_DROP_NO_UPLINK, port_id);
+		v->action = IVDS_ACT_WIRE;
+		reason = check_uplink(v->egress, size->l3_bytes, f->tags);
+	} else {
+		v->action = IVDS_ACT_LOCAL;
+		reason = check_vport(v->egress, instance_id, size->l3_bytes, v->guest_tagged);
+	}
+	if (reason)
+		set_drop(v, reason, to);
+	return;
+
+flood:
+	v->action = IVDS_ACT_FLOOD;
+	return;
+spoof:
+	event(IVDS_EVENT_SPOOF, port_id, 0, instance_id, f->src);
+	set_drop(v, IVDS_DROP_SPOOF, port_id);
+}
+
+INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size,
+			    __u32 port_id, const struct ivds_port *port)
+{
+	struct ivds_vvlan_key key = {.uplink = port_id, .vlan = f->tag[0].vid};
+	const struct ivds_instance *instance;
+	const struct ivds_vvlan *vvlan;
+	struct ivds_fdb_entry *entry;
+	__u32 instance_id, to, reason;
+
+	if (f->tags == 0 || f->tag[0].tpid_be != port->outer_tpid_be)
+		goto host;
+	if (f->tags == 1 || f->tag[1].tpid_be != port->inner_tpid_be) {
+		if (port->flags & IVDS_PF_PLAIN_DROP && bpf_map_lookup_elem(&vvlans, &key))
+			return set_drop(v, IVDS_DROP_NO_VVLAN, port_id);
+		goto host;
+	}
+	if ((__u16)(f->tag[0].vid - 1) >= IVDS_VLAN_MAX || (__u16)(f->tag[1].vid - 1) >= IVDS_VLAN_MAX)
+		return set_drop(v, IVDS_DROP_BAD_VID, port_id);
+	key.vvlan = f->tag[1].vid;
+	vvlan = bpf_map_lookup_elem(&vvlans, &key);
+	if (!vvlan) {
+		count_miss(port_id, key.vlan, key.vvlan, size->packets, size->bytes);
+		key.vvlan = 0;
+		reason = bpf_map_lookup_elem(&vvlans, &key) ? IVDS_DROP_UNKNOWN_VVLAN : IVDS_DROP_UNKNOWN_VLAN;
+		return set_drop(v, reason, port_id);
+	}
+
+	instance_id = vvlan->instance;
+	v->instance_id = instance_id;
+	instance = bpf_map_lookup_elem(&instances, &instance_id);
+	if (!instance || (instance->flags & (IVDS_IF_ACTIVE | IVDS_IF_WIRE)) != (IVDS_IF_ACTIVE | IVDS_IF_WIRE) ||
+	    instance->uplink != port_id)
+		return set_drop(v, IVDS_DROP_INSTANCE_DOWN, port_id);
+	v->instance = instance;
+	if (is_bad_source(f->src))
+		return set_drop(v, IVDS_DROP_BAD_SOURCE, port_id);
+	if (is_link_local(f->dst))
+		return set_drop(v, IVDS_DROP_VM_CONTROL, port_id);
+	if (size->l3_bytes > instance->mtu_bytes)
+		return set_drop(v, IVDS_DROP_OVERSIZE, port_id);
+	v->guest_tagged = is_guest_tagged_behind_two(f);
+
+	entry = fdb_lookup(instance_id, f->src);
+	if (entry && entry->flags & IVDS_FDB_STATIC) {
+		if (entry->port != port_id)
+			return set_drop(v, IVDS_DROP_WIRE_SOURCE, port_id);
+	} else if (instance->flags & IVDS_IF_LEARN_WIRE) {
+		struct ivds_sighting s = {
+		    .mac = f->src,
+		    .port = port_id,
+		    .port_limit = port->fdb_limit,
+		    .instance = instance_id,
+		    .instance_limit = instance->fdb_limit,
+		    .vlan = key.vlan,
+		};
+
+		learn(&s, entry);
+	}
+
+	if (is_multicast(f->dst))
+		goto flood;
+	entry = fdb_lookup(instance_id, f->dst);
+	if (!entry)
+		goto flood;
+	to = entry->port;
+	if (to == port_id)
+		return set_drop(v, IVDS_DROP_SAME_PORT, port_id);
+	v->action = IVDS_ACT_LOCAL;
+	v->egress_id = to;
+	v->egress = bpf_map_lookup_elem(&ports, &to);
+	if (!v->egress)
+		return set_drop(v, IVDS_DROP_PORT_DOWN, to);
+	reason = check_vport(v->egress, instance_id, size->l3_bytes, v->guest_tagged);
+	if (reason)
+		set_drop(v, reason, to);
+	return;
+
+flood:
+	v->action = IVDS_ACT_FLOOD;
+	return;
+host:
+	v->action = IVDS_ACT_HOST;
+}
+
+/* Counts a frame that was accepted and sent to at least one place. */
+INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id,
+			   const struct ivds_port *port)
+{
+	__u32 instance_id = v->instance_id;
+	struct ivds_port_stats *ps = bpf_map_lookup_elem(&port_stats, &port_id);
+	struct ivds_instance_stats *is = bpf_map_lookup_elem(&instance_stats, &instance_id);
+	const int uplink = port->kind == IVDS_PORT_UPLINK;
+
+	if (ps) {
+		ps->rx_packets += size->packets;
+		ps->rx_bytes += size->bytes;
+		if (v->action == IVDS_ACT_FLOOD)
+			ps->rx_flood += size->packets;
+		else if (v->action == IVDS_ACT_WIRE || uplink)
+			ps->rx_wire += size->packets;
+		else
+			ps->rx_local += size->packets;
+	}
+	if (is) {
+		if (uplink) {
+			is->wire_packets += size->packets;
+			is->wire_bytes += size->bytes - size->packets * IVDS_TAGS_BYTES;
+		} else {
+			is->port_packets += size->packets;
+			is->port_bytes += size->bytes;
+		}
+	}
+}
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * count.h -- counters and events. Counters are per CPU and plain adds: programs run with bottom halves
+ * off, so nothing of ours interrupts them on their CPU.
+ */
+#ifndef IVDS_COUNT_H
+#define IVDS_COUNT_H
+
+#include "maps.h"
+
+/* What a frame counts as. A GSO frame counts as the segments that it will become. */
+struct ivds_size {
+	__u32 packets;
+	__u32 bytes;    /* on the port it came in by, all tags in, all segments together */
+	__u32 l3_bytes; /* of the largest segment: without Ethernet header and parsed tags */
+};
+
+INLINE __u32 now_s(void)
+{
+	return bpf_ktime_get_coarse_ns() / 1000000000ULL;
+}
+
+/* Counts a drop on `port` (0: no port is known). */
+static __noinline int count_drop(__u32 port, __u32 reason, __u32 packets, __u32 bytes)
+{
+	struct ivds_drop_key key = {.port = port, .reason = reason};
+	struct ivds_count *count = bpf_map_lookup_elem(&drops, &key);
+
+	if (!count) {
+		struct ivds_count none = {};
+
+		bpf_map_update_elem(&drops, &key, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&drops, &key);
+		if (!count)
+			return 0;
+	}
+	count->packets += packets;
+	count->bytes += bytes;
+	return 0;
+}
+
+static __noinline int count_miss(__u32 uplink, __u32 vlan, __u32 vvlan, __u32 packets, __u32 bytes)
+{
+	struct ivds_vvlan_key key = {.uplink = uplink, .vlan = vlan, .vvlan = vvlan};
+	struct ivds_count *count = bpf_map_lookup_elem(&misses, &key);
+
+	if (!count) {
+		struct ivds_count none = {};
+
+		bpf_map_update_elem(&misses, &key, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&misses, &key);
+		if (!count)
+			return 0;
+	}
+	count->packets += packets;
+	count->bytes += bytes;
+	return 0;
+}
+
+/* Reports at most one event of a kind, port and second. */
+static __noinline int event(__u32 kind, __u32 port, __u32 other_port, __u32 instance, const __u8 *mac)
+{
+	struct ivds_port_state *state = bpf_map_lookup_elem(&port_state, &port);
+	__u64 time_ns = bpf_ktime_get_coarse_ns();
+	__u32 second = time_ns / 1000000000ULL;
+	struct ivds_event *e;
+
+	if (!state || kind >= IVDS_EVENT_KINDS || state->event_s[kind] == second)
+		return 0;
+	state->event_s[kind] = second;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return 0;
+	e->time_ns = time_ns;
+	e->kind = kind;
+	e->port = port;
+	e->other_port = other_port;
+	e->instance = instance;
+	__builtin_memcpy(e->mac, mac, 6);
+	e->pad0 = 0;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+INLINE void count_tx(__u32 port, __u32 packets, __u64 bytes)
+{
+	struct ivds_port_stats *stats = bpf_map_lookup_elem(&port_stats, &port);
+
+	if (stats) {
+		stats->tx_packets += packets;
+		stats->tx_bytes += bytes;
+	}
+}
+
+#endif

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * fdb.h -- the forwarding database: look-up, learning within limits, moves, and the sweep that ages.
+ * Who inserts an entry counts it (port and instance), who removes it uncounts it; both are atomic, so
+ * that one port cannot push others out whatever races.
+ */
+#ifndef IVDS_FDB_H
+#define IVDS_FDB_H
+
+#include "count.h"
+
+INLINE struct ivds_fdb_entry *fdb_lookup(__u32 instance, const __u8 *mac)
+{
+	struct ivds_fdb_key key = {.instance = instance};
+
+	__builtin_memcpy(key.mac, mac, 6);
+	return bpf_map_lookup_elem(&fdb, &key);
+}
+
+INLINE void uncount_learned(__u32 port, __u32 instance)
+{
+	struct ivds_port_state *ps = bpf_map_lookup_elem(&port_state, &port);
+	struct ivds_instance_state *is = bpf_map_lookup_elem(&instance_state, &instance);
+
+	if (ps && port)
+		__sync_fetch_and_add(&ps->learned, (__u32)-1);
+	if (is && instance)
+		__sync_fetch_and_add(&is->learned, (__u32)-1);
+}
+
+/* What learning is about: source `mac` was seen at `port`, behind the outer VLAN `vlan` (0: local). */
+struct ivds_sighting {
+	const __u8 *mac;
+	__u32 port;
+	__u32 port_limit;
+	__u32 instance;
+	__u32 instance_limit;
+	__u16 vlan;
+};
+
+static __noinline int learn_new(const struct ivds_sighting *s)
+{
+	struct ivds_fdb_key key = {.instance = s->instance};
+	struct ivds_fdb_entry entry = {.port = s->port, .vlan = s->vlan};
+	__u32 port = s->port, instance = s->instance, at_port, in_instance;
+	struct ivds_port_state *ps = bpf_map_lookup_elem(&port_state, &port);
+	struct ivds_instance_state *is = bpf_map_lookup_elem(&instance_state, &instance);
+
+	if (!ps || !is)
+		return 0;
+	__builtin_memcpy(key.mac, s->mac, 6);
+	/* Count first and take it back on failure: two CPUs cannot both pass below a limit. */
+	at_port = __sync_fetch_and_add(&ps->learned, 1);
+	in_instance = __sync_fetch_and_add(&is->learned, 1);
+	if (at_port >= s->port_limit || in_instance >= s->instance_limit) {
+		uncount_learned(port, instance);
+		return event(IVDS_EVENT_LIMIT, port, 0, instance, key.mac);
+	}
+	entry.last_seen_s = now_s();
+	switch (bpf_map_update_elem(&fdb, &key, &entry, BPF_NOEXIST)) {
+	case 0:
+		return 0;
+	case -17: /* EEXIST: another CPU was first, and has counted it */
+		break;
+	default:
+		event(IVDS_EVENT_FDB_FULL, port, 0, instance, key.mac);
+	}
+	uncount_learned(port, instance);
+	return 0;
+}
+
+static __noinline int learn_move(const struct ivds_sighting *s, struct ivds_fdb_entry *entry)
+{
+	__u32 port = s->port, from;
+	struct ivds_port_state *ps = bpf_map_lookup_elem(&port_state, &port);
+
+	if (!ps || !entry)
+		return 0;
+	from = entry->port;
+	if (__sync_fetch_and_add(&ps->learned, 1) >= s->port_limit) {
+		__sync_fetch_and_add(&ps->learned, (__u32)-1);
+		return event(IVDS_EVENT_LIMIT, port, from, s->instance, s->mac);
+	}
+	/* The winner of the exchange owns the move; a loser takes its count back. In between the entry may
+	 * name the new port with the old outer VLAN: 0, or the one its former host was on. */
+	if (__sync_val_compare_and_swap(&entry->port, from, port) != from) {
+		__sync_fetch_and_add(&ps->learned, (__u32)-1);
+		return 0;
+	}
+	entry->vlan = s->vlan;
+	entry->last_seen_s = now_s();
+	ps = bpf_map_lookup_elem(&port_state, &from);
+	if (ps && from)
+		__sync_fetch_and_add(&ps->learned, (__u32)-1);
+	return event(IVDS_EVENT_MOVE, port, from, s->instance, s->mac);
+}
+
+/* Takes note of a source that is not a static MAC. `entry` is what the FDB holds of it, or NULL. */
+INLINE void learn(const struct ivds_sighting *s, struct ivds_fdb_entry *entry)
+{
+	if (!entry) {
+		learn_new(s);
+	} else if (entry->port != s->port) {
+		learn_move(s, entry);
+	} else {
+		__u32 now = now_s();
+
+		if (entry->last_seen_s != now)
+			entry->last_seen_s = now;
+		if (entry->vlan != s->vlan)
+			entry->vlan = s->vlan;
+	}
+}
+
+/* One element of the sweep: removes a learned entry that is too old, or of what is flushed. */
+static long sweep_entry(void *map, const struct ivds_fdb_key *key, const struct ivds_fdb_entry *entry,
+			struct ivds_sweep *sweep)
+{
+	__u32 port = entry->port, instance = key->instance;
+
+	if (entry->flags & IVDS_FDB_STATIC)
+		return 0;
+	if (sweep->port || sweep->instance) {
+		if (port != sweep->port && instance != sweep->instance)
+			return 0;
+	} else {
+		const struct ivds_instance *in = bpf_map_lookup_elem(&instances, &instance);
+
+		if (!in || !in->age_s || sweep->now_s - entry->last_seen_s <= in->age_s ||
+		    (__s32)(sweep->now_s - entry->last_seen_s) < 0)
+			return 0;
+	}
+	if (bpf_map_delete_elem(map, key) == 0) {
+		uncount_learned(port, instance);
+		sweep->removed++;
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * tc.h -- the TC front end: everything that XDP passes, GSO frames and floods. It is the last rung in
+ * the kernel: a vPort's frame is sent or dropped here, never handed up.
+ */
+#ifndef IVDS_TC_H
+#define IVDS_TC_H
+
+#include "classify.h"
+
+/* Return codes that tcx and cls_bpf share; include/uapi/linux/bpf.h calls them TCX_NEXT and TCX_DROP. */
+#define IVDS_TC_NEXT (-1)
+#define IVDS_TC_DROP 2
+
+#define IVDS_IP_TCP 6
+#define IVDS_IP_UDP 17
+
+/* Bytes of the L3 and L4 headers at `offset` of a GSO frame. Other protocols than TCP and UDP, and
+ * IPv6 extension headers, count as the smallest header: the frame then looks smaller than its segments
+ * are, and the egress device has the last word. */
+INLINE __u32 gso_header_bytes(struct __sk_buff *skb, __u32 offset)
+{
+	__u8 ip[10] = {}, proto, doff = 0;
+	__u32 l3;
+
+	if (bpf_skb_load_bytes(skb, offset, ip, sizeof(ip)))
+		return 0;
+	if (ip[0] >> 4 == 4) {
+		l3 = (ip[0] & 0xf) * 4;
+		proto = ip[9];
+	} else {
+		l3 = 40;
+		proto = ip[6];
+	}
+	if (proto == IVDS_IP_TCP && bpf_skb_load_bytes(skb, offset + l3 + 12, &doff, 1) == 0)
+		return l3 + (doff >> 4) * 4;
+	return l3 + (proto == IVDS_IP_UDP ? 8 : 0);
+}
+
+/* Puts the V.VLAN tag and the outer tag in front of what the guest sent. */
+INLINE int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
+{
+	if (uplink->outer_tpid_be != bpf_htons(IVDS_TPID_OLD) && uplink->inner_tpid_be != bpf_htons(IVDS_TPID_OLD))
+		return bpf_skb_vlan_push(skb, uplink->inner_tpid_be, vvlan)
+			   ?: bpf_skb_vlan_push(skb, uplink->outer_tpid_be, vlan);
+
+	/* The kernel's helper knows no TPID 0x9100, so the tags are written into the bytes. A tag of the
+	 * guest's in skb metadata would end up in front of them. */
+	__be16 tags[4] = {uplink->outer_tpid_be, bpf_htons(vlan), uplink->inner_tpid_be, bpf_htons(vvlan)};
+	__u8 macs[12];
+
+	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) ||
+	    bpf_skb_change_head(skb, IVDS_TAGS_BYTES, 0) || bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
+		return -1;
+	return bpf_skb_store_bytes(skb, sizeof(macs), tags, sizeof(tags), 0);
+}
+
+/* Takes both tags off, wherever they are. */
+INLINE int tc_pop_tags(struct __sk_buff *skb, const struct ivds_port *uplink)
+{
+	if (uplink->outer_tpid_be == bpf_htons(IVDS_TPID_OLD) || uplink->inner_tpid_be == bpf_htons(IVDS_TPID_OLD)) {
+		/* The kernel pops no TPID 0x9100. Two tags more bring every tag into the bytes behind a known
+		 * one; there ours are renamed; the pops then take off the helpers' tags first. */
+		const __be16 known_be = bpf_htons(IVDS_TPID_C);
+
+		if (bpf_skb_vlan_push(skb, known_be, 1) || bpf_skb_vlan_push(skb, known_be, 1) ||
+		    bpf_skb_store_bytes(skb, 16, &known_be, 2, BPF_F_RECOMPUTE_CSUM) ||
+		    bpf_skb_store_bytes(skb, 20, &known_be, 2, BPF_F_RECOMPUTE_CSUM) || bpf_skb_vlan_pop(skb) ||
+		    bpf_skb_vlan_pop(skb))
+			return -1;
+	}
+	return bpf_skb_vlan_pop(skb) ?: bpf_skb_vlan_pop(skb);
+}
+
+struct ivds_flood {
+	struct __sk_buff *skb;
+	__u32 next;    /* port id of the next member, 0: done */
+	__u32 ingress; /* port id that gets no copy */
+	__u32 instance_id;
+	__u32 l3_bytes;
+	__u32 guest_tagged;
+	__u32 packets;
+	__u32 bytes; /* of a copy at a member */
+	__u32 sent;
+};
+
+static long flood_member(__u32 index, struct ivds_flood *flood)
+{
+	__u32 to = flood->next, reason;
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &to);
+
+	(void)index;
+	if (!to || !port)
+		return 1;
+	/* Read before the copy is sent; a member that leaves meanwhile keeps its link to the rest. */
+	flood->next = port->next_member;
+	if (to == flood->ingress || port->kind != IVDS_PORT_VPORT || port->instance != flood->instance_id ||
+	    !(port->flags & IVDS_PF_UP))
+		return 0;
+	reason = check_vport(port, flood->instance_id, flood->l3_bytes, flood->guest_tagged);
+	if (!reason && bpf_clone_redirect(flood->skb, port->ifindex, 0))
+		reason = IVDS_DROP_REDIRECT;
+	if (reason) {
+		count_drop(to, reason, flood->packets, flood->bytes);
+		return 0;
+	}
+	count_tx(to, flood->packets, flood->bytes);
+	flood->sent++;
+	return 0;
+}
+
+/* The copies of a vPort's flood for the wire: one for each outer VLAN that peers are on. Returns how
+ * many were sent; the frame keeps its V.VLAN tag and is of no further use. */
+INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *instance, const struct ivds_flood *flood,
+			__u32 guest_tags, __u32 port_id)
+{
+	__u32 uplink_id = instance->uplink, reason, sent = 0;
+	const struct ivds_port *uplink = bpf_map_lookup_elem(&ports, &uplink_id);
+	const __u64 bytes = flood->bytes + flood->packets * IVDS_TAGS_BYTES;
+	__u16 vlan = instance->vlan;
+
+	if (!uplink || !(uplink->flags & IVDS_PF_UP))
+		return 0;
+	reason = check_uplink(uplink, flood->l3_bytes, guest_tags);
+	if (reason) {
+		count_drop(uplink_id, reason, flood->packets, flood->bytes);
+		return 0;
+	}
+	if (tc_push_tags(skb, uplink, vlan, instance->vvlan)) {
+		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
+		return 0;
+	}
+	for (int i = 0; i <= (int)IVDS_MAX_PEER_VLANS; i++) {
+		if (i > 0) {
+			__be16 tci_be;
+
+			vlan = instance->peer_vlans[i - 1];
+			if (!vlan)
+				break;
+			if (skb->vlan_present) {
+				reason = bpf_skb_vlan_pop(skb) || bpf_skb_vlan_push(skb, uplink->outer_tpid_be, vlan);
+			} else {
+				tci_be = bpf_htons(vlan);
+				reason = bpf_skb_store_bytes(skb, 14, &tci_be, 2, 0) != 0;
+			}
+			if (reason) {
+				count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
+				break;
+			}
+		}
+		if (bpf_clone_redirect(skb, uplink->ifindex, 0)) {
+			count_drop(uplink_id, IVDS_DROP_REDIRECT, flood->packets, flood->bytes);
+			continue;
+		}
+		count_tx(uplink_id, flood->packets, bytes);
+		sent++;
+	}
+	return sent;
+}
+
+INLINE int tc_switch(struct __sk_buff *skb)
+{
+	const __u32 in_metadata = skb->vlan_present ? IVDS_TAG_BYTES : 0;
+	struct ivds_size size = {.packets = 1, .bytes = skb->len + in_metadata};
+	struct ivds_tag meta = {};
+	struct ivds_verdict v = {};
+	const struct ivds_port *port;
+	struct ivds_frame f = {};
+	void *data, *data_end;
+	__u32 ifindex = skb->ifindex, port_id, reason;
+	const __u32 *id;
+	__u64 out_bytes;
+
+	id = bpf_map_lookup_elem(&ifports, &ifindex);
+	if (!id)
+		return IVDS_TC_NEXT;
+	port_id = *id;
+	port = bpf_map_lookup_elem(&ports, &port_id);
+	if (!port || port->kind == IVDS_PORT_NONE) {
+		set_drop(&v, IVDS_DROP_NO_PORT, port_id);
+		goto drop;
+	}
+
+	data = (void *)(long)skb->data;
+	data_end = (void *)(long)skb->data_end;
+	if (data_end - data < IVDS_PARSE_BYTES && data_end - data < (long)skb->len) {
+		bpf_skb_pull_data(skb, skb->len < IVDS_PARSE_BYTES ? skb->len : IVDS_PARSE_BYTES);
+		data = (void *)(long)skb->data;
+		data_end = (void *)(long)skb->data_end;
+	}
+	if (in_metadata) {
+		meta.tpid_be = skb->vlan_proto;
+		meta.vid = skb->vlan_tci & 0xfff;
+	}
+	if (parse_frame(&f, data, data_end, meta)) {
+		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
+		goto drop;
+	}
+	size.l3_bytes = size.bytes - IVDS_ETH_BYTES - f.tags * IVDS_TAG_BYTES;
+	if (skb->gso_size) {
+		const __u32 eth = IVDS_ETH_BYTES + f.tags * IVDS_TAG_BYTES;
+		const __u32 headers = gso_header_bytes(skb, eth - in_metadata);
+
+		size.packets = skb->gso_segs ?: 1;
+		size.bytes += (size.packets - 1) * (eth + headers);
+		size.l3_bytes = headers + skb->gso_size;
+	}
+	if (port->kind == IVDS_PORT_VPORT)
+		classify_vport(&v, &f, &size, port_id, port);
+	else
+		classify_uplink(&v, &f, &size, port_id, port);
+
+	if (v.action == IVDS_ACT_DROP)
+		goto drop;
+	if (v.action == IVDS_ACT_HOST) {
+		struct ivds_port_stats *stats = bpf_map_lookup_elem(&port_stats, &port_id);
+
+		if (stats)
+			stats->rx_host += size.packets;
+		return IVDS_TC_NEXT;
+	}
+
+	out_bytes = size.bytes;
+	if (port->kind == IVDS_PORT_UPLINK) {
+		if (tc_pop_tags(skb, port)) {
+			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
+			goto drop;
+		}
+		out_bytes -= size.packets * IVDS_TAGS_BYTES;
+	}
+	if (v.action == IVDS_ACT_FLOOD) {
+		struct ivds_flood flood = {
+		    .skb = skb,
+		    .ingress = port_id,
+		    .instance_id = v.instance_id,
+		    .l3_bytes = size.l3_bytes,
+		    .guest_tagged = v.guest_tagged,
+		    .packets = size.packets,
+		    .bytes = out_bytes,
+		};
+
+		if (!v.instance)
+			return IVDS_TC_DROP;
+		flood.next = v.instance->first_member;
+		bpf_loop(IVDS_MAX_PORTS, flood_member, &flood, 0);
+		if (port->kind == IVDS_PORT_VPORT && v.instance->flags & IVDS_IF_WIRE)
+			flood.sent += flood_wire(skb, v.instance, &flood, f.tags, port_id);
+		if (flood.sent)
+			count_accepted(&v, &size, port_id, port);
+		else
+			count_drop(port_id, IVDS_DROP_LONE_FLOOD, size.packets, size.bytes);
+		return IVDS_TC_DROP; /* the copies are on their way */
+	}
+
+	if (!v.egress || !v.instance)
+		return IVDS_TC_DROP;
+	if (v.action == IVDS_ACT_WIRE) {
+		if (tc_push_tags(skb, v.egress, v.vlan, v.instance->vvlan)) {
+			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
+			goto drop;
+		}
+		out_bytes += size.packets * IVDS_TAGS_BYTES;
+	}
+	count_accepted(&v, &size, port_id, port);
+	count_tx(v.egress_id, size.packets, out_bytes);
+	return bpf_redirect(v.egress->ifindex, 0);
+
+drop:
+	reason = v.reason;
+	count_drop(v.drop_port, reason, size.packets, size.bytes);
+	return IVDS_TC_DROP;
+}
+
+#endif

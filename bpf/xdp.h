@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * xdp.h -- the XDP front end: known unicast, one copy, in place. What needs a copy, what may be a GSO
+ * frame and what is not linear goes up to TC, if TC is there; a tenant's frame goes nowhere else.
+ */
+#ifndef IVDS_XDP_H
+#define IVDS_XDP_H
+
+#include "classify.h"
+
+/* The first twelve bytes of a frame: both MAC addresses. */
+struct ivds_macs {
+	__u64 low;
+	__u32 high;
+} __attribute__((packed, aligned(2)));
+
+struct ivds_wire_tags {
+	__be16 outer_tpid_be;
+	__be16 vlan_be;
+	__be16 inner_tpid_be;
+	__be16 vvlan_be;
+};
+
+INLINE int xdp_push_tags(struct xdp_md *ctx, const struct ivds_wire_tags *tags)
+{
+	struct ivds_macs macs;
+	void *data, *data_end;
+
+	if (bpf_xdp_adjust_head(ctx, -(int)IVDS_TAGS_BYTES))
+		return -1;
+	data = (void *)(long)ctx->data;
+	data_end = (void *)(long)ctx->data_end;
+	if (data + IVDS_TAGS_BYTES + sizeof(macs) > data_end)
+		return -1;
+	__builtin_memcpy(&macs, data + IVDS_TAGS_BYTES, sizeof(macs));
+	__builtin_memcpy(data, &macs, sizeof(macs));
+	__builtin_memcpy(data + sizeof(macs), tags, sizeof(*tags));
+	return 0;
+}
+
+INLINE int xdp_pop_tags(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct ivds_macs macs;
+
+	if (data + IVDS_TAGS_BYTES + sizeof(macs) > data_end)
+		return -1;
+	__builtin_memcpy(&macs, data, sizeof(macs));
+	__builtin_memcpy(data + IVDS_TAGS_BYTES, &macs, sizeof(macs));
+	return bpf_xdp_adjust_head(ctx, IVDS_TAGS_BYTES);
+}
+
+INLINE int xdp_switch(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const __u32 bytes = bpf_xdp_get_buff_len(ctx);
+	const struct ivds_tag no_meta = {};
+	struct ivds_size size = {.packets = 1, .bytes = bytes};
+	struct ivds_verdict v = {};
+	const struct ivds_port *port;
+	struct ivds_frame f = {};
+	__u32 ifindex = ctx->ingress_ifindex, port_id;
+	const __u32 *id;
+	__u64 out_bytes;
+
+	id = bpf_map_lookup_elem(&ifports, &ifindex);
+	if (!id)
+		return XDP_PASS;
+	port_id = *id;
+	port = bpf_map_lookup_elem(&ports, &port_id);
+	if (!port || port->kind == IVDS_PORT_NONE) {
+		count_drop(port_id, IVDS_DROP_NO_PORT, 1, bytes);
+		return XDP_DROP;
+	}
+	if (parse_frame(&f, data, data_end, no_meta)) {
+		if (data_end - data < bytes)
+			goto to_tc;
+		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
+		goto drop;
+	}
+	size.l3_bytes = bytes - IVDS_ETH_BYTES - f.tags * IVDS_TAG_BYTES;
+	if (port->kind == IVDS_PORT_VPORT)
+		classify_vport(&v, &f, &size, port_id, port);
+	else
+		classify_uplink(&v, &f, &size, port_id, port);
+
+	if (v.action == IVDS_ACT_DROP)
+		goto drop;
+	if (v.action == IVDS_ACT_HOST) {
+		if (!(port->flags & IVDS_PF_TC)) {
+			struct ivds_port_stats *stats = bpf_map_lookup_elem(&port_stats, &port_id);
+
+			if (stats)
+				stats->rx_host++;
+		}
+		return XDP_PASS; /* an uplink without TC: the host's frames are the host's all the same */
+	}
+	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) ||
+	    data_end - data < bytes)
+		goto to_tc;
+
+	out_bytes = bytes;
+	if (v.action == IVDS_ACT_WIRE) {
+		struct ivds_wire_tags tags = {
+		    .outer_tpid_be = v.egress->outer_tpid_be,
+		    .vlan_be = bpf_htons(v.vlan),
+		    .inner_tpid_be = v.egress->inner_tpid_be,
+		    .vvlan_be = bpf_htons(v.instance ? v.instance->vvlan : 0),
+		};
+
+		if (xdp_push_tags(ctx, &tags))
+			goto to_tc; /* no headroom; the frame is as it was */
+		out_bytes += IVDS_TAGS_BYTES;
+	} else if (port->kind == IVDS_PORT_UPLINK) {
+		if (xdp_pop_tags(ctx)) {
+			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
+			goto drop;
+		}
+		out_bytes -= IVDS_TAGS_BYTES;
+	}
+	if (bpf_redirect_map(&tx, v.egress_id, XDP_DROP) != XDP_REDIRECT) {
+		set_drop(&v, IVDS_DROP_REDIRECT, v.egress_id);
+		goto drop;
+	}
+	count_accepted(&v, &size, port_id, port);
+	count_tx(v.egress_id, 1, out_bytes);
+	return XDP_REDIRECT;
+
+drop:
+	/* TC knows whether a frame that looks too large will be cut into segments. */
+	if ((v.reason == IVDS_DROP_OVERSIZE || v.reason == IVDS_DROP_OVERSIZE_OUT) && port->flags & IVDS_PF_TC)
+		return XDP_PASS;
+	count_drop(v.drop_port, v.reason, 1, bytes);
+	return XDP_DROP;
+to_tc:
+	if (port->flags & IVDS_PF_TC)
+		return XDP_PASS;
+	count_drop(port_id, IVDS_DROP_NO_TC, 1, bytes);
+	return XDP_DROP;
+}
+
+#endif
