@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ namespace ivds {
 struct SwitchOptions {
     std::string root = IVDS_PIN_ROOT;  // a directory on a mounted bpffs
     bool xdp_coexist = false;          // attach XDP through libxdp's dispatcher where the kernel allows it
+    bool assume_carrier = false;       // for a process that ends (ivds-loader): it cannot follow the carrier
 };
 
 // What an interface got, and why. One per port of the tables.
@@ -65,8 +67,9 @@ public:
     // failed step undo all before it in reverse; then the maps and hooks are as they were and the error says
     // what failed. An interface that is away, or that cannot be attached for a reason of its own, is not a
     // failure of apply unless it is new in `next` and `strict` is set: the port is down, with the reason in
-    // its status. Applying what is already there does nothing and flaps nothing.
-    [[nodiscard]] Result<> apply(Tables next, bool strict = false);
+    // its status. Applying what is already there does nothing and flaps nothing. With `only`, hooks are put on
+    // these interfaces alone; the maps are written in full.
+    [[nodiscard]] Result<> apply(Tables next, bool strict = false, const std::set<std::string>* only = nullptr);
     [[nodiscard]] const Tables& tables() const;
 
     // Runs the same preflight that attach runs, on every port of the tables, and looks over pins and versions.
@@ -90,8 +93,9 @@ public:
     [[nodiscard]] Result<> forget(std::uint32_t instance, const Mac& mac);
 
     // Puts this build's programs into every hook over the same maps, by link update; all or none.
-    // `open` adopts programs of another build as they are; the agent and ivds-loader then call this.
-    [[nodiscard]] Result<> upgrade();
+    // `open` adopts programs of another build as they are; the agent and ivds-loader then call this. Where
+    // this build runs already nothing is done, unless `again`.
+    [[nodiscard]] Result<> upgrade(bool again = false);
 
     // Detaches every hook, sets the vPorts' interfaces down first (a tenant's frame never reaches the host's
     // stack), and removes the pins. Nothing is left.
@@ -102,6 +106,9 @@ private:
     explicit Switch(std::unique_ptr<Impl> impl);
     std::unique_ptr<Impl> impl_;
 };
+
+// What doctor() finds for these tables, beside a running Switch or without one; takes no lock, changes nothing.
+[[nodiscard]] Result<std::vector<Finding>> doctor(const std::string& root, const Tables& tables);
 
 // Read-only eyes on pinned maps; needs no lock and no agent, works beside a running Switch.
 struct FdbRow {

@@ -119,14 +119,14 @@ struct ivds_instance_state {
 
 /* ------------------------------- vvlans HASH: struct ivds_vvlan_key -> struct ivds_vvlan
  * {uplink, VLAN, V.VLAN} names an instance. The entry {uplink, VLAN, 0} says that the VLAN carries
- * V.VLANs; it tells an unknown VLAN from an unknown V.VLAN, and holds the policy for plain frames. */
+ * V.VLANs; it tells an unknown VLAN from an unknown V.VLAN, and which plain frames PLAIN_DROP is about. */
 struct ivds_vvlan_key {
 	__u32 uplink; /* port id */
 	__u16 vlan;
 	__u16 vvlan;
 };
 struct ivds_vvlan {
-	__u32 instance; /* instance id; in a {uplink, VLAN, 0} entry the default instance or 0 */
+	__u32 instance; /* instance id; 0 in a {uplink, VLAN, 0} entry */
 };
 
 /* ------------------------------- fdb HASH: struct ivds_fdb_key -> struct ivds_fdb_entry */

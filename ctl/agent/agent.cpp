@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/agent.h"
+
+#include <fmt/format.h>
+#include <malloc.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <ctime>
+#include <set>
+#include <utility>
+
+#include "agent/view.h"
+#include "api/codec.h"
+#include "compile/compile.h"
+#include "model/kinds.h"
+
+namespace ivds {
+namespace {
+
+using std::chrono::steady_clock;
+
+// A request with so many objects and static MACs leaves enough free memory behind to give back.
+constexpr std::size_t kLargeRequestBytes = 1U << 20;
+
+std::string name_of_id(const Tables& tables, std::uint32_t port) {
+    const auto found = tables.ports.find(port);
+    return found != tables.ports.end() ? found->second.name : "";
+}
+
+std::string instance_of_id(const Tables& tables, std::uint32_t instance) {
+    const auto found = tables.instances.find(instance);
+    return found != tables.instances.end() ? found->second.name : "";
+}
+
+// The ids under which the data plane was filled last, for an agent whose saved intent is gone: the same names get the
+// same ids, and applying the same configuration again disturbs nothing.
+Ids ids_last_in_force(const std::string& state_dir) {
+    Ids ids;
+    const auto tables = load_tables(tables_path(state_dir));
+    if (!tables) return ids;
+    for (const auto& [id, row] : tables->ports) {
+        ids.ports.emplace(row.name, id);
+        ids.next_port = id + 1;
+    }
+    for (const auto& [id, row] : tables->instances) {
+        ids.instances.emplace(row.name, id);
+        ids.next_instance = id + 1;
+    }
+    return ids;
+}
+
+pb::Finding to_pb(const Finding& finding) {
+    static constexpr const char* kSeverities[] = {"info", "warning", "error"};
+    pb::Finding out;
+    out.set_severity(kSeverities[static_cast<std::size_t>(finding.severity)]);
+    out.set_id(finding.id);
+    out.set_object(finding.object);
+    out.set_text(finding.text);
+    out.set_fix(finding.fix);
+    return out;
+}
+
+// The data plane's clock in the calendar.
+std::string event_time(std::uint64_t time_ns) {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    const auto now_ns = static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+    const std::chrono::nanoseconds age(now_ns - static_cast<std::int64_t>(time_ns));
+    return time_text(std::chrono::system_clock::now() -
+                     std::chrono::duration_cast<std::chrono::system_clock::duration>(age));
+}
+
+}  // namespace
+
+Agent::Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir)
+    : plane_(plane), store_(std::move(store)), mac_of_(std::move(mac_of)), state_dir_(std::move(state_dir)) {}
+
+Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac_of, std::string state_dir) {
+    std::unique_ptr<Agent> agent(new Agent(plane, std::move(store), std::move(mac_of), std::move(state_dir)));
+    if (agent->store_.dropped_tail())
+        spdlog::warn("{}: the last change had not been acknowledged when the agent ended, and is dropped",
+                     intent_path(agent->state_dir_));
+    auto saved = agent->store_.take_loaded();
+    if (saved) {
+        if (auto done = plane.apply(compile(saved->model, saved->ids), false); !done)
+            return std::unexpected(done.error().in("apply the saved intent"));
+        agent->boot_tables_stale_ = true;
+        agent->intent_ = std::make_shared<const Intent>(std::move(*saved));
+    } else {
+        agent->intent_ = std::make_shared<const Intent>(Intent{{}, ids_last_in_force(agent->state_dir_)});
+    }
+    agent->trim_ = true;
+    // What was up before a restart is no event.
+    for (const PortStatus& port : plane.status()) agent->up_.emplace(port.name, port.up);
+    agent->states_ = agent->instance_states();
+    return agent;
+}
+
+bool Agent::has_intent() const {
+    const auto held = intent();
+    bool any = false;
+    for_each_kind([&](auto kind) { any = any || !(held->model.*kind.objects).empty(); });
+    return any;
+}
+
+std::shared_ptr<const Intent> Agent::intent() const {
+    const std::lock_guard lock(mutex_);
+    return intent_;
+}
+
+// ---------------------------------------------------------------------------------------- changes
+
+Result<> Agent::commit(Model next_model, bool strict) {
+    auto ids = assign_ids(next_model, intent_->ids);
+    if (!ids) return std::unexpected(ids.error());
+    auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids)});
+
+    const auto changes = diff(intent_->model, next->model);
+    if (auto done = plane_.apply(compile(next->model, next->ids, intent_->model, plane_.tables()), strict); !done)
+        return done;
+    if (changes.empty() && next->ids == intent_->ids) return {};
+
+    if (auto saved = store_.save(*intent_, *next); !saved) {
+        auto undone = plane_.apply(compile(intent_->model, intent_->ids, next->model, plane_.tables()), false);
+        Error error = saved.error().in("save the change, which is undone");
+        if (!undone) {
+            error = saved.error().in("save the change");
+            error.what += "; and undoing it failed: " + undone.error().text();
+            boot_tables_stale_ = true;
+        }
+        return std::unexpected(error);
+    }
+    const auto before = std::exchange(intent_, std::move(next));
+    boot_tables_stale_ = true;
+
+    std::size_t created = 0;
+    std::size_t deleted = 0;
+    for (const pb::Change& change : changes) {
+        created += change.verb() == "create" ? 1 : 0;
+        deleted += change.verb() == "delete" ? 1 : 0;
+    }
+    note("applied", "", "",
+         fmt::format("{} created, {} updated, {} deleted", created, changes.size() - created - deleted, deleted));
+    note_ports();
+    note_instances(before->model);
+    return {};
+}
+
+Result<pb::ApplyReply> Agent::apply(pb::ApplyRequest request) {
+    const bool large = request.ByteSizeLong() > kLargeRequestBytes;
+    const std::lock_guard lock(mutex_);
+    trim_ = trim_ || large;
+    auto next = next_from_config(intent_->model, std::move(*request.mutable_config()), mac_of_);
+    if (!next) return std::unexpected(next.error());
+
+    pb::ApplyReply reply;
+    for (pb::Change& change : diff(intent_->model, *next)) *reply.add_changes() = std::move(change);
+    if (request.dry_run()) {
+        if (auto ids = assign_ids(*next, intent_->ids); !ids) return std::unexpected(ids.error());
+    } else {
+        if (auto done = commit(std::move(*next), request.strict()); !done) return std::unexpected(done.error());
+        for (const PortStatus& port : plane_.status()) {
+            if (port.ifindex != 0 && port.got != "none") continue;
+            *reply.add_findings() = to_pb({.severity = Finding::Severity::warning,
+                                           .id = "IVDS-A001",
+                                           .object = port.name,
+                                           .text = fmt::format("{} is not attached: {}", port.netdev, port.reason),
+                                           .fix = "it will be attached by itself when the interface is there"});
+        }
+    }
+    reply.set_generation(plane_.generation());
+    return reply;
+}
+
+pb::Config Agent::export_config() const {
+    return to_config(intent()->model);
+}
+
+Result<pb::Object> Agent::create(pb::Object object) {
+    const std::lock_guard lock(mutex_);
+    pb::Ref ref;
+    ref.set_kind(kind_of(object));
+    ref.set_name(name_of(object));
+    const auto existing = ivds::get(intent_->model, ref);
+    auto next = next_with(intent_->model, std::move(object), mac_of_);
+    if (!next) return std::unexpected(next.error());
+    if (existing && !diff(intent_->model, *next).empty())
+        return fail(Code::exists, "IVDS-M026",
+                    fmt::format("{} {} exists, and is another one", to_text(ref.kind()), ref.name()),
+                    "update it, or choose another name");
+    if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
+    return ivds::get(intent_->model, ref);
+}
+
+Result<pb::Object> Agent::update(pb::Object object) {
+    const std::lock_guard lock(mutex_);
+    pb::Ref ref;
+    ref.set_kind(kind_of(object));
+    ref.set_name(name_of(object));
+    if (auto existing = ivds::get(intent_->model, ref); !existing) return existing;
+    auto next = next_with(intent_->model, std::move(object), mac_of_);
+    if (!next) return std::unexpected(next.error());
+    if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
+    return ivds::get(intent_->model, ref);
+}
+
+Result<pb::Done> Agent::remove(const pb::Ref& ref) {
+    const std::lock_guard lock(mutex_);
+    auto next = next_without(intent_->model, ref);
+    if (!next) return std::unexpected(next.error());
+    if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
+    pb::Done reply;
+    reply.set_generation(plane_.generation());
+    return reply;
+}
+
+Result<pb::VmacReply> Agent::reserve_vmac(const pb::VmacRequest& request) {
+    const std::lock_guard lock(mutex_);
+    std::string vmac = request.vmac();
+    auto next = next_reserved(intent_->model, request.pool(), vmac);
+    if (!next) return std::unexpected(next.error());
+    if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
+    pb::VmacReply reply;
+    reply.set_vmac(vmac);
+    return reply;
+}
+
+Result<pb::Done> Agent::release_vmac(const pb::VmacRequest& request) {
+    const std::lock_guard lock(mutex_);
+    auto next = next_released(intent_->model, request.pool(), request.vmac());
+    if (!next) return std::unexpected(next.error());
+    if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
+    pb::Done reply;
+    reply.set_generation(plane_.generation());
+    return reply;
+}
+
+Result<pb::FlushReply> Agent::flush(const pb::FlushRequest& request) {
+    const std::lock_guard lock(mutex_);
+    const auto find = [](const auto& ids, const std::string& name, const char* label) -> Result<std::uint32_t> {
+        const auto found = ids.find(name);
+        if (found != ids.end()) return found->second;
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name));
+    };
+    pb::FlushReply reply;
+    Result<std::uint32_t> removed = 0;
+    if (!request.port().empty() && request.instance().empty() && request.mac().empty()) {
+        const auto port = find(intent_->ids.ports, request.port(), "uplink or vport");
+        if (!port) return std::unexpected(port.error());
+        removed = plane_.flush_port(*port);
+    } else if (!request.instance().empty() && request.port().empty()) {
+        const auto instance = find(intent_->ids.instances, request.instance(), "instance");
+        if (!instance) return std::unexpected(instance.error());
+        if (request.mac().empty()) {
+            removed = plane_.flush_instance(*instance);
+        } else {
+            const auto mac = parse_mac(request.mac());
+            if (!mac) return std::unexpected(mac.error());
+            if (auto done = plane_.forget(*instance, *mac); !done) return std::unexpected(done.error());
+            removed = 1;
+        }
+    } else {
+        return fail(Code::invalid, "IVDS-A002", "flush what?",
+                    "give an instance, or a port, or an instance and a MAC");
+    }
+    if (!removed) return std::unexpected(removed.error());
+    reply.set_removed(*removed);
+    return reply;
+}
+
+// ---------------------------------------------------------------------------------------- reading
+
+Result<pb::Object> Agent::get(const pb::Ref& ref) const {
+    return ivds::get(intent()->model, ref);
+}
+
+pb::ObjectList Agent::list(pb::Kind kind) const {
+    return ivds::list(intent()->model, kind);
+}
+
+Result<pb::StatusReply> Agent::status() const {
+    const std::lock_guard lock(mutex_);
+    const auto ports = plane_.status();
+    auto reply = view_status({intent_->model, intent_->ids, plane_.maps(), &ports});
+    if (reply) {
+        const auto up = std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - started_).count();
+        reply->set_uptime_s(static_cast<std::uint64_t>(std::max<std::int64_t>(up, 1)));
+    }
+    return reply;
+}
+
+Result<pb::StatsReply> Agent::stats() const {
+    const std::lock_guard lock(mutex_);
+    const auto ports = plane_.status();
+    return view_stats({intent_->model, intent_->ids, plane_.maps(), &ports});
+}
+
+// A million entries take their time: the names of one moment do, and changes go on meanwhile.
+Result<> Agent::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) const {
+    const auto held = intent();
+    return view_fdb({held->model, held->ids, plane_.maps()}, request, sink);
+}
+
+pb::DoctorReply Agent::doctor() {
+    const std::lock_guard lock(mutex_);
+    pb::DoctorReply reply;
+    for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
+    return reply;
+}
+
+std::string Agent::summary() const {
+    const std::lock_guard lock(mutex_);
+    const auto up = std::ranges::count_if(up_, [](const auto& entry) { return entry.second; });
+    return fmt::format("{} instances, {} vPorts, {} of {} ports up", intent_->model.instances.size(),
+                       intent_->model.vports.size(), up, up_.size());
+}
+
+// ---------------------------------------------------------------------------------------- events
+
+void Agent::note(const char* kind, const std::string& port, const std::string& instance, const std::string& text) {
+    pb::Event event;
+    event.set_kind(kind);
+    event.set_port(port);
+    event.set_instance(instance);
+    event.set_text(text);
+    spdlog::info("{}{}{}: {}", kind, port.empty() ? "" : " " + port, instance.empty() ? "" : " " + instance, text);
+    events_.push(std::move(event));
+}
+
+void Agent::note_ports(const std::map<std::string, std::string>& reasons) {
+    std::map<std::string, bool> up;
+    for (const PortStatus& port : plane_.status()) {
+        up.emplace(port.name, port.up);
+        const auto before = up_.find(port.name);
+        const bool was_up = before != up_.end() && before->second;
+        if (port.up == was_up) continue;
+        const auto vport = intent_->model.vports.find(port.name);
+        const std::string instance = vport != intent_->model.vports.end() ? vport->second->instance() : "";
+        const auto reason = reasons.find(port.name);
+        const std::string& why = reason != reasons.end() ? reason->second : port.up ? port.got : port.reason;
+        note(port.up ? "port_up" : "port_down", port.name, instance, fmt::format("{}: {}", port.netdev, why));
+    }
+    for (const auto& [name, was_up] : up_)
+        if (was_up && !up.contains(name)) note("port_down", name, "", "deleted");
+    up_ = std::move(up);
+}
+
+std::map<std::string, std::string> Agent::instance_states() const {
+    std::map<std::string, std::pair<std::uint32_t, std::uint32_t>> members;
+    for (const auto& [name, vport] : intent_->model.vports) {
+        auto& [all, up] = members[vport->instance()];
+        ++all;
+        const auto found = up_.find(name);
+        if (found != up_.end() && found->second) ++up;
+    }
+    std::map<std::string, std::string> states;
+    for (const auto& [name, instance] : intent_->model.instances) {
+        const auto found = members.find(name);
+        const auto [all, up] = found != members.end() ? found->second : std::pair(0U, 0U);
+        states.emplace(name, instance_state_text(*instance, all, up));
+    }
+    return states;
+}
+
+void Agent::note_instances(const Model& before) {
+    auto states = instance_states();
+    for (const auto& [name, state] : states) {
+        const auto old = states_.find(name);
+        if (old == states_.end())
+            note("instance_state", "", name, state);
+        else if (old->second != state)
+            note("instance_state", "", name, fmt::format("{} -> {}", old->second, state));
+    }
+    for (const auto& [name, instance] : before.instances)
+        if (!states.contains(name)) note("instance_state", "", name, "deleted");
+    states_ = std::move(states);
+}
+
+void Agent::on_watch() {
+    const std::lock_guard lock(mutex_);
+    std::map<std::string, std::string> reasons;
+    for (PortChange& change : plane_.on_watch()) reasons[change.name] = std::move(change.reason);
+    if (reasons.empty()) return;
+    note_ports(reasons);
+    note_instances(intent_->model);
+}
+
+void Agent::on_events() {
+    const std::lock_guard lock(mutex_);
+    const Tables& tables = plane_.tables();
+    plane_.on_events([&](const ivds_event& raw) {
+        Mac mac{};
+        std::ranges::copy(raw.mac, mac.begin());
+        pb::Event event;
+        event.set_time(event_time(raw.time_ns));
+        event.set_kind(event_id(raw.kind));
+        event.set_port(name_of_id(tables, raw.port));
+        event.set_instance(instance_of_id(tables, raw.instance));
+        event.set_mac(format_mac(mac));
+        switch (raw.kind) {
+            case IVDS_EVENT_SPOOF:
+                event.set_text("a frame with a source that is not the port's was dropped");
+                break;
+            case IVDS_EVENT_MOVE:
+                event.set_text(fmt::format("moved here from {}", name_of_id(tables, raw.other_port)));
+                break;
+            case IVDS_EVENT_LIMIT:
+                event.set_text("not learned: the limit of the port or of the instance is reached");
+                break;
+            case IVDS_EVENT_FDB_FULL:
+                event.set_text("not learned: the FDB is full");
+                break;
+            default:
+                break;
+        }
+        events_.push(std::move(event));
+    });
+}
+
+void Agent::tick() {
+    {
+        const std::lock_guard lock(mutex_);
+        if (steady_clock::now() >= next_sweep_) {
+            next_sweep_ = steady_clock::now() + std::chrono::seconds(1);
+            if (auto swept = plane_.sweep(); !swept) spdlog::warn("ageing: {}", swept.error().text());
+        }
+        if (auto done = store_.compact_if_long(*intent_); !done) spdlog::warn("{}", done.error().text());
+    }
+    save_boot_tables();
+    bool trim = false;
+    {
+        const std::lock_guard lock(mutex_);
+        trim = std::exchange(trim_, false);
+    }
+    if (trim) ::malloc_trim(0);
+}
+
+// Written without the lock: it takes its time, and only the main loop does it.
+void Agent::save_boot_tables() {
+    Tables tables;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!std::exchange(boot_tables_stale_, false)) return;
+        tables = plane_.tables();
+    }
+    if (auto saved = save_tables(tables_path(state_dir_), tables); !saved) {
+        spdlog::error("{}", saved.error().text());
+        const std::lock_guard lock(mutex_);
+        boot_tables_stale_ = true;
+    }
+}
+
+}  // namespace ivds

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// agent.h -- the only writer: it turns requests into the next intent, compiles it, has the data plane apply it and
+// saves it, in this order, so that an acknowledged change is both in force and on disk, and a refused one is
+// neither. All functions may be called from any thread; changes happen one at a time.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "agent/event_log.h"
+#include "agent/plane.h"
+#include "agent/store.h"
+#include "ivds.pb.h"
+#include "loader/error.h"
+#include "model/model.h"
+
+namespace ivds {
+
+class Agent {
+public:
+    // Takes up the saved intent and applies it, which does nothing where the data plane already holds it. Without a
+    // saved intent the data plane stays as it is until the first change.
+    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, Store store, MacOf mac_of,
+                                                              std::string state_dir);
+
+    // Whether an intent was ever saved: `--config` is for an agent without one.
+    [[nodiscard]] bool has_intent() const;
+
+    // The calls of the service.
+    [[nodiscard]] Result<pb::ApplyReply> apply(pb::ApplyRequest request);
+    [[nodiscard]] pb::Config export_config() const;
+    [[nodiscard]] Result<pb::Object> create(pb::Object object);
+    [[nodiscard]] Result<pb::Object> update(pb::Object object);
+    [[nodiscard]] Result<pb::Done> remove(const pb::Ref& ref);
+    [[nodiscard]] Result<pb::Object> get(const pb::Ref& ref) const;
+    [[nodiscard]] pb::ObjectList list(pb::Kind kind) const;
+    [[nodiscard]] Result<pb::VmacReply> reserve_vmac(const pb::VmacRequest& request);
+    [[nodiscard]] Result<pb::Done> release_vmac(const pb::VmacRequest& request);
+    [[nodiscard]] Result<pb::StatusReply> status() const;
+    [[nodiscard]] Result<pb::StatsReply> stats() const;
+    [[nodiscard]] Result<> fdb(const pb::FdbRequest& request,
+                               const std::function<bool(const pb::FdbEntry&)>& sink) const;
+    [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
+    [[nodiscard]] pb::DoctorReply doctor();
+    [[nodiscard]] EventLog& events() { return events_; }
+
+    // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
+    // end. tick() ages the FDB and writes the tables that ivds-loader boots from, if they changed.
+    void on_watch();
+    void on_events();
+    void tick();
+    // One line for the service manager: "3 instances, 12 vPorts, 11 up".
+    [[nodiscard]] std::string summary() const;
+
+private:
+    Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir);
+
+    // Makes `next` the intent, or changes nothing. The caller holds mutex_.
+    [[nodiscard]] Result<> commit(Model next, bool strict);
+    // Say what changed since they were last called: which ports came up or went down (`reasons` knows why, by port),
+    // which instances are in another state; `before` names the instances that there were.
+    void note_ports(const std::map<std::string, std::string>& reasons = {});
+    void note_instances(const Model& before);
+    void note(const char* kind, const std::string& port, const std::string& instance, const std::string& text);
+    void save_boot_tables();
+    [[nodiscard]] std::map<std::string, std::string> instance_states() const;
+    [[nodiscard]] std::shared_ptr<const Intent> intent() const;
+
+    Plane& plane_;
+    Store store_;
+    const MacOf mac_of_;
+    const std::string state_dir_;
+    const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+    EventLog events_;
+
+    mutable std::mutex mutex_;
+    std::shared_ptr<const Intent> intent_;       // readers keep what they got; a change puts another in its place
+    std::map<std::string, bool> up_;             // ports, as the last events said
+    std::map<std::string, std::string> states_;  // instances, as the last events said
+    bool boot_tables_stale_ = false;
+    bool trim_ = false;  // much memory became free at once
+    std::chrono::steady_clock::time_point next_sweep_ = started_;
+};
+
+}  // namespace ivds

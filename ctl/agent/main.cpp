@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+// ivdsd -- the agent's process: options, the socket, the main loop, the service manager. It may end or be killed at
+// any moment: what it made is pinned and forwards on, and the next start adopts it.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/resource_quota.h>
+#include <malloc.h>
+#include <net/if.h>
+#include <poll.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "agent/agent.h"
+#include "agent/service.h"
+#include "api/codec.h"
+
+namespace ivds {
+namespace {
+
+constexpr int kMaxMessageBytes = 256 << 20;
+constexpr int kMaxThreads = 32;
+constexpr int kTickMs = 500;
+
+struct Options {
+    std::string socket = "/run/ivds/ivdsd.sock";
+    std::string root = IVDS_PIN_ROOT;
+    std::string state_dir = kStateDir;
+    std::string config;
+    std::string log_level = "info";
+    bool discard_state = false;
+    bool xdp_coexist = false;
+};
+
+Result<Mac> interface_mac(const std::string& netdev) {
+    ifreq request{};
+    netdev.copy(request.ifr_name, sizeof request.ifr_name - 1);
+    const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return os_error(errno, "IVDS-A004", "socket");
+    const int result = ::ioctl(fd, SIOCGIFHWADDR, &request);
+    const int err = errno;
+    ::close(fd);
+    if (result != 0)
+        return os_error(err, "IVDS-A004", "read the MAC of interface " + netdev,
+                        "bring the interface up, or give the pool a physical_mac");
+    Mac mac{};
+    std::memcpy(mac.data(), request.ifr_hwaddr.sa_data, mac.size());
+    return mac;
+}
+
+Result<std::string> read_text(const std::string& path) {
+    std::ifstream file(path);
+    std::stringstream text;
+    text << file.rdbuf();
+    if (!file) return os_error(errno, "IVDS-A005", "read " + path);
+    return text.str();
+}
+
+// The socket is the door: whoever may write to it commands the switch. umask makes it right from its first moment.
+Result<std::unique_ptr<grpc::Server>> serve(Service& service, const std::string& path) {
+    std::error_code error;
+    const std::filesystem::path directory = std::filesystem::path(path).parent_path();
+    if (!directory.empty()) std::filesystem::create_directories(directory, error);
+    if (error) return os_error(error.value(), "IVDS-A006", "make " + directory.string());
+
+    grpc::ResourceQuota quota("ivdsd");
+    quota.SetMaxThreads(kMaxThreads);
+    grpc::ServerBuilder builder;
+    builder.SetResourceQuota(quota);
+    builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+    builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+    builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.SetMaxSendMessageSize(kMaxMessageBytes);
+    builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials());
+    builder.RegisterService(&service);
+    const mode_t mask = ::umask(0117);
+    std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+    ::umask(mask);
+    if (server == nullptr)
+        return fail(Code::system, "IVDS-A006", "cannot listen on " + path, "see whether the directory is writable");
+    if (const group* readers = ::getgrnam("ivds"); readers != nullptr)
+        if (::chown(path.c_str(), static_cast<uid_t>(-1), readers->gr_gid) != 0)
+            spdlog::warn("{}: cannot give it to group ivds: {}", path, std::strerror(errno));
+    return server;
+}
+
+Result<> first_config(Agent& agent, const std::string& path) {
+    if (path.empty()) return {};
+    if (agent.has_intent()) {
+        spdlog::info("{} is not applied: there is a saved state", path);
+        return {};
+    }
+    auto text = read_text(path);
+    if (!text) return std::unexpected(text.error());
+    auto config = config_from_yaml(*text, path);
+    if (!config) return std::unexpected(config.error());
+    pb::ApplyRequest request;
+    request.mutable_config()->Swap(&*config);
+    if (auto applied = agent.apply(std::move(request)); !applied) return std::unexpected(applied.error().in(path));
+    return {};
+}
+
+// Runs until SIGTERM or SIGINT.
+Result<> loop(Agent& agent, const Switch& sw, int signals) {
+    std::uint64_t watchdog_us = 0;
+    const bool watched = sd_watchdog_enabled(0, &watchdog_us) > 0;
+    std::string said;
+    for (;;) {
+        std::array<pollfd, 3> fds = {{{sw.watch_fd(), POLLIN, 0}, {sw.event_fd(), POLLIN, 0}, {signals, POLLIN, 0}}};
+        if (::poll(fds.data(), fds.size(), kTickMs) < 0 && errno != EINTR)
+            return os_error(errno, "IVDS-A007", "poll");
+        if ((fds[0].revents & POLLIN) != 0) agent.on_watch();
+        if ((fds[1].revents & POLLIN) != 0) agent.on_events();
+        if ((fds[2].revents & POLLIN) != 0) return {};
+        agent.tick();
+        if (watched) sd_notify(0, "WATCHDOG=1");
+        if (std::string line = agent.summary(); line != said) {
+            sd_notifyf(0, "STATUS=%s", line.c_str());
+            said = std::move(line);
+        }
+    }
+}
+
+Result<> run(const Options& options, int signals) {
+    auto opened = Switch::open({.root = options.root, .xdp_coexist = options.xdp_coexist});
+    if (!opened) return std::unexpected(opened.error());
+    Switch& sw = **opened;
+    // After an update of the package, what is in the hooks is still the old build's.
+    if (auto done = sw.upgrade(); !done) return done;
+    auto maps = MapsView::open(options.root);
+    if (!maps) return std::unexpected(maps.error());
+    SwitchPlane plane(sw, *maps);
+
+    auto store = Store::open(options.state_dir, options.discard_state);
+    if (!store) return std::unexpected(store.error());
+    auto started = Agent::start(plane, std::move(*store), interface_mac, options.state_dir);
+    if (!started) return std::unexpected(started.error());
+    Agent& agent = **started;
+    if (auto done = first_config(agent, options.config); !done) return done;
+
+    Service service(agent);
+    auto server = serve(service, options.socket);
+    if (!server) return std::unexpected(server.error());
+    spdlog::info("ivdsd {} serves on {}: {}", IVDS_VERSION, options.socket, agent.summary());
+    sd_notify(0, "READY=1");
+
+    auto result = loop(agent, sw, signals);
+
+    sd_notify(0, "STOPPING=1");
+    agent.events().close();
+    (*server)->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+    agent.tick();  // what the last calls changed must be there at the next boot
+    ::unlink(options.socket.c_str());
+    spdlog::info("ivdsd ends; forwarding goes on");
+    return result;
+}
+
+int main_of(int argc, char** argv) {
+    Options options;
+    CLI::App app{"ivdsd -- the agent of the in-server virtual distributed switch"};
+    app.set_version_flag("--version", "ivdsd " IVDS_VERSION);
+    app.add_option("--socket", options.socket, "Unix socket to serve on")->capture_default_str();
+    app.add_option("--root", options.root, "directory on a bpffs that holds the pins")->capture_default_str();
+    app.add_option("--state-dir", options.state_dir, "where the configuration is kept")->capture_default_str();
+    app.add_option("--config", options.config, "YAML file to apply at a start without a saved state")
+        ->check(CLI::ExistingFile);
+    app.add_option("--log-level", options.log_level, "what is worth a line")
+        ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}))
+        ->capture_default_str();
+    app.add_flag("--discard-state", options.discard_state, "set a damaged state aside and start without one");
+    app.add_flag("--xdp-coexist", options.xdp_coexist, "attach XDP through libxdp's dispatcher where the kernel can");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : 2;
+    }
+
+    // Few arenas: the memory that one thread frees is there for the others.
+    ::mallopt(M_ARENA_MAX, 2);
+    spdlog::set_default_logger(spdlog::stderr_logger_mt("ivdsd"));
+    // The journal has the time and the level of its own.
+    spdlog::set_pattern(std::getenv("JOURNAL_STREAM") != nullptr ? "%v" : "%Y-%m-%dT%H:%M:%S.%e %l: %v");
+    spdlog::set_level(spdlog::level::from_str(options.log_level));
+    spdlog::flush_on(spdlog::level::trace);
+
+    // Before any thread starts, so that all inherit the mask and the signals arrive at the loop alone.
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    ::signal(SIGPIPE, SIG_IGN);
+    const int signals = ::signalfd(-1, &set, SFD_CLOEXEC);
+
+    if (auto done = run(options, signals); !done) {
+        spdlog::error("{}", done.error().text());
+        sd_notifyf(0, "STATUS=%s", done.error().what.c_str());
+        return 1;
+    }
+    return 0;
+}
+
+}  // namespace
+}  // namespace ivds
+
+int main(int argc, char** argv) {
+    return ivds::main_of(argc, argv);
+}

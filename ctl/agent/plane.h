@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// plane.h -- what the agent needs of the data plane: the seam behind which tests put a plane that fails on demand.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "loader/switch.h"
+
+namespace ivds {
+
+class Plane {
+public:
+    virtual ~Plane() = default;
+
+    // These do what the functions of Switch by the same name do.
+    virtual Result<> apply(Tables next, bool strict) = 0;
+    [[nodiscard]] virtual const Tables& tables() const = 0;
+    [[nodiscard]] virtual std::vector<PortStatus> status() const = 0;
+    virtual std::vector<Finding> doctor() = 0;
+    virtual std::vector<PortChange> on_watch() = 0;
+    virtual void on_events(const std::function<void(const ivds_event&)>& sink) = 0;
+    virtual Result<std::uint32_t> sweep() = 0;
+    virtual Result<std::uint32_t> flush_port(std::uint32_t port) = 0;
+    virtual Result<std::uint32_t> flush_instance(std::uint32_t instance) = 0;
+    virtual Result<> forget(std::uint32_t instance, const Mac& mac) = 0;
+
+    // Read-only eyes on what it holds.
+    [[nodiscard]] virtual const MapsView& maps() const = 0;
+    [[nodiscard]] virtual std::uint64_t generation() const = 0;
+};
+
+// The real one.
+class SwitchPlane final : public Plane {
+public:
+    SwitchPlane(Switch& sw, const MapsView& maps) : switch_(sw), maps_(maps) {}
+
+    Result<> apply(Tables next, bool strict) override { return switch_.apply(std::move(next), strict); }
+    [[nodiscard]] const Tables& tables() const override { return switch_.tables(); }
+    [[nodiscard]] std::vector<PortStatus> status() const override { return switch_.status(); }
+    std::vector<Finding> doctor() override { return switch_.doctor(); }
+    std::vector<PortChange> on_watch() override { return switch_.on_watch(); }
+    void on_events(const std::function<void(const ivds_event&)>& sink) override { switch_.on_events(sink); }
+    Result<std::uint32_t> sweep() override { return switch_.sweep(); }
+    Result<std::uint32_t> flush_port(std::uint32_t port) override { return switch_.flush_port(port); }
+    Result<std::uint32_t> flush_instance(std::uint32_t instance) override { return switch_.flush_instance(instance); }
+    Result<> forget(std::uint32_t instance, const Mac& mac) override { return switch_.forget(instance, mac); }
+    [[nodiscard]] const MapsView& maps() const override { return maps_; }
+    [[nodiscard]] std::uint64_t generation() const override {
+        const auto meta = maps_.meta();
+        return meta ? meta->generation : 0;
+    }
+
+private:
+    Switch& switch_;
+    const MapsView& maps_;
+};
+
+}  // namespace ivds

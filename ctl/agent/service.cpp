@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/service.h"
+
+#include <utility>
+
+#include "api/codec.h"
+#include "api/status.h"
+
+namespace ivds {
+namespace {
+
+// Each follower of events holds a thread for as long as it follows.
+constexpr int kMaxFollowers = 16;
+
+template <class T>
+grpc::Status answer(grpc::ServerContext& context, Result<T> result, T* reply) {
+    if (!result) return to_status(context, result.error());
+    *reply = std::move(*result);
+    return grpc::Status::OK;
+}
+
+}  // namespace
+
+grpc::Status Service::Apply(grpc::ServerContext* context, const pb::ApplyRequest* request, pb::ApplyReply* reply) {
+    // The request is this call's own and not looked at again; taking its 100,000 entries instead of copying them
+    // halves what a large apply needs.
+    return answer(*context, agent_.apply(std::move(*const_cast<pb::ApplyRequest*>(request))), reply);
+}
+
+grpc::Status Service::Export(grpc::ServerContext*, const pb::ExportRequest*, pb::Config* reply) {
+    *reply = agent_.export_config();
+    return grpc::Status::OK;
+}
+
+grpc::Status Service::Create(grpc::ServerContext* context, const pb::PutRequest* request, pb::Object* reply) {
+    return answer(*context, agent_.create(request->object()), reply);
+}
+
+grpc::Status Service::Update(grpc::ServerContext* context, const pb::PutRequest* request, pb::Object* reply) {
+    return answer(*context, agent_.update(request->object()), reply);
+}
+
+grpc::Status Service::Delete(grpc::ServerContext* context, const pb::Ref* request, pb::Done* reply) {
+    return answer(*context, agent_.remove(*request), reply);
+}
+
+grpc::Status Service::Get(grpc::ServerContext* context, const pb::Ref* request, pb::Object* reply) {
+    return answer(*context, agent_.get(*request), reply);
+}
+
+grpc::Status Service::List(grpc::ServerContext*, const pb::ListRequest* request, pb::ObjectList* reply) {
+    *reply = agent_.list(request->kind());
+    return grpc::Status::OK;
+}
+
+grpc::Status Service::ReserveVmac(grpc::ServerContext* context, const pb::VmacRequest* request,
+                                  pb::VmacReply* reply) {
+    return answer(*context, agent_.reserve_vmac(*request), reply);
+}
+
+grpc::Status Service::ReleaseVmac(grpc::ServerContext* context, const pb::VmacRequest* request, pb::Done* reply) {
+    return answer(*context, agent_.release_vmac(*request), reply);
+}
+
+grpc::Status Service::Status(grpc::ServerContext* context, const pb::StatusRequest*, pb::StatusReply* reply) {
+    return answer(*context, agent_.status(), reply);
+}
+
+grpc::Status Service::Stats(grpc::ServerContext* context, const pb::StatsRequest*, pb::StatsReply* reply) {
+    return answer(*context, agent_.stats(), reply);
+}
+
+grpc::Status Service::Fdb(grpc::ServerContext* context, const pb::FdbRequest* request,
+                          grpc::ServerWriter<pb::FdbEntry>* writer) {
+    const auto done = agent_.fdb(*request, [&](const pb::FdbEntry& entry) {
+        return writer->Write(entry, grpc::WriteOptions().set_buffer_hint());
+    });
+    return done ? grpc::Status::OK : to_status(*context, done.error());
+}
+
+grpc::Status Service::Flush(grpc::ServerContext* context, const pb::FlushRequest* request, pb::FlushReply* reply) {
+    return answer(*context, agent_.flush(*request), reply);
+}
+
+grpc::Status Service::Events(grpc::ServerContext* context, const pb::EventsRequest* request,
+                             grpc::ServerWriter<pb::Event>* writer) {
+    struct Seat {
+        std::atomic<int>& taken;
+        const int number = ++taken;
+        ~Seat() { --taken; }
+    } const seat{followers_};
+    if (seat.number > kMaxFollowers)
+        return to_status(*context, {Code::exhausted, "IVDS-A003", "too many clients follow the events already",
+                                    "end some of them", 0});
+
+    std::uint64_t since = request->since();
+    do {
+        // Waits in short turns, to see that the client has gone.
+        const auto timeout = request->follow() ? std::chrono::milliseconds(500) : std::chrono::milliseconds(0);
+        for (const pb::Event& event : agent_.events().wait(since, timeout)) {
+            if (!writer->Write(event)) return grpc::Status::OK;
+            since = event.sequence();
+        }
+    } while (request->follow() && !context->IsCancelled() && !agent_.events().closed());
+    return grpc::Status::OK;
+}
+
+grpc::Status Service::Doctor(grpc::ServerContext*, const pb::DoctorRequest*, pb::DoctorReply* reply) {
+    *reply = agent_.doctor();
+    return grpc::Status::OK;
+}
+
+}  // namespace ivds

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// service.h -- the gRPC service over the Agent: words of the schema in, words of the schema out, nothing decided.
+#pragma once
+
+#include <atomic>
+
+#include "agent/agent.h"
+#include "ivds.grpc.pb.h"
+
+namespace ivds {
+
+class Service final : public pb::Switch::Service {
+public:
+    explicit Service(Agent& agent) : agent_(agent) {}
+
+    grpc::Status Apply(grpc::ServerContext* context, const pb::ApplyRequest* request, pb::ApplyReply* reply) override;
+    grpc::Status Export(grpc::ServerContext* context, const pb::ExportRequest* request, pb::Config* reply) override;
+    grpc::Status Create(grpc::ServerContext* context, const pb::PutRequest* request, pb::Object* reply) override;
+    grpc::Status Update(grpc::ServerContext* context, const pb::PutRequest* request, pb::Object* reply) override;
+    grpc::Status Delete(grpc::ServerContext* context, const pb::Ref* request, pb::Done* reply) override;
+    grpc::Status Get(grpc::ServerContext* context, const pb::Ref* request, pb::Object* reply) override;
+    grpc::Status List(grpc::ServerContext* context, const pb::ListRequest* request, pb::ObjectList* reply) override;
+    grpc::Status ReserveVmac(grpc::ServerContext* context, const pb::VmacRequest* request,
+                             pb::VmacReply* reply) override;
+    grpc::Status ReleaseVmac(grpc::ServerContext* context, const pb::VmacRequest* request, pb::Done* reply) override;
+    grpc::Status Status(grpc::ServerContext* context, const pb::StatusRequest* request,
+                        pb::StatusReply* reply) override;
+    grpc::Status Stats(grpc::ServerContext* context, const pb::StatsRequest* request, pb::StatsReply* reply) override;
+    grpc::Status Fdb(grpc::ServerContext* context, const pb::FdbRequest* request,
+                     grpc::ServerWriter<pb::FdbEntry>* writer) override;
+    grpc::Status Flush(grpc::ServerContext* context, const pb::FlushRequest* request, pb::FlushReply* reply) override;
+    grpc::Status Events(grpc::ServerContext* context, const pb::EventsRequest* request,
+                        grpc::ServerWriter<pb::Event>* writer) override;
+    grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
+                        pb::DoctorReply* reply) override;
+
+private:
+    Agent& agent_;
+    std::atomic<int> followers_ = 0;
+};
+
+}  // namespace ivds

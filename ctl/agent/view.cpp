@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/view.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+
+namespace ivds {
+namespace {
+
+std::string mac_text(const std::uint8_t (&bytes)[6]) {
+    Mac mac{};
+    std::ranges::copy(bytes, mac.begin());
+    return format_mac(mac);
+}
+
+pb::AttachMode attach_mode(AttachMode mode) {
+    switch (mode) {
+        case AttachMode::native:
+            return pb::NATIVE;
+        case AttachMode::generic:
+            return pb::GENERIC;
+        case AttachMode::tcx:
+            return pb::TCX;
+        case AttachMode::clsact:
+            return pb::CLSACT;
+        case AttachMode::automatic:
+            break;
+    }
+    return pb::AUTO;
+}
+
+std::map<std::uint32_t, std::string> names_by_id(const std::map<std::string, std::uint32_t>& ids) {
+    std::map<std::uint32_t, std::string> names;
+    for (const auto& [name, id] : ids) names.emplace(id, name);
+    return names;
+}
+
+std::string name_or_number(const std::map<std::uint32_t, std::string>& names, std::uint32_t id) {
+    const auto found = names.find(id);
+    return found != names.end() ? found->second : fmt::format("#{}", id);
+}
+
+// Everything about ports and instances, read in one go.
+struct Reading {
+    std::vector<pb::PortState> ports;
+    std::vector<pb::InstanceState> instances;
+};
+
+Result<void> read_port(const ViewSource& source, const std::unordered_map<std::uint32_t, const PortStatus*>& status,
+                       const std::unordered_map<std::uint32_t, std::uint64_t>& drops, pb::PortState& state) {
+    const auto pinned = source.maps.port(state.id());
+    if (!pinned) return std::unexpected(pinned.error());
+    const auto stats = source.maps.port_stats(state.id());
+    if (!stats) return std::unexpected(stats.error());
+    const auto live = source.maps.port_state(state.id());
+    if (!live) return std::unexpected(live.error());
+
+    state.set_ifindex(pinned->ifindex);
+    state.set_up((pinned->flags & IVDS_PF_UP) != 0);
+    state.set_mtu_bytes(pinned->mtu_bytes);
+    state.set_fdb_limit(pinned->fdb_limit);
+    state.set_learned(live->learned);
+    if (const auto found = status.find(state.id()); found != status.end()) {
+        state.set_ifindex(found->second->ifindex);
+        state.set_wanted(attach_mode(found->second->wanted));
+        state.set_got(found->second->got);
+        state.set_reason(found->second->reason);
+        state.set_up(found->second->up);
+        if (state.kind() == pb::UPLINK && found->second->mtu_bytes != 0)
+            state.set_mtu_bytes(found->second->mtu_bytes);
+    }
+    pb::Counters& counters = *state.mutable_counters();
+    counters.set_rx_packets(stats->rx_packets);
+    counters.set_rx_bytes(stats->rx_bytes);
+    counters.set_tx_packets(stats->tx_packets);
+    counters.set_tx_bytes(stats->tx_bytes);
+    counters.set_rx_local(stats->rx_local);
+    counters.set_rx_wire(stats->rx_wire);
+    counters.set_rx_flood(stats->rx_flood);
+    counters.set_rx_host(stats->rx_host);
+    if (const auto found = drops.find(state.id()); found != drops.end()) counters.set_drops(found->second);
+    return {};
+}
+
+Result<Reading> read_all(const ViewSource& source, const std::vector<DropRow>& drop_rows) {
+    std::unordered_map<std::uint32_t, const PortStatus*> status;
+    if (source.ports != nullptr)
+        for (const PortStatus& port : *source.ports) status.emplace(port.id, &port);
+    std::unordered_map<std::uint32_t, std::uint64_t> drops;
+    for (const DropRow& row : drop_rows) drops[row.port] += row.count.packets;
+
+    Reading reading;
+    for (const auto& [name, uplink] : source.model.uplinks) {
+        pb::PortState& state = reading.ports.emplace_back();
+        state.set_kind(pb::UPLINK);
+        state.set_name(name);
+        state.set_id(source.ids.ports.at(name));
+        state.set_netdev(uplink->netdev());
+        state.set_wanted(uplink->attach());
+        if (auto done = read_port(source, status, drops, state); !done) return std::unexpected(done.error());
+    }
+    std::map<std::string, std::pair<std::uint32_t, std::uint32_t>> members;  // vPorts, and how many are up
+    for (const auto& [name, vport] : source.model.vports) {
+        pb::PortState& state = reading.ports.emplace_back();
+        state.set_kind(pb::VPORT);
+        state.set_name(name);
+        state.set_id(source.ids.ports.at(name));
+        state.set_instance(vport->instance());
+        state.set_netdev(vport->netdev());
+        state.set_wanted(vport->attach());
+        if (!vport->vnic().empty()) state.set_vmac(source.model.vnics.at(vport->vnic())->vmac());
+        if (auto done = read_port(source, status, drops, state); !done) return std::unexpected(done.error());
+        auto& [all, up] = members[vport->instance()];
+        ++all;
+        if (state.up()) ++up;
+    }
+
+    for (const auto& [name, instance] : source.model.instances) {
+        pb::InstanceState& state = reading.instances.emplace_back();
+        const std::uint32_t id = source.ids.instances.at(name);
+        const auto stats = source.maps.instance_stats(id);
+        if (!stats) return std::unexpected(stats.error());
+        const auto live = source.maps.instance_state(id);
+        if (!live) return std::unexpected(live.error());
+        const auto [all, up] = members[name];
+        state.set_name(name);
+        state.set_id(id);
+        state.set_tenant(instance->tenant());
+        state.set_uplink(instance->uplink());
+        state.set_vlan(outer_vlan(source.model, *instance));
+        state.set_vvlan(instance->vvlan());
+        state.set_state(instance_state_text(*instance, all, up));
+        state.set_vports(all);
+        state.set_learned(live->learned);
+        state.set_fdb_limit(instance->fdb_limit() != 0 ? instance->fdb_limit() : kDefaultInstanceFdb);
+        state.set_port_packets(stats->port_packets);
+        state.set_port_bytes(stats->port_bytes);
+        state.set_wire_packets(stats->wire_packets);
+        state.set_wire_bytes(stats->wire_bytes);
+    }
+    return reading;
+}
+
+template <class T>
+void move_into(std::vector<T>& from, google::protobuf::RepeatedPtrField<T>* to) {
+    to->Reserve(static_cast<int>(from.size()));
+    for (T& item : from) to->Add(std::move(item));
+}
+
+}  // namespace
+
+std::string instance_state_text(const pb::Instance& instance, std::uint32_t vports, std::uint32_t vports_up) {
+    if (instance.draining()) return "draining";
+    if (vports == 0) return "created";
+    return vports_up == 0 ? "configured" : "active";
+}
+
+Result<pb::StatusReply> view_status(const ViewSource& source) {
+    const auto meta = source.maps.meta();
+    if (!meta) return std::unexpected(meta.error());
+    const auto drops = source.maps.drops();
+    if (!drops) return std::unexpected(drops.error());
+    auto reading = read_all(source, *drops);
+    if (!reading) return std::unexpected(reading.error());
+
+    pb::StatusReply reply;
+    reply.set_version(IVDS_VERSION);
+    const auto* build = reinterpret_cast<const char*>(meta->build);
+    reply.set_programs(std::string(build, std::find(build, build + sizeof meta->build, '\0')));
+    reply.set_layout_major(meta->layout_major);
+    reply.set_layout_minor(meta->layout_minor);
+    reply.set_generation(meta->generation);
+    move_into(reading->ports, reply.mutable_ports());
+    move_into(reading->instances, reply.mutable_instances());
+    return reply;
+}
+
+Result<pb::StatsReply> view_stats(const ViewSource& source) {
+    const auto drops = source.maps.drops();
+    if (!drops) return std::unexpected(drops.error());
+    const auto misses = source.maps.misses();
+    if (!misses) return std::unexpected(misses.error());
+    auto reading = read_all(source, *drops);
+    if (!reading) return std::unexpected(reading.error());
+
+    pb::StatsReply reply;
+    move_into(reading->ports, reply.mutable_ports());
+    move_into(reading->instances, reply.mutable_instances());
+    const auto names = names_by_id(source.ids.ports);
+    for (const DropRow& row : *drops) {
+        pb::Drop& drop = *reply.add_drops();
+        if (row.port != 0) drop.set_port(name_or_number(names, row.port));
+        drop.set_reason(drop_id(row.reason));
+        drop.set_text(drop_text(row.reason));
+        drop.set_packets(row.count.packets);
+        drop.set_bytes(row.count.bytes);
+    }
+    for (const MissRow& row : *misses) {
+        pb::Miss& miss = *reply.add_misses();
+        miss.set_uplink(name_or_number(names, row.key.uplink));
+        miss.set_vlan(row.key.vlan);
+        miss.set_vvlan(row.key.vvlan);
+        miss.set_packets(row.count.packets);
+    }
+    return reply;
+}
+
+Result<> view_fdb(const ViewSource& source, const pb::FdbRequest& request,
+                  const std::function<bool(const pb::FdbEntry&)>& sink) {
+    std::uint32_t instance = 0;
+    std::uint32_t port = 0;
+    const auto id_of = [](const auto& ids, const std::string& name, const char* label) -> Result<std::uint32_t> {
+        const auto found = ids.find(name);
+        if (found != ids.end()) return found->second;
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name));
+    };
+    if (!request.instance().empty()) {
+        const auto id = id_of(source.ids.instances, request.instance(), "instance");
+        if (!id) return std::unexpected(id.error());
+        instance = *id;
+    }
+    if (!request.port().empty()) {
+        const auto id = id_of(source.ids.ports, request.port(), "uplink or vport");
+        if (!id) return std::unexpected(id.error());
+        port = *id;
+    }
+    const auto instances = names_by_id(source.ids.instances);
+    const auto ports = names_by_id(source.ids.ports);
+    const std::uint32_t now_s = coarse_now_s();
+    return source.maps.fdb([&](const FdbRow& row) {
+        if ((instance != 0 && row.key.instance != instance) || (port != 0 && row.entry.port != port)) return true;
+        pb::FdbEntry entry;
+        entry.set_instance(name_or_number(instances, row.key.instance));
+        entry.set_mac(mac_text(row.key.mac));
+        entry.set_port(name_or_number(ports, row.entry.port));
+        entry.set_vlan(row.entry.vlan);
+        entry.set_static_((row.entry.flags & IVDS_FDB_STATIC) != 0);
+        if (!entry.static_() && now_s > row.entry.last_seen_s) entry.set_age_s(now_s - row.entry.last_seen_s);
+        return sink(entry);
+    });
+}
+
+}  // namespace ivds

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "client.h"
+
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "api/status.h"
+#include "ivds.grpc.pb.h"
+
+namespace ivds::cli {
+namespace {
+
+// A configuration may hold 100,000 FDB entries; gRPC's own limit is 4 MB.
+constexpr int max_message_bytes = 256 * 1024 * 1024;
+constexpr std::chrono::seconds short_call{10};
+constexpr std::chrono::seconds long_call{60};
+
+std::shared_ptr<grpc::Channel> channel_to(const std::string& socket) {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(max_message_bytes);
+    arguments.SetMaxSendMessageSize(max_message_bytes);
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+    return grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace
+
+struct Client::Impl {
+    std::string socket;
+    std::chrono::milliseconds timeout;
+    std::unique_ptr<pb::Switch::Stub> stub;
+
+    void bound(grpc::ClientContext& context, std::chrono::milliseconds usual) const {
+        context.set_deadline(std::chrono::system_clock::now() + (timeout.count() > 0 ? timeout : usual));
+    }
+
+    [[nodiscard]] std::unexpected<Error> failed(const grpc::ClientContext& context,
+                                                const grpc::Status& status) const {
+        Error error = from_status(context, status);
+        // What the agent says itself has an id of its own.
+        if (error.id != "IVDS-G001" || error.code != Code::unavailable) return std::unexpected(std::move(error));
+        if (status.error_code() == grpc::DEADLINE_EXCEEDED) {
+            return fail(Code::unavailable, "IVDS-U011", "the agent at " + socket + " does not answer in time",
+                        "see 'systemctl status ivdsd' and 'journalctl -u ivdsd'; a change that was asked for may "
+                        "still happen");
+        }
+        if (::access(socket.c_str(), W_OK) != 0 && errno == EACCES) {
+            return fail(Code::system, "IVDS-U012", "no permission to use the agent's socket " + socket,
+                        "be root, or a member of the group ivds");
+        }
+        return fail(Code::unavailable, "IVDS-U010", "no agent answers at " + socket, "systemctl start ivdsd");
+    }
+
+    template <class Request, class Reply>
+    [[nodiscard]] Result<Reply> call(grpc::Status (pb::Switch::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                                              Reply*),
+                                     const Request& request, std::chrono::seconds usual = short_call) const {
+        grpc::ClientContext context;
+        bound(context, usual);
+        Reply reply;
+        const grpc::Status status = (stub.get()->*method)(&context, request, &reply);
+        if (!status.ok()) return failed(context, status);
+        return reply;
+    }
+
+    template <class Message>
+    [[nodiscard]] Result<> drain(grpc::ClientContext& context, grpc::ClientReader<Message>& reader,
+                                 const std::function<bool(const Message&)>& sink) const {
+        Message message;
+        bool wanted = true;
+        while (wanted && reader.Read(&message)) wanted = sink(message);
+        if (!wanted) context.TryCancel();
+        const grpc::Status status = reader.Finish();
+        if (wanted && !status.ok()) return failed(context, status);
+        return {};
+    }
+};
+
+Client::Client(const std::string& socket, std::chrono::milliseconds timeout)
+    : impl_(std::make_unique<Impl>(socket, timeout, pb::Switch::NewStub(channel_to(socket)))) {}
+Client::~Client() = default;
+
+Result<pb::ApplyReply> Client::apply(const pb::ApplyRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Apply, request, long_call);
+}
+Result<pb::Config> Client::export_config() {
+    return impl_->call(&pb::Switch::Stub::Export, pb::ExportRequest{}, long_call);
+}
+Result<pb::Object> Client::create(const pb::Object& object) {
+    pb::PutRequest request;
+    *request.mutable_object() = object;
+    return impl_->call(&pb::Switch::Stub::Create, request);
+}
+Result<pb::Object> Client::update(const pb::Object& object) {
+    pb::PutRequest request;
+    *request.mutable_object() = object;
+    return impl_->call(&pb::Switch::Stub::Update, request);
+}
+Result<pb::Done> Client::remove(const pb::Ref& ref) {
+    return impl_->call(&pb::Switch::Stub::Delete, ref);
+}
+Result<pb::Object> Client::get(const pb::Ref& ref) {
+    return impl_->call(&pb::Switch::Stub::Get, ref);
+}
+Result<pb::ObjectList> Client::list(pb::Kind kind) {
+    pb::ListRequest request;
+    request.set_kind(kind);
+    return impl_->call(&pb::Switch::Stub::List, request);
+}
+Result<pb::VmacReply> Client::reserve_vmac(const pb::VmacRequest& request) {
+    return impl_->call(&pb::Switch::Stub::ReserveVmac, request);
+}
+Result<pb::Done> Client::release_vmac(const pb::VmacRequest& request) {
+    return impl_->call(&pb::Switch::Stub::ReleaseVmac, request);
+}
+Result<pb::StatusReply> Client::status() {
+    return impl_->call(&pb::Switch::Stub::Status, pb::StatusRequest{});
+}
+Result<pb::StatsReply> Client::stats() {
+    return impl_->call(&pb::Switch::Stub::Stats, pb::StatsRequest{});
+}
+Result<pb::FlushReply> Client::flush(const pb::FlushRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Flush, request);
+}
+Result<pb::DoctorReply> Client::doctor() {
+    return impl_->call(&pb::Switch::Stub::Doctor, pb::DoctorRequest{});
+}
+
+Result<> Client::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
+    grpc::ClientContext context;
+    impl_->bound(context, long_call);
+    return impl_->drain(context, *impl_->stub->Fdb(&context, request), sink);
+}
+
+Result<> Client::events(const pb::EventsRequest& request, const std::function<bool(const pb::Event&)>& sink) {
+    grpc::ClientContext context;
+    if (!request.follow()) impl_->bound(context, short_call);
+    return impl_->drain(context, *impl_->stub->Events(&context, request), sink);
+}
+
+}  // namespace ivds::cli

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// client.h -- the agent's API as calls that return a Result. gRPC stays inside client.cpp.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "ivds.pb.h"
+#include "loader/error.h"
+
+namespace ivds {
+namespace pb = ::ivds::v1;
+}
+
+namespace ivds::cli {
+
+class Client {
+public:
+    // `timeout` 0 takes each call's own default: 10 s, and 60 s for those that move a whole configuration.
+    Client(const std::string& socket, std::chrono::milliseconds timeout);
+    ~Client();
+    Client(const Client&) = delete;
+    Client& operator=(const Client&) = delete;
+
+    // Every call fails with Code::unavailable when the agent is away or does not answer in time.
+    [[nodiscard]] Result<pb::ApplyReply> apply(const pb::ApplyRequest& request);
+    [[nodiscard]] Result<pb::Config> export_config();
+    [[nodiscard]] Result<pb::Object> create(const pb::Object& object);
+    [[nodiscard]] Result<pb::Object> update(const pb::Object& object);
+    [[nodiscard]] Result<pb::Done> remove(const pb::Ref& ref);
+    [[nodiscard]] Result<pb::Object> get(const pb::Ref& ref);
+    [[nodiscard]] Result<pb::ObjectList> list(pb::Kind kind);
+    [[nodiscard]] Result<pb::VmacReply> reserve_vmac(const pb::VmacRequest& request);
+    [[nodiscard]] Result<pb::Done> release_vmac(const pb::VmacRequest& request);
+    [[nodiscard]] Result<pb::StatusReply> status();
+    [[nodiscard]] Result<pb::StatsReply> stats();
+    [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
+    [[nodiscard]] Result<pb::DoctorReply> doctor();
+
+    // Streams end early when the sink says false; `follow` has no deadline.
+    [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
+    [[nodiscard]] Result<> events(const pb::EventsRequest& request,
+                                  const std::function<bool(const pb::Event&)>& sink);
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ivds::cli

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fields.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+
+#include "api/codec.h"
+
+namespace ivds::cli {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+
+// A kind's number is its field's number in Object; the functions below rest on that.
+static_assert(int{pb::UPLINK} == int{pb::Object::kUplinkFieldNumber} &&
+              int{pb::PROFILE} == int{pb::Object::kProfileFieldNumber} &&
+              int{pb::VMAC_POOL} == int{pb::Object::kVmacPoolFieldNumber} &&
+              int{pb::INSTANCE} == int{pb::Object::kInstanceFieldNumber} &&
+              int{pb::VNIC} == int{pb::Object::kVnicFieldNumber} &&
+              int{pb::VPORT} == int{pb::Object::kVportFieldNumber});
+
+constexpr std::array help_table{
+    FieldHelp{"Uplink.netdev", "NETDEV", "the physical NIC or PF under the switch"},
+    FieldHelp{"Uplink.attach", nullptr, "hooks to use; auto decides by the kind of interface"},
+    FieldHelp{"Uplink.outer_tpid", "0x8100|0x88a8|0x9100", "TPID of the outer VLAN tag (0x8100)"},
+    FieldHelp{"Uplink.inner_tpid", "0x8100|0x88a8|0x9100", "TPID of the V.VLAN tag (0x8100)"},
+    FieldHelp{"Uplink.transport_vlan", "VLAN", "VLAN that carries the independent instances; 0: none"},
+    FieldHelp{"Uplink.plain", nullptr, "frames of a switched VLAN without a V.VLAN: up to the host, or dropped"},
+    FieldHelp{"Uplink.fdb_limit", "N", "learned remote MACs (1000000)"},
+    FieldHelp{"Instance.tenant", "TEXT", "groups instances in listings"},
+    FieldHelp{"Instance.uplink", "UPLINK", "uplink to the other hosts; may be empty with scope local"},
+    FieldHelp{"Instance.mode", nullptr, "{vlan, vvlan} is the identity, or the V.VLAN alone"},
+    FieldHelp{"Instance.vlan", "VLAN", "outer VLAN, one that the fabric trunks; piggyback only"},
+    FieldHelp{"Instance.vvlan", "VLAN", "V.VLAN; 0: the agent assigns a free one"},
+    FieldHelp{"Instance.scope", nullptr, "nothing to or from the wire, or spans hosts"},
+    FieldHelp{"Instance.mtu_bytes", "N", "largest L3 packet, 68 to 65535 (1500)"},
+    FieldHelp{"Instance.age_s", "N", "learned MACs go after so many seconds unseen (300)"},
+    FieldHelp{"Instance.fdb_limit", "N", "learned MACs (16384)"},
+    FieldHelp{"Instance.peer_vlans", "VLAN", "further outer VLANs that peers are on; at most 8"},
+    FieldHelp{"Instance.fdb", "mac=MAC,vport=VPORT", "a MAC known without learning; or mac=MAC,vlan=VLAN"},
+    FieldHelp{"Instance.draining", nullptr, "forward nothing, keep the configuration"},
+    FieldHelp{"Profile.guest_tags", nullptr, "what happens to frames with a tag of the guest's own"},
+    FieldHelp{"Profile.allow_spoof", nullptr, "any source MAC, and sources are learned"},
+    FieldHelp{"Profile.mtu_bytes", "N", "largest L3 packet; 0: the instance's"},
+    FieldHelp{"Profile.fdb_limit", "N", "learned MACs a vPort (16 with allow-spoof)"},
+    FieldHelp{"VmacPool.physical_mac", "MAC", "MAC that the vMACs derive from"},
+    FieldHelp{"VmacPool.uplink", "UPLINK", "derive them from the MAC of this uplink's interface"},
+    FieldHelp{"VmacPool.size", "N", "vMACs in the pool, 1 to 65536 (256)"},
+    FieldHelp{"VmacPool.reserved", "MAC", "vMACs handed out and bound to no vNIC; see 'vmac reserve'"},
+    FieldHelp{"Vnic.vmac", "MAC", "the MAC that the VM has"},
+    FieldHelp{"Vnic.pool", "POOL", "take the vMAC from this pool"},
+    FieldHelp{"VPort.instance", "INSTANCE", "the instance that it is a port of"},
+    FieldHelp{"VPort.netdev", "NETDEV", "host side of the VM's interface: veth, tap, VF"},
+    FieldHelp{"VPort.vnic", "VNIC", "the vNIC behind it"},
+    FieldHelp{"VPort.profile", "PROFILE", "the settings that it shares with others"},
+    FieldHelp{"VPort.attach", nullptr, "hooks to use; auto decides by the kind of interface"},
+    FieldHelp{"VPort.extra_macs", "MAC", "further source MACs allowed beside the vMAC"},
+    FieldHelp{"VPort.mtu_bytes", "N", "largest L3 packet; 0: the profile's, then the instance's"},
+};
+
+std::string dashed(std::string text) {
+    std::ranges::replace(text, '_', '-');
+    return text;
+}
+
+bool is_message(const FieldDescriptor& field) {
+    return field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+}
+
+std::string choices_of(const FieldDescriptor& field) {
+    std::string choices;
+    for (int i = 0; i < field.enum_type()->value_count(); ++i) {
+        if (i > 0) choices += '|';
+        choices += enum_text(*field.enum_type(), field.enum_type()->value(i)->number());
+    }
+    return choices;
+}
+
+// The values of a list's flag as the one text that the codec takes: "a,b", or "[{mac: …}]" where an entry
+// "mac=…,vlan=…" has fields.
+std::string list_text(const FieldDescriptor& field, std::vector<std::string> values) {
+    std::erase(values, "");
+    if (values.empty()) return "[]";
+    if (!is_message(field)) return fmt::format("{}", fmt::join(values, ","));
+    for (std::string& value : values) {
+        std::string entry;
+        for (const char c : value) {
+            if (c == '=') {
+                entry += ": ";
+            } else {
+                entry += c;
+            }
+        }
+        value = entry.starts_with('{') ? entry : "{" + entry + "}";
+    }
+    return fmt::format("[{}]", fmt::join(values, ", "));
+}
+
+}  // namespace
+
+std::vector<pb::Kind> all_kinds() {
+    std::vector<pb::Kind> kinds;
+    for (int i = 0; i < pb::Object::descriptor()->field_count(); ++i) {
+        kinds.push_back(static_cast<pb::Kind>(pb::Object::descriptor()->field(i)->number()));
+    }
+    return kinds;
+}
+
+std::string kind_name(pb::Kind kind) {
+    const FieldDescriptor* field = pb::Object::descriptor()->FindFieldByNumber(kind);
+    return field == nullptr ? "object" : dashed(field->name());
+}
+
+const google::protobuf::Descriptor& descriptor_of(pb::Kind kind) {
+    return *pb::Object::descriptor()->FindFieldByNumber(kind)->message_type();
+}
+
+std::string label(pb::Kind kind, const std::string& name) {
+    return kind_name(kind) + " " + name;
+}
+
+std::string mode_name(pb::AttachMode mode) {
+    return to_text(mode);
+}
+
+std::string field_text(const google::protobuf::Message& message, const FieldDescriptor& field) {
+    const google::protobuf::Reflection& reflection = *message.GetReflection();
+    if (field.is_repeated()) {
+        const int size = reflection.FieldSize(message, &field);
+        if (size > 0 && is_message(field)) return fmt::format("{} entries", size);
+        std::string text;
+        for (int i = 0; i < size; ++i) {
+            if (i > 0) text += ',';
+            text += field.cpp_type() == FieldDescriptor::CPPTYPE_STRING
+                        ? reflection.GetRepeatedString(message, &field, i)
+                        : std::to_string(reflection.GetRepeatedUInt32(message, &field, i));
+        }
+        return text;
+    }
+    switch (field.cpp_type()) {
+        case FieldDescriptor::CPPTYPE_STRING:
+            return reflection.GetString(message, &field);
+        case FieldDescriptor::CPPTYPE_UINT32: {
+            const std::uint32_t number = reflection.GetUInt32(message, &field);
+            return number == 0 ? "" : std::to_string(number);
+        }
+        case FieldDescriptor::CPPTYPE_BOOL:
+            return reflection.GetBool(message, &field) ? "yes" : "";
+        case FieldDescriptor::CPPTYPE_ENUM:
+            return enum_text(*field.enum_type(), reflection.GetEnumValue(message, &field));
+        default:
+            return "";
+    }
+}
+
+const FieldHelp* field_help(const FieldDescriptor& field) {
+    const std::string key = field.containing_type()->name() + "." + field.name();
+    const auto* found = std::ranges::find_if(help_table, [&](const FieldHelp& help) { return key == help.field; });
+    return found == help_table.end() ? nullptr : found;
+}
+
+FieldFlags::FieldFlags(CLI::App& app, pb::Kind kind) {
+    const google::protobuf::Descriptor& descriptor = descriptor_of(kind);
+    for (int i = 0; i < descriptor.field_count(); ++i) {
+        const FieldDescriptor* field = descriptor.field(i);
+        if (field->name() == "name") continue;
+        const FieldHelp* help = field_help(*field);
+        const std::string text = help == nullptr ? "" : help->text;
+        const std::string flag = dashed(field->name());
+        if (field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL) {
+            app.add_flag_function(
+                "--" + flag + ",!--no-" + flag,
+                [this, field](std::int64_t count) { given_[field] = {count > 0 ? "true" : "false"}; }, text);
+            continue;
+        }
+        CLI::Option* option = app.add_option(
+            "--" + flag,
+            [this, field](const CLI::results_t& values) {
+                given_[field] = values;
+                return true;
+            },
+            text + (field->is_repeated() ? "; may be repeated" : ""));
+        if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
+            option->type_name(choices_of(*field));
+        } else {
+            option->type_name(help == nullptr || help->value == nullptr ? "VALUE" : help->value);
+        }
+        if (field->is_repeated()) option->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    }
+}
+
+Result<> FieldFlags::set(google::protobuf::Message& message) const {
+    for (const auto& [field, values] : given_) {
+        const std::string& value = field->is_repeated() ? list_text(*field, values) : values.front();
+        if (auto done = set_field(message, field->name(), value); !done) {
+            // The codec speaks of fields; here they are flags.
+            Error error = done.error();
+            const std::string flag = "--" + dashed(field->name());
+            if (const std::string prefix = "--" + field->name() + ": "; error.what.starts_with(prefix)) {
+                error.what = flag + ": " + error.what.substr(prefix.size());
+            }
+            const FieldHelp* help = field_help(*field);
+            if (error.fix.empty() && help != nullptr) error.fix = fmt::format("{} is: {}", flag, help->text);
+            return std::unexpected(std::move(error));
+        }
+    }
+    return {};
+}
+
+}  // namespace ivds::cli

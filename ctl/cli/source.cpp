@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "source.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <optional>
+#include <ostream>
+
+#include "agent/store.h"
+#include "agent/view.h"
+#include "loader/switch.h"
+
+namespace ivds::cli {
+namespace {
+
+constexpr const char* saved_state = "the saved state";
+constexpr const char* pinned_maps = "the pinned maps";
+
+// What was saved last; nothing saved is an empty switch.
+Result<Intent> saved_intent(const Options& options) {
+    auto intent = load_intent(options.state_dir);
+    if (!intent) return std::unexpected(intent.error());
+    return intent->has_value() ? std::move(**intent) : Intent{};
+}
+
+// The agent is away, and what stands in for it cannot be read either.
+std::unexpected<Error> neither(const Error& agent, const Error& instead, const char* where) {
+    Error error = instead;
+    error.what = fmt::format("{}, and {} cannot be read: {}", agent.what, where, instead.what);
+    if (error.fix.empty()) error.fix = agent.fix;
+    return std::unexpected(std::move(error));
+}
+
+// Reads saved state and pinned maps together, as the views need them.
+template <class View>
+auto with_maps(const Options& options, const Error& agent, View&& view)
+    -> decltype(view(std::declval<const ViewSource&>())) {
+    const auto maps = MapsView::open(options.root);
+    if (!maps) return neither(agent, maps.error(), pinned_maps);
+    const auto intent = saved_intent(options);
+    if (!intent) return neither(agent, intent.error(), saved_state);
+    return view(ViewSource{intent->model, intent->ids, *maps});
+}
+
+}  // namespace
+
+bool Source::fall_back(const Error& error, const char* where) {
+    // The agent's own refusals are answers; only its silence is not.
+    if (error.id != "IVDS-U010" && error.id != "IVDS-U011") return false;
+    if (!away_) {
+        note_ << fmt::format("note: agent {}; read from {}\n",
+                             error.id == "IVDS-U010" ? "is down" : "does not answer", where);
+    }
+    away_ = true;
+    return true;
+}
+
+Result<pb::Config> Source::export_config() {
+    auto reply = agent_.export_config();
+    if (reply || !fall_back(reply.error(), saved_state)) return reply;
+    const auto intent = saved_intent(options_);
+    if (!intent) return neither(reply.error(), intent.error(), saved_state);
+    return to_config(intent->model);
+}
+
+Result<pb::Object> Source::get(const pb::Ref& ref) {
+    auto reply = agent_.get(ref);
+    if (reply || !fall_back(reply.error(), saved_state)) return reply;
+    const auto intent = saved_intent(options_);
+    if (!intent) return neither(reply.error(), intent.error(), saved_state);
+    return ivds::get(intent->model, ref);
+}
+
+Result<pb::ObjectList> Source::list(pb::Kind kind) {
+    auto reply = agent_.list(kind);
+    if (reply || !fall_back(reply.error(), saved_state)) return reply;
+    const auto intent = saved_intent(options_);
+    if (!intent) return neither(reply.error(), intent.error(), saved_state);
+    return ivds::list(intent->model, kind);
+}
+
+Result<pb::StatusReply> Source::status() {
+    auto reply = agent_.status();
+    if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
+    return with_maps(options_, reply.error(), view_status);
+}
+
+Result<pb::StatsReply> Source::stats() {
+    auto reply = agent_.stats();
+    if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
+    return with_maps(options_, reply.error(), view_stats);
+}
+
+Result<> Source::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
+    auto reply = agent_.fdb(request, sink);
+    if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
+    return with_maps(options_, reply.error(),
+                     [&](const ViewSource& source) { return view_fdb(source, request, sink); });
+}
+
+pb::DoctorReply Source::doctor() const {
+    pb::DoctorReply reply;
+    const auto add = [&](const char* severity, const std::string& id, const std::string& object,
+                         const std::string& text, const std::string& fix) {
+        pb::Finding& finding = *reply.add_findings();
+        finding.set_severity(severity);
+        finding.set_id(id);
+        finding.set_object(object);
+        finding.set_text(text);
+        finding.set_fix(fix);
+    };
+    const auto failed = [&](const std::string& object, const Error& error) {
+        add("error", error.id, object, error.what, error.fix);
+    };
+    if (const auto maps = MapsView::open(options_.root); !maps) {
+        failed(options_.root, maps.error());
+    } else if (const auto meta = maps->meta(); !meta) {
+        failed(options_.root, meta.error());
+    } else {
+        const auto* build = reinterpret_cast<const char*>(meta->build);
+        add("info", "IVDS-U015", options_.root,
+            fmt::format("the maps are pinned (layout {}.{}, programs {}, generation {}); forwarding goes on without "
+                        "the agent",
+                        meta->layout_major, meta->layout_minor,
+                        std::string_view(build, ::strnlen(build, sizeof meta->build)), meta->generation),
+            "");
+    }
+    if (const auto intent = load_intent(options_.state_dir); !intent) {
+        failed(options_.state_dir, intent.error());
+    } else if (!intent->has_value()) {
+        add("info", "IVDS-U016", options_.state_dir, "nothing is saved: nothing was ever applied", "");
+    } else if (const auto tables = load_tables(tables_path(options_.state_dir)); !tables) {
+        failed(options_.state_dir, tables.error());
+    } else if (const auto findings = ivds::doctor(options_.root, *tables); !findings) {
+        failed(options_.root, findings.error());
+    } else {
+        for (const Finding& finding : *findings) {
+            const bool error = finding.severity == Finding::Severity::error;
+            const bool warning = finding.severity == Finding::Severity::warning;
+            add(error ? "error" : warning ? "warning" : "info", finding.id, finding.object, finding.text, finding.fix);
+        }
+    }
+    return reply;
+}
+
+}  // namespace ivds::cli

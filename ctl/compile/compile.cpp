@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compile/compile.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <charconv>
+
+namespace ivds {
+namespace {
+
+// The model is valid: every MAC in it parses.
+Mac mac_of(const std::string& text) {
+    return parse_mac(text).value_or(Mac{});
+}
+
+std::uint16_t tpid_be(const std::string& text) {
+    std::uint16_t tpid = 0x8100;
+    if (!text.empty()) std::from_chars(text.data() + 2, text.data() + text.size(), tpid, 16);
+    return htons(tpid);
+}
+
+AttachMode attach_mode(pb::AttachMode mode) {
+    switch (mode) {
+        case pb::NATIVE:
+            return AttachMode::native;
+        case pb::GENERIC:
+            return AttachMode::generic;
+        case pb::TCX:
+            return AttachMode::tcx;
+        case pb::CLSACT:
+            return AttachMode::clsact;
+        default:
+            return AttachMode::automatic;
+    }
+}
+
+PortRow uplink_row(const pb::Uplink& uplink) {
+    PortRow row;
+    row.name = uplink.name();
+    row.netdev = uplink.netdev();
+    row.wanted = attach_mode(uplink.attach());
+    row.value.kind = IVDS_PORT_UPLINK;
+    if (uplink.plain() == pb::DROP) row.value.flags |= IVDS_PF_PLAIN_DROP;
+    row.value.outer_tpid_be = tpid_be(uplink.outer_tpid());
+    row.value.inner_tpid_be = tpid_be(uplink.inner_tpid());
+    row.value.fdb_limit = uplink.fdb_limit() != 0 ? uplink.fdb_limit() : kDefaultUplinkFdb;
+    return row;
+}
+
+PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
+    static const pb::Profile no_profile;
+    const pb::Profile& profile = vport.profile().empty() ? no_profile : *model.profiles.at(vport.profile());
+
+    PortRow row;
+    row.name = vport.name();
+    row.netdev = vport.netdev();
+    row.wanted = attach_mode(vport.attach());
+    row.value.kind = IVDS_PORT_VPORT;
+    if (!profile.allow_spoof()) row.value.flags |= IVDS_PF_ANTI_SPOOF;
+    if (profile.guest_tags() == pb::CARRY) row.value.flags |= IVDS_PF_CARRY_TAGS;
+    // A port whose sources are checked against a list has nothing to learn.
+    if (profile.allow_spoof())
+        row.value.fdb_limit = profile.fdb_limit() != 0 ? profile.fdb_limit() : kDefaultSpoofFdb;
+
+    std::uint32_t mtu = vport.mtu_bytes() != 0 ? vport.mtu_bytes() : profile.mtu_bytes();
+    if (!vport.instance().empty()) {
+        const pb::Instance& instance = *model.instances.at(vport.instance());
+        row.value.instance = ids.instances.at(instance.name());
+        mtu = mtu != 0 ? std::min(mtu, mtu_bytes(instance)) : mtu_bytes(instance);
+    } else if (mtu == 0) {
+        mtu = kDefaultMtuBytes;
+    }
+    row.value.mtu_bytes = static_cast<std::uint16_t>(mtu);
+
+    if (!vport.vnic().empty()) {
+        const Mac vmac = mac_of(model.vnics.at(vport.vnic())->vmac());
+        std::ranges::copy(vmac, row.value.vmac);
+        row.macs.push_back(vmac);
+    }
+    for (const std::string& mac : vport.extra_macs()) row.macs.push_back(mac_of(mac));
+    return row;
+}
+
+std::shared_ptr<const std::vector<StaticMac>> static_macs(const Ids& ids, const pb::Instance& instance) {
+    auto list = std::make_shared<std::vector<StaticMac>>();
+    list->reserve(static_cast<std::size_t>(instance.fdb_size()));
+    for (const pb::StaticMac& entry : instance.fdb())
+        list->push_back({.mac = mac_of(entry.mac()),
+                         .port = ids.ports.at(entry.vport().empty() ? instance.uplink() : entry.vport()),
+                         .vlan = static_cast<std::uint16_t>(entry.vlan())});
+    std::ranges::sort(*list, {}, &StaticMac::mac);
+    return list;
+}
+
+InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance& instance) {
+    InstanceRow row;
+    row.name = instance.name();
+    ivds_instance& value = row.value;
+    value.vlan = static_cast<std::uint16_t>(outer_vlan(model, instance));
+    value.vvlan = static_cast<std::uint16_t>(instance.vvlan());
+    value.mtu_bytes = static_cast<std::uint16_t>(mtu_bytes(instance));
+    value.age_s = instance.age_s() != 0 ? instance.age_s() : kDefaultAgeS;
+    value.fdb_limit = instance.fdb_limit() != 0 ? instance.fdb_limit() : kDefaultInstanceFdb;
+    if (!instance.draining()) value.flags |= IVDS_IF_ACTIVE;
+    if (instance.scope() == pb::DISTRIBUTED) {
+        value.uplink = ids.ports.at(instance.uplink());
+        value.flags |= IVDS_IF_WIRE;
+        // With peers on several VLANs, the VLAN that a frame came in by does not say where its sender is.
+        if (instance.peer_vlans().empty()) value.flags |= IVDS_IF_LEARN_WIRE;
+        for (int i = 0; i < instance.peer_vlans_size(); ++i)
+            value.peer_vlans[i] = static_cast<std::uint16_t>(instance.peer_vlans(i));
+    }
+    return row;
+}
+
+}  // namespace
+
+Tables compile(const Model& model, const Ids& ids, const Model& now, const Tables& tables_now) {
+    Tables tables;
+    for (const auto& [name, uplink] : model.uplinks) tables.ports.emplace(ids.ports.at(name), uplink_row(*uplink));
+    for (const auto& [name, vport] : model.vports)
+        tables.ports.emplace(ids.ports.at(name), vport_row(model, ids, *vport));
+
+    for (const auto& [name, instance] : model.instances) {
+        const std::uint32_t id = ids.instances.at(name);
+        InstanceRow row = instance_row(model, ids, *instance);
+        if (row.value.uplink != 0) {
+            tables.vvlans[{row.value.uplink, row.value.vlan, row.value.vvlan}] = id;
+            tables.vvlans[{row.value.uplink, row.value.vlan, 0}] = 0;
+        }
+        if (!instance->fdb().empty()) {
+            // The list names only this instance's ports, and a port that is in both models kept its id.
+            const auto old = now.instances.find(name);
+            const auto old_row = tables_now.instances.find(id);
+            if (old != now.instances.end() && old->second == instance && old_row != tables_now.instances.end() &&
+                old_row->second.fdb != nullptr)
+                row.fdb = old_row->second.fdb;
+            else
+                row.fdb = static_macs(ids, *instance);
+        }
+        tables.instances.emplace(id, std::move(row));
+    }
+    return tables;
+}
+
+}  // namespace ivds

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// kinds.h -- the six kinds of objects, for code that does the same with each.
+#pragma once
+
+#include "model/model.h"
+
+namespace ivds {
+
+// One kind: its number, its place in a Model, its list in a Config and its name for people.
+template <class T, pb::Kind number>
+struct KindOf {
+    using Type = T;
+    static constexpr pb::Kind kind = number;
+    Objects<T> Model::* objects;
+    google::protobuf::RepeatedPtrField<T>* (pb::Config::*mutable_list)();
+    T* (pb::Object::*mutable_object)();
+    const char* label;
+};
+
+constexpr KindOf<pb::Uplink, pb::UPLINK> kUplinks{&Model::uplinks, &pb::Config::mutable_uplinks,
+                                                  &pb::Object::mutable_uplink, "uplink"};
+constexpr KindOf<pb::Profile, pb::PROFILE> kProfiles{&Model::profiles, &pb::Config::mutable_profiles,
+                                                     &pb::Object::mutable_profile, "profile"};
+constexpr KindOf<pb::VmacPool, pb::VMAC_POOL> kVmacPools{&Model::vmac_pools, &pb::Config::mutable_vmac_pools,
+                                                         &pb::Object::mutable_vmac_pool, "vmac_pool"};
+constexpr KindOf<pb::Instance, pb::INSTANCE> kInstances{&Model::instances, &pb::Config::mutable_instances,
+                                                        &pb::Object::mutable_instance, "instance"};
+constexpr KindOf<pb::Vnic, pb::VNIC> kVnics{&Model::vnics, &pb::Config::mutable_vnics, &pb::Object::mutable_vnic,
+                                            "vnic"};
+constexpr KindOf<pb::VPort, pb::VPORT> kVports{&Model::vports, &pb::Config::mutable_vports,
+                                               &pb::Object::mutable_vport, "vport"};
+
+// Calls `f` with each kind, in the order in which objects refer to each other: what is referred to comes first.
+template <class F>
+void for_each_kind(F&& f) {
+    f(kUplinks);
+    f(kProfiles);
+    f(kVmacPools);
+    f(kInstances);
+    f(kVnics);
+    f(kVports);
+}
+
+}  // namespace ivds

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// model.h -- the intent: what the operator wants, by name. A Model is a value: a change makes the next Model from
+// the one that holds now, validates it as a whole, and only then is it compiled and applied. Objects are shared
+// between Models and never change once made, so a pointer that is the same says that nothing changed. Pure.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "ivds.pb.h"
+#include "loader/error.h"
+#include "loader/tables.h"
+
+namespace ivds {
+
+namespace pb = ::ivds::v1;
+
+template <class T>
+using Objects = std::map<std::string, std::shared_ptr<const T>>;
+
+// What validation needs to know again and again about an instance's static MACs, worked out once a list.
+struct StaticIndex {
+    std::vector<std::uint64_t> macs;   // sorted
+    std::vector<std::string> vports;   // that the list names, sorted, each once
+    std::vector<std::uint32_t> vlans;  // that the list names, sorted, each once
+};
+
+struct Model {
+    Objects<pb::Uplink> uplinks;
+    Objects<pb::Profile> profiles;
+    Objects<pb::VmacPool> vmac_pools;
+    Objects<pb::Instance> instances;
+    Objects<pb::Vnic> vnics;
+    Objects<pb::VPort> vports;
+    Objects<StaticIndex> static_macs;  // derived; of the instances that have static MACs
+};
+
+// The MAC of an interface, for pools that are derived from an uplink. Asked once in a pool's life: the answer
+// is kept in the pool's physical_mac.
+using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
+
+// The next Model, from the one that holds now. All three write MACs and TPIDs in one form, fill in what the agent
+// assigns (V.VLANs, vMACs, a pool's physical MAC) unless the same object has it already, keep a pool's
+// reservations if none are given, take over every object that did not change, and validate the whole. They
+// fail with the first thing that is wrong, and `now` stays what it was.
+[[nodiscard]] Result<Model> next_from_config(const Model& now, pb::Config config, const MacOf& mac_of);
+[[nodiscard]] Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of);
+// Code::conflict with the users' names if something refers to it; an object that is not there is no error.
+[[nodiscard]] Result<Model> next_without(const Model& now, const pb::Ref& ref);
+
+// Takes `vmac`, or any free one if it is empty, out of `pool`. Reserving twice and releasing twice are no errors;
+// an empty pool is Code::exhausted. *vmac is the one that was taken.
+[[nodiscard]] Result<Model> next_reserved(const Model& now, const std::string& pool, std::string& vmac);
+[[nodiscard]] Result<Model> next_released(const Model& now, const std::string& pool, const std::string& vmac);
+
+// A Model whose objects are taken as they are, for a state that was valid when it was saved.
+[[nodiscard]] Model model_from_saved(pb::Config config);
+
+[[nodiscard]] pb::Config to_config(const Model& model);
+// One object, or all of a kind (KIND_NONE: of every kind), sorted by name.
+[[nodiscard]] Result<pb::Object> get(const Model& model, const pb::Ref& ref);
+[[nodiscard]] pb::ObjectList list(const Model& model, pb::Kind kind);
+
+// What turns `now` into `next`, for people: updates say "field: old -> new". Creations and updates first, in the
+// order in which objects refer to each other, then deletions in the reverse order.
+[[nodiscard]] std::vector<pb::Change> diff(const Model& now, const Model& next);
+
+// Whether the whole is consistent and may follow `now`. The functions above call it.
+[[nodiscard]] Result<> validate(const Model& next, const Model& now);
+// Whether one object is well formed by itself.
+[[nodiscard]] Result<> validate_object(const pb::Uplink& uplink);
+[[nodiscard]] Result<> validate_object(const pb::Profile& profile);
+[[nodiscard]] Result<> validate_object(const pb::VmacPool& pool);
+[[nodiscard]] Result<> validate_object(const pb::Instance& instance);
+[[nodiscard]] Result<> validate_object(const pb::Vnic& vnic);
+[[nodiscard]] Result<> validate_object(const pb::VPort& vport);
+
+// Values with the schema's defaults filled in.
+constexpr std::uint32_t kDefaultMtuBytes = 1500;
+constexpr std::uint32_t kDefaultAgeS = 300;
+constexpr std::uint32_t kDefaultInstanceFdb = 16384;
+constexpr std::uint32_t kDefaultUplinkFdb = 1'000'000;
+constexpr std::uint32_t kDefaultSpoofFdb = 16;
+constexpr std::uint32_t kDefaultPoolSize = 256;
+[[nodiscard]] std::uint32_t mtu_bytes(const pb::Instance& instance);
+[[nodiscard]] std::uint32_t pool_size(const pb::VmacPool& pool);
+// The outer VLAN of an instance's frames: its own, or the transport VLAN in independent mode; 0: none.
+[[nodiscard]] std::uint32_t outer_vlan(const Model& model, const pb::Instance& instance);
+
+}  // namespace ivds

@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+// validate.cpp -- what a configuration must hold to: each object by itself, and all of them together.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <set>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "model/kinds.h"
+#include "model/model.h"
+#include "model/vmac_pool.h"
+
+namespace ivds {
+namespace {
+
+constexpr std::uint32_t kMinMtuBytes = 68;  // what IPv4 asks of every link
+constexpr std::uint32_t kMaxMtuBytes = 65535;
+constexpr std::uint32_t kMaxPoolSize = 65536;
+
+template <class... Args>
+std::unexpected<Error> refuse(Code code, const char* id, const std::string& fix, fmt::format_string<Args...> format,
+                              Args&&... args) {
+    return fail(code, id, fmt::format(format, std::forward<Args>(args)...), fix);
+}
+
+// Checks one object; every error names it.
+class Checker {
+public:
+    Checker(const char* label, const std::string& name) : who_(fmt::format("{} {}", label, name)) {
+        const auto good = [](char c) {
+            return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+        };
+        if (name.empty())
+            result_ = refuse(Code::invalid, "IVDS-M001", "give it a name", "{} has no name", label);
+        else if (name.size() > 63 || !std::ranges::all_of(name, good) ||
+                 std::isalnum(static_cast<unsigned char>(name[0])) == 0)
+            result_ = refuse(Code::invalid, "IVDS-M001",
+                             "a name has up to 63 of a-z 0-9 . _ - and starts with a letter or a digit",
+                             "{} \"{}\": not a name", label, name);
+    }
+
+    void number(const char* field, std::uint32_t value, std::uint32_t low, std::uint32_t high, bool zero_is_default) {
+        if (!result_ || (zero_is_default && value == 0) || (value >= low && value <= high)) return;
+        result_ = refuse(Code::invalid, "IVDS-M003", "", "{}: {} = {} is out of range ({} to {})", who_, field, value,
+                         low, high);
+    }
+
+    void netdev(const std::string& name) {
+        if (!result_) return;
+        const bool bad_char = std::ranges::any_of(name, [](char c) {
+            return c == '/' || c == ':' || static_cast<unsigned char>(c) <= 0x20 ||
+                   static_cast<unsigned char>(c) >= 0x7f;
+        });
+        if (name.empty())
+            result_ = refuse(Code::invalid, "IVDS-M002", "give the interface's name", "{}: netdev is missing", who_);
+        else if (name.size() > 15 || bad_char || name == "." || name == "..")
+            result_ = refuse(Code::invalid, "IVDS-M004", "", "{}: \"{}\" is no name of an interface", who_, name);
+    }
+
+    void unicast(const char* field, const std::string& text) {
+        if (!result_) return;
+        const auto mac = parse_mac(text);
+        if (!mac)
+            result_ = refuse(Code::invalid, "IVDS-M004", "write it like 02:00:5e:00:00:01",
+                             "{}: {} \"{}\" is no MAC address", who_, field, text);
+        else if (!is_unicast(*mac))
+            result_ =
+                refuse(Code::invalid, "IVDS-M004", "use a unicast address: the first byte is even", "{}: {} {} is {}",
+                       who_, field, text, to_number(*mac) == 0 ? "zero" : "a multicast address");
+    }
+
+    void tpid(const char* field, const std::string& text) {
+        if (!result_ || text.empty() || text == "0x8100" || text == "0x88a8" || text == "0x9100") return;
+        result_ = refuse(Code::invalid, "IVDS-M021", "use 0x8100, 0x88a8 or 0x9100", "{}: {} \"{}\" is not supported",
+                         who_, field, text);
+    }
+
+    void that(bool good, const char* id, const std::string& what, const std::string& fix) {
+        if (result_ && !good) result_ = fail(Code::invalid, id, fmt::format("{}: {}", who_, what), fix);
+    }
+
+    [[nodiscard]] bool ok() const { return result_.has_value(); }
+    [[nodiscard]] Result<> result() { return std::move(result_); }
+
+private:
+    std::string who_;
+    Result<> result_;
+};
+
+// ---------------------------------------------------------------------------------------- all together
+
+// Steps of validate(): each looks at one rule over the whole model.
+class Whole {
+public:
+    Whole(const Model& next, const Model& now) : next_(next), now_(now) {}
+
+    Result<> run() {
+        for (const auto step : {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics,
+                                &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains})
+            if (auto done = (this->*step)(); !done) return done;
+        return {};
+    }
+
+private:
+    Result<> sizes() {
+        std::size_t macs = 0;
+        for (const auto& [name, index] : next_.static_macs) macs += index->macs.size();
+        for (const auto& [name, vport] : next_.vports)
+            macs += static_cast<std::size_t>(vport->extra_macs_size()) + (vport->vnic().empty() ? 0 : 1);
+        if (macs > IVDS_MAX_FDB)
+            return refuse(Code::exhausted, "IVDS-M020", "", "{} static MACs are too many: the FDB holds {}", macs,
+                          IVDS_MAX_FDB);
+        return {};
+    }
+
+    template <class T>
+    Result<> reference(const char* label, const std::string& user, const Objects<T>& objects, const char* kind,
+                       const std::string& name) {
+        if (name.empty() || objects.contains(name)) return {};
+        return refuse(Code::not_found, "IVDS-M006", fmt::format("create the {} first, or in the same file", kind),
+                      "{} {} names {} {}, which does not exist", label, user, kind, name);
+    }
+
+    Result<> references() {
+        Result<> done;
+        const auto check = [&](Result<> result) {
+            if (done && !result) done = std::move(result);
+        };
+        for (const auto& [name, pool] : next_.vmac_pools)
+            check(reference("vmac_pool", name, next_.uplinks, "uplink", pool->uplink()));
+        for (const auto& [name, instance] : next_.instances)
+            check(reference("instance", name, next_.uplinks, "uplink", instance->uplink()));
+        for (const auto& [name, vnic] : next_.vnics)
+            check(reference("vnic", name, next_.vmac_pools, "vmac_pool", vnic->pool()));
+        for (const auto& [name, vport] : next_.vports) {
+            check(reference("vport", name, next_.instances, "instance", vport->instance()));
+            check(reference("vport", name, next_.vnics, "vnic", vport->vnic()));
+            check(reference("vport", name, next_.profiles, "profile", vport->profile()));
+        }
+        return done;
+    }
+
+    // One name is one port, in counters, events and the FDB.
+    Result<> port_names() {
+        for (const auto& [name, uplink] : next_.uplinks)
+            if (next_.vports.contains(name))
+                return refuse(Code::conflict, "IVDS-M019", "rename one of them",
+                              "uplink {} and vport {} have one name", name, name);
+        return {};
+    }
+
+    Result<> netdevs() {
+        std::unordered_map<std::string_view, std::string> users;
+        const auto claim = [&](const std::string& netdev, std::string user) -> Result<> {
+            const auto [place, fresh] = users.emplace(netdev, std::move(user));
+            if (fresh) return {};
+            return refuse(Code::conflict, "IVDS-M015", "an interface is one port",
+                          "netdev {} is used by {} and once more", netdev, place->second);
+        };
+        for (const auto& [name, uplink] : next_.uplinks)
+            if (auto done = claim(uplink->netdev(), "uplink " + name); !done) return done;
+        for (const auto& [name, vport] : next_.vports)
+            if (auto done = claim(vport->netdev(), "vport " + name); !done)
+                return std::unexpected(done.error().in("vport " + name));
+        return {};
+    }
+
+    Result<> vnics() {
+        std::unordered_map<std::string_view, std::string_view> users;
+        for (const auto& [name, vport] : next_.vports) {
+            if (vport->vnic().empty()) continue;
+            const auto [place, fresh] = users.emplace(vport->vnic(), name);
+            if (!fresh)
+                return refuse(Code::exists, "IVDS-M014", "a vNIC is bound to one vPort: unbind it there first",
+                              "vport {}: vnic {} is bound to vport {}", name, vport->vnic(), place->second);
+        }
+        return {};
+    }
+
+    // Who has which {uplink, outer VLAN, V.VLAN}: its own identity, and where its peers are.
+    Result<> networks() {
+        std::unordered_map<std::string_view, std::uint64_t> uplink_numbers;
+        for (const auto& [name, uplink] : next_.uplinks) uplink_numbers.emplace(name, uplink_numbers.size() + 1);
+        std::unordered_map<std::uint64_t, const pb::Instance*> claims;
+        claims.reserve(next_.instances.size());
+        const auto claim = [&](const pb::Instance& instance, std::uint32_t vlan) -> const pb::Instance* {
+            const auto uplink = uplink_numbers.find(instance.uplink());
+            const std::uint64_t number = uplink == uplink_numbers.end() ? 0 : uplink->second;
+            const auto [place, fresh] =
+                claims.emplace(number << 32 | std::uint64_t{vlan} << 12 | instance.vvlan(), &instance);
+            return fresh ? nullptr : place->second;
+        };
+
+        for (const auto& [name, instance] : next_.instances) {
+            if (auto done = network(*instance); !done) return done;
+            if (instance->vvlan() == 0) continue;
+            const std::uint32_t vlan = outer_vlan(next_, *instance);
+            if (const pb::Instance* other = claim(*instance, vlan); other != nullptr)
+                return refuse(Code::exists, "IVDS-M008", "leave vvlan out and a free one is assigned",
+                              "instance {}: V.VLAN {} of VLAN {}{} is taken by instance {}", name, instance->vvlan(),
+                              vlan, on(*instance), other->name());
+        }
+        for (const auto& [name, instance] : next_.instances)
+            for (const std::uint32_t vlan : instance->peer_vlans())
+                if (const pb::Instance* other = claim(*instance, vlan); other != nullptr)
+                    return refuse(Code::conflict, "IVDS-M012",
+                                  "two instances that reach one {VLAN, V.VLAN} are one network",
+                                  "instance {}: peers on VLAN {} with V.VLAN {}{} clash with instance {}", name, vlan,
+                                  instance->vvlan(), on(*instance), other->name());
+        if (claims.size() > IVDS_MAX_VVLANS)
+            return refuse(Code::exhausted, "IVDS-M020", "", "{} networks are too many: the data plane holds {}",
+                          claims.size(), IVDS_MAX_VVLANS);
+        return {};
+    }
+
+    static std::string on(const pb::Instance& instance) {
+        return instance.uplink().empty() ? "" : fmt::format(" on uplink {}", instance.uplink());
+    }
+
+    // An instance against its uplink.
+    Result<> network(const pb::Instance& instance) {
+        if (instance.uplink().empty()) return {};
+        const pb::Uplink& uplink = *next_.uplinks.at(instance.uplink());
+        if (instance.mode() == pb::INDEPENDENT && uplink.transport_vlan() == 0)
+            return refuse(Code::conflict, "IVDS-M011", fmt::format("set transport_vlan of uplink {}", uplink.name()),
+                          "instance {}: mode independent needs an uplink with a transport VLAN, and {} has none",
+                          instance.name(), uplink.name());
+        if (instance.mode() == pb::PIGGYBACK && uplink.transport_vlan() != 0 &&
+            instance.vlan() == uplink.transport_vlan())
+            return refuse(Code::conflict, "IVDS-M011", "use another VLAN, or mode independent",
+                          "instance {}: VLAN {} is the transport VLAN of uplink {}, for independent instances alone",
+                          instance.name(), instance.vlan(), uplink.name());
+        const std::uint32_t outer = outer_vlan(next_, instance);
+        if (std::ranges::find(instance.peer_vlans(), outer) != instance.peer_vlans().end())
+            return refuse(Code::conflict, "IVDS-M012", "leave it out of peer_vlans",
+                          "instance {}: peer VLAN {} is the instance's own", instance.name(), outer);
+        return {};
+    }
+
+    Result<> static_lists() {
+        for (const auto& [name, index] : next_.static_macs) {
+            const pb::Instance& instance = *next_.instances.at(name);
+            for (const std::string& vport : index->vports) {
+                const auto port = next_.vports.find(vport);
+                if (port == next_.vports.end())
+                    return refuse(Code::not_found, "IVDS-M006", "create the vport first, or in the same file",
+                                  "the static MACs of instance {} name vport {}, which does not exist", name, vport);
+                if (port->second->instance() != name)
+                    return refuse(Code::conflict, "IVDS-M018", "a static MAC is behind a vPort of its own instance",
+                                  "the static MACs of instance {} name vport {} of instance {}", name, vport,
+                                  port->second->instance());
+            }
+            const std::uint32_t outer = outer_vlan(next_, instance);
+            for (const std::uint32_t vlan : index->vlans)
+                if (vlan != outer && std::ranges::find(instance.peer_vlans(), vlan) == instance.peer_vlans().end())
+                    return refuse(Code::conflict, "IVDS-M018",
+                                  fmt::format("add {} to peer_vlans, or use {}", vlan, outer),
+                                  "the static MACs of instance {} name VLAN {}, where it has no peers", name, vlan);
+        }
+        return {};
+    }
+
+    // One MAC is behind one port of an instance.
+    Result<> macs() {
+        std::map<std::string_view, std::unordered_map<std::uint64_t, std::string_view>> owners;
+        for (const auto& [name, vport] : next_.vports) {
+            if (vport->instance().empty()) continue;
+            auto& here = owners[vport->instance()];
+            const auto index = next_.static_macs.find(vport->instance());
+            const auto claim = [&](const std::string& text) -> Result<> {
+                const std::uint64_t mac = to_number(parse_mac(text).value_or(Mac{}));
+                const auto [place, fresh] = here.emplace(mac, name);
+                if (!fresh)
+                    return refuse(Code::conflict, "IVDS-M013", "a MAC is behind one port of an instance",
+                                  "vport {}: MAC {} is in instance {} already, by vport {}", name, text,
+                                  vport->instance(), place->second);
+                if (index != next_.static_macs.end() && std::ranges::binary_search(index->second->macs, mac))
+                    return refuse(Code::conflict, "IVDS-M013", "a MAC is behind one port of an instance",
+                                  "vport {}: MAC {} is in the static MACs of instance {} already", name, text,
+                                  vport->instance());
+                return {};
+            };
+            if (!vport->vnic().empty())
+                if (auto done = claim(next_.vnics.at(vport->vnic())->vmac()); !done) return done;
+            for (const std::string& mac : vport->extra_macs())
+                if (auto done = claim(mac); !done) return done;
+        }
+        for (const auto& [name, index] : next_.static_macs) {
+            const auto twice = std::ranges::adjacent_find(index->macs);
+            if (twice != index->macs.end())
+                return refuse(Code::conflict, "IVDS-M013", "a MAC is behind one port of an instance",
+                              "instance {}: MAC {} is static twice", name, format_mac(to_mac(*twice)));
+        }
+        return {};
+    }
+
+    // What an instance is known by on the wire changes only while nothing is forwarded.
+    Result<> drains() {
+        for (const auto& [name, instance] : next_.instances) {
+            const auto before = now_.instances.find(name);
+            if (before == now_.instances.end() || before->second == instance || before->second->draining()) continue;
+            const char* field = nullptr;
+            if (before->second->mode() != instance->mode())
+                field = "mode";
+            else if (before->second->uplink() != instance->uplink())
+                field = "uplink";
+            else if (before->second->vlan() != instance->vlan())
+                field = "vlan";
+            if (field == nullptr) continue;
+            const bool in_use =
+                std::ranges::any_of(now_.vports, [&](const auto& entry) { return entry.second->instance() == name; });
+            if (in_use)
+                return refuse(Code::conflict, "IVDS-M016",
+                              "set draining: true, then change it, then set draining: false",
+                              "instance {}: {} cannot change while it has vPorts and is not draining", name, field);
+        }
+        return {};
+    }
+
+    const Model& next_;
+    const Model& now_;
+};
+
+}  // namespace
+
+Result<> validate_object(const pb::Uplink& uplink) {
+    Checker check("uplink", uplink.name());
+    check.netdev(uplink.netdev());
+    check.tpid("outer_tpid", uplink.outer_tpid());
+    check.tpid("inner_tpid", uplink.inner_tpid());
+    check.number("transport_vlan", uplink.transport_vlan(), 1, IVDS_VLAN_MAX, true);
+    check.number("fdb_limit", uplink.fdb_limit(), 1, IVDS_MAX_FDB, true);
+    return check.result();
+}
+
+Result<> validate_object(const pb::Profile& profile) {
+    Checker check("profile", profile.name());
+    check.number("mtu_bytes", profile.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
+    check.number("fdb_limit", profile.fdb_limit(), 1, IVDS_MAX_FDB, true);
+    check.that(profile.fdb_limit() == 0 || profile.allow_spoof(), "IVDS-M003",
+               "fdb_limit without allow_spoof has no effect", "set allow_spoof: true, or leave fdb_limit out");
+    return check.result();
+}
+
+Result<> validate_object(const pb::VmacPool& pool) {
+    Checker check("vmac_pool", pool.name());
+    check.number("size", pool.size(), 1, kMaxPoolSize, true);
+    check.that(!pool.physical_mac().empty() || !pool.uplink().empty(), "IVDS-M002",
+               "neither physical_mac nor uplink is given", "give the MAC, or the uplink that has it");
+    if (!pool.physical_mac().empty()) check.unicast("physical_mac", pool.physical_mac());
+    for (const std::string& mac : pool.reserved()) check.unicast("reserved", mac);
+    return check.result();
+}
+
+Result<> validate_object(const pb::Instance& instance) {
+    Checker check("instance", instance.name());
+    const bool independent = instance.mode() == pb::INDEPENDENT;
+    check.that(instance.scope() == pb::LOCAL || !instance.uplink().empty(), "IVDS-M010",
+               "scope distributed needs an uplink", "give the uplink, or use scope: local");
+    check.that(!independent || !instance.uplink().empty(), "IVDS-M010", "mode independent needs an uplink",
+               "give the uplink");
+    check.that(!independent || instance.vlan() == 0, "IVDS-M003",
+               "vlan is for mode piggyback; the uplink's transport_vlan carries it",
+               "leave vlan out, or use mode: piggyback");
+    check.that(independent || instance.uplink().empty() || instance.vlan() != 0, "IVDS-M002", "vlan is missing",
+               "give the VLAN of the fabric that carries it (1 to 4094), or use mode: independent");
+    check.number("vlan", instance.vlan(), 1, IVDS_VLAN_MAX, true);
+    check.number("vvlan", instance.vvlan(), 1, IVDS_VLAN_MAX, true);
+    check.number("mtu_bytes", instance.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
+    check.number("fdb_limit", instance.fdb_limit(), 1, IVDS_MAX_FDB, true);
+    const bool good_tenant = instance.tenant().size() <= 63 && std::ranges::all_of(instance.tenant(), [](char c) {
+                                 return static_cast<unsigned char>(c) > 0x20 && static_cast<unsigned char>(c) < 0x7f;
+                             });
+    check.that(good_tenant, "IVDS-M001", "tenant is not a name", "use up to 63 printable characters without spaces");
+    check.that(instance.peer_vlans_size() <= static_cast<int>(IVDS_MAX_PEER_VLANS), "IVDS-M012",
+               fmt::format("{} peer VLANs are too many", instance.peer_vlans_size()),
+               fmt::format("an instance has peers on at most {} VLANs beside its own", IVDS_MAX_PEER_VLANS));
+    check.that(instance.peer_vlans().empty() || instance.scope() == pb::DISTRIBUTED, "IVDS-M012",
+               "peer_vlans need scope distributed", "use scope: distributed, or leave peer_vlans out");
+    std::set<std::uint32_t> peers;
+    for (const std::uint32_t vlan : instance.peer_vlans()) {
+        check.number("peer_vlans", vlan, 1, IVDS_VLAN_MAX, false);
+        check.that(peers.insert(vlan).second, "IVDS-M012", fmt::format("peer VLAN {} is given twice", vlan),
+                   "give it once");
+    }
+    for (const pb::StaticMac& entry : instance.fdb()) {
+        if (!check.ok()) break;
+        check.unicast("static MAC", entry.mac());
+        check.number("vlan of a static MAC", entry.vlan(), 1, IVDS_VLAN_MAX, true);
+        // The texts are made only when they are needed: a list may hold 100,000.
+        if (entry.vport().empty() == (entry.vlan() == 0))
+            check.that(false, "IVDS-M018", fmt::format("static MAC {} needs either a vport or a vlan", entry.mac()),
+                       "vport: behind that port of this host; vlan: on another host");
+        if (entry.vlan() != 0 && instance.scope() != pb::DISTRIBUTED)
+            check.that(false, "IVDS-M018",
+                       fmt::format("static MAC {} is on another host, and the instance is local", entry.mac()),
+                       "use scope: distributed");
+    }
+    return check.result();
+}
+
+Result<> validate_object(const pb::Vnic& vnic) {
+    Checker check("vnic", vnic.name());
+    check.that(!vnic.vmac().empty() || !vnic.pool().empty(), "IVDS-M002", "neither vmac nor pool is given",
+               "give the vMAC, or the pool to take one from");
+    if (!vnic.vmac().empty()) check.unicast("vmac", vnic.vmac());
+    return check.result();
+}
+
+Result<> validate_object(const pb::VPort& vport) {
+    Checker check("vport", vport.name());
+    check.netdev(vport.netdev());
+    check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
+    for (const std::string& mac : vport.extra_macs()) check.unicast("extra_macs", mac);
+    return check.result();
+}
+
+Result<> validate(const Model& next, const Model& now) {
+    return Whole(next, now).run();
+}
+
+}  // namespace ivds

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// core.h -- the switch's logic over the Kernel seam: carries a plan out with undo, attaches and detaches,
+// follows interfaces, upgrades. It mirrors what the maps hold and never writes what is there already.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernel.h"
+#include "plan.h"
+#include "preflight.h"
+#include "switch.h"
+
+namespace ivds {
+
+// What undoes the steps taken so far. Nothing is undone that was committed.
+class Journal {
+public:
+    Journal() = default;
+    Journal(const Journal&) = delete;
+    Journal& operator=(const Journal&) = delete;
+    ~Journal() { undo(); }
+    void add(std::function<void()> inverse) { inverses_.push_back(std::move(inverse)); }
+    [[nodiscard]] std::size_t mark() const { return inverses_.size(); }
+    void undo(std::size_t to = 0) {
+        while (inverses_.size() > to) {
+            auto inverse = std::move(inverses_.back());
+            inverses_.pop_back();
+            inverse();
+        }
+    }
+    void commit() { inverses_.clear(); }
+
+private:
+    std::vector<std::function<void()>> inverses_;
+};
+
+class Core {
+public:
+    // `assume_carrier`: for a process that ends and cannot follow the carrier.
+    Core(Kernel& kernel, bool assume_carrier) : kernel_(kernel), assume_carrier_(assume_carrier) {}
+
+    [[nodiscard]] Result<> adopt();  // once, first: takes what is in the maps and pins as the current state
+    void suppose(Tables tables) { tables_ = std::move(tables); }  // for doctor() alone: as if they were applied
+    [[nodiscard]] Result<> apply(Tables next, bool strict, const std::set<std::string>* only = nullptr);
+    [[nodiscard]] const Tables& tables() const { return tables_; }
+    [[nodiscard]] const Content& content() const { return content_; }
+    [[nodiscard]] std::vector<PortStatus> status() const;
+    [[nodiscard]] std::vector<Finding> doctor();
+
+    [[nodiscard]] std::vector<PortChange> on_change(const NetdevWatch::Change& change);
+    [[nodiscard]] std::vector<PortChange> resync();
+
+    [[nodiscard]] Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance);
+    [[nodiscard]] Result<> forget(std::uint32_t instance, const Mac& mac);
+
+    [[nodiscard]] Result<> upgrade(bool again);
+    [[nodiscard]] Result<> tear_down();
+
+private:
+    struct PortLife {
+        std::string reason;
+        bool failed = false;
+    };
+
+    [[nodiscard]] Result<> carry_out(const Plan& plan, const Tables& next, bool strict, const std::set<std::string>* only,
+                                     Journal& journal);
+    [[nodiscard]] Result<> hooks_on(const Tables& next, bool strict, const std::set<std::string>* only, Journal& journal);
+    // Brings the hooks of one port to what they shall be. An error is of the port, not of the switch.
+    [[nodiscard]] Result<> converge(std::uint32_t id, const PortRow& row, const Netdev& netdev, Journal& journal);
+    [[nodiscard]] Result<> attach(std::uint32_t id, const PortRow& row, const Netdev& netdev, const Decision& decision,
+                                  bool fall_back, Journal& journal);
+    [[nodiscard]] Result<> release(std::uint32_t id, Journal& journal);
+    [[nodiscard]] Result<> refresh(std::uint32_t id, const Netdev& netdev, Journal& journal);
+    void fence(std::uint32_t id, const PortRow& row, const Netdev& netdev, Journal& journal);
+
+    [[nodiscard]] Result<> hook(const Netdev& netdev, Point point, Journal& journal);
+    [[nodiscard]] Result<> hook(const Netdev& netdev, Point point);
+    [[nodiscard]] Result<> unhook(const Netdev& netdev, Point point, Journal& journal);
+    [[nodiscard]] Result<> unhook(const Netdev& netdev, Point point);
+    void note_hook(const Netdev& netdev, Point point, bool there);
+
+    [[nodiscard]] Result<> put_port(std::uint32_t id, const ivds_port& value, Journal& journal);
+    [[nodiscard]] Result<> put_instance(std::uint32_t id, const ivds_instance& value, Journal& journal);
+    template <class MirrorMap, class Key, class AbiKey, class Value>
+    [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key, const Value* value,
+                                   Journal& journal);
+    [[nodiscard]] Result<> put_fdb(const std::vector<FdbChange>& changes, Journal& journal);
+    [[nodiscard]] Result<> put_static(const FdbChange& change, std::vector<std::pair<FdbKey, ivds_fdb_entry>>& learned);
+    [[nodiscard]] Result<> bump_generation(Journal& journal, const std::string* build);
+    [[nodiscard]] Result<FdbContent> static_fdb();
+    void flush_pending();
+
+    [[nodiscard]] Facts facts_of(std::uint32_t id, const PortRow& row, const Netdev& netdev, const Tables& tables) const;
+    [[nodiscard]] bool is_up(std::uint32_t id) const;
+    [[nodiscard]] PortChange change_of(std::uint32_t id) const;
+    [[nodiscard]] const Tables& wanted_tables() const { return applying_ != nullptr ? *applying_ : tables_; }
+
+    Kernel& kernel_;
+    bool assume_carrier_;
+    bool adopted_ = false;  // the maps' content did not come from `tables_`
+    Tables tables_;
+    const Tables* applying_ = nullptr;
+    Content content_;
+    std::map<std::uint32_t, Hooks> hooks_;     // by ifindex
+    std::map<std::uint32_t, Netdev> netdevs_;  // by ifindex, of bound ports
+    std::map<std::uint32_t, PortLife> lives_;  // by port
+    std::map<std::string, std::uint32_t> by_netdev_;
+    std::set<std::uint32_t> flush_ports_;
+    std::set<std::uint32_t> flush_instances_;
+};
+
+}  // namespace ivds

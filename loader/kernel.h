@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// kernel.h -- the seam between the switch's logic and the operating system: everything that changes or asks
+// the kernel goes through it, one call a step, so that a fake can stand in and fail at any step.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "error.h"
+#include "ivds/abi.h"
+#include "netdev.h"
+
+namespace ivds {
+
+enum class Map : std::uint8_t {
+    meta,
+    ifports,
+    ports,
+    port_state,
+    instances,
+    instance_state,
+    vvlans,
+    fdb,
+    tx,
+    port_stats,
+    instance_stats,
+    drops,
+    misses,
+    events,
+};
+constexpr std::size_t kMapCount = 14;
+[[nodiscard]] const char* map_name(Map map);
+
+// A place on an interface that one of our programs can run at.
+enum class Point : std::uint8_t { native, generic, tcx, clsact };
+[[nodiscard]] constexpr bool is_xdp(Point point) { return point == Point::native || point == Point::generic; }
+[[nodiscard]] std::string to_string(Point point);
+
+// What is hooked on one interface.
+struct Hooks {
+    std::string netdev;
+    std::optional<Point> tc;   // tcx or clsact
+    std::optional<Point> xdp;  // native or generic
+    [[nodiscard]] std::string got() const;  // "native+tcx" …, "none"
+};
+
+// The three programs of one build, as handles that the Kernel knows.
+struct Programs {
+    int xdp = -1;
+    int tc = -1;
+    int sweep = -1;
+};
+
+struct ForeignProgram {
+    std::uint32_t id = 0;
+    std::string name;
+    std::string tag;
+};
+
+class Kernel {
+public:
+    Kernel() = default;
+    Kernel(const Kernel&) = delete;
+    Kernel& operator=(const Kernel&) = delete;
+    virtual ~Kernel() = default;
+
+    // ---- maps. Keys and values have the sizes that abi.h gives them.
+    [[nodiscard]] virtual Result<bool> lookup(Map map, const void* key, void* value) = 0;  // false: absent
+    [[nodiscard]] virtual Result<> put(Map map, const void* key, const void* value) = 0;
+    [[nodiscard]] virtual Result<bool> put_new(Map map, const void* key, const void* value) = 0;  // false: is there
+    [[nodiscard]] virtual Result<bool> take(Map map, const void* key, void* value) = 0;  // removes; false: absent
+    [[nodiscard]] virtual Result<> erase(Map map, const void* key) = 0;                  // absent is fine
+    [[nodiscard]] virtual Result<> each(Map map, const std::function<void(const void*, const void*)>& sink) = 0;
+    // Adds to the counts of learned entries, atomically beside the data plane.
+    virtual void learned(std::uint32_t port, std::uint32_t instance, int by) = 0;
+    // Counters, state and drop rows of a slot that nothing uses any more.
+    virtual void forget_port(std::uint32_t port) = 0;
+    virtual void forget_instance(std::uint32_t instance) = 0;
+    [[nodiscard]] virtual Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) = 0;
+
+    // ---- programs
+    [[nodiscard]] virtual std::string build() const = 0;    // of this binary
+    [[nodiscard]] virtual std::string running() const = 0;  // of the programs that `current` gives
+    [[nodiscard]] virtual Programs current() const = 0;
+    [[nodiscard]] virtual Result<Programs> load() = 0;            // this binary's programs over the same maps
+    virtual void unload(const Programs& programs) = 0;            // closes what load() gave
+    [[nodiscard]] virtual Result<> pin_next(const Programs&) = 0;  // beside the current ones
+    virtual void unpin_next() = 0;
+    [[nodiscard]] virtual Result<> adopt(const Programs&) = 0;  // the pinned next ones become `current`
+
+    // ---- hooks. A link made is gone when closed unless it was pinned.
+    [[nodiscard]] virtual Result<int> link_create(const Netdev& netdev, Point point, int program) = 0;
+    [[nodiscard]] virtual Result<> link_pin(int link, const Netdev& netdev, Point point) = 0;
+    virtual void link_close(int link) = 0;
+    // Detaches and unpins; an interface or link that is gone already is fine.
+    [[nodiscard]] virtual Result<> link_remove(std::uint32_t ifindex, const std::string& netdev, Point point) = 0;
+    // Puts `program` into the hook in place of what runs there, and gives a handle of that (unload() it).
+    [[nodiscard]] virtual Result<int> swap(std::uint32_t ifindex, const std::string& netdev, Point point,
+                                           int program) = 0;
+    virtual void close_program(int program) = 0;
+    [[nodiscard]] virtual Result<> clsact_attach(const Netdev& netdev, int program) = 0;
+    [[nodiscard]] virtual Result<> clsact_detach(std::uint32_t ifindex) = 0;
+    [[nodiscard]] virtual bool clsact_ours(std::uint32_t ifindex) = 0;
+    // The pinned links by interface index; dead ones (their interface is gone) are removed on the way.
+    [[nodiscard]] virtual Result<std::map<std::uint32_t, Hooks>> hooks() = 0;
+    [[nodiscard]] virtual bool has_tcx() = 0;
+    [[nodiscard]] virtual ForeignProgram program_info(std::uint32_t id) = 0;
+    [[nodiscard]] virtual std::vector<ForeignProgram> foreign_tcx(std::uint32_t ifindex) = 0;
+
+    // ---- interfaces
+    [[nodiscard]] virtual Result<std::vector<Netdev>> netdevs() = 0;
+    [[nodiscard]] virtual Result<std::optional<Netdev>> netdev(const std::string& name) = 0;
+    [[nodiscard]] virtual Result<> set_up(std::uint32_t ifindex, bool up) = 0;
+    // Off takes back only what on did, also if that was another process; gone interfaces are fine.
+    [[nodiscard]] virtual Result<> set_promiscuous(std::uint32_t ifindex, const std::string& netdev, bool on) = 0;
+    [[nodiscard]] virtual Result<std::string> driver(const std::string& netdev) = 0;
+    [[nodiscard]] virtual Result<Features> features(const Netdev& netdev, bool peer) = 0;
+    [[nodiscard]] virtual Result<> set_features(const Netdev& netdev, bool peer,
+                                                const std::map<std::string, bool>& wanted) = 0;
+
+    // ---- the end
+    [[nodiscard]] virtual Result<> remove_pins() = 0;
+};
+
+}  // namespace ivds

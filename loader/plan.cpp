@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// plan.cpp -- the diff between tables, in an order that is safe while frames pass.
+#include "plan.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <ranges>
+#include <unordered_set>
+
+namespace ivds {
+namespace {
+
+bool same(const ivds_port& a, const ivds_port& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+bool same(const ivds_instance& a, const ivds_instance& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+
+// The part of a port's value that the tables decide.
+ivds_port configured(ivds_port value) {
+    value.ifindex = 0;
+    value.flags = static_cast<std::uint16_t>(value.flags & ~kRuntimeFlags);
+    if (value.kind == IVDS_PORT_UPLINK) {
+        value.mtu_bytes = 0;
+    }
+    return value;
+}
+
+template <class Visit>
+void each_static(std::uint32_t id, const PortRow& row, Visit visit) {
+    if (row.value.kind == IVDS_PORT_VPORT && row.value.instance != 0) {
+        for (const auto& mac : row.macs) {
+            visit(FdbKey{row.value.instance, mac}, FdbTarget{id, 0});
+        }
+    }
+}
+template <class Visit>
+void each_static(std::uint32_t id, const InstanceRow& row, Visit visit) {
+    if (row.fdb) {
+        for (const auto& entry : *row.fdb) {
+            visit(FdbKey{id, entry.mac}, FdbTarget{entry.port, entry.vlan});
+        }
+    }
+}
+
+bool same_list(const std::shared_ptr<const std::vector<StaticMac>>& a,
+               const std::shared_ptr<const std::vector<StaticMac>>& b) {
+    static const std::vector<StaticMac> none;
+    return a == b || (a ? *a : none) == (b ? *b : none);
+}
+
+// The FDB's diff between two tables: only rows that changed are looked into.
+void diff_fdb(const Tables& old, const Tables& next, Plan& plan) {
+    FdbContent before;
+    FdbContent after;
+    const auto put = [](FdbContent& content) {
+        return [&content](const FdbKey& key, const FdbTarget& target) { content.insert_or_assign(key, target); };
+    };
+    for (const auto& [id, row] : old.instances) {
+        const auto other = next.instances.find(id);
+        if (other == next.instances.end() || !same_list(row.fdb, other->second.fdb)) {
+            each_static(id, row, put(before));
+        }
+    }
+    for (const auto& [id, row] : next.instances) {
+        const auto other = old.instances.find(id);
+        if (other == old.instances.end() || !same_list(row.fdb, other->second.fdb)) {
+            after.reserve(after.size() + (row.fdb ? row.fdb->size() : 0));
+            each_static(id, row, put(after));
+        }
+    }
+    const auto same_macs = [](const PortRow& a, const PortRow& b) {
+        return a.value.instance == b.value.instance && a.value.kind == b.value.kind && a.macs == b.macs;
+    };
+    for (const auto& [id, row] : old.ports) {
+        const auto other = next.ports.find(id);
+        if (other == next.ports.end() || !same_macs(row, other->second)) {
+            each_static(id, row, put(before));
+        }
+    }
+    for (const auto& [id, row] : next.ports) {
+        const auto other = old.ports.find(id);
+        if (other == old.ports.end() || !same_macs(row, other->second)) {
+            each_static(id, row, put(after));
+        }
+    }
+    plan.fdb_puts.reserve(after.size());
+    for (const auto& [key, target] : after) {
+        const auto was = before.find(key);
+        if (was == before.end()) {
+            plan.fdb_puts.push_back({key, {}, target});
+        } else if (was->second != target) {
+            plan.fdb_puts.push_back({key, was->second, target});
+        }
+    }
+    for (const auto& [key, target] : before) {
+        if (!after.contains(key)) {
+            plan.fdb_clears.push_back({key, target, {}});
+        }
+    }
+}
+
+void diff_fdb(const FdbContent& in_map, const Tables& next, Plan& plan) {
+    std::unordered_set<FdbKey, FdbKeyHash> wanted;
+    const auto visit = [&](const FdbKey& key, const FdbTarget& target) {
+        wanted.insert(key);
+        const auto was = in_map.find(key);
+        if (was == in_map.end()) {
+            plan.fdb_puts.push_back({key, {}, target});
+        } else if (was->second != target) {
+            plan.fdb_puts.push_back({key, was->second, target});
+        }
+    };
+    for (const auto& [id, row] : next.instances) {
+        each_static(id, row, visit);
+    }
+    for (const auto& [id, row] : next.ports) {
+        each_static(id, row, visit);
+    }
+    for (const auto& [key, target] : in_map) {
+        if (!wanted.contains(key)) {
+            plan.fdb_clears.push_back({key, target, {}});
+        }
+    }
+}
+
+// Writes the ports and lists of the plan while following what the maps hold after each write.
+class ListPlanner {
+public:
+    ListPlanner(const Content& now, const Tables& next, Plan& plan) : next_(next), plan_(plan) {
+        for (const auto& [id, value] : now.ports) {
+            ports_.emplace(id, configured(value));
+        }
+        instances_ = now.instances;
+        members_ = members_of(next);
+        for (const auto& [id, row] : next.instances) {
+            auto target = row.value;
+            const auto first = members_.first.find(id);
+            target.first_member = first == members_.first.end() ? 0 : first->second;
+            targets_.emplace(id, target);
+        }
+    }
+
+    // Instances that are new, not yet active and with an empty list.
+    void new_instances() {
+        for (const auto& [id, target] : targets_) {
+            if (!instances_.contains(id)) {
+                auto value = target;
+                value.flags = static_cast<std::uint16_t>(value.flags & ~IVDS_IF_ACTIVE);
+                value.first_member = 0;
+                put(id, value);
+                fresh_.insert(id);
+            }
+        }
+    }
+
+    // Takes every port out of its list that goes or changes its instance.
+    void unlink() {
+        for (auto& [instance, value] : std::map(instances_)) {
+            std::uint32_t last = 0;  // the last member that stays
+            std::set<std::uint32_t> seen;
+            for (auto id = value.first_member; id != 0 && seen.insert(id).second;) {
+                const auto found = ports_.find(id);
+                const auto after = found == ports_.end() ? 0 : found->second.next_member;
+                const auto row = next_.ports.find(id);
+                const bool stays = found != ports_.end() && found->second.instance == instance &&
+                                   row != next_.ports.end() && row->second.value.instance == instance &&
+                                   row->second.value.kind == IVDS_PORT_VPORT;
+                if (stays) {
+                    last = id;
+                } else if (last == 0) {
+                    auto changed = instances_.at(instance);
+                    changed.first_member = after;
+                    put(instance, changed);
+                } else {
+                    auto changed = ports_.at(last);
+                    changed.next_member = after;
+                    put(last, changed);
+                }
+                id = after;
+            }
+        }
+    }
+
+    // Every port's final value, from the end of the lists.
+    void ports() {
+        for (const auto& [id, row] : std::views::reverse(next_.ports)) {
+            auto value = configured(row.value);
+            const auto next = members_.next.find(id);
+            value.next_member = next == members_.next.end() ? 0 : next->second;
+            const auto now = ports_.find(id);
+            if (now == ports_.end() || !same(now->second, value)) {
+                if (now != ports_.end() && now->second.instance != value.instance) {
+                    plan_.flush_ports.insert(id);
+                }
+                put(id, value);
+            }
+        }
+    }
+
+    // Instances' final values; the new ones stay inactive.
+    void instances() {
+        for (const auto& [id, target] : targets_) {
+            auto value = target;
+            if (fresh_.contains(id)) {
+                value.flags = static_cast<std::uint16_t>(value.flags & ~IVDS_IF_ACTIVE);
+            }
+            if (!same(instances_.at(id), value)) {
+                put(id, value);
+            }
+        }
+    }
+
+    void activate() {
+        for (const auto id : fresh_) {
+            if (!same(instances_.at(id), targets_.at(id))) {
+                put(id, targets_.at(id));
+            }
+        }
+    }
+
+private:
+    void put(std::uint32_t id, const ivds_port& value) {
+        ports_[id] = value;
+        plan_.steps.emplace_back(PutPort{id, value});
+    }
+    void put(std::uint32_t id, const ivds_instance& value) {
+        instances_[id] = value;
+        plan_.steps.emplace_back(PutInstance{id, value});
+    }
+
+    const Tables& next_;
+    Plan& plan_;
+    std::map<std::uint32_t, ivds_port> ports_;
+    std::map<std::uint32_t, ivds_instance> instances_;
+    std::map<std::uint32_t, ivds_instance> targets_;
+    std::set<std::uint32_t> fresh_;
+    Members members_;
+};
+
+std::unexpected<Error> wrong(const std::string& what) {
+    return fail(Code::invalid, "IVDS-T001", "the tables contradict themselves: " + what);
+}
+
+}  // namespace
+
+std::size_t FdbKeyHash::operator()(const FdbKey& key) const noexcept {
+    std::uint64_t bits = key.instance;
+    for (const auto byte : key.mac) {
+        bits = bits * 0x100000001b3ull ^ byte;
+    }
+    return std::hash<std::uint64_t>{}(bits * 0x9e3779b97f4a7c15ull);
+}
+
+Members members_of(const Tables& tables) {
+    Members members;
+    // From the highest id down, so that each port's successor is what was the first so far.
+    for (const auto& [id, row] : std::views::reverse(tables.ports)) {
+        if (row.value.kind == IVDS_PORT_VPORT && row.value.instance != 0) {
+            auto& first = members.first[row.value.instance];
+            members.next[id] = first;
+            first = id;
+        }
+    }
+    return members;
+}
+
+Result<> validate(const Tables& tables) {
+    std::set<std::string> netdevs;
+    const auto is_uplink = [&](std::uint32_t id) {
+        const auto found = tables.ports.find(id);
+        return found != tables.ports.end() && found->second.value.kind == IVDS_PORT_UPLINK;
+    };
+    for (const auto& [id, row] : tables.ports) {
+        const auto& value = row.value;
+        if (id == 0 || id >= IVDS_MAX_PORTS) {
+            return wrong(fmt::format("port id {} is out of range", id));
+        }
+        if (value.kind != IVDS_PORT_VPORT && value.kind != IVDS_PORT_UPLINK) {
+            return wrong(fmt::format("port {} is neither vPort nor uplink", row.name));
+        }
+        if (value.ifindex != 0 || value.next_member != 0 || (value.flags & kRuntimeFlags) != 0) {
+            return wrong(fmt::format("port {} has run-time fields set", row.name));
+        }
+        if (value.instance != 0 && !tables.instances.contains(value.instance)) {
+            return wrong(fmt::format("port {} is bound to instance {}, which does not exist", row.name, value.instance));
+        }
+        if (!row.netdev.empty() && !netdevs.insert(row.netdev).second) {
+            return wrong(fmt::format("interface {} has two ports", row.netdev));
+        }
+    }
+    for (const auto& [id, row] : tables.instances) {
+        if (id == 0 || id >= IVDS_MAX_INSTANCES) {
+            return wrong(fmt::format("instance id {} is out of range", id));
+        }
+        if (row.value.first_member != 0) {
+            return wrong(fmt::format("instance {} has run-time fields set", row.name));
+        }
+        if (row.value.uplink != 0 && !is_uplink(row.value.uplink)) {
+            return wrong(fmt::format("instance {} names uplink {}, which is none", row.name, row.value.uplink));
+        }
+    }
+    for (const auto& [key, instance] : tables.vvlans) {
+        if (!is_uplink(key[0]) || key[1] == 0 || key[1] > IVDS_VLAN_MAX || key[2] > IVDS_VLAN_MAX ||
+            (instance != 0 && !tables.instances.contains(instance)) || (key[2] != 0 && instance == 0)) {
+            return wrong(fmt::format("the entry of uplink {}, VLAN {}, V.VLAN {} to instance {}", key[0], key[1], key[2],
+                                     instance));
+        }
+    }
+    return {};
+}
+
+Plan make_plan(const Content& now, const Tables& old, const FdbContent* in_map, const Tables& next) {
+    Plan plan;
+    if (in_map != nullptr) {
+        diff_fdb(*in_map, next, plan);
+    } else {
+        diff_fdb(old, next, plan);
+    }
+
+    ListPlanner lists(now, next, plan);
+    lists.new_instances();
+    lists.unlink();
+    lists.ports();
+    lists.instances();
+    if (!plan.fdb_puts.empty()) {
+        plan.steps.emplace_back(PutFdb{});
+    }
+    for (const auto& [key, instance] : next.vvlans) {
+        const auto found = now.vvlans.find(key);
+        if (found == now.vvlans.end() || found->second != instance) {
+            plan.steps.emplace_back(PutVvlan{key, instance});
+        }
+    }
+    lists.activate();
+
+    for (const auto& [id, value] : now.ports) {
+        if (!next.ports.contains(id)) {
+            plan.steps.emplace_back(HooksOff{id});
+            plan.gone_ports.insert(id);
+            plan.flush_ports.insert(id);
+        }
+    }
+    plan.steps.emplace_back(HooksOn{});
+    for (const auto& [key, instance] : now.vvlans) {
+        if (!next.vvlans.contains(key)) {
+            plan.steps.emplace_back(ClearVvlan{key});
+        }
+    }
+    if (!plan.fdb_clears.empty()) {
+        plan.steps.emplace_back(ClearFdb{});
+    }
+    for (const auto id : plan.gone_ports) {
+        plan.steps.emplace_back(ClearPort{id});
+    }
+    for (const auto& [id, value] : now.instances) {
+        if (!next.instances.contains(id)) {
+            plan.steps.emplace_back(ClearInstance{id});
+            plan.gone_instances.insert(id);
+            plan.flush_instances.insert(id);
+        }
+    }
+    return plan;
+}
+
+ivds_fdb_key to_abi(const FdbKey& key) {
+    ivds_fdb_key out{};
+    out.instance = key.instance;
+    std::memcpy(out.mac, key.mac.data(), sizeof(out.mac));
+    return out;
+}
+
+ivds_fdb_entry to_abi(const FdbTarget& target) {
+    ivds_fdb_entry out{};
+    out.port = target.port;
+    out.vlan = target.vlan;
+    out.flags = IVDS_FDB_STATIC;
+    return out;
+}
+
+ivds_vvlan_key to_abi(const VvlanKey& key) {
+    ivds_vvlan_key out{};
+    out.uplink = key[0];
+    out.vlan = static_cast<std::uint16_t>(key[1]);
+    out.vvlan = static_cast<std::uint16_t>(key[2]);
+    return out;
+}
+
+}  // namespace ivds

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// plan.h -- pure: from what the maps hold and what they shall hold to the ordered steps between.
+//
+// The order makes every state on the way safe for frames that pass meanwhile:
+//  - nothing is pointed at before it is written: ports before the member lists that name them (from the
+//    list's end), instances before vvlans, an instance's ACTIVE flag after all that it needs;
+//  - nothing is cleared before it is out of reach: a port leaves its list before it changes or goes;
+//  - hooks of a port that goes are taken off before its entries, and hooks of a new one put on after them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "tables.h"
+
+namespace ivds {
+
+// Flags of a port that only the running system knows; the rest comes from the tables.
+constexpr std::uint16_t kRuntimeFlags = IVDS_PF_UP | IVDS_PF_TC | IVDS_PF_XDP_TARGET;
+
+using VvlanKey = std::array<std::uint32_t, 3>;  // uplink, vlan, vvlan
+
+// What the maps hold, but for the FDB. Free slots are not in it.
+struct Content {
+    std::map<std::uint32_t, ivds_port> ports;
+    std::map<std::uint32_t, ivds_instance> instances;
+    std::map<VvlanKey, std::uint32_t> vvlans;
+    std::map<std::uint32_t, std::uint32_t> ifports;  // ifindex -> port id
+    std::map<std::uint32_t, std::uint32_t> tx;       // port id -> ifindex
+};
+
+struct FdbKey {
+    std::uint32_t instance = 0;
+    Mac mac{};
+    bool operator==(const FdbKey&) const = default;
+};
+struct FdbKeyHash {
+    std::size_t operator()(const FdbKey& key) const noexcept;
+};
+struct FdbTarget {
+    std::uint32_t port = 0;
+    std::uint16_t vlan = 0;
+    bool operator==(const FdbTarget&) const = default;
+};
+// The static entries that are in the map, read from it after adoption.
+using FdbContent = std::unordered_map<FdbKey, FdbTarget, FdbKeyHash>;
+
+struct FdbChange {
+    FdbKey key;
+    FdbTarget before;  // port 0: there was no static entry
+    FdbTarget after;   // port 0: there shall be none
+};
+
+// The steps, each with what it writes. HooksOn and HooksOff stand for the work of attach (loader/core).
+struct HooksOff {
+    std::uint32_t port;
+};
+struct ClearPort {
+    std::uint32_t port;
+};
+struct PutPort {  // runtime fields are kept as they are in the map
+    std::uint32_t port;
+    ivds_port value;
+};
+struct PutInstance {
+    std::uint32_t instance;
+    ivds_instance value;
+};
+struct ClearInstance {
+    std::uint32_t instance;
+};
+struct PutVvlan {
+    VvlanKey key;
+    std::uint32_t instance;
+};
+struct ClearVvlan {
+    VvlanKey key;
+};
+struct PutFdb {};     // all of Plan::fdb_puts
+struct ClearFdb {};   // all of Plan::fdb_clears
+struct HooksOn {};    // every port of the new tables whose hooks are not as wanted
+using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutFdb,
+                          ClearFdb, HooksOn>;
+
+struct Plan {
+    std::vector<Step> steps;
+    std::vector<FdbChange> fdb_puts;
+    std::vector<FdbChange> fdb_clears;
+    std::set<std::uint32_t> flush_ports;      // learned entries to forget afterwards: gone or moved ports
+    std::set<std::uint32_t> flush_instances;  // gone instances
+    std::set<std::uint32_t> gone_ports;
+    std::set<std::uint32_t> gone_instances;
+    [[nodiscard]] bool empty() const { return steps.size() == 1 && fdb_puts.empty() && fdb_clears.empty(); }
+};
+
+// Ids in range, references that exist, no interface twice, runtime fields zero.
+[[nodiscard]] Result<> validate(const Tables& tables);
+
+// `now` is in the maps. The FDB's static entries are those of `old` (which `now` was made from), or, if
+// `in_map` is given, exactly those. `next` must be valid.
+[[nodiscard]] Plan make_plan(const Content& now, const Tables& old, const FdbContent* in_map, const Tables& next);
+
+// The member lists of `tables`: port id -> next member, and instance id -> first member.
+struct Members {
+    std::map<std::uint32_t, std::uint32_t> next;
+    std::map<std::uint32_t, std::uint32_t> first;
+};
+[[nodiscard]] Members members_of(const Tables& tables);
+
+[[nodiscard]] ivds_fdb_key to_abi(const FdbKey& key);
+[[nodiscard]] ivds_fdb_entry to_abi(const FdbTarget& target);
+[[nodiscard]] ivds_vvlan_key to_abi(const VvlanKey& key);
+
+}  // namespace ivds

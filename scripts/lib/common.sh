@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# common.sh -- what demo.sh, test.sh and bench.sh share; sourced by them. Leaves the caller in the top folder.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 1
+
+die() {
+    echo "$(basename "$0"): $*" >&2
+    exit 1
+}
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] || die "needs root (namespaces, BPF): run 'sudo $0${*:+ $*}'"
+}
+
+# Installs what is missing as root; only says what is missing otherwise.
+dependencies() {
+    if [ "$(id -u)" -eq 0 ]; then
+        scripts/deps.sh
+    else
+        scripts/deps.sh --check || die "run 'sudo scripts/deps.sh' once"
+    fi
+}
+
+# Configures and builds a preset (dev or release); warnings are errors. Under sudo, the caller owns the result.
+build() {
+    local preset=$1 log status=0
+    trap give_back EXIT
+    mkdir -p "build/$preset"
+    log=build/$preset/configure.log
+    if ! cmake --preset "$preset" >"$log" 2>&1; then
+        cat "$log" >&2
+        die "configuring the $preset preset failed"
+    fi
+    cmake --build "build/$preset" -j "$(nproc)" || status=$?
+    [ "$status" -eq 0 ] || die "building the $preset preset failed"
+}
+
+# A build folder made under sudo belongs to whoever called sudo, so that the next run needs none.
+give_back() {
+    if [ "$(id -u)" -eq 0 ] && [ -n "${SUDO_UID:-}" ] && [ -d build ]; then
+        chown -R "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" build
+    fi
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# test.sh -- installs what is missing (as root), builds, and runs the tests.
+#
+#   sudo scripts/test.sh             everything; what passed is what scripts/requirements.sh then shows
+#   sudo scripts/test.sh netns bpf   the tests with one of these labels
+#   scripts/test.sh unit             labels unit, abi, fuzz and check need no root
+#
+# Labels: unit abi fuzz check bpf netns upgrade demo bench. It ends with CTest's summary and a list of what was
+# skipped and why. Exit 0 only if no test failed. A machine that builds with one job at a time sets JOBS=1.
+set -euo pipefail
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
+
+case "${1:-}" in
+-h | --help)
+    sed -n '3,/^set -/{/^set -/d; s/^# \{0,1\}//; p}' scripts/test.sh
+    exit 0
+    ;;
+esac
+
+dependencies
+build dev
+# The demo and the benchmarks are of the release build; their tests run it.
+if [ $# -eq 0 ] || [[ " $* " =~ \ (demo|bench|netns|upgrade)\  ]]; then
+    build release
+fi
+
+results=build/dev/results
+rm -rf "$results" build/dev/ctest.xml
+mkdir -p "$results"
+select=()
+if [ $# -gt 0 ]; then
+    select=(-L "^($(IFS='|' && echo "$*"))\$")
+fi
+status=0
+# Tests that start processes of their own say so in PROCESSORS or RUN_SERIAL; the rest share the cores.
+ctest --test-dir build/dev -j "${JOBS:-$(nproc)}" --output-on-failure --no-tests=error \
+    --output-junit ctest.xml "${select[@]}" || status=$?
+
+record=()
+[ $# -eq 0 ] && record=(--record build/last-run.json)
+python3 scripts/lib/results.py collect build/dev "${record[@]}"
+exit "$status"

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* abi_types.c -- every structure of abi.h as a variable, so that a compiler lays it out and describes it. */
+#include "ivds/abi.h"
+#include "ivds/abi_check.h"
+
+#define DEFINE(type)                 \
+	extern struct type the_##type; \
+	struct type the_##type
+
+DEFINE(ivds_meta);
+DEFINE(ivds_port);
+DEFINE(ivds_port_state);
+DEFINE(ivds_instance);
+DEFINE(ivds_instance_state);
+DEFINE(ivds_vvlan_key);
+DEFINE(ivds_vvlan);
+DEFINE(ivds_fdb_key);
+DEFINE(ivds_fdb_entry);
+DEFINE(ivds_port_stats);
+DEFINE(ivds_instance_stats);
+DEFINE(ivds_drop_key);
+DEFINE(ivds_count);
+DEFINE(ivds_event);
+DEFINE(ivds_sweep);

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// tcp.cpp -- iperf3 between two VMs of one host and across the wire, through the switch and through bridges.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "forward.h"
+#include "setup.h"
+
+namespace ivds::bench {
+
+namespace {
+
+// iperf3's server for one test; ended with the scope if the test did not end it.
+class Server {
+public:
+    explicit Server(const Namespace& where) {
+        const Inside inside(where);
+        std::array<char*, 4> argv{};
+        std::string name = "iperf3";
+        std::string server = "-s";
+        std::string once = "-1";
+        argv = {name.data(), server.data(), once.data(), nullptr};
+        posix_spawn_file_actions_t actions;
+        posix_spawn_file_actions_init(&actions);
+        posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+        posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+        const int err = posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), environ);
+        posix_spawn_file_actions_destroy(&actions);
+        check(-err, "start iperf3");
+    }
+    Server(const Server&) = delete;
+    Server& operator=(const Server&) = delete;
+    ~Server() {
+        kill(pid_, SIGTERM);
+        waitpid(pid_, nullptr, 0);
+    }
+
+private:
+    pid_t pid_ = 0;
+};
+
+double gigabits(const std::string& report) {
+    const std::size_t sum = report.find("\"sum_received\"");
+    const std::size_t rate = sum == std::string::npos ? sum : report.find("\"bits_per_second\":", sum);
+    if (rate == std::string::npos) throw Failure("iperf3 reported no throughput: " + report.substr(0, 300));
+    return std::strtod(report.c_str() + rate + std::strlen("\"bits_per_second\":"), nullptr) / 1e9;
+}
+
+double transfer(const Namespace& from, const Namespace& to, const Vm& receiver, double seconds) {
+    const Ahead ahead;
+    const Server server(to);
+    // Client and server on a core each where there are two, so that the scheduler's choice is not measured.
+    const char* cores = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? " -A 0,1" : "";
+    const std::string command =
+        seconds < 1 ? fmt::format("iperf3 -J --connect-timeout 1000 -c {} -n 20M{}", receiver.ip, cores)
+                    : fmt::format("iperf3 -J --connect-timeout 1000 -c {} -t {:.0f}{}", receiver.ip, seconds, cores);
+    for (int tries = 0;; ++tries) {
+        try {
+            std::string report;
+            const Inside inside(from);
+            run_command(command, &report);
+            return gigabits(report);
+        } catch (const Failure&) {
+            // The server takes a moment before it listens.
+            if (tries == 20) throw;
+            usleep(50'000);
+        }
+    }
+}
+
+}  // namespace
+
+std::vector<Row> tcp_rows(const Options& options) {
+    // The mode that `auto` picks for a veth is tcx; native XDP is what an operator may ask for instead.
+    constexpr std::array<Forwarder, 3> forwarders{Forwarder::bridge, Forwarder::ivds_tc, Forwarder::ivds_xdp};
+    std::vector<Row> rows;
+    for (const bool wire : {false, true}) {
+        const std::string name = wire ? "tcp-wire" : "tcp-local";
+        const std::string native = name + "-native";
+        if (!options.wanted(name) && !options.wanted(native)) continue;
+        options.progress(name);
+        std::vector<std::unique_ptr<Setup>> setups;
+        for (const Forwarder forwarder : forwarders) {
+            setups.push_back(std::make_unique<Setup>(forwarder, Way::local, true));
+            if (forwarder != Forwarder::ivds_xdp) continue;
+            const Network& network = setups.back()->network();
+            for (const Namespace* vm : {&network.vm1, &network.vm2, &network.vm3}) {
+                vm->gro_on("eth0");
+                vm->tx_checksum_off("eth0");
+            }
+        }
+        std::array<std::vector<double>, forwarders.size()> rates;
+        for (int repetition = 0; repetition < options.repetitions; ++repetition) {
+            for (std::size_t i = 0; i < forwarders.size(); ++i) {
+                const Network& network = setups[i]->network();
+                try {
+                    rates[i].push_back(transfer(network.vm1, wire ? network.vm3 : network.vm2,
+                                                Network::vms[wire ? 2 : 1], options.seconds));
+                } catch (const Failure& failure) {
+                    throw Failure(
+                        fmt::format("{} through {}: {}", name, baseline_name(forwarders[i]), failure.what()));
+                }
+            }
+        }
+        for (const std::size_t i : {1U, 2U}) {
+            Row row{.name = i == 1 ? name : native,
+                    .value = median(rates[i]),
+                    .unit = "Gbit/s",
+                    .ratios = {},
+                    .bars = {},
+                    .note = {}};
+            row.ratios["bridge"] = ratio(rates[i], rates[0]);
+            if (i == 1) row.bars = {{.against = "bridge", .limit = 0.9}};
+            row.note = fmt::format("bridge {:.1f} Gbit/s", median(rates[0]));
+            rows.push_back(row);
+        }
+    }
+    return rows;
+}
+
+}  // namespace ivds::bench

@@ -1,0 +1,778 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "vectors.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace ivds::test {
+
+namespace {
+
+constexpr Mac broadcast = mac(0xffffffffffff);
+constexpr Mac ip6_all_nodes = mac(0x333300000001);
+constexpr Mac bridge_group = mac(0x0180c2000000);
+constexpr Mac slow_protocols = mac(0x0180c2000002);
+constexpr Mac pae_group = mac(0x0180c2000003);
+constexpr Mac lldp_group = mac(0x0180c200000e);
+constexpr Mac pause_group = mac(0x0180c2000001);
+constexpr Mac stranger = mac(0x02000000beef);
+
+constexpr std::uint16_t all_tpids[] = {tpid_c, tpid_s, tpid_q};
+
+// A frame on the wire of uplink 1, with both tags and whatever follows them.
+Packet wire(const Mac& dst, const Mac& src, std::uint16_t vlan, std::uint16_t vvlan) {
+    return eth(dst, src) / tag(tpid_c, vlan) / tag(tpid_c, vvlan);
+}
+
+Vector& add(std::vector<Vector>& table, const std::string& name, const std::string& tags, const World& world) {
+    return table.emplace_back(Vector{.name = name, .tags = tags, .world = world, .steps = {}, .expected = {}});
+}
+
+World without_spoof_check(std::initializer_list<std::uint32_t> ports) {
+    World world = house();
+    for (const std::uint32_t id : ports) {
+        world.ports.at(id).flags &= static_cast<std::uint16_t>(~IVDS_PF_ANTI_SPOOF);
+    }
+    return world;
+}
+
+World carrying_tags(std::initializer_list<std::uint32_t> ports) {
+    World world = house();
+    for (const std::uint32_t id : ports) {
+        world.ports.at(id).flags |= IVDS_PF_CARRY_TAGS;
+    }
+    return world;
+}
+
+void add_unicast(std::vector<Vector>& table) {
+    const Packet local = eth(vm(3), vm(2)) / ip4_udp(46);
+    add(table, "loops known unicast back to the local port and sends nothing to the wire", "[R46][R111][R112]",
+        house())
+        .send(2, local)
+        .arrives(3, local)
+        .counts("port 2 rx_local", 1)
+        .counts("port 2 rx_packets", 1)
+        .counts("port 2 rx_bytes", 60)
+        .counts("port 3 tx_packets", 1)
+        .counts("port 3 tx_bytes", 60)
+        .counts("instance 1 port_packets", 1)
+        .counts("instance 1 port_bytes", 60);
+
+    const Packet far = eth(remote(1), vm(2)) / ip4_udp(46);
+    add(table, "sends a remote MAC to the wire with the outer VLAN and the V.VLAN",
+        "[R68][R69][R91][R93][R110][R112][R115]", house())
+        .send(2, far)
+        .arrives(1, wire(remote(1), vm(2), 10, 100) / ip4_udp(46))
+        .counts("port 2 rx_wire", 1)
+        .counts("port 1 tx_packets", 1)
+        .counts("port 1 tx_bytes", 68)
+        .counts("instance 1 port_bytes", 60);
+    add(table, "sends a MAC of a peer on another outer VLAN with that VLAN", "[R115]", house())
+        .send(2, eth(remote(2), vm(2)) / ip4_udp(46))
+        .arrives(1, wire(remote(2), vm(2), 30, 100) / ip4_udp(46));
+    add(table, "sends a remote MAC without a VLAN of its own with the instance's VLAN", "", house())
+        .send(2, eth(remote(3), vm(2)) / ip4_udp(46))
+        .arrives(1, wire(remote(3), vm(2), 10, 100) / ip4_udp(46));
+    add(table, "writes the uplink's own TPIDs", "[R86]", house())
+        .send(10, eth(remote(1), vm(10)) / ip4_udp(46))
+        .arrives(12, eth(remote(1), vm(10)) / tag(tpid_s, 10) / tag(tpid_c, 100) / ip4_udp(46));
+    for (const std::uint16_t outer : all_tpids) {
+        for (const std::uint16_t inner : all_tpids) {
+            World world = house();
+            world.uplink(12, 9216, outer, inner);
+            const Packet tagged = eth(remote(1), vm(10)) / tag(outer, 10) / tag(inner, 100) / ip4_udp(46);
+            const Packet back = eth(vm(10), remote(1)) / tag(outer, 10) / tag(inner, 100) / ip4_udp(46);
+            add(table, fmt::format("speaks TPIDs {:04x} and {:04x} in both directions", outer, inner), "[R86]", world)
+                .send(10, eth(remote(1), vm(10)) / ip4_udp(46))
+                .arrives(12, tagged)
+                .send(12, back)
+                .arrives(10, eth(vm(10), remote(1)) / ip4_udp(46));
+        }
+    }
+
+    const Packet only_in_blue = eth(vm(9), vm(2)) / ip4_udp(46);
+    World elsewhere = house();
+    elsewhere.local_mac(blue, vm(9), 6);
+    add(table, "floods a MAC that is local in another instance only, within its own", "[R113][R3][R114]", elsewhere)
+        .send(2, only_in_blue)
+        .arrives(3, only_in_blue)
+        .arrives(4, only_in_blue)
+        .arrives(1, wire(vm(9), vm(2), 10, 100) / ip4_udp(46))
+        .arrives(1, wire(vm(9), vm(2), 30, 100) / ip4_udp(46));
+    const Packet twin = eth(vm(3), vm(2)) / ip4_udp(50);
+    add(table, "keeps tenants with the same MACs apart", "[R3][R74][R84][R114]", house())
+        .send(2, twin)
+        .arrives(3, twin)
+        .send(5, twin)
+        .arrives(6, twin);
+    add(table, "drops what is meant for its own source's port", "[R16]", house())
+        .send(2, eth(vm(2), vm(2)) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SAME_PORT);
+    const Packet llc = eth(vm(3), vm(2)) / llc_stp();
+    add(table, "carries an 802.3 frame with a length instead of a type", "[R16]", house())
+        .send(2, llc)
+        .arrives(3, llc);
+    for (const std::size_t size : {14U, 15U, 17U, 18U, 33U, 59U}) {
+        const Packet runt = (eth(vm(3), vm(2)) / raw(0x88b5, 60)).sized(size);
+        add(table, fmt::format("forwards a runt of {} bytes unpadded", size), "", house())
+            .send(2, runt)
+            .arrives(3, runt);
+    }
+}
+
+void add_flood(std::vector<Vector>& table) {
+    const auto to_all_of_red = [&](const std::string& name, const std::string& tags, const Layer& layer,
+                                   const Mac& dst) {
+        const Packet frame = eth(dst, vm(2)) / layer;
+        add(table, name, tags, house())
+            .send(2, frame)
+            .arrives(3, frame)
+            .arrives(4, frame)
+            .arrives(1, wire(dst, vm(2), 10, 100) / layer)
+            .arrives(1, wire(dst, vm(2), 30, 100) / layer)
+            .counts("port 2 rx_flood", 1)
+            .counts("port 2 rx_packets", 1)
+            .counts("port 1 tx_packets", 2)
+            .counts("instance 1 port_packets", 1);
+    };
+    to_all_of_red("floods unknown unicast to the members and once to each outer VLAN", "[R16][R110][R112]",
+                  ip4_udp(46), stranger);
+    to_all_of_red("floods ARP within the instance only", "[R84][R16][R3]", arp_request(vm(2)), broadcast);
+    to_all_of_red("floods IPv6 neighbour discovery within the instance only", "[R84][R16][R3]",
+                  ip6_neighbour_solicitation(), ip6_all_nodes);
+
+    const Packet hello = eth(broadcast, vm(8)) / arp_request(vm(8));
+    add(table, "floods a local instance to its members and to no wire", "[R45][R46]", house())
+        .send(8, hello)
+        .arrives(9, hello);
+    World lone = house();
+    lone.ports.at(9).flags = 0;
+    add(table, "counts a flood that reaches nobody", "", lone).send(8, hello).drops(8, IVDS_DROP_LONE_FLOOD);
+    World down = house();
+    down.ports.at(4).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    down.ports.at(1).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    const Packet frame = eth(broadcast, vm(2)) / arp_request(vm(2));
+    add(table, "leaves ports that are down out of a flood", "", down).send(2, frame).arrives(3, frame);
+    World other_member = house();
+    other_member.ports.at(4).mtu_bytes = 1000;
+    const Packet big = eth(broadcast, vm(2)) / ip4_udp(1001);
+    add(table, "leaves a member out of a flood whose MTU is too small, and counts it there", "[R145]", other_member)
+        .send(2, big)
+        .arrives(3, big)
+        .arrives(1, wire(broadcast, vm(2), 10, 100) / ip4_udp(1001))
+        .arrives(1, wire(broadcast, vm(2), 30, 100) / ip4_udp(1001))
+        .drops(4, IVDS_DROP_OVERSIZE_OUT);
+    World many_peers = house();
+    for (std::uint16_t vlan = 31; vlan < 38; ++vlan) {
+        many_peers.peer_vlan(red, vlan);
+    }
+    Vector& many = add(table, "floods to all eight further outer VLANs of the peers", "", many_peers);
+    many.send(2, frame).arrives(3, frame).arrives(4, frame);
+    for (const int vlan : {10, 30, 31, 32, 33, 34, 35, 36, 37}) {
+        many.arrives(1, wire(broadcast, vm(2), static_cast<std::uint16_t>(vlan), 100) / arp_request(vm(2)));
+    }
+}
+
+void add_sources(std::vector<Vector>& table) {
+    add(table, "drops a forged source and tells of it", "[R59][R3]", house())
+        .send(2, eth(vm(3), stranger) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SPOOF)
+        .tells("spoof 2 from 0 in 1: 02:00:00:00:be:ef");
+    add(table, "tells of forged sources once a second and counts each", "[R59]", house())
+        .send(2, eth(vm(3), stranger) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SPOOF)
+        .tells("spoof 2 from 0 in 1: 02:00:00:00:be:ef")
+        .send(2, eth(vm(3), stranger) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SPOOF);
+    add(table, "drops a neighbour's MAC as source", "[R59][R3]", house())
+        .send(2, eth(vm(4), vm(3)) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SPOOF)
+        .tells("spoof 2 from 0 in 1: 02:00:00:00:00:03");
+    add(table, "drops a neighbour's static MAC as source without anti-spoof as well", "[R59]",
+        without_spoof_check({2}))
+        .send(2, eth(vm(4), vm(3)) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SPOOF)
+        .tells("spoof 2 from 0 in 1: 02:00:00:00:00:03");
+    World extra = house();
+    extra.local_mac(red, stranger, 2);
+    const Packet from_extra = eth(vm(3), stranger) / ip4_udp(46);
+    add(table, "lets a listed further MAC through", "[R59]", extra).send(2, from_extra).arrives(3, from_extra);
+    for (const auto& [what, source] :
+         {std::pair{"multicast", mac(0x030000000001)}, {"broadcast", broadcast}, {"zero", Mac{}}}) {
+        add(table, fmt::format("drops a {} source from a VM", what), "", house())
+            .send(2, eth(vm(3), source) / ip4_udp(46))
+            .drops(2, IVDS_DROP_BAD_SOURCE);
+        add(table, fmt::format("drops a {} source from the wire", what), "", house())
+            .send(1, wire(vm(3), source, 10, 100) / ip4_udp(46))
+            .drops(1, IVDS_DROP_BAD_SOURCE);
+    }
+    add(table, "drops a static local MAC as source from the wire", "[R3]", house())
+        .send(1, wire(vm(3), vm(2), 10, 100) / ip4_udp(46))
+        .drops(1, IVDS_DROP_WIRE_SOURCE);
+}
+
+void add_control_frames(std::vector<Vector>& table) {
+    struct Control {
+        const char* name;
+        Mac dst;
+        Layer layer;
+    };
+    const Control controls[] = {
+        {"PAUSE", pause_group, pause()},         {"PFC", pause_group, pfc()},
+        {"a BPDU", bridge_group, llc_stp()},     {"LACP", slow_protocols, lacp()},
+        {"EAPOL", pae_group, eapol()},           {"LLDP", lldp_group, lldp()},
+        {"PAUSE to a VM's MAC", vm(3), pause()}, {"a frame to 01:80:c2:00:00:0f", mac(0x0180c200000f), ip4_udp(46)},
+    };
+    for (const Control& control : controls) {
+        const Packet frame = eth(control.dst, vm(2)) / control.layer;
+        add(table, fmt::format("drops {} from a VM", control.name), "[R96]", house())
+            .send(2, frame)
+            .drops(2, IVDS_DROP_VM_CONTROL);
+        add(table, fmt::format("gives {} from the wire to the host", control.name), "[R95][R96]", house())
+            .send(1, eth(control.dst, remote(1)) / control.layer)
+            .reaches_the_host()
+            .counts("port 1 rx_host", 1);
+    }
+    add(table, "drops a tagged PAUSE from a VM", "[R96]", carrying_tags({2}))
+        .send(2, eth(vm(3), vm(2)) / tag(tpid_c, 5) / pause())
+        .drops(2, IVDS_DROP_VM_CONTROL);
+    add(table, "drops a BPDU that comes inside a V.VLAN", "[R96]", house())
+        .send(1, wire(bridge_group, remote(1), 10, 100) / llc_stp())
+        .drops(1, IVDS_DROP_VM_CONTROL);
+    const Packet next_group = eth(mac(0x0180c2000010), vm(8)) / ip4_udp(46);
+    add(table, "floods 01:80:c2:00:00:10, which is no link-local address", "", house())
+        .send(8, next_group)
+        .arrives(9, next_group);
+}
+
+void add_guest_tags(std::vector<Vector>& table) {
+    for (const std::uint16_t tpid : all_tpids) {
+        const Packet tagged = eth(vm(3), vm(2)) / tag(tpid, 100) / ip4_udp(46);
+        add(table, fmt::format("drops the guest's {:04x} tag by profile", tpid), "[R67]", house())
+            .send(2, tagged)
+            .drops(2, IVDS_DROP_GUEST_TAG);
+        add(table, fmt::format("carries the guest's {:04x} tag as payload by profile", tpid), "[R67]",
+            carrying_tags({2, 3}))
+            .send(2, tagged)
+            .arrives(3, tagged);
+        add(table, fmt::format("carries the guest's {:04x} tag as the third on the wire", tpid), "[R67][R93]",
+            carrying_tags({2}))
+            .send(2, eth(remote(1), vm(2)) / tag(tpid, 7) / ip4_udp(46))
+            .arrives(1, wire(remote(1), vm(2), 10, 100) / tag(tpid, 7) / ip4_udp(46));
+        add(table, fmt::format("gives a third tag {:04x} from the wire to a guest that takes tags", tpid), "[R93]",
+            carrying_tags({2}))
+            .send(1, wire(vm(2), remote(1), 10, 100) / tag(tpid, 7, 3) / ip4_udp(46))
+            .arrives(2, eth(vm(2), remote(1)) / tag(tpid, 7, 3) / ip4_udp(46));
+        add(table, fmt::format("drops a third tag {:04x} from the wire at a guest that takes none", tpid), "[R67]",
+            house())
+            .send(1, wire(vm(2), remote(1), 10, 100) / tag(tpid, 7) / ip4_udp(46))
+            .drops(2, IVDS_DROP_GUEST_TAG_OUT);
+        const Packet priority = eth(vm(3), vm(2)) / tag(tpid, 0, 5) / ip4_udp(46);
+        add(table, fmt::format("passes a priority tag {:04x} from guest to guest", tpid), "[R93]", house())
+            .send(2, priority)
+            .arrives(3, priority);
+        add(table, fmt::format("passes a priority tag {:04x} to the wire and back", tpid), "[R93]", house())
+            .send(2, eth(remote(1), vm(2)) / tag(tpid, 0, 5) / ip4_udp(46))
+            .arrives(1, wire(remote(1), vm(2), 10, 100) / tag(tpid, 0, 5) / ip4_udp(46))
+            .send(1, wire(vm(2), remote(1), 10, 100) / tag(tpid, 0, 5) / ip4_udp(46))
+            .arrives(2, eth(vm(2), remote(1)) / tag(tpid, 0, 5) / ip4_udp(46));
+        add(table, fmt::format("drops a guest's forged V.VLAN frame with {:04x}", tpid), "[R3][R67]", house())
+            .send(2, eth(vm(3), vm(2)) / tag(tpid, 10) / tag(tpid, 200) / ip4_udp(46))
+            .drops(2, IVDS_DROP_GUEST_TAG);
+        add(table, fmt::format("carries a guest's forged {:04x} V.VLAN frame inside its own V.VLAN", tpid),
+            "[R3][R67]", carrying_tags({2}))
+            .send(2, eth(remote(1), vm(2)) / tag(tpid, 10) / tag(tpid, 200) / ip4_udp(46))
+            .arrives(1, wire(remote(1), vm(2), 10, 100) / tag(tpid, 10) / tag(tpid, 200) / ip4_udp(46));
+    }
+    add(table, "drops a tag behind a priority tag by profile", "[R67]", house())
+        .send(2, eth(vm(3), vm(2)) / tag(tpid_c, 0) / tag(tpid_c, 5) / ip4_udp(46))
+        .drops(2, IVDS_DROP_GUEST_TAG);
+    const Packet vid_4095 = eth(vm(3), vm(2)) / tag(tpid_c, 4095) / ip4_udp(46);
+    add(table, "takes a guest's VID 4095 as a tag like any other", "", carrying_tags({2, 3}))
+        .send(2, vid_4095)
+        .arrives(3, vid_4095);
+    const Packet tagged = eth(vm(3), vm(2)) / tag(tpid_c, 5) / ip4_udp(46);
+    add(table, "drops a guest's tag at a neighbour that takes none", "[R67]", carrying_tags({2}))
+        .send(2, tagged)
+        .drops(3, IVDS_DROP_GUEST_TAG_OUT);
+    const Packet flooded = eth(broadcast, vm(8)) / tag(tpid_c, 5) / ip4_udp(46);
+    World mixed = carrying_tags({8, 10});
+    mixed.vport(10, grey, vm(10));
+    mixed.ports.at(10).flags |= IVDS_PF_CARRY_TAGS;
+    add(table, "floods a guest's tag to the members that take tags", "[R67]", mixed)
+        .send(8, flooded)
+        .arrives(10, flooded)
+        .drops(9, IVDS_DROP_GUEST_TAG_OUT);
+    const Packet four =
+        eth(vm(3), vm(2)) / tag(tpid_c, 0) / tag(tpid_s, 0) / tag(tpid_q, 0) / tag(tpid_c, 9) / ip4_udp(46);
+    add(table, "takes a fourth tag as payload", "", house()).send(2, four).arrives(3, four);
+}
+
+void add_truncated(std::vector<Vector>& table) {
+    for (std::size_t tags = 0; tags <= 4; ++tags) {
+        Packet full = eth(vm(3), vm(2));
+        for (std::size_t i = 0; i < tags; ++i) {
+            full = full / tag(all_tpids[i % 3], static_cast<std::uint16_t>(5 + i));
+        }
+        full = full / raw(0x88b5, 8);
+        const std::size_t whole = 14 + 4 * std::min<std::size_t>(tags, 3);
+        for (std::size_t length = 0; length <= full.size(); ++length) {
+            const Packet cut = full.sized(length);
+            Vector& vector = add(table, fmt::format("handles {} guest tags cut at {} bytes", tags, length), "",
+                                 carrying_tags({2, 3}));
+            vector.send(2, cut);
+            if (length < whole) {
+                vector.drops(2, IVDS_DROP_TRUNCATED);
+            } else {
+                vector.arrives(3, cut);
+            }
+        }
+    }
+    for (std::size_t tags = 0; tags <= 3; ++tags) {
+        Packet full = eth(vm(2), remote(1));
+        const std::uint16_t vids[] = {10, 100, 0};
+        for (std::size_t i = 0; i < tags; ++i) {
+            full = full / tag(tpid_c, vids[i]);
+        }
+        full = full / raw(0x88b5, 8);
+        for (std::size_t length = 0; length <= full.size(); ++length) {
+            const Bytes cut = full.sized(length);
+            Vector& vector =
+                add(table, fmt::format("handles {} tags from the wire cut at {} bytes", tags, length), "", house());
+            vector.send(1, cut);
+            if (length < 14 + 4 * tags) {
+                vector.drops(1, IVDS_DROP_TRUNCATED);
+            } else if (tags < 2) {
+                vector.reaches_the_host();
+            } else {
+                Bytes inner = cut;
+                inner.erase(inner.begin() + 12, inner.begin() + 20);
+                vector.arrives(2, inner);
+            }
+        }
+    }
+}
+
+void add_sizes(std::vector<Vector>& table) {
+    World jumbo = house();
+    for (const std::uint32_t id : {2U, 3U}) {
+        jumbo.ports.at(id).mtu_bytes = 9000;
+    }
+    struct Size {
+        std::uint16_t mtu;
+        const World& world;
+    };
+    const World plain = house();
+    for (const auto& [mtu, world] : {Size{1500, plain}, Size{9000, jumbo}}) {
+        const Packet fits = eth(vm(3), vm(2)) / ip4_udp(mtu);
+        const Packet over = eth(vm(3), vm(2)) / ip4_udp(mtu + 1U);
+        add(table, fmt::format("forwards a frame of exactly the MTU of {}", mtu), "[R145]", world)
+            .send(2, fits)
+            .arrives(3, fits);
+        add(table, fmt::format("drops a frame one byte over the MTU of {}", mtu), "[R145]", world)
+            .send(2, over)
+            .drops(2, IVDS_DROP_OVERSIZE);
+        const Packet priority = eth(vm(3), vm(2)) / tag(tpid_c, 0) / ip4_udp(mtu);
+        add(table, fmt::format("does not count a guest's tag towards the MTU of {}", mtu), "[R145]", world)
+            .send(2, priority)
+            .arrives(3, priority);
+        World exact = world;
+        exact.ports.at(1).mtu_bytes = static_cast<std::uint16_t>(mtu + 8);
+        World small = world;
+        small.ports.at(1).mtu_bytes = static_cast<std::uint16_t>(mtu + 7);
+        const Packet to_wire = eth(remote(1), vm(2)) / ip4_udp(mtu);
+        add(table, fmt::format("sends {} bytes and two tags through an uplink that just takes them", mtu), "[R145]",
+            exact)
+            .send(2, to_wire)
+            .arrives(1, wire(remote(1), vm(2), 10, 100) / ip4_udp(mtu));
+        add(table, fmt::format("drops {} bytes and two tags that an uplink does not take", mtu), "[R145]", small)
+            .send(2, to_wire)
+            .drops(1, IVDS_DROP_OVERSIZE_OUT);
+        add(table, fmt::format("counts the guest's tag towards the uplink's MTU for {}", mtu), "[R145]", exact)
+            .send(2, eth(remote(1), vm(2)) / tag(tpid_c, 0) / ip4_udp(mtu))
+            .drops(1, IVDS_DROP_OVERSIZE_OUT);
+        add(table, fmt::format("takes a frame of {} and two tags from the wire", mtu), "[R145]", world)
+            .send(1, wire(vm(2), remote(1), 10, 100) / ip4_udp(mtu))
+            .arrives(2, eth(vm(2), remote(1)) / ip4_udp(mtu));
+        World low_instance = world;
+        low_instance.instances.at(red).mtu_bytes = static_cast<std::uint16_t>(mtu - 1);
+        add(table, fmt::format("drops {} bytes over the instance's MTU from a VM", mtu), "[R145]", low_instance)
+            .send(2, fits)
+            .drops(2, IVDS_DROP_OVERSIZE);
+        add(table, fmt::format("drops {} bytes over the instance's MTU from the wire", mtu), "[R145]", low_instance)
+            .send(1, wire(vm(2), remote(1), 10, 100) / ip4_udp(mtu))
+            .drops(1, IVDS_DROP_OVERSIZE);
+        World low_port = world;
+        low_port.ports.at(3).mtu_bytes = static_cast<std::uint16_t>(mtu - 1);
+        add(table, fmt::format("drops {} bytes over the MTU of the port they are meant for", mtu), "[R145]", low_port)
+            .send(2, fits)
+            .drops(3, IVDS_DROP_OVERSIZE_OUT);
+    }
+
+    // 4 segments of 600 bytes of TCP: a frame of 2454 bytes that each port may take by its segments.
+    const Gso gso{.segments = 4, .size = 600, .headers = 40};
+    const Packet large = eth(vm(3), vm(2)) / ip4_tcp(40 + 4 * 600);
+    World segments_fit = house();
+    segments_fit.ports.at(2).mtu_bytes = 640;
+    add(table, "forwards a large TCP frame whose segments fit, and counts the segments", "[R21][R145]", segments_fit)
+        .send(2, large, gso)
+        .arrives(3, large)
+        .counts("port 2 rx_packets", 4)
+        .counts("port 3 tx_packets", 4)
+        .counts("port 2 rx_bytes", 4 * (14 + 40 + 600));
+    World segments_over = house();
+    segments_over.ports.at(2).mtu_bytes = 639;
+    add(table, "drops a large TCP frame whose segments do not fit", "[R145]", segments_over)
+        .send(2, large, gso)
+        .counts("drop 2 oversize packets", 4)
+        .counts("drop 2 oversize bytes", 4 * (14 + 40 + 600));
+    const Packet large_far = eth(remote(1), vm(2)) / ip4_tcp(40 + 4 * 600);
+    add(table, "sends a large TCP frame to the wire and counts both tags of each segment", "[R21]", house())
+        .send(2, large_far, gso)
+        .arrives(1, wire(remote(1), vm(2), 10, 100) / ip4_tcp(40 + 4 * 600))
+        .counts("port 1 tx_packets", 4)
+        .counts("port 1 tx_bytes", 4 * (14 + 8 + 40 + 600));
+}
+
+void add_states(std::vector<Vector>& table) {
+    const Packet frame = eth(vm(3), vm(2)) / ip4_udp(46);
+    const Packet from_wire = wire(vm(2), remote(1), 10, 100) / ip4_udp(46);
+    World freed = house();
+    freed.ports[2] = ivds_port{};
+    add(table, "drops everything from an interface whose port is gone", "", freed)
+        .send(2, frame)
+        .drops(2, IVDS_DROP_NO_PORT);
+    World unbound = house();
+    unbound.ports.at(2).instance = 0;
+    add(table, "drops everything from a port without an instance", "[R172]", unbound)
+        .send(2, frame)
+        .drops(2, IVDS_DROP_NO_INSTANCE);
+    World inactive = house();
+    inactive.instances.at(red).flags &= static_cast<std::uint16_t>(~IVDS_IF_ACTIVE);
+    add(table, "drops everything of an instance that is not active", "[R42]", inactive)
+        .send(2, frame)
+        .drops(2, IVDS_DROP_INSTANCE_DOWN)
+        .send(1, from_wire)
+        .drops(1, IVDS_DROP_INSTANCE_DOWN);
+    World local_scope = house();
+    local_scope.instances.at(red).flags &= static_cast<std::uint16_t>(~IVDS_IF_WIRE);
+    add(table, "keeps an instance of local scope off the wire in both directions", "[R45]", local_scope)
+        .send(2, eth(remote(1), vm(2)) / ip4_udp(46))
+        .drops(2, IVDS_DROP_NO_UPLINK)
+        .send(1, from_wire)
+        .drops(1, IVDS_DROP_INSTANCE_DOWN);
+    World other_uplink = house();
+    other_uplink.vvlans[{12, 10, 100}] = red;
+    add(table, "drops frames of an instance that come by an uplink that is not its own", "[R3]", other_uplink)
+        .send(12, eth(vm(2), remote(1)) / tag(tpid_s, 10) / tag(tpid_c, 100) / ip4_udp(46))
+        .drops(12, IVDS_DROP_INSTANCE_DOWN);
+    World strange = house();
+    strange.strangers = {2};
+    add(table, "leaves an interface that is no port of the switch alone", "", strange)
+        .send(2, frame)
+        .reaches_the_host();
+    World down = house();
+    down.ports.at(3).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    add(table, "drops unicast to a port that is down, counted there", "[R50]", down)
+        .send(2, frame)
+        .drops(3, IVDS_DROP_PORT_DOWN);
+    World uplink_down = house();
+    uplink_down.ports.at(1).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    add(table, "drops what is meant for the wire when the uplink is down, counted there", "[R50]", uplink_down)
+        .send(2, eth(remote(1), vm(2)) / ip4_udp(46))
+        .drops(1, IVDS_DROP_PORT_DOWN);
+    World gone = house();
+    gone.ports[3] = ivds_port{};
+    add(table, "drops unicast to a port that is gone, counted there", "[R50]", gone)
+        .send(2, frame)
+        .drops(3, IVDS_DROP_PORT_DOWN);
+    World moved = house();
+    moved.ports.at(3).instance = blue;
+    add(table, "drops unicast to a port that has become another instance's", "[R3]", moved)
+        .send(2, frame)
+        .drops(3, IVDS_DROP_PORT_DOWN);
+    World no_target = house();
+    no_target.ports.at(3).flags &= static_cast<std::uint16_t>(~IVDS_PF_XDP_TARGET);
+    add(table, "reaches a port that takes no XDP redirects through TC", "", no_target)
+        .send(2, frame)
+        .arrives(3, frame);
+}
+
+void add_from_wire(std::vector<Vector>& table) {
+    add(table, "strips both tags of a known pair for the VM", "[R98][R99][R100][R103][R104][R115]", house())
+        .send(1, wire(vm(2), remote(1), 10, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), remote(1)) / ip4_udp(46))
+        .counts("port 1 rx_wire", 1)
+        .counts("port 1 rx_packets", 1)
+        .counts("port 1 rx_bytes", 68)
+        .counts("port 2 tx_packets", 1)
+        .counts("port 2 tx_bytes", 60)
+        .counts("instance 1 wire_packets", 1)
+        .counts("instance 1 wire_bytes", 60);
+    add(table, "reads the VIDs of tags with priority and drop eligibility", "[R86]", house())
+        .send(1, eth(vm(2), remote(1)) / tag(tpid_c, 10, 7, true) / tag(tpid_c, 100, 5, true) / ip4_udp(46))
+        .arrives(2, eth(vm(2), remote(1)) / ip4_udp(46));
+    add(table, "tells instances on one VLAN apart by the V.VLAN", "[R3][R74][R124]", house())
+        .send(1, wire(vm(2), remote(1), 10, 200) / ip4_udp(46))
+        .arrives(5, eth(vm(2), remote(1)) / ip4_udp(46));
+    add(table, "tells the same V.VLAN under two VLANs apart", "[R3][R74][R124]", house())
+        .send(1, wire(vm(7), remote(5), 20, 100) / ip4_udp(46))
+        .arrives(7, eth(vm(7), remote(5)) / ip4_udp(46));
+    add(table, "takes frames from a peer on another outer VLAN", "[R115]", house())
+        .send(1, wire(vm(2), remote(2), 30, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), remote(2)) / ip4_udp(46));
+    const Packet flooded = eth(broadcast, remote(1)) / arp_request(remote(1));
+    add(table, "floods from the wire to the members only", "[R109][R16]", house())
+        .send(1, wire(broadcast, remote(1), 10, 100) / arp_request(remote(1)))
+        .arrives(2, flooded)
+        .arrives(3, flooded)
+        .arrives(4, flooded)
+        .counts("port 1 rx_flood", 1)
+        .counts("instance 1 wire_packets", 1);
+    const Packet unknown = eth(stranger, remote(1)) / ip4_udp(46);
+    add(table, "floods unknown unicast from the wire to the members only", "[R109][R16]", house())
+        .send(1, wire(stranger, remote(1), 10, 100) / ip4_udp(46))
+        .arrives(2, unknown)
+        .arrives(3, unknown)
+        .arrives(4, unknown);
+    add(table, "does not send back to the wire what belongs there", "[R16]", house())
+        .send(1, wire(remote(2), remote(1), 10, 100) / ip4_udp(46))
+        .drops(1, IVDS_DROP_SAME_PORT);
+    World one_takes_tags = carrying_tags({2});
+    const Packet tagged = eth(broadcast, remote(1)) / tag(tpid_c, 7) / ip4_udp(46);
+    add(table, "floods a third tag from the wire to the members that take tags", "[R67][R109]", one_takes_tags)
+        .send(1, wire(broadcast, remote(1), 10, 100) / tag(tpid_c, 7) / ip4_udp(46))
+        .arrives(2, tagged)
+        .drops(3, IVDS_DROP_GUEST_TAG_OUT)
+        .drops(4, IVDS_DROP_GUEST_TAG_OUT);
+    World empty = house();
+    empty.ports[7] = ivds_port{};
+    add(table, "counts a flood from the wire that reaches nobody", "", empty)
+        .send(1, wire(broadcast, remote(1), 20, 100) / arp_request(remote(1)))
+        .drops(1, IVDS_DROP_LONE_FLOOD);
+
+    add(table, "drops an unknown outer VLAN and counts the pair", "[R107]", house())
+        .send(1, wire(vm(2), remote(1), 11, 100) / ip4_udp(46))
+        .drops(1, IVDS_DROP_UNKNOWN_VLAN)
+        .counts("miss 1 11 100 packets", 1)
+        .counts("miss 1 11 100 bytes", 68);
+    add(table, "drops an unknown V.VLAN and counts the pair", "[R107]", house())
+        .send(1, wire(vm(2), remote(1), 10, 101) / ip4_udp(46))
+        .drops(1, IVDS_DROP_UNKNOWN_VVLAN)
+        .counts("miss 1 10 101 packets", 1)
+        .counts("miss 1 10 101 bytes", 68);
+    add(table, "drops a V.VLAN that only exists under another VLAN", "[R74][R107]", house())
+        .send(1, wire(vm(5), remote(1), 20, 200) / ip4_udp(46))
+        .drops(1, IVDS_DROP_UNKNOWN_VVLAN)
+        .counts("miss 1 20 200 packets", 1);
+    for (const auto& [vlan, vvlan] : {std::pair{0, 100}, {4095, 100}, {10, 0}, {10, 4095}, {0, 0}, {4095, 4095}}) {
+        add(table, fmt::format("drops the reserved pair of VLAN {} and V.VLAN {}", vlan, vvlan), "[R71]", house())
+            .send(1, wire(vm(2), remote(1), static_cast<std::uint16_t>(vlan), static_cast<std::uint16_t>(vvlan)) /
+                         ip4_udp(46))
+            .drops(1, IVDS_DROP_BAD_VID);
+    }
+    for (const auto& [vlan, vvlan] : {std::pair{1, 1}, {1, 4094}, {4094, 1}, {4094, 4094}}) {
+        const auto outer = static_cast<std::uint16_t>(vlan);
+        const auto inner = static_cast<std::uint16_t>(vvlan);
+        World corner = house();
+        corner.instance(9, 1, outer, inner).vport(11, 9, vm(11)).remote_mac(9, remote(9), outer);
+        add(table, fmt::format("switches the corner pair of VLAN {} and V.VLAN {}", vlan, vvlan), "[R72]", corner)
+            .send(1, wire(vm(11), remote(9), outer, inner) / ip4_udp(46))
+            .arrives(11, eth(vm(11), remote(9)) / ip4_udp(46))
+            .send(11, eth(remote(9), vm(11)) / ip4_udp(46))
+            .arrives(1, wire(remote(9), vm(11), outer, inner) / ip4_udp(46));
+    }
+
+    const auto to_host = [&](const std::string& what, const std::string& tags, std::uint32_t uplink,
+                             const Packet& frame) {
+        add(table, "gives the host " + what, tags, house())
+            .send(uplink, frame)
+            .reaches_the_host()
+            .counts(fmt::format("port {} rx_host", uplink), 1);
+    };
+    to_host("an untagged frame", "[R95][R118]", 1, eth(vm(2), remote(1)) / ip4_udp(46));
+    to_host("an untagged broadcast", "[R95]", 1, eth(broadcast, remote(1)) / arp_request(remote(1)));
+    to_host("a frame of its own VLAN", "[R95][R118]", 1, eth(vm(2), remote(1)) / tag(tpid_c, 99, 3) / ip4_udp(46));
+    to_host("a frame of a switched VLAN without a V.VLAN", "[R95][R118]", 1,
+            eth(vm(2), remote(1)) / tag(tpid_c, 10) / ip4_udp(46));
+    to_host("a priority-tagged frame", "[R95]", 1, eth(vm(2), remote(1)) / tag(tpid_c, 0, 6) / ip4_udp(46));
+    to_host("a frame with VID 4095 and no V.VLAN", "[R95]", 1,
+            eth(vm(2), remote(1)) / tag(tpid_c, 4095) / ip4_udp(46));
+    to_host("two tags under a foreign outer TPID", "[R95]", 1,
+            eth(vm(2), remote(1)) / tag(tpid_s, 10) / tag(tpid_c, 100) / ip4_udp(46));
+    to_host("two tags with a foreign inner TPID", "[R95]", 1,
+            eth(vm(2), remote(1)) / tag(tpid_c, 10) / tag(tpid_s, 100) / ip4_udp(46));
+    to_host("two tags under 9100", "[R95]", 1,
+            eth(vm(2), remote(1)) / tag(tpid_q, 10) / tag(tpid_c, 100) / ip4_udp(46));
+    to_host("two customer tags on an uplink with service tags", "[R95]", 12,
+            eth(vm(10), remote(1)) / tag(tpid_c, 10) / tag(tpid_c, 100) / ip4_udp(46));
+    to_host("an 802.3 frame", "[R95]", 1, eth(mac(0x01000ccccccc), remote(1)) / llc_stp());
+
+    World strict = house();
+    strict.ports.at(1).flags |= IVDS_PF_PLAIN_DROP;
+    add(table, "drops a frame of a switched VLAN without a V.VLAN where the uplink says so", "[R95]", strict)
+        .send(1, eth(vm(2), remote(1)) / tag(tpid_c, 10) / ip4_udp(46))
+        .drops(1, IVDS_DROP_NO_VVLAN);
+    add(table, "drops a frame of a switched VLAN with a foreign inner tag where the uplink says so", "[R95]", strict)
+        .send(1, eth(vm(2), remote(1)) / tag(tpid_c, 10) / tag(tpid_s, 100) / ip4_udp(46))
+        .drops(1, IVDS_DROP_NO_VVLAN);
+    add(table, "gives the host its own VLANs where the uplink drops plain frames of switched ones", "[R95][R118]",
+        strict)
+        .send(1, eth(vm(2), remote(1)) / tag(tpid_c, 99) / ip4_udp(46))
+        .reaches_the_host()
+        .send(1, eth(lldp_group, remote(1)) / lldp())
+        .reaches_the_host();
+}
+
+void add_learning(std::vector<Vector>& table) {
+    const World open = without_spoof_check({2, 3});
+    constexpr Mac nested = mac(0x020000000aaa);
+    const Packet out = eth(vm(4), nested) / ip4_udp(46);
+    const Packet back = eth(nested, vm(4)) / ip4_udp(46);
+    add(table, "learns a source behind a port without anti-spoof and finds it again", "[R16][R120]", open)
+        .send(2, out)
+        .arrives(4, out)
+        .send(4, back)
+        .arrives(2, back)
+        .counts("port 4 rx_local", 1);
+    const Packet again = eth(vm(4), nested) / ip4_udp(47);
+    add(table, "follows a source that moves to another port and tells of it", "[R16][R120]", open)
+        .send(2, out)
+        .arrives(4, out)
+        .send(3, again)
+        .arrives(4, again)
+        .tells("move 3 from 2 in 1: 02:00:00:00:0a:aa")
+        .send(4, back)
+        .arrives(3, back);
+    World full_port = open;
+    full_port.ports.at(2).fdb_limit = 1;
+    full_port.learned_mac(red, mac(0x020000000bbb), 2);
+    add(table, "forwards but does not learn beyond the port's limit", "[R120]", full_port)
+        .send(2, out)
+        .arrives(4, out)
+        .tells("limit 2 from 0 in 1: 02:00:00:00:0a:aa");
+    World full_instance = open;
+    full_instance.instances.at(red).fdb_limit = 1;
+    full_instance.learned_mac(red, mac(0x020000000bbb), 3);
+    add(table, "forwards but does not learn beyond the instance's limit", "[R120]", full_instance)
+        .send(2, out)
+        .arrives(4, out)
+        .tells("limit 2 from 0 in 1: 02:00:00:00:0a:aa");
+    World full_new_port = open;
+    full_new_port.ports.at(3).fdb_limit = 0;
+    full_new_port.learned_mac(red, nested, 2);
+    add(table, "does not move a source to a port that is at its limit", "[R120]", full_new_port)
+        .send(3, out)
+        .arrives(4, out)
+        .tells("limit 3 from 2 in 1: 02:00:00:00:0a:aa");
+    World known = open;
+    known.learned_mac(red, nested, 2);
+    add(table, "refreshes a learned source", "[R120]", known).send(2, out).arrives(4, out);
+
+    add(table, "learns a source from the wire with its outer VLAN and answers by it", "[R16][R120][R115]", house())
+        .send(1, wire(vm(2), stranger, 30, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), stranger) / ip4_udp(46))
+        .send(2, eth(stranger, vm(2)) / ip4_udp(46))
+        .arrives(1, wire(stranger, vm(2), 30, 100) / ip4_udp(46));
+    add(table, "follows a source on the wire to another outer VLAN", "[R16][R120]", house())
+        .send(1, wire(vm(2), stranger, 30, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), stranger) / ip4_udp(46))
+        .send(1, wire(vm(2), stranger, 10, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), stranger) / ip4_udp(46))
+        .send(2, eth(stranger, vm(2)) / ip4_udp(46))
+        .arrives(1, wire(stranger, vm(2), 10, 100) / ip4_udp(46));
+    World unlearning = house();
+    unlearning.instances.at(red).flags &= static_cast<std::uint16_t>(~IVDS_IF_LEARN_WIRE);
+    add(table, "learns nothing from the wire where the instance does not", "[R120]", unlearning)
+        .send(1, wire(vm(2), stranger, 10, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), stranger) / ip4_udp(46));
+    World from_port_to_wire = open;
+    from_port_to_wire.learned_mac(red, nested, 2);
+    add(table, "follows a source from a port to the wire", "[R120]", from_port_to_wire)
+        .send(1, wire(vm(4), nested, 10, 100) / ip4_udp(46))
+        .arrives(4, eth(vm(4), nested) / ip4_udp(46))
+        .tells("move 1 from 2 in 1: 02:00:00:00:0a:aa");
+    World guarded = house();
+    guarded.remote_mac(red, stranger, 10);
+    add(table, "drops a static remote MAC as source from a VM", "[R59]", guarded)
+        .send(2, eth(vm(3), stranger) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SPOOF)
+        .tells("spoof 2 from 0 in 1: 02:00:00:00:be:ef");
+}
+
+}  // namespace
+
+Vector& Vector::send(std::uint32_t port, const Bytes& frame, const Gso& gso) {
+    steps.push_back({.port = port, .frame = frame, .gso = gso});
+    expected.emplace_back();
+    return *this;
+}
+
+Vector& Vector::arrives(std::uint32_t port, const Bytes& frame) {
+    expected.back().sent.push_back({port, frame});
+    std::ranges::sort(expected.back().sent);
+    return *this;
+}
+
+Vector& Vector::reaches_the_host() {
+    return arrives(to_host, steps.back().frame);
+}
+
+Vector& Vector::drops(std::uint32_t port, ivds_drop reason) {
+    const Step& step = steps.back();
+    const bool is_stripped = port != step.port && world.ports.at(step.port).kind == IVDS_PORT_UPLINK;
+    const std::size_t bytes = step.frame.size() - (is_stripped ? IVDS_TAGS_BYTES : 0);
+    counts(fmt::format("drop {} {} packets", port, drop_name(reason)), 1);
+    // A frame of no bytes at all counts none.
+    return bytes == 0 ? *this : counts(fmt::format("drop {} {} bytes", port, drop_name(reason)), bytes);
+}
+
+Vector& Vector::counts(const std::string& counter, std::uint64_t value) {
+    expected.back().counts[counter] = value;
+    return *this;
+}
+
+Vector& Vector::tells(const std::string& event) {
+    expected.back().events.push_back(event);
+    return *this;
+}
+
+Mac vm(std::uint8_t number) {
+    return mac(0x020000000000U + number);
+}
+Mac remote(std::uint8_t number) {
+    return mac(0x020000000100U + number);
+}
+
+World house() {
+    World world;
+    world.uplink(1).uplink(12, 9216, tpid_s, tpid_c);
+    world.instance(red, 1, 10, 100).peer_vlan(red, 30).instance(blue, 1, 10, 200).instance(green, 1, 20, 100);
+    world.instance(grey, 0, 0, 0).instance(white, 12, 10, 100);
+    world.vport(2, red, vm(2)).vport(3, red, vm(3)).vport(4, red, vm(4));
+    world.vport(5, blue, vm(2)).vport(6, blue, vm(3)).vport(7, green, vm(7));
+    world.vport(8, grey, vm(8)).vport(9, grey, vm(9)).vport(10, white, vm(10)).vport(11, white, vm(11));
+    for (const std::uint32_t instance : {red, blue, white}) {
+        world.remote_mac(instance, remote(1), 10);
+    }
+    world.remote_mac(red, remote(2), 30).remote_mac(red, remote(3), 0);
+    return world;
+}
+
+std::vector<Vector> all_vectors() {
+    std::vector<Vector> table;
+    add_unicast(table);
+    add_flood(table);
+    add_sources(table);
+    add_control_frames(table);
+    add_guest_tags(table);
+    add_truncated(table);
+    add_sizes(table);
+    add_states(table);
+    add_from_wire(table);
+    add_learning(table);
+    return table;
+}
+
+}  // namespace ivds::test

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Each vector of the table is a test case of its own, and is run on every rung that can take its frames.
+#include "vectors.h"
+
+#include <algorithm>
+#include <catch2/catch_test_case_info.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/internal/catch_test_registry.hpp>
+#include <string>
+
+namespace ivds::test {
+
+namespace {
+
+Rig& rig() {
+    static Rig the_rig(Rig::Options{});
+    return the_rig;
+}
+
+// What differs between the table and an outcome; of the outcome's counts, the ones that the table names and all
+// drops.
+std::string difference_from_table(const Expected& expected, const Outcome& got) {
+    const Outcome table{
+        .sent = expected.sent, .counts = expected.counts, .events = expected.events, .fdb = {}, .learned = {}};
+    Outcome seen{.sent = got.sent, .counts = {}, .events = got.events, .fdb = {}, .learned = {}};
+    for (const auto& [name, value] : got.counts) {
+        if (name.starts_with("drop ") || expected.counts.contains(name)) {
+            seen.counts[name] = value;
+        }
+    }
+    return difference(table, seen);
+}
+
+class VectorTest : public Catch::ITestInvoker {
+public:
+    explicit VectorTest(Vector vector) : vector_(std::move(vector)) {}
+
+    void invoke() const override {
+        const auto reference = play_reference(vector_.world, Rung::tc_live, vector_.steps);
+        for (std::size_t i = 0; i < reference.size(); ++i) {
+            INFO("the reference switch, frame " << i);
+            CHECK(difference_from_table(vector_.expected[i], reference[i]) == "");
+        }
+        for (const Rung rung : all_rungs) {
+            if (!std::ranges::all_of(vector_.steps, [&](const Step& step) { return Rig::can_run(rung, step); })) {
+                continue;
+            }
+            const auto expected = play_reference(vector_.world, rung, vector_.steps);
+            const auto got = rig().play(vector_.world, rung, vector_.steps);
+            for (std::size_t i = 0; i < got.size(); ++i) {
+                INFO(to_string(rung) << ", frame " << i << " into port " << vector_.steps[i].port);
+                CHECK(difference(expected[i], got[i]) == "");
+            }
+        }
+    }
+
+private:
+    Vector vector_;
+};
+
+const bool are_registered = [] {
+    for (const Vector& vector : all_vectors()) {
+        Catch::AutoReg(Catch::Detail::make_unique<VectorTest>(vector), CATCH_INTERNAL_LINEINFO, Catch::StringRef(),
+                       Catch::NameAndTags(vector.name, vector.tags));
+    }
+    return true;
+}();
+
+}  // namespace
+
+}  // namespace ivds::test

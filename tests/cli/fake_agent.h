@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// fake_agent.h -- an agent that answers with what a test put into it, and remembers what it was asked; and a
+// command line that talks to it.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "api/status.h"
+#include "cli/cli.h"
+#include "ivds.grpc.pb.h"
+
+namespace ivds::test {
+
+namespace pb = ::ivds::v1;
+
+// gRPC calls these from its own threads, one at a time as the command line makes one call at a time.
+class FakeAgent final : public pb::Switch::Service {
+public:
+    std::optional<Error> failure;  // what every call answers with
+    bool silent = false;           // never answers
+
+    pb::Config config;
+    pb::ObjectList objects;
+    pb::Object object;  // of Create, Update and Get; empty: what was asked for
+    pb::ApplyReply applied;
+    pb::StatusReply status_reply;
+    std::vector<pb::StatsReply> stats_replies;  // one after the other; the last one stays
+    std::vector<pb::FdbEntry> fdb;
+    std::vector<pb::Event> events;
+    pb::DoctorReply doctor_reply;
+    std::uint32_t removed = 0;
+    std::string vmac;
+
+    pb::ApplyRequest apply_request;
+    pb::PutRequest put_request;
+    pb::Ref ref;
+    pb::Kind listed = pb::KIND_NONE;
+    pb::VmacRequest vmac_request;
+    pb::FdbRequest fdb_request;
+    pb::FlushRequest flush_request;
+    pb::EventsRequest events_request;
+    std::vector<std::string> calls;
+
+    grpc::Status Apply(grpc::ServerContext* context, const pb::ApplyRequest* request,
+                       pb::ApplyReply* reply) override {
+        apply_request = *request;
+        return answer(context, "Apply", applied, reply);
+    }
+    grpc::Status Export(grpc::ServerContext* context, const pb::ExportRequest*, pb::Config* reply) override {
+        return answer(context, "Export", config, reply);
+    }
+    grpc::Status Create(grpc::ServerContext* context, const pb::PutRequest* request, pb::Object* reply) override {
+        put_request = *request;
+        return answer(context, "Create", object.kind_case() == 0 ? request->object() : object, reply);
+    }
+    grpc::Status Update(grpc::ServerContext* context, const pb::PutRequest* request, pb::Object* reply) override {
+        put_request = *request;
+        return answer(context, "Update", request->object(), reply);
+    }
+    grpc::Status Delete(grpc::ServerContext* context, const pb::Ref* request, pb::Done* reply) override {
+        ref = *request;
+        return answer(context, "Delete", pb::Done{}, reply);
+    }
+    grpc::Status Get(grpc::ServerContext* context, const pb::Ref* request, pb::Object* reply) override {
+        ref = *request;
+        return answer(context, "Get", object, reply);
+    }
+    grpc::Status List(grpc::ServerContext* context, const pb::ListRequest* request, pb::ObjectList* reply) override {
+        listed = request->kind();
+        return answer(context, "List", objects, reply);
+    }
+    grpc::Status ReserveVmac(grpc::ServerContext* context, const pb::VmacRequest* request,
+                             pb::VmacReply* reply) override {
+        vmac_request = *request;
+        pb::VmacReply it;
+        it.set_vmac(vmac);
+        return answer(context, "ReserveVmac", it, reply);
+    }
+    grpc::Status ReleaseVmac(grpc::ServerContext* context, const pb::VmacRequest* request, pb::Done* reply) override {
+        vmac_request = *request;
+        return answer(context, "ReleaseVmac", pb::Done{}, reply);
+    }
+    grpc::Status Status(grpc::ServerContext* context, const pb::StatusRequest*, pb::StatusReply* reply) override {
+        return answer(context, "Status", status_reply, reply);
+    }
+    grpc::Status Stats(grpc::ServerContext* context, const pb::StatsRequest*, pb::StatsReply* reply) override {
+        const pb::StatsReply now = stats_replies.empty() ? pb::StatsReply{} : stats_replies.front();
+        if (stats_replies.size() > 1) stats_replies.erase(stats_replies.begin());
+        return answer(context, "Stats", now, reply);
+    }
+    grpc::Status Fdb(grpc::ServerContext* context, const pb::FdbRequest* request,
+                     grpc::ServerWriter<pb::FdbEntry>* writer) override {
+        fdb_request = *request;
+        for (const pb::FdbEntry& entry : fdb) writer->Write(entry);
+        return answer(context, "Fdb", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
+    grpc::Status Flush(grpc::ServerContext* context, const pb::FlushRequest* request,
+                       pb::FlushReply* reply) override {
+        flush_request = *request;
+        pb::FlushReply it;
+        it.set_removed(removed);
+        return answer(context, "Flush", it, reply);
+    }
+    grpc::Status Events(grpc::ServerContext* context, const pb::EventsRequest* request,
+                        grpc::ServerWriter<pb::Event>* writer) override {
+        events_request = *request;
+        for (const pb::Event& event : events) writer->Write(event);
+        return answer(context, "Events", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
+    grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest*, pb::DoctorReply* reply) override {
+        return answer(context, "Doctor", doctor_reply, reply);
+    }
+
+private:
+    template <class Reply>
+    grpc::Status answer(grpc::ServerContext* context, const char* call, const Reply& from, Reply* to) {
+        calls.emplace_back(call);
+        while (silent && !context->IsCancelled()) ::usleep(1000);
+        if (failure) return to_status(*context, *failure);
+        if (to != nullptr) *to = from;
+        return grpc::Status::OK;
+    }
+};
+
+struct Outcome {
+    int code = 0;
+    std::string out;
+    std::string err;
+};
+
+// A command line beside an agent of its own in a directory of its own.
+class Shell {
+public:
+    Shell() {
+        std::string pattern = (std::filesystem::temp_directory_path() / "ivds-cli-XXXXXX").string();
+        directory_ = ::mkdtemp(pattern.data());
+        grpc::ServerBuilder builder;
+        builder.AddListeningPort("unix:" + socket(), grpc::InsecureServerCredentials());
+        builder.SetMaxSendMessageSize(256 * 1024 * 1024);
+        builder.SetMaxReceiveMessageSize(256 * 1024 * 1024);
+        builder.RegisterService(&agent);
+        server_ = builder.BuildAndStart();
+    }
+    ~Shell() {
+        stop_agent();
+        std::error_code ignored;
+        std::filesystem::remove_all(directory_, ignored);
+    }
+    Shell(const Shell&) = delete;
+    Shell& operator=(const Shell&) = delete;
+
+    void stop_agent() {
+        if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
+        server_.reset();
+    }
+    [[nodiscard]] std::string socket() const { return directory_ + "/ivdsd.sock"; }
+    [[nodiscard]] const std::string& directory() const { return directory_; }
+
+    Outcome operator()(std::vector<std::string> words) {
+        std::istringstream in(input);
+        std::ostringstream out;
+        std::ostringstream err;
+        // Options of the root may stand anywhere; here they come last, but for the words of a completion.
+        const std::vector<std::string> own = {
+            "--socket", socket(), "--root", directory_ + "/no-pins", "--state-dir", directory_ + "/state"};
+        const bool completion = !words.empty() && words.front() == "__complete";
+        words.insert(completion ? words.begin() + 1 : words.end(), own.begin(), own.end());
+        Outcome outcome;
+        outcome.code = cli::run(words, {in, out, err, color});
+        outcome.out = out.str();
+        outcome.err = err.str();
+        return outcome;
+    }
+
+    FakeAgent agent;
+    std::string input;
+    bool color = false;
+
+private:
+    std::string directory_;
+    std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace ivds::test

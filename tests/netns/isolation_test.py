@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""isolation_test.py -- N×N: every VM tries to reach every VM of every other network, with honest and with forged frames.
+
+All networks use the same vMACs and addresses, on the same two hosts: what keeps them apart is the switch alone.
+"""
+from harness import case, check, check_equal, main
+from scene import BROADCAST, MULTICAST, Scene, Tally, frame, mac, network, raw, tag
+
+ROUNDS = 5
+# One VLAN with two V.VLANs, the same V.VLAN under another VLAN, and a network whose V.VLAN is its whole identity.
+NETWORKS = {
+    "red": network(vlan=100, vvlan=10),
+    "blue": network(vlan=100, vvlan=20),
+    "green": network(vlan=200, vvlan=10),
+    "grey": network(vvlan=30, independent=True),
+}
+TRANSPORT = 300
+
+
+def build(lab, attach):
+    scene = Scene(lab, NETWORKS, attach=attach, uplink={"transport_vlan": TRANSPORT})
+    scene.two_hosts()
+    for name in NETWORKS:
+        scene.vm("a", name, 1)
+        scene.vm("a", name, 2)
+        scene.vm("b", name, 3)
+    return scene
+
+
+def attempt(scene):
+    """Every VM sends what it may and what it may not; returns the tally and what should have arrived, by pair."""
+    tally = Tally(scene)
+    expected = {}
+    # First each tells its MAC to the others, so that what follows is known unicast.
+    for sender in scene.vms:
+        tally.send(sender, BROADCAST)
+    peers = {one: [other for other in scene.vms if other != one and scene.network_of[other] == scene.network_of[one]]
+             for one in scene.vms}
+    for one, others in peers.items():
+        for other in others:
+            expected[one, other] = 1
+    tally.settle(sum(expected.values()))
+    forged = 0
+    pairs = [(n.get("vlan", TRANSPORT), n["vvlan"]) for n in scene.networks.values()]
+    for _ in range(ROUNDS):
+        for sender in scene.vms:
+            targets = [raw(mac(n)) for n in (1, 2, 3)] + [raw(mac(77)), BROADCAST, MULTICAST]
+            for other in peers[sender]:
+                tally.send(sender, scene.vms[other].mac)
+                tally.send(sender, BROADCAST)
+                tally.send(sender, MULTICAST)
+                tally.send(sender, mac(77))  # unknown: flooded
+            for other in peers[sender]:
+                expected[sender, other] += 1 + 3 * len(peers[sender])
+            for destination in targets:
+                for vlan, vvlan in pairs:
+                    for tags in (tag(vvlan), tag(vlan) + tag(vvlan), tag(vlan, 0x88A8) + tag(vvlan),
+                                 tag(vlan) + tag(vvlan) + tag(5)):
+                        tally.send(sender, destination, tags=tags, kind="forged-tag")
+                        forged += 1
+                tally.send(sender, destination, source=mac(99), kind="forged-source")
+                forged += 1
+        tally.look()
+    tally.settle(sum(expected.values()))
+    tally.close()
+    return tally, expected, forged
+
+
+def judge(attach, bench):
+    with bench.lab() as lab:
+        scene = build(lab, attach)
+        scene.start()
+        for port in (*scene.ports("a").values(), *scene.ports("b").values()):
+            if attach != "auto":
+                check(port["got"].startswith(attach), f"{port['name']}: wanted {attach}, got {port['got']}: "
+                                                      f"{port.get('reason', '')}")
+        tally, expected, forged = attempt(scene)
+        print(f"{attach}: {tally.sent} frames sent, {tally.total} arrived, {forged} of them forged; "
+              f"leaks {sum(tally.leaks().values())}, with a tag {tally.tagged}")
+        check_equal(tally.leaks(), {}, "frames that reached another network")
+        check_equal(tally.tagged, 0, "frames that reached a VM with a tag on")
+        check_equal(tally.got, expected, "frames that arrived, by sender and receiver")
+        counted = sum(scene.dropped(host, reason) for host in "ab" for reason in ("guest_tag", "spoof"))
+        check_equal(counted, forged, "forged frames that the switch counted")
+
+
+for mode in ("auto", "native", "generic", "tcx", "clsact"):
+    @case(f"nothing crosses between networks, attached by {mode} [R3][R46][R67][R74][R84][R85][R113][R114]")
+    def _(bench, mode=mode):
+        judge(mode, bench)
+
+
+@case("the tally sees a leak when a VM is plugged into the wrong network")
+def _(bench):
+    with bench.lab() as lab:
+        scene = build(lab, "auto")
+        # blue-1 is put into red by a mistake of configuration, and has a MAC that red does not.
+        scene.vms["blue-1"].mac = mac(4)
+        scene.vms["blue-1"].ip("link set eth0 address " + mac(4))
+        scene.network_of["blue-1"] = "red"
+        scene.start()
+        scene.network_of["blue-1"] = "blue"
+        tally, _, _ = attempt(scene)
+        check(tally.leaks().get(("blue-1", "red-2"), 0) > 0, "blue-1 to red-2 was not seen")
+        check(tally.leaks().get(("red-3", "blue-1"), 0) > 0, "red-3 to blue-1, across the wire, was not seen")
+
+
+@case("from the wire, 4092 foreign V.VLANs and as many foreign VLANs reach no VM and are counted [R107]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {name: NETWORKS[name] for name in ("red", "blue")})
+        _, far = scene.host_on_wire()
+        for name in ("red", "blue"):
+            scene.vm("a", name, 1)
+        scene.start()
+        tally = Tally(scene)
+        sent = 0
+        with far.port("wire0") as wire:
+            for vid in range(1, 4095):
+                if vid not in (10, 20):
+                    wire.send(frame(mac(1), mac(3), "ivds-mark wire ", tag(100) + tag(vid)))
+                    sent += 1
+            check_equal(sent, 4092, "foreign V.VLANs")
+            unknown = 0
+            for vid in range(1, 4095):
+                if vid != 100:
+                    wire.send(frame(mac(1), mac(3), "ivds-mark wire ", tag(vid) + tag(10)))
+                    unknown += 1
+            # The witness: the right pair arrives, at red alone.
+            scene.network_of["wire"] = "red"
+            wire.send(frame(mac(1), mac(3), "ivds-mark wire ", tag(100) + tag(10)))
+        tally.settle(1)
+        check_equal(tally.got, {("wire", "red-1"): 1}, "frames that reached VMs")
+        drops = scene.drops("a")
+        check_equal(drops.get(("uplink", "unknown_vvlan"), 0), sent, "counted as unknown V.VLAN")
+        check_equal(drops.get(("uplink", "unknown_vlan"), 0), unknown, "counted as unknown VLAN")
+        misses = scene.hosts["a"].ctl_json("stats").get("misses", [])
+        check(len(misses) > 1000, f"misses by pair: {len(misses)}")
+        tally.close()
+
+
+main()

@@ -1,0 +1,453 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "reference.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+
+namespace ivds::test {
+
+namespace {
+
+constexpr std::uint32_t now_s = long_ago_s + 1;
+constexpr std::size_t ethernet_bytes = 14;
+constexpr std::size_t tag_bytes = 4;
+constexpr std::uint16_t mac_control = 0x8808;
+
+std::uint16_t get16(const Bytes& bytes, std::size_t at) {
+    return static_cast<std::uint16_t>(bytes.at(at) << 8U | bytes.at(at + 1));
+}
+
+std::uint16_t host_order(std::uint16_t big_endian) {
+    return static_cast<std::uint16_t>(big_endian >> 8U | big_endian << 8U);
+}
+
+bool is_tpid(std::uint16_t ethertype) {
+    return ethertype == tpid_c || ethertype == tpid_s || ethertype == tpid_q;
+}
+bool is_multicast(const Mac& mac) {
+    return (mac[0] & 1U) != 0;
+}
+bool is_zero(const Mac& mac) {
+    return mac == Mac{};
+}
+bool is_static(const ivds_fdb_entry& entry) {
+    return (entry.flags & IVDS_FDB_STATIC) != 0;
+}
+bool is_bad_source(const Mac& mac) {
+    return is_multicast(mac) || is_zero(mac);
+}
+
+// 01:80:C2:00:00:00 to :0F, which no bridge forwards.
+bool is_link_local(const Mac& mac) {
+    return std::equal(mac.begin(), mac.begin() + 5, Mac{0x01, 0x80, 0xc2, 0, 0, 0}.begin()) && mac[5] <= 0x0f;
+}
+
+bool has_guest_vlan(const std::vector<Tag>& tags) {
+    return std::ranges::any_of(tags, [](const Tag& tag) { return tag.vid != 0; });
+}
+
+Bytes with_two_tags(const Bytes& frame, const ivds_port& uplink, std::uint16_t vlan, std::uint16_t vvlan) {
+    const std::uint16_t words[] = {host_order(uplink.outer_tpid_be), vlan, host_order(uplink.inner_tpid_be), vvlan};
+    Bytes out(frame.begin(), frame.begin() + 12);
+    for (const std::uint16_t word : words) {
+        out.push_back(static_cast<std::uint8_t>(word >> 8U));
+        out.push_back(static_cast<std::uint8_t>(word & 0xffU));
+    }
+    out.insert(out.end(), frame.begin() + 12, frame.end());
+    return out;
+}
+
+Bytes without_two_tags(const Bytes& frame) {
+    Bytes out(frame.begin(), frame.begin() + 12);
+    out.insert(out.end(), frame.begin() + 12 + IVDS_TAGS_BYTES, frame.end());
+    return out;
+}
+
+}  // namespace
+
+Parsed parse(const Bytes& frame) {
+    Parsed parsed;
+    if (frame.size() < ethernet_bytes) {
+        parsed.truncated = true;
+        return parsed;
+    }
+    std::copy_n(frame.begin(), 6, parsed.dst.begin());
+    std::copy_n(frame.begin() + 6, 6, parsed.src.begin());
+    std::size_t type_at = 12;
+    while (parsed.tags.size() < 3 && is_tpid(get16(frame, type_at))) {
+        // The tag's two bytes and the EtherType after it have to be there.
+        if (frame.size() < type_at + 2 + tag_bytes) {
+            parsed.truncated = true;
+            return parsed;
+        }
+        parsed.tags.push_back(
+            {get16(frame, type_at), static_cast<std::uint16_t>(get16(frame, type_at + 2) & 0xfffU)});
+        type_at += tag_bytes;
+    }
+    parsed.ethertype = get16(frame, type_at);
+    return parsed;
+}
+
+ReferenceSwitch::ReferenceSwitch(World world, std::size_t fdb_capacity)
+    : world_(std::move(world)), fdb_capacity_(fdb_capacity) {
+    world_.link_members();
+}
+
+Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const Gso& gso) {
+    outcome_ = {};
+    Frame frame{.port = port, .bytes = bytes, .parsed = parse(bytes), .gso = gso};
+    if (world_.strangers.contains(port)) {
+        outcome_.sent.push_back({to_host, bytes});
+    } else if (world_.ports.at(port).kind == IVDS_PORT_NONE) {
+        drop(frame, port, IVDS_DROP_NO_PORT);
+    } else if (frame.parsed.truncated) {
+        drop(frame, port, IVDS_DROP_TRUNCATED);
+    } else {
+        switch (world_.ports.at(port).kind) {
+            case IVDS_PORT_VPORT:
+                from_vport(frame);
+                break;
+            case IVDS_PORT_UPLINK:
+                from_uplink(frame);
+                break;
+        }
+    }
+    std::ranges::sort(outcome_.sent);
+    for (const auto& [key, entry] : world_.fdb) {
+        outcome_.fdb.insert(fdb_text(key, entry, entry.last_seen_s == now_s));
+        if (!is_static(entry)) {
+            ++outcome_.learned[fmt::format("port {}", entry.port)];
+            ++outcome_.learned[fmt::format("instance {}", key.instance)];
+        }
+    }
+    return outcome_;
+}
+
+void ReferenceSwitch::from_vport(Frame& frame) {
+    const ivds_port& port = world_.ports.at(frame.port);
+    const auto refuse = [&](ivds_drop reason) { drop(frame, frame.port, reason); };
+    if (port.instance == 0) {
+        return refuse(IVDS_DROP_NO_INSTANCE);
+    }
+    const auto instance = world_.instances.find(port.instance);
+    if (instance == world_.instances.end() || (instance->second.flags & IVDS_IF_ACTIVE) == 0) {
+        return refuse(IVDS_DROP_INSTANCE_DOWN);
+    }
+    const Parsed& parsed = frame.parsed;
+    if (is_bad_source(parsed.src)) {
+        return refuse(IVDS_DROP_BAD_SOURCE);
+    }
+    if (is_link_local(parsed.dst) || parsed.ethertype == mac_control) {
+        return refuse(IVDS_DROP_VM_CONTROL);
+    }
+    frame.inner = frame.bytes;
+    frame.guest_tags = parsed.tags;
+    if (has_guest_vlan(frame.guest_tags) && (port.flags & IVDS_PF_CARRY_TAGS) == 0) {
+        return refuse(IVDS_DROP_GUEST_TAG);
+    }
+    const std::size_t l2_bytes = ethernet_bytes + tag_bytes * frame.guest_tags.size();
+    frame.l3_bytes = frame.gso.segments != 0 ? frame.gso.size + frame.gso.headers
+                                             : static_cast<std::uint32_t>(frame.bytes.size() - l2_bytes);
+    if (frame.l3_bytes > std::min(port.mtu_bytes, instance->second.mtu_bytes)) {
+        return refuse(IVDS_DROP_OVERSIZE);
+    }
+
+    const auto known = world_.fdb.find({port.instance, parsed.src});
+    const bool is_static_here =
+        known != world_.fdb.end() && is_static(known->second) && known->second.port == frame.port;
+    const bool is_static_elsewhere =
+        known != world_.fdb.end() && is_static(known->second) && known->second.port != frame.port;
+    const bool is_vmac = std::ranges::equal(parsed.src, port.vmac);
+    const bool is_known_good = is_vmac || is_static_here;
+    if (!is_known_good && ((port.flags & IVDS_PF_ANTI_SPOOF) != 0 || is_static_elsewhere)) {
+        event(IVDS_EVENT_SPOOF, frame, 0, port.instance);
+        return refuse(IVDS_DROP_SPOOF);
+    }
+    if (!is_known_good) {
+        learn(frame, port.instance, IVDS_VLAN_NONE);
+    }
+    forward_from_vport(frame);
+}
+
+void ReferenceSwitch::forward_from_vport(const Frame& frame) {
+    const std::uint32_t id = world_.ports.at(frame.port).instance;
+    const ivds_instance& instance = world_.instances.at(id);
+    const auto known = world_.fdb.find({id, frame.parsed.dst});
+    const bool has_wire = (instance.flags & IVDS_IF_WIRE) != 0;
+
+    if (is_multicast(frame.parsed.dst) || known == world_.fdb.end()) {
+        bool sent = false;
+        for (const auto& [member, port] : world_.ports) {
+            const bool is_member = port.kind == IVDS_PORT_VPORT && port.instance == id && member != frame.port;
+            if (is_member && (port.flags & IVDS_PF_UP) != 0) {
+                sent |= send_to_member(frame, id, member);
+            }
+        }
+        const auto uplink = world_.ports.find(instance.uplink);
+        if (has_wire && uplink != world_.ports.end() && (uplink->second.flags & IVDS_PF_UP) != 0) {
+            std::vector<std::uint16_t> vlans{instance.vlan};
+            for (const std::uint16_t vlan : instance.peer_vlans) {
+                if (vlan == 0) {
+                    break;
+                }
+                vlans.push_back(vlan);
+            }
+            sent |= send_to_wire(frame, id, vlans);
+        }
+        if (sent) {
+            accept(frame, id, &ivds_port_stats::rx_flood);
+        } else {
+            drop(frame, frame.port, IVDS_DROP_LONE_FLOOD);
+        }
+        return;
+    }
+
+    const ivds_fdb_entry& entry = known->second;
+    if (entry.port == frame.port) {
+        drop(frame, frame.port, IVDS_DROP_SAME_PORT);
+    } else if (entry.port == instance.uplink) {
+        if (!has_wire) {
+            drop(frame, frame.port, IVDS_DROP_NO_UPLINK);
+        } else if (send_to_wire(frame, id, {entry.vlan != 0 ? entry.vlan : instance.vlan})) {
+            accept(frame, id, &ivds_port_stats::rx_wire);
+        }
+    } else if (send_to_member(frame, id, entry.port)) {
+        accept(frame, id, &ivds_port_stats::rx_local);
+    }
+}
+
+void ReferenceSwitch::from_uplink(Frame& frame) {
+    const ivds_port& uplink = world_.ports.at(frame.port);
+    const auto refuse = [&](ivds_drop reason) { drop(frame, frame.port, reason); };
+    const auto hand_to_host = [&] {
+        outcome_.sent.push_back({to_host, frame.bytes});
+        outcome_.counts[fmt::format("port {} rx_host", frame.port)] += packets(frame);
+    };
+    const Parsed& parsed = frame.parsed;
+    const std::vector<Tag>& tags = parsed.tags;
+    const bool has_outer = !tags.empty() && tags[0].tpid == host_order(uplink.outer_tpid_be);
+    const bool has_inner = tags.size() > 1 && tags[1].tpid == host_order(uplink.inner_tpid_be);
+    if (!has_outer) {
+        return hand_to_host();
+    }
+    const std::uint16_t vlan = tags[0].vid;
+    if (!has_inner) {
+        const bool is_switched = vlan != 0 && vlan <= IVDS_VLAN_MAX && world_.vvlans.contains({frame.port, vlan, 0});
+        if (is_switched && (uplink.flags & IVDS_PF_PLAIN_DROP) != 0) {
+            return refuse(IVDS_DROP_NO_VVLAN);
+        }
+        return hand_to_host();
+    }
+    const std::uint16_t vvlan = tags[1].vid;
+    if (vlan == 0 || vlan > IVDS_VLAN_MAX || vvlan == 0 || vvlan > IVDS_VLAN_MAX) {
+        return refuse(IVDS_DROP_BAD_VID);
+    }
+    const auto registered = world_.vvlans.find({frame.port, vlan, vvlan});
+    if (registered == world_.vvlans.end()) {
+        miss(frame, {frame.port, vlan, vvlan});
+        const bool is_switched = world_.vvlans.contains({frame.port, vlan, 0});
+        return refuse(is_switched ? IVDS_DROP_UNKNOWN_VVLAN : IVDS_DROP_UNKNOWN_VLAN);
+    }
+    const std::uint32_t id = registered->second;
+    const auto found = world_.instances.find(id);
+    constexpr auto must = IVDS_IF_ACTIVE | IVDS_IF_WIRE;
+    if (found == world_.instances.end() || (found->second.flags & must) != must ||
+        found->second.uplink != frame.port) {
+        return refuse(IVDS_DROP_INSTANCE_DOWN);
+    }
+    const ivds_instance& instance = found->second;
+    if (is_bad_source(parsed.src)) {
+        return refuse(IVDS_DROP_BAD_SOURCE);
+    }
+    if (is_link_local(parsed.dst)) {
+        return refuse(IVDS_DROP_VM_CONTROL);
+    }
+    frame.inner = without_two_tags(frame.bytes);
+    frame.guest_tags.assign(tags.begin() + 2, tags.end());
+    const std::size_t l2_bytes = ethernet_bytes + tag_bytes * frame.guest_tags.size();
+    frame.l3_bytes = frame.gso.segments != 0 ? frame.gso.size + frame.gso.headers
+                                             : static_cast<std::uint32_t>(frame.inner.size() - l2_bytes);
+    if (frame.l3_bytes > instance.mtu_bytes) {
+        return refuse(IVDS_DROP_OVERSIZE);
+    }
+    const auto known = world_.fdb.find({id, parsed.src});
+    const bool is_known_static = known != world_.fdb.end() && is_static(known->second);
+    if (is_known_static && known->second.port != frame.port) {
+        return refuse(IVDS_DROP_WIRE_SOURCE);
+    }
+    if ((instance.flags & IVDS_IF_LEARN_WIRE) != 0 && !is_known_static) {
+        learn(frame, id, vlan);
+    }
+    forward_from_wire(frame, id);
+}
+
+void ReferenceSwitch::forward_from_wire(const Frame& frame, std::uint32_t id) {
+    const auto known = world_.fdb.find({id, frame.parsed.dst});
+    if (is_multicast(frame.parsed.dst) || known == world_.fdb.end()) {
+        bool sent = false;
+        for (const auto& [member, port] : world_.ports) {
+            if (port.kind == IVDS_PORT_VPORT && port.instance == id && (port.flags & IVDS_PF_UP) != 0) {
+                sent |= send_to_member(frame, id, member);
+            }
+        }
+        if (sent) {
+            accept(frame, id, &ivds_port_stats::rx_flood);
+        } else {
+            drop(frame, frame.port, IVDS_DROP_LONE_FLOOD);
+        }
+    } else if (known->second.port == frame.port) {
+        drop(frame, frame.port, IVDS_DROP_SAME_PORT);
+    } else if (send_to_member(frame, id, known->second.port)) {
+        accept(frame, id, &ivds_port_stats::rx_wire);
+    }
+}
+
+// The checks on the way out to a vPort, and the copy; false if the frame was dropped there.
+bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance, std::uint32_t member) {
+    const auto found = world_.ports.find(member);
+    const auto refuse = [&](ivds_drop reason) {
+        drop(frame, member, reason);
+        return false;
+    };
+    if (found == world_.ports.end() || found->second.kind != IVDS_PORT_VPORT || found->second.instance != instance ||
+        (found->second.flags & IVDS_PF_UP) == 0) {
+        return refuse(IVDS_DROP_PORT_DOWN);
+    }
+    if (has_guest_vlan(frame.guest_tags) && (found->second.flags & IVDS_PF_CARRY_TAGS) == 0) {
+        return refuse(IVDS_DROP_GUEST_TAG_OUT);
+    }
+    if (frame.l3_bytes > found->second.mtu_bytes) {
+        return refuse(IVDS_DROP_OVERSIZE_OUT);
+    }
+    outcome_.sent.push_back({member, frame.inner});
+    outcome_.counts[fmt::format("port {} tx_packets", member)] += packets(frame);
+    outcome_.counts[fmt::format("port {} tx_bytes", member)] += bytes(frame, frame.inner.size());
+    return true;
+}
+
+// The checks on the way out to the wire, and a copy for each outer VLAN.
+bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance,
+                                   const std::vector<std::uint16_t>& vlans) {
+    const ivds_instance& from = world_.instances.at(instance);
+    const auto found = world_.ports.find(from.uplink);
+    if (found == world_.ports.end() || found->second.kind != IVDS_PORT_UPLINK ||
+        (found->second.flags & IVDS_PF_UP) == 0) {
+        drop(frame, from.uplink, IVDS_DROP_PORT_DOWN);
+        return false;
+    }
+    if (frame.l3_bytes + tag_bytes * frame.guest_tags.size() + IVDS_TAGS_BYTES > found->second.mtu_bytes) {
+        drop(frame, from.uplink, IVDS_DROP_OVERSIZE_OUT);
+        return false;
+    }
+    for (const std::uint16_t vlan : vlans) {
+        const Bytes out = with_two_tags(frame.inner, found->second, vlan, from.vvlan);
+        outcome_.sent.push_back({from.uplink, out});
+        outcome_.counts[fmt::format("port {} tx_packets", from.uplink)] += packets(frame);
+        outcome_.counts[fmt::format("port {} tx_bytes", from.uplink)] += bytes(frame, out.size());
+    }
+    return true;
+}
+
+// Remembers where the source is. `vlan` is the outer VLAN it came by, 0 at a vPort. The source is not static.
+void ReferenceSwitch::learn(const Frame& frame, std::uint32_t instance, std::uint16_t vlan) {
+    const ivds_port& port = world_.ports.at(frame.port);
+    const FdbKey key{instance, frame.parsed.src};
+    ivds_fdb_entry entry{};
+    entry.port = frame.port;
+    entry.last_seen_s = now_s;
+    entry.vlan = vlan;
+    const bool is_port_full = world_.learned_at_port(frame.port) >= port.fdb_limit;
+    const auto known = world_.fdb.find(key);
+    if (known == world_.fdb.end()) {
+        if (is_port_full || world_.learned_in_instance(instance) >= world_.instances.at(instance).fdb_limit) {
+            return event(IVDS_EVENT_LIMIT, frame, 0, instance);
+        }
+        if (world_.fdb.size() >= fdb_capacity_) {
+            return event(IVDS_EVENT_FDB_FULL, frame, 0, instance);
+        }
+        world_.fdb[key] = entry;
+    } else if (known->second.port == frame.port) {
+        known->second = entry;
+    } else if (is_port_full) {
+        event(IVDS_EVENT_LIMIT, frame, known->second.port, instance);
+    } else {
+        event(IVDS_EVENT_MOVE, frame, known->second.port, instance);
+        known->second = entry;
+    }
+}
+
+void ReferenceSwitch::accept(const Frame& frame, std::uint32_t instance, __u64 ivds_port_stats::* path) {
+    const bool is_from_wire = world_.ports.at(frame.port).kind == IVDS_PORT_UPLINK;
+    ivds_port_stats port{};
+    port.rx_packets = packets(frame);
+    port.rx_bytes = bytes(frame, frame.bytes.size());
+    port.*path = packets(frame);
+    add_counts(outcome_.counts, fmt::format("port {}", frame.port), port);
+    ivds_instance_stats stats{};
+    (is_from_wire ? stats.wire_packets : stats.port_packets) = packets(frame);
+    (is_from_wire ? stats.wire_bytes : stats.port_bytes) = bytes(frame, frame.inner.size());
+    add_counts(outcome_.counts, fmt::format("instance {}", instance), stats);
+}
+
+void ReferenceSwitch::drop(const Frame& frame, std::uint32_t port, ivds_drop reason) {
+    // At the port it was meant for, it counts as the VM's frame: the tags of the wire are gone or not yet there.
+    const std::size_t length = port == frame.port ? frame.bytes.size() : frame.inner.size();
+    const ivds_count count{.packets = packets(frame), .bytes = bytes(frame, length)};
+    add_counts(outcome_.counts, fmt::format("drop {} {}", port, drop_name(reason)), count);
+}
+
+void ReferenceSwitch::miss(const Frame& frame, const VvlanKey& key) {
+    const ivds_count count{.packets = packets(frame), .bytes = bytes(frame, frame.bytes.size())};
+    add_counts(outcome_.counts, fmt::format("miss {} {} {}", key[0], key[1], key[2]), count);
+}
+
+// At most one of a kind, port and second.
+void ReferenceSwitch::event(ivds_event_kind kind, const Frame& frame, std::uint32_t other_port,
+                            std::uint32_t instance) {
+    if (!told_.insert({frame.port, kind}).second) {
+        return;
+    }
+    ivds_event event{};
+    event.kind = kind;
+    event.port = frame.port;
+    event.other_port = other_port;
+    event.instance = instance;
+    std::ranges::copy(frame.parsed.src, event.mac);
+    outcome_.events.push_back(event_text(event));
+}
+
+std::uint64_t ReferenceSwitch::packets(const Frame& frame) const {
+    return std::max<std::uint64_t>(frame.gso.segments, 1);
+}
+
+// Each segment after the first repeats all headers, the tags of that port among them.
+std::uint64_t ReferenceSwitch::bytes(const Frame& frame, std::size_t frame_length) const {
+    if (frame.gso.segments < 2) {
+        return frame_length;
+    }
+    const std::size_t tags = tag_bytes * frame.parsed.tags.size();
+    const std::size_t added = frame_length + tags - frame.bytes.size();
+    return frame_length + (frame.gso.segments - 1) * (ethernet_bytes + added + frame.gso.headers);
+}
+
+Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& bytes) {
+    Outcome outcome = forward(port, bytes);
+    const auto counted = [&](const std::string& name) {
+        return outcome.counts.contains(fmt::format(fmt::runtime(name), port));
+    };
+    const bool is_flood = counted("port {} rx_flood") || counted("drop {} lone_flood packets");
+    const bool is_unicast = counted("port {} rx_local") || counted("port {} rx_wire");
+    if (!is_flood && (!is_unicast || (world_.ports.at(outcome.sent.front().port).flags & IVDS_PF_XDP_TARGET) != 0)) {
+        return outcome;
+    }
+    // It needs TC. Its source has been learned all the same.
+    outcome.sent.clear();
+    outcome_.counts.clear();
+    drop(Frame{.port = port, .bytes = bytes}, port, IVDS_DROP_NO_TC);
+    outcome.counts = outcome_.counts;
+    return outcome;
+}
+
+}  // namespace ivds::test

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "world.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+namespace ivds::test {
+
+namespace {
+
+std::uint16_t big_endian(std::uint16_t value) {
+    return static_cast<std::uint16_t>(value >> 8U | value << 8U);
+}
+
+void add(std::map<std::string, std::uint64_t>& counts, const std::string& name, std::uint64_t value) {
+    if (value != 0) {
+        counts[name] += value;
+    }
+}
+
+bool is_learned(const ivds_fdb_entry& entry) {
+    return (entry.flags & IVDS_FDB_STATIC) == 0;
+}
+
+// `got` with each frame that hides its first tag replaced by the expected frame that it is otherwise equal to.
+Outcome with_hidden_tags(const Outcome& expected, Outcome got) {
+    for (Sent& sent : got.sent) {
+        for (const Sent& wanted : expected.sent) {
+            Bytes hidden = wanted.bytes;
+            if (hidden.size() >= 18) {
+                hidden.erase(hidden.begin() + 12, hidden.begin() + 16);
+            }
+            if (sent.is_tag_hidden && sent.port == wanted.port && sent.bytes == hidden) {
+                sent.bytes = wanted.bytes;
+                break;
+            }
+        }
+        sent.is_tag_hidden = false;
+    }
+    std::ranges::sort(got.sent);
+    return got;
+}
+
+}  // namespace
+
+World& World::uplink(std::uint32_t id, std::uint16_t mtu, std::uint16_t outer_tpid, std::uint16_t inner_tpid) {
+    ivds_port port{};
+    port.kind = IVDS_PORT_UPLINK;
+    port.flags = IVDS_PF_UP | IVDS_PF_XDP_TARGET;
+    port.mtu_bytes = mtu;
+    port.outer_tpid_be = big_endian(outer_tpid);
+    port.inner_tpid_be = big_endian(inner_tpid);
+    port.fdb_limit = 16;
+    ports[id] = port;
+    return *this;
+}
+
+World& World::vport(std::uint32_t id, std::uint32_t instance, const Mac& vmac) {
+    ivds_port port{};
+    port.kind = IVDS_PORT_VPORT;
+    port.flags = IVDS_PF_UP | IVDS_PF_XDP_TARGET | IVDS_PF_ANTI_SPOOF;
+    port.instance = instance;
+    port.mtu_bytes = 1500;
+    port.fdb_limit = 16;
+    std::ranges::copy(vmac, port.vmac);
+    ports[id] = port;
+    return instance == 0 ? *this : local_mac(instance, vmac, id);
+}
+
+World& World::instance(std::uint32_t id, std::uint32_t uplink, std::uint16_t vlan, std::uint16_t vvlan) {
+    ivds_instance value{};
+    value.uplink = uplink;
+    value.vlan = vlan;
+    value.vvlan = vvlan;
+    value.mtu_bytes = 9000;
+    value.fdb_limit = 64;
+    value.flags = IVDS_IF_ACTIVE;
+    if (uplink != 0) {
+        value.flags |= IVDS_IF_WIRE | IVDS_IF_LEARN_WIRE;
+        vvlans[{uplink, vlan, 0}] = 0;
+        vvlans[{uplink, vlan, vvlan}] = id;
+    }
+    instances[id] = value;
+    return *this;
+}
+
+World& World::peer_vlan(std::uint32_t id, std::uint16_t vlan) {
+    ivds_instance& value = instances.at(id);
+    *std::ranges::find(value.peer_vlans, 0) = vlan;
+    vvlans[{value.uplink, vlan, 0}] = 0;
+    vvlans[{value.uplink, vlan, value.vvlan}] = id;
+    return *this;
+}
+
+World& World::local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port) {
+    ivds_fdb_entry entry{};
+    entry.port = port;
+    entry.flags = IVDS_FDB_STATIC;
+    fdb[{instance, mac}] = entry;
+    return *this;
+}
+
+World& World::remote_mac(std::uint32_t instance, const Mac& mac, std::uint16_t vlan) {
+    local_mac(instance, mac, instances.at(instance).uplink);
+    fdb[{instance, mac}].vlan = vlan;
+    return *this;
+}
+
+World& World::learned_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port, std::uint16_t vlan) {
+    ivds_fdb_entry entry{};
+    entry.port = port;
+    entry.vlan = vlan;
+    entry.last_seen_s = long_ago_s;
+    fdb[{instance, mac}] = entry;
+    return *this;
+}
+
+void World::link_members() {
+    for (auto& [id, instance] : instances) {
+        instance.first_member = 0;
+    }
+    for (auto& [id, port] : ports) {
+        port.next_member = 0;
+        const auto instance = instances.find(port.instance);
+        if (port.kind == IVDS_PORT_VPORT && instance != instances.end()) {
+            port.next_member = instance->second.first_member;
+            instance->second.first_member = id;
+        }
+    }
+}
+
+std::uint32_t World::learned_at_port(std::uint32_t port) const {
+    return static_cast<std::uint32_t>(std::ranges::count_if(
+        fdb, [&](const auto& row) { return row.second.port == port && is_learned(row.second); }));
+}
+
+std::uint32_t World::learned_in_instance(std::uint32_t instance) const {
+    return static_cast<std::uint32_t>(std::ranges::count_if(
+        fdb, [&](const auto& row) { return row.first.instance == instance && is_learned(row.second); }));
+}
+
+std::string World::text() const {
+    std::string out;
+    for (const auto& [id, port] : ports) {
+        out += fmt::format(
+            "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {}{}\n", id,
+            port.kind, port.instance, port.flags, port.mtu_bytes, fmt::join(port.vmac, ":"),
+            big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit,
+            strangers.contains(id) ? " (stranger)" : "");
+    }
+    for (const auto& [id, instance] : instances) {
+        out += fmt::format("instance {}: uplink {} vlan {} vvlan {} mtu {} flags {:#x} limit {} peers {}\n", id,
+                           instance.uplink, instance.vlan, instance.vvlan, instance.mtu_bytes, instance.flags,
+                           instance.fdb_limit, fmt::join(instance.peer_vlans, " "));
+    }
+    for (const auto& [key, instance] : vvlans) {
+        out += fmt::format("vvlan {}: instance {}\n", fmt::join(key, " "), instance);
+    }
+    for (const auto& [key, entry] : fdb) {
+        out += "fdb " + fdb_text(key, entry, false) + "\n";
+    }
+    return out;
+}
+
+const char* drop_name(std::uint32_t reason) {
+    switch (reason) {
+#define IVDS_X(name, number, side, id, text) \
+    case number:                             \
+        return id;
+        IVDS_DROPS(IVDS_X)
+#undef IVDS_X
+        default:
+            return "unknown";
+    }
+}
+
+const char* event_name(std::uint32_t kind) {
+    switch (kind) {
+        case IVDS_EVENT_SPOOF:
+            return "spoof";
+        case IVDS_EVENT_MOVE:
+            return "move";
+        case IVDS_EVENT_LIMIT:
+            return "limit";
+        case IVDS_EVENT_FDB_FULL:
+            return "fdb_full";
+        default:
+            return "unknown";
+    }
+}
+
+std::string event_text(const ivds_event& event) {
+    return fmt::format("{} {} from {} in {}: {:02x}", event_name(event.kind), event.port, event.other_port,
+                       event.instance, fmt::join(event.mac, ":"));
+}
+
+std::string fdb_text(const FdbKey& key, const ivds_fdb_entry& entry, bool now) {
+    const char* kind = !is_learned(entry) ? "static" : now ? "learned now" : "learned before";
+    return fmt::format("{} {} at {} vlan {} {}", key.instance, to_text(key.mac), entry.port, entry.vlan, kind);
+}
+
+void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix,
+                const ivds_port_stats& stats) {
+    add(counts, prefix + " rx_packets", stats.rx_packets);
+    add(counts, prefix + " rx_bytes", stats.rx_bytes);
+    add(counts, prefix + " tx_packets", stats.tx_packets);
+    add(counts, prefix + " tx_bytes", stats.tx_bytes);
+    add(counts, prefix + " rx_local", stats.rx_local);
+    add(counts, prefix + " rx_wire", stats.rx_wire);
+    add(counts, prefix + " rx_flood", stats.rx_flood);
+    add(counts, prefix + " rx_host", stats.rx_host);
+}
+
+void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix,
+                const ivds_instance_stats& stats) {
+    add(counts, prefix + " port_packets", stats.port_packets);
+    add(counts, prefix + " port_bytes", stats.port_bytes);
+    add(counts, prefix + " wire_packets", stats.wire_packets);
+    add(counts, prefix + " wire_bytes", stats.wire_bytes);
+}
+
+void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix, const ivds_count& count) {
+    add(counts, prefix + " packets", count.packets);
+    add(counts, prefix + " bytes", count.bytes);
+}
+
+std::string Outcome::text() const {
+    std::string out;
+    for (const auto& [port, bytes, is_tag_hidden] : sent) {
+        const std::string where = port == to_host    ? "to the host"
+                                  : port == to_stack ? "to the stack"
+                                                     : fmt::format("to {}", port);
+        out += fmt::format("  sent {} ({} bytes): {}\n", where, bytes.size(), to_hex(bytes).substr(0, 160));
+    }
+    for (const auto& [name, value] : counts) {
+        out += fmt::format("  {} {}\n", name, value);
+    }
+    for (const auto& event : events) {
+        out += fmt::format("  event {}\n", event);
+    }
+    for (const auto& entry : fdb) {
+        out += fmt::format("  fdb {}\n", entry);
+    }
+    for (const auto& [name, value] : learned) {
+        out += fmt::format("  learned {} {}\n", name, value);
+    }
+    return out;
+}
+
+std::string difference(const Outcome& expected, const Outcome& raw) {
+    const Outcome got = with_hidden_tags(expected, raw);
+    const auto lines = [](const Outcome& outcome) {
+        std::vector<std::string> out;
+        const std::string all = outcome.text();
+        for (std::size_t from = 0; from < all.size();) {
+            const std::size_t end = all.find('\n', from);
+            out.push_back(all.substr(from, end - from));
+            from = end + 1;
+        }
+        std::ranges::sort(out);
+        return out;
+    };
+    const auto left = lines(expected);
+    const auto right = lines(got);
+    std::vector<std::string> missing;
+    std::vector<std::string> extra;
+    std::ranges::set_difference(left, right, std::back_inserter(missing));
+    std::ranges::set_difference(right, left, std::back_inserter(extra));
+    std::string out;
+    for (const auto& line : missing) {
+        out += "expected" + line + "\n";
+    }
+    for (const auto& line : extra) {
+        out += "     got" + line + "\n";
+    }
+    return out.empty() && expected != got ? "the frames or events differ beyond the printed part\n" : out;
+}
+
+}  // namespace ivds::test

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+# The control plane without a kernel: codec, model, compile, store, and the agent over a plane that fails on demand.
+include(${CMAKE_SOURCE_DIR}/tests/support/IvdsTest.cmake)
+find_package(rapidcheck REQUIRED)
+add_executable(unit_ctl ctl_codec.cpp ctl_model.cpp ctl_vmac_pool.cpp ctl_compile.cpp ctl_store.cpp ctl_agent.cpp
+                        ctl_properties.cpp)
+target_link_libraries(unit_ctl PRIVATE ivds_ctl ivds_options Catch2::Catch2WithMain rapidcheck)
+ivds_test(NAME unit_ctl COMMAND unit_ctl LABELS unit TIMEOUT 300)

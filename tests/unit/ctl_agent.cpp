@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent over a plane that fails on demand: a change is in force and saved, or neither.
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "agent/agent.h"
+#include "api/codec.h"
+
+using namespace ivds;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+struct Directory {
+    std::string path;
+    Directory() {
+        std::string name = (std::filesystem::temp_directory_path() / "ivds-agent-XXXXXX").string();
+        REQUIRE(::mkdtemp(name.data()) != nullptr);
+        path = name;
+    }
+    ~Directory() { std::filesystem::remove_all(path); }
+};
+
+// Holds tables as the real one does, and no kernel. Ports are up unless their interface is in `away`.
+class FakePlane final : public Plane {
+public:
+    int fail_applies = 0;  // so many of the next applies fail
+    int applies = 0;
+    std::set<std::string> away;
+    std::vector<ivds_event> raw_events;
+
+    Result<> apply(Tables next, bool strict) override {
+        ++applies;
+        if (fail_applies > 0) {
+            --fail_applies;
+            return fail(Code::system, "IVDS-T001", "the plane refuses");
+        }
+        if (strict)
+            for (const auto& [id, row] : next.ports)
+                if (away.contains(row.netdev)) return fail(Code::unavailable, "IVDS-T002", row.netdev + " is away");
+        tables_ = std::move(next);
+        ++generation_;
+        return {};
+    }
+    [[nodiscard]] const Tables& tables() const override { return tables_; }
+    [[nodiscard]] std::vector<PortStatus> status() const override {
+        std::vector<PortStatus> all;
+        for (const auto& [id, row] : tables_.ports) {
+            PortStatus& port = all.emplace_back();
+            port.id = id;
+            port.name = row.name;
+            port.netdev = row.netdev;
+            port.up = !away.contains(row.netdev);
+            port.ifindex = port.up ? id + 100 : 0;
+            port.got = port.up ? "tcx" : "none";
+            port.reason = port.up ? "" : "no such interface";
+        }
+        return all;
+    }
+    std::vector<Finding> doctor() override {
+        return {{.severity = Finding::Severity::warning, .id = "IVDS-T003", .object = "x", .text = "t", .fix = "f"}};
+    }
+    std::vector<PortChange> on_watch() override {
+        return {{.id = 1, .name = "p", .up = !away.contains("d"), .reason = "interface vanished"}};
+    }
+    void on_events(const std::function<void(const ivds_event&)>& sink) override {
+        for (const ivds_event& event : raw_events) sink(event);
+        raw_events.clear();
+    }
+    Result<std::uint32_t> sweep() override { return 0U; }
+    Result<std::uint32_t> flush_port(std::uint32_t port) override { return 10 + port; }
+    Result<std::uint32_t> flush_instance(std::uint32_t instance) override { return 20 + instance; }
+    Result<> forget(std::uint32_t, const Mac& mac) override {
+        if (mac[5] == 1) return fail(Code::conflict, "IVDS-T004", "static");
+        return {};
+    }
+    [[nodiscard]] const MapsView& maps() const override { std::abort(); }  // no test here reads maps
+    [[nodiscard]] std::uint64_t generation() const override { return generation_; }
+
+private:
+    Tables tables_;
+    std::uint64_t generation_ = 0;
+};
+
+std::unique_ptr<Agent> agent_on(FakePlane& plane, const Directory& dir) {
+    auto store = Store::open(dir.path);
+    REQUIRE(store);
+    auto agent = Agent::start(
+        plane, std::move(*store), [](const std::string&) -> Result<Mac> { return Mac{2, 0, 0, 0, 0, 1}; }, dir.path);
+    INFO((agent ? "" : agent.error().text()));
+    REQUIRE(agent);
+    return std::move(*agent);
+}
+
+pb::ApplyRequest request(const std::string& text) {
+    pb::ApplyRequest request;
+    *request.mutable_config() = config_from_yaml(text, "t").value();
+    return request;
+}
+
+pb::Object object(const std::string& text) {
+    pb::Object out;
+    REQUIRE(message_from_yaml(text, "t", out));
+    return out;
+}
+
+pb::Ref ref(pb::Kind kind, const std::string& name) {
+    pb::Ref out;
+    out.set_kind(kind);
+    out.set_name(name);
+    return out;
+}
+
+std::string exported(const Agent& agent) {
+    return to_yaml(agent.export_config());
+}
+
+std::vector<std::string> events(Agent& agent) {
+    std::vector<std::string> out;
+    for (const pb::Event& event : agent.events().wait(0, std::chrono::milliseconds(0)))
+        out.push_back(fmt::format("{} {} {} {}", event.kind(), event.port(), event.instance(), event.text()));
+    return out;
+}
+
+// While it lives, no file may grow.
+struct FullDisk {
+    rlimit old{};
+    void (*handler)(int) = std::signal(SIGXFSZ, SIG_IGN);
+    FullDisk() {
+        REQUIRE(::getrlimit(RLIMIT_FSIZE, &old) == 0);
+        rlimit none = old;
+        none.rlim_cur = 1;
+        REQUIRE(::setrlimit(RLIMIT_FSIZE, &none) == 0);
+    }
+    ~FullDisk() {
+        (void)::setrlimit(RLIMIT_FSIZE, &old);
+        (void)std::signal(SIGXFSZ, handler);
+    }
+};
+
+const std::string kOne = "instances: [{name: i}]\nvports: [{name: p, netdev: d, instance: i}]\n";
+const std::string kTwo =
+    "instances: [{name: i, age_s: 9}, {name: j}]\nvports: [{name: p, netdev: d, instance: i}, {name: q, netdev: e, "
+    "instance: j}]\n";
+
+}  // namespace
+
+TEST_CASE("apply makes the switch match the file, and again changes nothing", "[R41][R83]") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    CHECK(!agent->has_intent());
+    auto reply = agent->apply(request(kOne));
+    REQUIRE(reply);
+    CHECK(reply->changes_size() == 2);
+    CHECK(reply->generation() == 1);
+    CHECK(plane.tables().ports.size() == 1);
+    CHECK(agent->has_intent());
+
+    reply = agent->apply(request(kOne));
+    REQUIRE(reply);
+    CHECK(reply->changes().empty());
+
+    reply = agent->apply(request(kTwo));
+    CHECK(reply->changes_size() == 3);
+    CHECK(plane.tables().ports.size() == 2);
+
+    reply = agent->apply(request(""));
+    CHECK(reply->changes_size() == 4);
+    CHECK(plane.tables().ports.empty());
+    CHECK(plane.tables().instances.empty());
+}
+
+TEST_CASE("a dry run tells the changes and makes none") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    pb::ApplyRequest dry = request(kOne);
+    dry.set_dry_run(true);
+    const auto reply = agent->apply(std::move(dry));
+    REQUIRE(reply);
+    CHECK(reply->changes_size() == 2);
+    CHECK(plane.applies == 0);
+    CHECK(exported(*agent).empty());
+    CHECK(!load_intent(dir.path).value());
+}
+
+TEST_CASE("what the plane refuses is neither in force, nor shown, nor saved", "[R41]") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request(kOne)));
+    const std::string before = exported(*agent);
+    plane.fail_applies = 1;
+    const auto reply = agent->apply(request(kTwo));
+    REQUIRE(!reply);
+    CHECK(reply.error().id == "IVDS-T001");
+    CHECK(exported(*agent) == before);
+    CHECK(to_yaml(to_config(load_intent(dir.path).value()->model)) == before);
+    REQUIRE(agent->apply(request(kTwo)));
+}
+
+TEST_CASE("what cannot be saved is taken back from the plane", "[R41]") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request(kOne)));
+    const std::string before = exported(*agent);
+    const auto ports = plane.tables().ports.size();
+    Result<pb::ApplyReply> reply;
+    {
+        const FullDisk full;
+        reply = agent->apply(request(kTwo));
+    }
+    REQUIRE(!reply);
+    CHECK_THAT(reply.error().what, ContainsSubstring("save the change, which is undone"));
+    CHECK(plane.tables().ports.size() == ports);
+    CHECK(exported(*agent) == before);
+    CHECK(to_yaml(to_config(load_intent(dir.path).value()->model)) == before);
+    REQUIRE(agent->apply(request(kTwo)));
+    CHECK(to_yaml(to_config(load_intent(dir.path).value()->model)) == exported(*agent));
+}
+
+TEST_CASE("when even taking back fails, the error says both") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request(kOne)));
+
+    // The plane takes the change and then refuses to take it back.
+    class Stubborn final : public Plane {
+    public:
+        explicit Stubborn(FakePlane& inner) : inner_(inner) {}
+        Result<> apply(Tables next, bool strict) override {
+            return ++calls_ == 2 ? fail(Code::system, "IVDS-T005", "no way back")
+                                 : inner_.apply(std::move(next), strict);
+        }
+        [[nodiscard]] const Tables& tables() const override { return inner_.tables(); }
+        [[nodiscard]] std::vector<PortStatus> status() const override { return inner_.status(); }
+        std::vector<Finding> doctor() override { return {}; }
+        std::vector<PortChange> on_watch() override { return {}; }
+        void on_events(const std::function<void(const ivds_event&)>&) override {}
+        Result<std::uint32_t> sweep() override { return 0U; }
+        Result<std::uint32_t> flush_port(std::uint32_t) override { return 0U; }
+        Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
+        Result<> forget(std::uint32_t, const Mac&) override { return {}; }
+        [[nodiscard]] const MapsView& maps() const override { std::abort(); }
+        [[nodiscard]] std::uint64_t generation() const override { return 0; }
+
+    private:
+        FakePlane& inner_;
+        int calls_ = 0;
+    };
+    FakePlane inner;
+    Stubborn stubborn(inner);
+    const Directory other;
+    auto second = Agent::start(stubborn, Store::open(other.path).value(), {}, other.path).value();
+    Result<pb::ApplyReply> reply;
+    {
+        const FullDisk full;
+        reply = second->apply(request(kTwo));
+    }
+    REQUIRE(!reply);
+    CHECK_THAT(reply.error().what, ContainsSubstring("undoing it failed"));
+    CHECK_THAT(reply.error().what, ContainsSubstring("no way back"));
+}
+
+TEST_CASE("a restart brings the same intent under the same ids into force", "[R4][R83]") {
+    const Directory dir;
+    std::string before;
+    Tables tables;
+    {
+        FakePlane plane;
+        const auto agent = agent_on(plane, dir);
+        REQUIRE(agent->apply(request(kTwo)));
+        REQUIRE(agent->apply(request("vports: [{name: q, netdev: e}]\n")));
+        REQUIRE(agent->apply(request(kTwo)));
+        before = exported(*agent);
+        tables = plane.tables();
+    }
+    FakePlane plane;
+    const auto agent = agent_on(plane, dir);
+    CHECK(exported(*agent) == before);
+    CHECK(plane.applies == 1);
+    REQUIRE(plane.tables().ports.size() == tables.ports.size());
+    for (const auto& [id, row] : tables.ports) CHECK(plane.tables().ports.at(id).name == row.name);
+    for (const auto& [id, row] : tables.instances) CHECK(plane.tables().instances.at(id).name == row.name);
+    CHECK(events(*agent).empty());
+}
+
+TEST_CASE("the tables for the next boot are there after a tick, and ids survive the loss of the intent") {
+    const Directory dir;
+    {
+        FakePlane plane;
+        const auto agent = agent_on(plane, dir);
+        REQUIRE(agent->apply(request("vports: [{name: x, netdev: x}]\n")));
+        REQUIRE(agent->apply(request(kTwo)));
+        agent->tick();
+        const auto boot = load_tables(tables_path(dir.path));
+        REQUIRE(boot);
+        CHECK(boot->ports.size() == plane.tables().ports.size());
+    }
+    const auto ids = load_intent(dir.path).value()->ids;
+    std::filesystem::remove(intent_path(dir.path));
+    FakePlane plane;
+    const auto agent = agent_on(plane, dir);
+    CHECK(plane.applies == 0);
+    REQUIRE(agent->apply(request(kTwo)));
+    CHECK(load_intent(dir.path).value()->ids.ports == ids.ports);
+}
+
+TEST_CASE("a plane that refuses the saved intent fails the start, and the state stays") {
+    const Directory dir;
+    {
+        FakePlane plane;
+        REQUIRE(agent_on(plane, dir)->apply(request(kOne)));
+    }
+    FakePlane plane;
+    plane.fail_applies = 1;
+    const auto agent = Agent::start(plane, Store::open(dir.path).value(), {}, dir.path);
+    REQUIRE(!agent);
+    CHECK_THAT(agent.error().what, ContainsSubstring("apply the saved intent"));
+    CHECK(load_intent(dir.path).value());
+}
+
+TEST_CASE("strict refuses an interface that is away; else the reply says which", "[R65]") {
+    FakePlane plane;
+    plane.away = {"d"};
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    pb::ApplyRequest strict = request(kOne);
+    strict.set_strict(true);
+    CHECK(agent->apply(std::move(strict)).error().id == "IVDS-T002");
+    CHECK(exported(*agent).empty());
+    const auto reply = agent->apply(request(kOne));
+    REQUIRE(reply);
+    REQUIRE(reply->findings_size() == 1);
+    CHECK(reply->findings(0).object() == "p");
+    CHECK_THAT(reply->findings(0).text(), ContainsSubstring("no such interface"));
+}
+
+TEST_CASE("single objects go through their life, and repeating a call is no error", "[R42][R47][R57]") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->create(object("instance: {name: i}")));
+    REQUIRE(agent->create(object("instance: {name: i}")));
+    const auto other = agent->create(object("instance: {name: i, age_s: 7}"));
+    REQUIRE(!other);
+    CHECK(other.error().code == Code::exists);
+    CHECK(agent->update(object("instance: {name: j}")).error().code == Code::not_found);
+    REQUIRE(agent->create(object("vport: {name: p, netdev: d, instance: i}")));
+    CHECK(agent->remove(ref(pb::INSTANCE, "i")).error().code == Code::conflict);
+    REQUIRE(agent->update(object("instance: {name: i, draining: true}")));
+    REQUIRE(agent->update(object("instance: {name: i}")));
+    plane.away = {"d"};
+    agent->on_watch();
+    plane.away.clear();
+    agent->on_watch();
+    REQUIRE(agent->remove(ref(pb::VPORT, "p")));
+    REQUIRE(agent->remove(ref(pb::VPORT, "p")));
+    REQUIRE(agent->remove(ref(pb::INSTANCE, "i")));
+    CHECK(agent->get(ref(pb::INSTANCE, "i")).error().code == Code::not_found);
+    CHECK(events(*agent) == std::vector<std::string>{
+                                "applied   1 created, 0 updated, 0 deleted", "instance_state  i created",
+                                "applied   1 created, 0 updated, 0 deleted", "port_up p i d: tcx",
+                                "instance_state  i created -> active", "applied   0 created, 1 updated, 0 deleted",
+                                "instance_state  i active -> draining", "applied   0 created, 1 updated, 0 deleted",
+                                "instance_state  i draining -> active", "port_down p i d: interface vanished",
+                                "instance_state  i active -> configured", "port_up p i d: interface vanished",
+                                "instance_state  i configured -> active", "applied   0 created, 0 updated, 1 deleted",
+                                "port_down p  deleted", "instance_state  i active -> created",
+                                "applied   0 created, 0 updated, 1 deleted", "instance_state  i deleted"});
+}
+
+TEST_CASE("reservations of vMACs survive a restart", "[R61]") {
+    const Directory dir;
+    std::string vmac;
+    pb::VmacRequest any;
+    any.set_pool("v");
+    {
+        FakePlane plane;
+        const auto agent = agent_on(plane, dir);
+        REQUIRE(agent->create(object("vmac_pool: {name: v, physical_mac: 90:e2:ba:00:00:01, size: 1}")));
+        vmac = agent->reserve_vmac(any).value().vmac();
+        CHECK(agent->reserve_vmac(any).error().code == Code::exhausted);
+    }
+    FakePlane plane;
+    const auto agent = agent_on(plane, dir);
+    CHECK(agent->reserve_vmac(any).error().code == Code::exhausted);
+    pb::VmacRequest release = any;
+    release.set_vmac(vmac);
+    REQUIRE(agent->release_vmac(release));
+    CHECK(agent->reserve_vmac(any).value().vmac() == vmac);
+}
+
+TEST_CASE("flush takes an instance, a port, or a MAC of an instance, and nothing else") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request(kOne)));
+    const auto flush = [&](const std::string& text) {
+        pb::FlushRequest out;
+        REQUIRE(message_from_yaml(text, "t", out));
+        return agent->flush(out);
+    };
+    CHECK(flush("{port: p}")->removed() == 11);
+    CHECK(flush("{instance: i}")->removed() == 21);
+    CHECK(flush("{instance: i, mac: 02:00:00:00:00:02}")->removed() == 1);
+    CHECK(flush("{instance: i, mac: 02:00:00:00:00:01}").error().code == Code::conflict);
+    CHECK(flush("{instance: i, mac: x}").error().code == Code::invalid);
+    CHECK(flush("{instance: no}").error().code == Code::not_found);
+    CHECK(flush("{port: no}").error().code == Code::not_found);
+    CHECK(flush("{}").error().code == Code::invalid);
+    CHECK(flush("{mac: 02:00:00:00:00:01}").error().code == Code::invalid);
+}
+
+TEST_CASE("the data plane's events get names and the calendar's time", "[R150]") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request(kTwo)));
+    const auto quiet = agent->events().wait(0, std::chrono::milliseconds(0)).size();
+    ivds_event raw{};
+    timespec now{};
+    REQUIRE(::clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    raw.time_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000;
+    raw.kind = IVDS_EVENT_MOVE;
+    raw.port = 1;
+    raw.other_port = 2;
+    raw.instance = 1;
+    raw.mac[0] = 2;
+    plane.raw_events = {raw};
+    agent->on_events();
+    const auto events = agent->events().wait(quiet, std::chrono::milliseconds(0));
+    REQUIRE(events.size() == 1);
+    CHECK(events[0].kind() == "move");
+    CHECK(events[0].port() == "p");
+    CHECK(events[0].instance() == "i");
+    CHECK(events[0].mac() == "02:00:00:00:00:00");
+    CHECK(events[0].text() == "moved here from q");
+    const auto year =
+        std::chrono::year_month_day(std::chrono::floor<std::chrono::days>(std::chrono::system_clock::now())).year();
+    CHECK(events[0].time().starts_with(std::to_string(static_cast<int>(year))));
+}
+
+TEST_CASE("doctor passes on what the plane finds") {
+    FakePlane plane;
+    const Directory dir;
+    const auto reply = agent_on(plane, dir)->doctor();
+    REQUIRE(reply.findings_size() == 1);
+    CHECK(reply.findings(0).severity() == "warning");
+    CHECK(reply.findings(0).id() == "IVDS-T003");
+}
+
+TEST_CASE("the event log keeps the latest, in order, and its readers see gaps and the end", "[R150]") {
+    EventLog log;
+    CHECK(log.wait(0, std::chrono::milliseconds(0)).empty());
+    for (std::size_t i = 1; i <= EventLog::kKept + 10; ++i) {
+        pb::Event event;
+        event.set_text(std::to_string(i));
+        log.push(std::move(event));
+    }
+    const auto all = log.wait(0, std::chrono::milliseconds(0));
+    REQUIRE(all.size() == EventLog::kKept);
+    CHECK(all.front().sequence() == 11);
+    CHECK(all.front().text() == "11");
+    CHECK(all.back().sequence() == EventLog::kKept + 10);
+    CHECK(log.wait(all.back().sequence() - 1, std::chrono::milliseconds(0)).size() == 1);
+    CHECK(log.wait(all.back().sequence(), std::chrono::milliseconds(0)).empty());
+
+    std::thread closer([&] { log.close(); });
+    CHECK(log.wait(all.back().sequence(), std::chrono::hours(1)).empty());
+    closer.join();
+    CHECK(log.closed());
+}
+
+TEST_CASE("times are RFC 3339 in UTC") {
+    CHECK(time_text(std::chrono::system_clock::time_point(std::chrono::milliseconds(1'709'164'800'007))) ==
+          "2024-02-29T00:00:00.007Z");
+}

@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0
+// loader_core.cpp -- the switch's logic: full undo of a failure at any step, adoption, the life of ports.
+#include <fmt/format.h>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#include <cstring>
+#include <functional>
+
+#include "core.h"
+#include "loader_fake.h"
+
+using namespace ivds;
+using ivds::test::FakeKernel;
+
+namespace {
+
+Mac mac_of(std::uint32_t n) { return {2, 0, 0, 0, static_cast<std::uint8_t>(n >> 8), static_cast<std::uint8_t>(n)}; }
+
+void add_vport(Tables& tables, std::uint32_t id, const std::string& netdev, std::uint32_t instance,
+               AttachMode mode = AttachMode::automatic) {
+    auto& row = tables.ports[id];
+    row.name = "port-" + netdev;
+    row.netdev = netdev;
+    row.wanted = mode;
+    row.value.kind = IVDS_PORT_VPORT;
+    row.value.instance = instance;
+    row.value.mtu_bytes = 1500;
+    row.macs = {mac_of(id)};
+}
+
+void add_uplink(Tables& tables, std::uint32_t id, const std::string& netdev, AttachMode mode = AttachMode::automatic) {
+    auto& row = tables.ports[id];
+    row.name = "up-" + netdev;
+    row.netdev = netdev;
+    row.wanted = mode;
+    row.value.kind = IVDS_PORT_UPLINK;
+}
+
+void add_instance(Tables& tables, std::uint32_t id, std::uint32_t uplink, std::uint16_t vvlan) {
+    auto& row = tables.instances[id];
+    row.name = fmt::format("tenant-{}", id);
+    row.value.flags = IVDS_IF_ACTIVE;
+    row.value.uplink = uplink;
+    row.value.vlan = 100;
+    row.value.vvlan = vvlan;
+    row.value.mtu_bytes = 1492;
+    if (uplink != 0) {
+        tables.vvlans[{uplink, 100, 0}] = 0;
+        tables.vvlans[{uplink, 100, vvlan}] = id;
+    }
+}
+
+// Hardware uplink (native XDP), veths in every mode, two instances, static remote MACs.
+Tables large() {
+    Tables tables;
+    add_uplink(tables, 1, "ens1");
+    add_instance(tables, 1, 1, 7);
+    add_instance(tables, 2, 1, 8);
+    add_vport(tables, 2, "veth2", 1);
+    add_vport(tables, 3, "veth3", 1, AttachMode::native);
+    add_vport(tables, 4, "veth4", 2, AttachMode::generic);
+    add_vport(tables, 5, "veth5", 2, AttachMode::clsact);
+    tables.instances[1].fdb = std::make_shared<const std::vector<StaticMac>>(
+        std::vector<StaticMac>{{mac_of(500), 1, 100}, {mac_of(501), 1, 101}});
+    return tables;
+}
+
+// From large(): a port gone, one moved to the other instance, one rebound, one re-moded, one new; an instance
+// gone and one new; MACs changed.
+Tables changed() {
+    Tables tables;
+    add_uplink(tables, 1, "ens1", AttachMode::tcx);
+    add_instance(tables, 1, 1, 7);
+    add_instance(tables, 3, 1, 9);
+    add_vport(tables, 3, "veth3", 3, AttachMode::generic);
+    add_vport(tables, 4, "veth6", 1);
+    add_vport(tables, 5, "veth5", 3, AttachMode::tcx);
+    add_vport(tables, 7, "veth2", 1, AttachMode::native);
+    tables.instances[1].fdb = std::make_shared<const std::vector<StaticMac>>(
+        std::vector<StaticMac>{{mac_of(500), 1, 102}, {mac_of(502), 1, 100}});
+    return tables;
+}
+
+void add_interfaces(FakeKernel& kernel) {
+    kernel.add("ens1", "", "mlx5_core");
+    for (int i = 2; i <= 6; ++i) {
+        kernel.add(fmt::format("veth{}", i), "veth");
+    }
+}
+
+std::string text(const Result<>& r) { return r ? "" : r.error().text(); }
+std::string text(const std::vector<std::string>& lines) {
+    std::string out;
+    for (const auto& line : lines) {
+        out += line + "\n";
+    }
+    return out;
+}
+
+void learn(FakeKernel& kernel, std::uint32_t instance, const Mac& mac, std::uint32_t port) {
+    const auto key = to_abi(FdbKey{instance, mac});
+    ivds_fdb_entry entry{};
+    entry.port = port;
+    kernel.set(Map::fdb, key, entry);
+    kernel.learned(port, instance, 1);
+}
+
+// Makes a world, does `prepare`, then `act` with a failure at each of its calls in turn: it must fail, and all
+// must be as before. The last round has no failure and must succeed.
+int fail_everywhere(const std::function<void(FakeKernel&, Core&)>& prepare,
+                    const std::function<Result<>(Core&)>& act) {
+    for (int step = 1;; ++step) {
+        FakeKernel kernel;
+        add_interfaces(kernel);
+        Core core(kernel, false);
+        REQUIRE(core.adopt());
+        prepare(kernel, core);
+        const auto before = kernel.state();
+        const auto status_before = core.status();
+        kernel.calls = 0;
+        kernel.fail_at = step;
+        const auto r = act(core);
+        INFO("step " << step << ": " << text(r));
+        INFO(text(kernel.violations));
+        CHECK(kernel.violations.empty());
+        if (kernel.calls < step) {
+            REQUIRE(r);
+            return step - 1;
+        }
+        if (r) {
+            continue;  // a failure that only concerns one port, or what comes after the change
+        }
+        const auto after = kernel.state();
+        for (std::size_t map = 0; map < kMapCount; ++map) {
+            INFO("map " << map_name(static_cast<Map>(map)));
+            CHECK(after.maps[map] == before.maps[map]);
+        }
+        CHECK(after.links == before.links);
+        CHECK(after.interfaces == before.interfaces);
+        CHECK(after.running == before.running);
+        for (std::size_t i = 0; i < status_before.size(); ++i) {
+            CHECK(core.status()[i].got == status_before[i].got);
+            CHECK(core.status()[i].up == status_before[i].up);
+        }
+        // And it is not wedged: the same once more goes through.
+        kernel.fail_at = 0;
+        const auto again = act(core);
+        INFO(text(again));
+        CHECK(again);
+    }
+}
+
+}  // namespace
+
+TEST_CASE("apply writes what the tables say and hooks every port in its mode") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    const auto r = core.apply(large(), true);
+    INFO(text(r));
+    REQUIRE(r);
+    INFO(text(kernel.violations));
+    CHECK(kernel.violations.empty());
+    const auto status = core.status();
+    REQUIRE(status.size() == 5);
+    CHECK(status[0].got == "native+tcx");
+    CHECK(status[1].got == "tcx");
+    CHECK(status[2].got == "native+tcx");
+    CHECK(status[3].got == "generic+tcx");
+    CHECK(status[4].got == "clsact");
+    for (const auto& port : status) {
+        CHECK(port.up);
+        CHECK_FALSE(port.reason.empty());
+    }
+    CHECK(kernel.get<ivds_instance>(Map::instances, 1u).first_member == 2);
+    CHECK(kernel.get<ivds_port>(Map::ports, 2u).next_member == 3);
+    CHECK(kernel.get<ivds_port>(Map::ports, 3u).next_member == 0);
+    CHECK(kernel.get<ivds_port>(Map::ports, 1u).mtu_bytes == 1500);
+    CHECK(kernel.interfaces.at("ens1").netdev.promiscuous);
+    CHECK_FALSE(kernel.interfaces.at("ens1").own.at("rx-vlan-hw-parse").on);
+    CHECK(kernel.interfaces.at("veth3").peer.at("rx-gro").on);
+    CHECK_FALSE(kernel.interfaces.at("veth3").peer.at("tx-checksum-ip-generic").on);
+    CHECK(kernel.interfaces.at("veth2").peer.at("tx-checksum-ip-generic").on);
+    const auto entry = kernel.get<ivds_fdb_entry>(Map::fdb, to_abi(FdbKey{1, mac_of(501)}));
+    CHECK(entry.port == 1);
+    CHECK(entry.vlan == 101);
+    CHECK(entry.flags == IVDS_FDB_STATIC);
+    CHECK(kernel.rows(Map::fdb) == 6);
+}
+
+TEST_CASE("what is applied already is not written again, also after adoption") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    kernel.writes = 0;
+    REQUIRE(core.apply(large(), true));
+    CHECK(kernel.writes == 0);
+    Core other(kernel, false);
+    REQUIRE(other.adopt());
+    REQUIRE(other.apply(large(), true));
+    CHECK(kernel.writes == 0);
+    CHECK(other.status()[0].got == "native+tcx");
+    CHECK(other.status()[4].got == "clsact");
+}
+
+TEST_CASE("a change of everything at once keeps the safety rules at every step and ends right") {
+    const bool adopted = GENERATE(false, true);
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core first(kernel, false);
+    REQUIRE(first.adopt());
+    REQUIRE(first.apply(large(), true));
+    Core second(kernel, false);
+    if (adopted) {
+        REQUIRE(second.adopt());
+    }
+    Core& core = adopted ? second : first;
+    const auto r = core.apply(changed(), true);
+    INFO(text(r));
+    REQUIRE(r);
+    INFO(text(kernel.violations));
+    CHECK(kernel.violations.empty());
+
+    FakeKernel fresh;
+    add_interfaces(fresh);
+    Core reference(fresh, false);
+    REQUIRE(reference.adopt());
+    REQUIRE(reference.apply(changed(), true));
+    const auto got = kernel.state();
+    const auto wanted = fresh.state();
+    for (std::size_t map = 0; map < kMapCount; ++map) {
+        if (static_cast<Map>(map) != Map::meta) {
+            INFO("map " << map_name(static_cast<Map>(map)));
+            CHECK(got.maps[map] == wanted.maps[map]);
+        }
+    }
+    CHECK(got.links == wanted.links);
+    CHECK_FALSE(kernel.interfaces.at("veth4").netdev.admin_up);  // its port is on another interface now
+}
+
+TEST_CASE("a failure at any step of the first apply leaves nothing behind") {
+    const auto nothing = [](FakeKernel&, Core&) {};
+    CHECK(fail_everywhere(nothing, [](Core& core) { return core.apply(large(), true); }) > 50);
+}
+
+TEST_CASE("a failure at any step of a change leaves everything as it was") {
+    const auto prepare = [](FakeKernel& kernel, Core& core) {
+        REQUIRE(core.apply(large(), true));
+        learn(kernel, 1, mac_of(502), 2);  // in the way of a static entry of the change
+    };
+    CHECK(fail_everywhere(prepare, [](Core& core) { return core.apply(changed(), true); }) > 50);
+}
+
+TEST_CASE("a failure at any step of an upgrade leaves every hook on the old programs") {
+    const auto prepare = [](FakeKernel& kernel, Core& core) {
+        REQUIRE(core.apply(large(), true));
+        kernel.own_build = "fake-2";
+    };
+    CHECK(fail_everywhere(prepare, [](Core& core) { return core.upgrade(false); }) >= 10);
+}
+
+TEST_CASE("an upgrade puts every hook on the new programs, once") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    const auto before = kernel.state().links;
+    REQUIRE(core.upgrade(false));
+    CHECK(kernel.state().links == before);  // it runs already
+    kernel.own_build = "fake-2";
+    REQUIRE(core.upgrade(false));
+    for (const auto& link : kernel.state().links) {
+        CHECK(link.program == (is_xdp(link.point) ? kernel.current().xdp : kernel.current().tc));
+    }
+    CHECK(kernel.running() == "fake-2");
+    const auto meta = kernel.get<ivds_meta>(Map::meta, 0u);
+    CHECK(std::string(reinterpret_cast<const char*>(meta.build)) == "fake-2");
+}
+
+TEST_CASE("a learned entry in the way of a static one is replaced and no longer counted") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    learn(kernel, 1, mac_of(502), 2);
+    REQUIRE(kernel.learned_of(2) == 1);
+    auto next = large();
+    next.instances[1].fdb = std::make_shared<const std::vector<StaticMac>>(std::vector<StaticMac>{{mac_of(502), 1, 100}});
+    REQUIRE(core.apply(next, true));
+    CHECK(kernel.learned_of(2) == 0);
+    CHECK(kernel.get<ivds_instance_state>(Map::instance_state, 1u).learned == 0);
+    CHECK(kernel.get<ivds_fdb_entry>(Map::fdb, to_abi(FdbKey{1, mac_of(502)})).port == 1);
+}
+
+TEST_CASE("learned entries of ports and instances that go are forgotten") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    learn(kernel, 1, mac_of(600), 2);
+    learn(kernel, 2, mac_of(601), 1);
+    learn(kernel, 1, mac_of(602), 1);
+    REQUIRE(core.apply(changed(), true));
+    CHECK(kernel.get<ivds_fdb_entry>(Map::fdb, to_abi(FdbKey{1, mac_of(600)})).port == 0);
+    CHECK(kernel.get<ivds_fdb_entry>(Map::fdb, to_abi(FdbKey{2, mac_of(601)})).port == 0);
+    CHECK(kernel.get<ivds_fdb_entry>(Map::fdb, to_abi(FdbKey{1, mac_of(602)})).port == 1);
+}
+
+TEST_CASE("forget takes a learned MAC and refuses a configured one") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    learn(kernel, 1, mac_of(600), 2);
+    CHECK(core.forget(1, mac_of(600)));
+    CHECK(kernel.learned_of(2) == 0);
+    CHECK(core.forget(1, mac_of(600)).error().code == Code::not_found);
+    CHECK(core.forget(1, mac_of(2)).error().code == Code::conflict);
+}
+
+TEST_CASE("an interface that goes takes its port down, and up when it returns under another index") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    const auto old = kernel.interfaces.at("veth3").netdev;
+    kernel.remove("veth3");
+    NetdevWatch::Change change;
+    change.netdev.ifindex = old.ifindex;
+    change.netdev.name = old.name;
+    change.gone = true;
+    auto changes = core.on_change(change);
+    REQUIRE(changes.size() == 1);
+    CHECK(changes[0].id == 3);
+    CHECK_FALSE(changes[0].up);
+    CHECK(changes[0].reason == "interface vanished");
+    const auto port = kernel.get<ivds_port>(Map::ports, 3u);
+    CHECK(port.ifindex == 0);
+    CHECK((port.flags & kRuntimeFlags) == 0);
+    CHECK(port.instance == 1);
+    CHECK(kernel.get<std::uint32_t>(Map::ifports, old.ifindex) == 0);
+
+    kernel.add("veth3", "veth");
+    changes = core.on_change({kernel.interfaces.at("veth3").netdev, false, false});
+    REQUIRE(changes.size() == 1);
+    CHECK(changes[0].up);
+    CHECK(changes[0].reason == "attached: native+tcx");
+    CHECK(kernel.violations.empty());
+}
+
+TEST_CASE("a lost watch message is made good by a look at everything") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    kernel.remove("veth2");
+    kernel.remove("veth3");
+    kernel.add("veth3", "veth");
+    kernel.interfaces.at("veth4").netdev.carrier = false;
+    (void)core.resync();
+    const auto status = core.status();
+    CHECK(status[1].ifindex == 0);
+    CHECK(status[2].up);
+    CHECK_FALSE(status[3].up);
+}
+
+TEST_CASE("a port that cannot be attached as asked is down with the reason, its interface is down, the rest is up") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    kernel.refused = {Point::native};
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    const auto strict = core.apply(large(), true);
+    REQUIRE_FALSE(strict);
+    CHECK(kernel.state().links.empty());
+    REQUIRE(core.apply(large(), false));
+    const auto status = core.status();
+    CHECK(status[0].got == "tcx");  // automatic: falls back, and says why
+    CHECK(status[0].reason.find("refused") != std::string::npos);
+    CHECK(status[2].got == "none");
+    CHECK_FALSE(status[2].up);
+    CHECK(status[2].reason.find("native") != std::string::npos);
+    CHECK_FALSE(kernel.interfaces.at("veth3").netdev.admin_up);
+    CHECK(status[3].up);
+    kernel.refused.clear();
+    REQUIRE(core.apply(large(), false));
+    CHECK(core.status()[2].got == "native+tcx");
+    CHECK(core.status()[2].up);
+}
+
+TEST_CASE("taking the switch down sets vPorts down before their hooks come off, and never the uplink") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    REQUIRE(core.tear_down());
+    CHECK(kernel.violations.empty());
+    CHECK(kernel.state().links.empty());
+    CHECK(kernel.interfaces.at("ens1").netdev.admin_up);
+    CHECK_FALSE(kernel.interfaces.at("ens1").netdev.promiscuous);
+    for (int i = 2; i <= 5; ++i) {
+        CHECK_FALSE(kernel.interfaces.at(fmt::format("veth{}", i)).netdev.admin_up);
+    }
+    CHECK(kernel.interfaces.at("veth6").netdev.admin_up);
+}

@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: Apache-2.0
+// loader_fake.cpp -- the Kernel in memory.
+#include "loader_fake.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace ivds::test {
+
+FakeKernel::FakeKernel() {
+    ivds_meta meta{};
+    meta.magic = IVDS_MAGIC;
+    set(Map::meta, std::uint32_t{0}, meta);
+}
+
+void FakeKernel::add(const std::string& name, const std::string& kind, const std::string& driver) {
+    Interface interface;
+    interface.netdev.ifindex = ++last_ifindex_;
+    interface.netdev.name = name;
+    interface.netdev.kind = kind;
+    interface.netdev.mtu = 1500;
+    interface.netdev.admin_up = true;
+    interface.netdev.carrier = true;
+    interface.netdev.xdp_features = kXdpBasic | kXdpRedirect | kXdpNdoXmit;
+    if (kind == "veth") {
+        interface.netdev.peer_ifindex = 77;
+        interface.peer = {{"rx-gro", {false, false}},
+                          {"tx-checksum-ip-generic", {true, false}},
+                          {"tx-tcp-segmentation", {true, false}},
+                          {"tx-vlan-hw-insert", {true, false}}};
+    }
+    interface.own = {{"rx-vlan-hw-parse", {true, false}}, {"tx-vlan-hw-insert", {true, false}}, {"rx-lro", {false, false}}};
+    interfaces[name] = interface;
+    drivers[name] = driver.empty() ? kind : driver;
+}
+
+void FakeKernel::remove(const std::string& name) {
+    const auto ifindex = interfaces.at(name).netdev.ifindex;
+    interfaces.erase(name);
+    filters_.erase(ifindex);
+    hooked_.erase(ifindex);
+    for (auto& [handle, link] : links_) {
+        if (link.ifindex == ifindex) {
+            link.ifindex = 0;  // the link is dead, its pin stays
+        }
+    }
+}
+
+FakeKernel::State FakeKernel::state() const {
+    State state;
+    for (std::size_t map = 0; map < kMapCount; ++map) {
+        for (const auto& [key, value] : maps_[map]) {
+            // An array's row of zeros is as good as none.
+            if (!is_array(static_cast<Map>(map)) || value.find_first_not_of('\0') != std::string::npos) {
+                state.maps[map].emplace(key, value);
+            }
+        }
+    }
+    for (const auto& [handle, link] : links_) {
+        state.links.insert(link);
+    }
+    for (const auto& [ifindex, program] : filters_) {
+        state.links.insert({ifindex, Point::clsact, program});
+    }
+    for (const auto& [name, interface] : interfaces) {
+        std::map<std::string, bool> features;
+        for (const auto& [feature, value] : interface.own) {
+            features["own " + feature] = value.on;
+        }
+        for (const auto& [feature, value] : interface.peer) {
+            features["peer " + feature] = value.on;
+        }
+        state.interfaces[name] = {interface.netdev.admin_up, interface.netdev.promiscuous, features};
+    }
+    state.running = running_ + (next_pinned_ ? " next" : "");
+    return state;
+}
+
+const FakeKernel::Link* FakeKernel::link_on(std::uint32_t ifindex, bool xdp) const {
+    for (const auto& [handle, link] : links_) {
+        if (link.ifindex == ifindex && is_xdp(link.point) == xdp) {
+            return &link;
+        }
+    }
+    return nullptr;
+}
+
+int FakeKernel::learned_of(std::uint32_t port) const {
+    return static_cast<int>(get<ivds_port_state>(Map::port_state, port).learned);
+}
+
+std::size_t FakeKernel::key_size(Map map) {
+    switch (map) {
+        case Map::fdb:
+            return sizeof(ivds_fdb_key);
+        case Map::vvlans:
+        case Map::misses:
+            return sizeof(ivds_vvlan_key);
+        case Map::drops:
+            return sizeof(ivds_drop_key);
+        default:
+            return sizeof(std::uint32_t);
+    }
+}
+
+std::size_t FakeKernel::value_size(Map map) {
+    switch (map) {
+        case Map::meta:
+            return sizeof(ivds_meta);
+        case Map::ports:
+            return sizeof(ivds_port);
+        case Map::port_state:
+            return sizeof(ivds_port_state);
+        case Map::instances:
+            return sizeof(ivds_instance);
+        case Map::instance_state:
+            return sizeof(ivds_instance_state);
+        case Map::vvlans:
+            return sizeof(ivds_vvlan);
+        case Map::fdb:
+            return sizeof(ivds_fdb_entry);
+        default:
+            return sizeof(std::uint32_t);
+    }
+}
+
+bool FakeKernel::is_array(Map map) {
+    return map == Map::meta || map == Map::ports || map == Map::instances || map == Map::port_state ||
+           map == Map::instance_state;
+}
+
+bool FakeKernel::fails() {
+    const bool now = ++calls == fail_at;
+    undoing_ = undoing_ || now;
+    return now;
+}
+
+Result<> FakeKernel::failed() const { return os_error(EIO, "IVDS-TEST", fmt::format("injected at call {}", fail_at)); }
+
+FakeKernel::Interface* FakeKernel::by_index(std::uint32_t ifindex) {
+    for (auto& [name, interface] : interfaces) {
+        if (interface.netdev.ifindex == ifindex) {
+            return &interface;
+        }
+    }
+    return nullptr;
+}
+
+// The rules that must hold at every moment of a change (its undo only has to end where it began).
+void FakeKernel::check() {
+    if (undoing_) {
+        return;
+    }
+    const auto note = [&](std::string text) {
+        if (std::ranges::find(violations, text) == violations.end()) {
+            violations.push_back(std::move(text));
+        }
+    };
+    const auto has_tc = [&](std::uint32_t ifindex) { return link_on(ifindex, false) != nullptr || filters_.contains(ifindex); };
+    for (const auto ifindex : hooked_) {
+        const auto* interface = by_index(ifindex);
+        if (interface != nullptr && interface->netdev.admin_up && !has_tc(ifindex)) {
+            note(interface->netdev.name + " is up and nothing keeps its frames from the host");
+        }
+    }
+    for (const auto& [key, value] : maps_[static_cast<std::size_t>(Map::ports)]) {
+        ivds_port port;
+        std::uint32_t id = 0;
+        std::memcpy(&port, value.data(), sizeof(port));
+        std::memcpy(&id, key.data(), sizeof(id));
+        if ((port.flags & IVDS_PF_TC) != 0 && by_index(port.ifindex) != nullptr && !has_tc(port.ifindex)) {
+            note(fmt::format("port {} says TC, and no TC is there", id));
+        }
+        if ((port.flags & IVDS_PF_UP) != 0 && (port.flags & IVDS_PF_TC) == 0) {
+            note(fmt::format("port {} is up without TC", id));
+        }
+        if (link_on(port.ifindex, true) != nullptr && (port.flags & IVDS_PF_TC) == 0) {
+            note(fmt::format("port {} has XDP without TC to pass to", id));
+        }
+        if ((port.flags & IVDS_PF_XDP_TARGET) != 0 && get<std::uint32_t>(Map::tx, id) != port.ifindex) {
+            note(fmt::format("port {} is a redirect target that is not in tx", id));
+        }
+    }
+    for (const auto& [handle, link] : links_) {
+        if (link.ifindex == 0) {
+            continue;
+        }
+        const auto id = get<std::uint32_t>(Map::ifports, link.ifindex);
+        if (id == 0 || get<ivds_port>(Map::ports, id).kind == IVDS_PORT_NONE) {
+            note(fmt::format("a program is on interface {}, which is no port", link.ifindex));
+        }
+    }
+    for (const auto& [key, value] : maps_[static_cast<std::size_t>(Map::instances)]) {
+        ivds_instance instance;
+        std::uint32_t id = 0;
+        std::memcpy(&instance, value.data(), sizeof(instance));
+        std::memcpy(&id, key.data(), sizeof(id));
+        int steps = 0;
+        for (auto member = instance.first_member; member != 0 && steps < 10000; ++steps) {
+            const auto port = get<ivds_port>(Map::ports, member);
+            if (port.kind != IVDS_PORT_VPORT) {
+                note(fmt::format("instance {} lists port {}, which is not there", id, member));
+            }
+            member = port.next_member;
+        }
+        if (steps >= 10000) {
+            note(fmt::format("the member list of instance {} has a loop", id));
+        }
+    }
+    for (const auto& [key, value] : maps_[static_cast<std::size_t>(Map::vvlans)]) {
+        std::uint32_t id = 0;
+        std::memcpy(&id, value.data(), sizeof(id));
+        static const ivds_instance none{};
+        const auto instance = get<ivds_instance>(Map::instances, id);
+        if (id != 0 && std::memcmp(&instance, &none, sizeof(none)) == 0) {
+            note(fmt::format("a V.VLAN leads to instance {}, which is not there", id));
+        }
+    }
+}
+
+Result<bool> FakeKernel::lookup(Map map, const void* key, void* value) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    const auto& rows = maps_[static_cast<std::size_t>(map)];
+    const auto found = rows.find(bytes(key, key_size(map)));
+    if (found == rows.end()) {
+        std::memset(value, 0, value_size(map));
+        return is_array(map);
+    }
+    std::memcpy(value, found->second.data(), value_size(map));
+    return true;
+}
+
+Result<> FakeKernel::put(Map map, const void* key, const void* value) {
+    if (fails()) {
+        return failed();
+    }
+    ++writes;
+    maps_[static_cast<std::size_t>(map)][bytes(key, key_size(map))] = bytes(value, value_size(map));
+    check();
+    return {};
+}
+
+Result<bool> FakeKernel::put_new(Map map, const void* key, const void* value) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    const bool fresh =
+        maps_[static_cast<std::size_t>(map)].emplace(bytes(key, key_size(map)), bytes(value, value_size(map))).second;
+    writes += fresh ? 1 : 0;
+    return fresh;
+}
+
+Result<bool> FakeKernel::take(Map map, const void* key, void* value) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    auto& rows = maps_[static_cast<std::size_t>(map)];
+    const auto found = rows.find(bytes(key, key_size(map)));
+    if (found == rows.end()) {
+        return false;
+    }
+    ++writes;
+    std::memcpy(value, found->second.data(), value_size(map));
+    rows.erase(found);
+    return true;
+}
+
+Result<> FakeKernel::erase(Map map, const void* key) {
+    if (fails()) {
+        return failed();
+    }
+    ++writes;
+    maps_[static_cast<std::size_t>(map)].erase(bytes(key, key_size(map)));
+    check();
+    return {};
+}
+
+Result<> FakeKernel::each(Map map, const std::function<void(const void*, const void*)>& sink) {
+    if (fails()) {
+        return failed();
+    }
+    for (const auto& [key, value] : maps_[static_cast<std::size_t>(map)]) {
+        sink(key.data(), value.data());
+    }
+    return {};
+}
+
+void FakeKernel::learned(std::uint32_t port, std::uint32_t instance, int by) {
+    auto state = get<ivds_port_state>(Map::port_state, port);
+    state.learned = static_cast<std::uint32_t>(static_cast<int>(state.learned) + by);
+    set(Map::port_state, port, state);
+    auto other = get<ivds_instance_state>(Map::instance_state, instance);
+    other.learned = static_cast<std::uint32_t>(static_cast<int>(other.learned) + by);
+    set(Map::instance_state, instance, other);
+}
+
+Result<std::uint32_t> FakeKernel::sweep(std::uint32_t port, std::uint32_t instance) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    std::uint32_t removed = 0;
+    auto& fdb = maps_[static_cast<std::size_t>(Map::fdb)];
+    for (auto at = fdb.begin(); at != fdb.end();) {
+        ivds_fdb_key key;
+        ivds_fdb_entry entry;
+        std::memcpy(&key, at->first.data(), sizeof(key));
+        std::memcpy(&entry, at->second.data(), sizeof(entry));
+        if ((entry.flags & IVDS_FDB_STATIC) == 0 && ((port != 0 && entry.port == port) || (instance != 0 && key.instance == instance))) {
+            learned(entry.port, key.instance, -1);
+            at = fdb.erase(at);
+            ++removed;
+        } else {
+            ++at;
+        }
+    }
+    return removed;
+}
+
+Result<Programs> FakeKernel::load() {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    last_handle_ += 3;
+    return Programs{last_handle_ - 2, last_handle_ - 1, last_handle_};
+}
+
+Result<> FakeKernel::pin_next(const Programs&) {
+    if (fails()) {
+        return failed();
+    }
+    next_pinned_ = true;
+    return {};
+}
+
+Result<> FakeKernel::adopt(const Programs& programs) {
+    if (fails()) {
+        return failed();
+    }
+    next_pinned_ = false;
+    current_ = programs;
+    running_ = own_build;
+    return {};
+}
+
+Result<int> FakeKernel::link_create(const Netdev& netdev, Point point, int program) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    if (by_index(netdev.ifindex) == nullptr) {
+        return std::unexpected(os_error(ENODEV, "IVDS-A001", "attach").error());
+    }
+    if (refused.contains(point)) {
+        return std::unexpected(os_error(EOPNOTSUPP, "IVDS-A001", "attach " + to_string(point)).error());
+    }
+    ++writes;
+    links_[++last_handle_] = {netdev.ifindex, point, program};
+    return last_handle_;
+}
+
+Result<> FakeKernel::link_pin(int link, const Netdev& netdev, Point point) {
+    if (fails()) {
+        return failed();
+    }
+    pinned_.insert(link);
+    if (!is_xdp(point) && by_index(netdev.ifindex) != nullptr) {
+        const auto id = get<std::uint32_t>(Map::ifports, netdev.ifindex);
+        if (get<ivds_port>(Map::ports, id).kind == IVDS_PORT_VPORT) {
+            hooked_.insert(netdev.ifindex);
+        }
+    }
+    check();
+    return {};
+}
+
+void FakeKernel::link_close(int link) {
+    if (!pinned_.contains(link)) {
+        links_.erase(link);
+    }
+}
+
+Result<> FakeKernel::link_remove(std::uint32_t ifindex, const std::string&, Point point) {
+    if (fails()) {
+        return failed();
+    }
+    ++writes;
+    std::erase_if(links_, [&](const auto& item) {
+        return (item.second.ifindex == ifindex || item.second.ifindex == 0) && item.second.point == point;
+    });
+    check();
+    return {};
+}
+
+Result<int> FakeKernel::swap(std::uint32_t ifindex, const std::string&, Point point, int program) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    ++writes;
+    if (point == Point::clsact) {
+        return std::exchange(filters_.at(ifindex), program);
+    }
+    for (auto& [handle, link] : links_) {
+        if (link.ifindex == ifindex && link.point == point) {
+            return std::exchange(link.program, program);
+        }
+    }
+    return std::unexpected(os_error(ENOLINK, "IVDS-A003", "update").error());
+}
+
+Result<> FakeKernel::clsact_attach(const Netdev& netdev, int program) {
+    if (fails()) {
+        return failed();
+    }
+    ++writes;
+    filters_[netdev.ifindex] = program;
+    hooked_.insert(netdev.ifindex);
+    check();
+    return {};
+}
+
+Result<> FakeKernel::clsact_detach(std::uint32_t ifindex) {
+    if (fails()) {
+        return failed();
+    }
+    ++writes;
+    filters_.erase(ifindex);
+    check();
+    return {};
+}
+
+bool FakeKernel::clsact_ours(std::uint32_t ifindex) { return filters_.contains(ifindex); }
+
+Result<std::map<std::uint32_t, Hooks>> FakeKernel::hooks() {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    std::erase_if(links_, [](const auto& item) { return item.second.ifindex == 0; });
+    std::map<std::uint32_t, Hooks> out;
+    for (const auto& [handle, link] : links_) {
+        auto& hooks = out[link.ifindex];
+        hooks.netdev = by_index(link.ifindex)->netdev.name;
+        (is_xdp(link.point) ? hooks.xdp : hooks.tc) = link.point;
+    }
+    return out;
+}
+
+Netdev FakeKernel::shown(const Interface& interface) const {
+    auto netdev = interface.netdev;
+    if (const auto* link = link_on(netdev.ifindex, true)) {
+        netdev.xdp_program = static_cast<std::uint32_t>(link->program);
+    }
+    return netdev;
+}
+
+Result<std::vector<Netdev>> FakeKernel::netdevs() {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    std::vector<Netdev> out;
+    for (const auto& [name, interface] : interfaces) {
+        out.push_back(shown(interface));
+    }
+    return out;
+}
+
+Result<std::optional<Netdev>> FakeKernel::netdev(const std::string& name) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    const auto found = interfaces.find(name);
+    return found == interfaces.end() ? std::nullopt : std::optional(shown(found->second));
+}
+
+Result<> FakeKernel::set_up(std::uint32_t ifindex, bool up) {
+    if (fails()) {
+        return failed();
+    }
+    auto* interface = by_index(ifindex);
+    if (interface == nullptr) {
+        return os_error(ENODEV, "IVDS-N002", "set up");
+    }
+    interface->netdev.admin_up = up;
+    check();
+    return {};
+}
+
+Result<> FakeKernel::set_promiscuous(std::uint32_t ifindex, const std::string&, bool on) {
+    if (fails()) {
+        return failed();
+    }
+    by_index(ifindex)->netdev.promiscuous = on;
+    return {};
+}
+
+Result<std::string> FakeKernel::driver(const std::string& name) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    return drivers.at(name);
+}
+
+Result<Features> FakeKernel::features(const Netdev& netdev, bool peer) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    const auto& interface = interfaces.at(netdev.name);
+    return peer ? interface.peer : interface.own;
+}
+
+Result<> FakeKernel::set_features(const Netdev& netdev, bool peer, const std::map<std::string, bool>& wanted) {
+    if (fails()) {
+        return failed();
+    }
+    auto& interface = interfaces.at(netdev.name);
+    for (const auto& [name, on] : wanted) {
+        auto& feature = (peer ? interface.peer : interface.own)[name];
+        feature.on = feature.fixed ? feature.on : on;
+    }
+    return {};
+}
+
+Result<> FakeKernel::remove_pins() {
+    if (fails()) {
+        return failed();
+    }
+    return {};
+}
+
+}  // namespace ivds::test

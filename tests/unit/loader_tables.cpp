@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// loader_tables.cpp -- MACs, modes and the saved state.
+#include <rapidcheck.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <catch2/catch_test_macros.hpp>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "tables.h"
+
+using namespace ivds;
+
+namespace {
+
+class Folder {
+public:
+    Folder() {
+        std::string name = (std::filesystem::temp_directory_path() / "ivds-tables-XXXXXX").string();
+        path_ = ::mkdtemp(name.data());
+    }
+    ~Folder() { std::filesystem::remove_all(path_); }
+    Folder(const Folder&) = delete;
+    Folder& operator=(const Folder&) = delete;
+    [[nodiscard]] std::string file() const { return path_ + "/tables.state"; }
+    [[nodiscard]] const std::string& path() const { return path_; }
+
+private:
+    std::string path_;
+};
+
+Tables sample() {
+    Tables tables;
+    auto& port = tables.ports[3];
+    port.name = "web";
+    port.netdev = "tap0";
+    port.wanted = AttachMode::tcx;
+    port.value.kind = IVDS_PORT_VPORT;
+    port.value.instance = 9;
+    port.value.mtu_bytes = 9000;
+    port.macs = {Mac{2, 0, 0, 0, 0, 1}, Mac{2, 0, 0, 0, 0, 2}};
+    tables.ports[5].name = "up";
+    tables.ports[5].value.kind = IVDS_PORT_UPLINK;
+    auto& instance = tables.instances[9];
+    instance.name = "tenant";
+    instance.value.vlan = 100;
+    instance.value.peer_vlans[0] = 101;
+    instance.fdb = std::make_shared<const std::vector<StaticMac>>(std::vector<StaticMac>{{Mac{2, 1, 1, 1, 1, 1}, 5, 101}});
+    tables.instances[10].name = "empty";
+    tables.vvlans[{5, 100, 0}] = 0;
+    tables.vvlans[{5, 100, 7}] = 9;
+    return tables;
+}
+
+bool same(const Tables& a, const Tables& b) {
+    if (a.vvlans != b.vvlans || a.ports.size() != b.ports.size() || a.instances.size() != b.instances.size()) {
+        return false;
+    }
+    for (const auto& [id, row] : a.ports) {
+        const auto other = b.ports.find(id);
+        if (other == b.ports.end() || row.name != other->second.name || row.netdev != other->second.netdev ||
+            row.wanted != other->second.wanted || row.macs != other->second.macs ||
+            std::memcmp(&row.value, &other->second.value, sizeof(row.value)) != 0) {
+            return false;
+        }
+    }
+    for (const auto& [id, row] : a.instances) {
+        const auto other = b.instances.find(id);
+        static const std::vector<StaticMac> none;
+        if (other == b.instances.end() || row.name != other->second.name ||
+            std::memcmp(&row.value, &other->second.value, sizeof(row.value)) != 0 ||
+            (row.fdb ? *row.fdb : none) != (other->second.fdb ? *other->second.fdb : none)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+std::string read(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+void write(const std::string& path, const std::string& bytes) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+}  // namespace
+
+TEST_CASE("a MAC is read in either case and written in lower") {
+    const auto mac = parse_mac("02:00:5E:ab:CD:0f");
+    REQUIRE(mac);
+    CHECK(format_mac(*mac) == "02:00:5e:ab:cd:0f");
+    for (const char* wrong : {"", "02:00:5e:ab:cd", "02:00:5e:ab:cd:0", "02-00-5e-ab-cd-0f", "02:00:5e:ab:cd:0g",
+                              "02:00:5e:ab:cd:0f:", " 2:00:5e:ab:cd:0f"}) {
+        const auto r = parse_mac(wrong);
+        REQUIRE_FALSE(r);
+        CHECK(r.error().code == Code::invalid);
+    }
+}
+
+TEST_CASE("every MAC survives as text") {
+    CHECK(rc::check([](const Mac& mac) { RC_ASSERT(parse_mac(format_mac(mac)).value() == mac); }));
+}
+
+TEST_CASE("attach modes have names") {
+    for (const char* name : {"auto", "native", "generic", "tcx", "clsact"}) {
+        const auto mode = parse_attach_mode(name);
+        REQUIRE(mode);
+        CHECK(to_string(*mode) == name);
+    }
+    CHECK_FALSE(parse_attach_mode("offload"));
+}
+
+TEST_CASE("a saved state reads back as it was, and replaces the one before") {
+    const Folder folder;
+    REQUIRE(save_tables(folder.file(), Tables{}));
+    REQUIRE(save_tables(folder.file(), sample()));
+    const auto loaded = load_tables(folder.file());
+    INFO((loaded ? "" : loaded.error().text()));
+    REQUIRE(loaded);
+    CHECK(same(*loaded, sample()));
+    CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+    struct stat info {};
+    REQUIRE(::stat(folder.file().c_str(), &info) == 0);
+    CHECK((info.st_mode & 0777) == 0600);
+}
+
+TEST_CASE("a saved state that is not there is not found; one that cannot be written names the file") {
+    const Folder folder;
+    const auto r = load_tables(folder.file());
+    REQUIRE_FALSE(r);
+    CHECK(r.error().code == Code::not_found);
+    const auto w = save_tables(folder.path() + "/none/tables.state", sample());
+    REQUIRE_FALSE(w);
+    CHECK(w.error().what.find("none/tables.state") != std::string::npos);
+}
+
+TEST_CASE("a saved state cut at any byte is refused, never half read") {
+    const Folder folder;
+    REQUIRE(save_tables(folder.file(), sample()));
+    const auto bytes = read(folder.file());
+    for (std::size_t size = 0; size < bytes.size(); ++size) {
+        write(folder.file(), bytes.substr(0, size));
+        const auto r = load_tables(folder.file());
+        INFO("cut at " << size);
+        REQUIRE_FALSE(r);
+        CHECK(r.error().what.find(folder.file()) != std::string::npos);
+    }
+}
+
+TEST_CASE("a saved state with any byte changed is refused") {
+    const Folder folder;
+    REQUIRE(save_tables(folder.file(), sample()));
+    const auto bytes = read(folder.file());
+    for (std::size_t at = 0; at < bytes.size(); ++at) {
+        auto broken = bytes;
+        broken[at] = static_cast<char>(broken[at] ^ 0x10);
+        write(folder.file(), broken);
+        INFO("byte " << at);
+        CHECK_FALSE(load_tables(folder.file()));
+    }
+}
+
+TEST_CASE("an error's line holds cause, reason, id and fix") {
+    const auto r = os_error(-2, "IVDS-X001", "open a file", "make it");
+    CHECK(r.error().text() == "open a file: No such file or directory [IVDS-X001]; make it");
+    CHECK(r.error().in("at boot").text() == "at boot: open a file: No such file or directory [IVDS-X001]; make it");
+    CHECK(r.error().os_errno == 2);
+    CHECK(fail(Code::busy, "", "taken").error().text() == "taken");
+}
