@@ -19,8 +19,32 @@ namespace {
 constexpr std::uint32_t kZero = 0;
 // From so many interfaces to look up on, one list of all is cheaper than one request each.
 constexpr std::size_t kListAllFrom = 8;
+// From so many hooks to change on, the kernel is told to hurry.
+constexpr std::size_t kHurryFrom = 16;
 
-bool gone(const Error& error) { return error.os_errno == ENODEV || error.os_errno == ENOLINK || error.os_errno == ENXIO; }
+// While it lives the kernel hurries, if enough hooks are to change.
+class Hurry {
+public:
+    Hurry(Kernel& kernel, std::size_t hooks) : kernel_(hooks >= kHurryFrom ? &kernel : nullptr) {
+        if (kernel_ != nullptr) {
+            kernel_->hurry(true);
+        }
+    }
+    ~Hurry() {
+        if (kernel_ != nullptr) {
+            kernel_->hurry(false);
+        }
+    }
+    Hurry(const Hurry&) = delete;
+    Hurry& operator=(const Hurry&) = delete;
+
+private:
+    Kernel* kernel_;
+};
+
+bool gone(const Error& error) {
+    return error.os_errno == ENODEV || error.os_errno == ENOLINK || error.os_errno == ENXIO;
+}
 
 template <class T>
 bool same_bytes(const T& a, const T& b) {
@@ -362,6 +386,7 @@ Facts Core::facts_of(std::uint32_t id, const PortRow& row, const Netdev& netdev,
     facts.netdev = netdev;
     facts.uplink = row.value.kind == IVDS_PORT_UPLINK;
     facts.wanted = row.wanted;
+    facts.coexist = coexist_;
     if (const auto hooks = hooks_.find(netdev.ifindex); hooks != hooks_.end()) {
         facts.hooks = hooks->second;
     }
@@ -413,8 +438,8 @@ Result<> Core::refresh(std::uint32_t id, const Netdev& netdev, Journal& journal)
         return r;
     }
     if (!target) {
-        return put_row<decltype(content_.tx), std::uint32_t, std::uint32_t, std::uint32_t>(Map::tx, content_.tx, id, id,
-                                                                                           nullptr, journal);
+        return put_row<decltype(content_.tx), std::uint32_t, std::uint32_t, std::uint32_t>(Map::tx, content_.tx, id,
+                                                                                           id, nullptr, journal);
     }
     return {};
 }
@@ -457,8 +482,8 @@ Result<> Core::release(std::uint32_t id, Journal& journal) {
     if (auto r = put_port(id, value, journal); !r) {
         return r;
     }
-    if (auto r = put_row<decltype(content_.tx), std::uint32_t, std::uint32_t, std::uint32_t>(Map::tx, content_.tx, id, id,
-                                                                                             nullptr, journal);
+    if (auto r = put_row<decltype(content_.tx), std::uint32_t, std::uint32_t, std::uint32_t>(Map::tx, content_.tx, id,
+                                                                                             id, nullptr, journal);
         !r) {
         return r;
     }
@@ -513,8 +538,8 @@ void Core::fence(std::uint32_t id, const PortRow& row, const Netdev& netdev, Jou
     lives_[id].failed = true;
 }
 
-Result<> Core::attach(std::uint32_t id, const PortRow& row, const Netdev& netdev, const Decision& decision, bool fall_back,
-                      Journal& journal) {
+Result<> Core::attach(std::uint32_t id, const PortRow& row, const Netdev& netdev, const Decision& decision,
+                      bool fall_back, Journal& journal) {
     for (const auto& change : decision.changes) {
         auto before = kernel_.features(netdev, change.peer);
         if (!before) {
@@ -627,7 +652,8 @@ Result<> Core::converge(std::uint32_t id, const PortRow& row, const Netdev& netd
     if (bound && row.wanted == AttachMode::automatic && same_wish) {
         // What auto once decided stays: deciding anew could only take a working hook away.
         if (life.reason.empty() || known == tables_.ports.end()) {
-            life.reason = netdev.is_hardware() ? "as attached before" : decide(facts_of(id, row, netdev, tables_)).reason;
+            life.reason =
+                netdev.is_hardware() ? "as attached before" : decide(facts_of(id, row, netdev, tables_)).reason;
         }
         return refresh(id, netdev, journal);
     }
@@ -667,9 +693,6 @@ Result<> Core::hooks_on(const Tables& next, bool strict, const std::set<std::str
             known->second.netdev != row.netdev || known->second.value.kind != row.value.kind ||
             port == content_.ports.end() || (port->second.flags & IVDS_PF_TC) == 0 || lives_[id].failed) {
             todo.push_back(id);
-        } else if (row.value.kind == IVDS_PORT_UPLINK) {
-            // The plan keeps it, and an uplink's MTU is not in the tables.
-            continue;
         }
     }
     std::map<std::string, Netdev> netdevs;
@@ -715,7 +738,8 @@ Result<> Core::hooks_on(const Tables& next, bool strict, const std::set<std::str
         if (netdev == nullptr) {
             lives_[id] = {fmt::format("interface {} is away", row.netdev), false};
             if (strict && is_new) {
-                return fail(Code::not_found, "IVDS-P011", fmt::format("port {}: there is no interface {}", row.name, row.netdev),
+                return fail(Code::not_found, "IVDS-P011",
+                            fmt::format("port {}: there is no interface {}", row.name, row.netdev),
                             "create it first, or leave --strict away and it is attached when it comes");
             }
             continue;
@@ -802,6 +826,11 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
     const auto lives = lives_;
     applying_ = &next;
     Journal journal;
+    const auto unhooked = std::ranges::count_if(next.ports, [&](const auto& item) {
+        const auto port = content_.ports.find(item.first);
+        return port == content_.ports.end() || (port->second.flags & IVDS_PF_TC) == 0;
+    });
+    const Hurry hurry(kernel_, static_cast<std::size_t>(unhooked) + plan.gone_ports.size());
     auto r = carry_out(plan, next, strict, only, journal);
     if (r && !plan.empty()) {
         r = bump_generation(journal, nullptr);
@@ -835,8 +864,11 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
 }
 
 void Core::flush_pending() {
-    std::erase_if(flush_ports_, [&](std::uint32_t id) { return kernel_.sweep(id, 0).has_value(); });
-    std::erase_if(flush_instances_, [&](std::uint32_t id) { return kernel_.sweep(0, id).has_value(); });
+    // A sweep goes over the whole FDB: a thousand ports that learned nothing shall not cost a thousand.
+    std::erase_if(flush_ports_,
+                  [&](std::uint32_t id) { return !kernel_.has_learned(id, 0) || kernel_.sweep(id, 0).has_value(); });
+    std::erase_if(flush_instances_,
+                  [&](std::uint32_t id) { return !kernel_.has_learned(0, id) || kernel_.sweep(0, id).has_value(); });
 }
 
 Result<std::uint32_t> Core::sweep(std::uint32_t port, std::uint32_t instance) {
@@ -893,6 +925,9 @@ std::vector<PortChange> Core::on_change(const NetdevWatch::Change& change) {
         return changes;
     }
 
+    if (change.gone && !configured) {
+        netdevs_.erase(netdev.ifindex);
+    }
     const auto named = by_netdev_.find(netdev.name);
     const std::uint32_t owner = change.gone || named == by_netdev_.end() ? 0 : named->second;
     if (configured && holder != owner) {
@@ -925,7 +960,7 @@ std::vector<PortChange> Core::on_change(const NetdevWatch::Change& change) {
         journal.commit();
         if (is_up(owner) != was_up) {
             changes.push_back(change_of(owner));
-            changes.back().reason = is_up(owner)        ? "carrier is there"
+            changes.back().reason = is_up(owner)       ? "carrier is there"
                                     : !netdev.admin_up ? "interface set down"
                                                        : "carrier lost";
         } else if (!r) {
@@ -1049,24 +1084,27 @@ std::vector<Finding> Core::doctor() {
             findings.push_back(std::move(finding));
         }
         const auto hooks = hooks_.find(netdev->second.ifindex);
-        if (hooks != hooks_.end() && hooks->second.tc == Point::clsact && !kernel_.clsact_ours(netdev->second.ifindex)) {
-            findings.push_back({Finding::Severity::error, "IVDS-P018", row.netdev,
-                                fmt::format("the clsact filter of port {} was taken off {}", row.name, row.netdev),
-                                "set the interface down and up the configuration again; find out who runs `tc qdisc del`"});
+        if (hooks != hooks_.end() && hooks->second.tc == Point::clsact &&
+            !kernel_.clsact_ours(netdev->second.ifindex)) {
+            findings.push_back(
+                {Finding::Severity::error, "IVDS-P018", row.netdev,
+                 fmt::format("the clsact filter of port {} was taken off {}", row.name, row.netdev),
+                 "set the interface down and up the configuration again; find out who runs `tc qdisc del`"});
         }
     }
     for (const auto& [ifindex, hooks] : hooks_) {
         if (!content_.ifports.contains(ifindex)) {
-            findings.push_back({Finding::Severity::warning, "IVDS-L020", hooks.netdev,
-                                fmt::format("programs are on {} (ifindex {}), which is no port", hooks.netdev, ifindex),
-                                "apply a configuration, or `ivds-loader down --detach`"});
+            findings.push_back(
+                {Finding::Severity::warning, "IVDS-L020", hooks.netdev,
+                 fmt::format("programs are on {} (ifindex {}), which is no port", hooks.netdev, ifindex),
+                 "apply a configuration, or `ivds-loader down --detach`"});
         }
     }
     if (!content_.ports.empty() && kernel_.running() != kernel_.build()) {
-        findings.push_back({Finding::Severity::info, "IVDS-L021", "programs",
-                            fmt::format("the programs that run are of build {}, this is {}", kernel_.running(),
-                                        kernel_.build()),
-                            "ivds-loader upgrade, or restart the agent"});
+        findings.push_back(
+            {Finding::Severity::info, "IVDS-L021", "programs",
+             fmt::format("the programs that run are of build {}, this is {}", kernel_.running(), kernel_.build()),
+             "ivds-loader upgrade, or restart the agent"});
     }
     return findings;
 }
@@ -1130,6 +1168,7 @@ Result<> Core::upgrade(bool again) {
 }
 
 Result<> Core::tear_down() {
+    const Hurry hurry(kernel_, hooks_.size());
     Journal journal;
     Result<> result;
     for (const auto& [id, port] : std::map(content_.ports)) {

@@ -42,7 +42,8 @@ private:
 class Core {
 public:
     // `assume_carrier`: for a process that ends and cannot follow the carrier.
-    Core(Kernel& kernel, bool assume_carrier) : kernel_(kernel), assume_carrier_(assume_carrier) {}
+    Core(Kernel& kernel, bool assume_carrier, bool coexist = false)
+        : kernel_(kernel), assume_carrier_(assume_carrier), coexist_(coexist) {}
 
     [[nodiscard]] Result<> adopt();  // once, first: takes what is in the maps and pins as the current state
     void suppose(Tables tables) { tables_ = std::move(tables); }  // for doctor() alone: as if they were applied
@@ -67,13 +68,14 @@ private:
         bool failed = false;
     };
 
-    [[nodiscard]] Result<> carry_out(const Plan& plan, const Tables& next, bool strict, const std::set<std::string>* only,
-                                     Journal& journal);
-    [[nodiscard]] Result<> hooks_on(const Tables& next, bool strict, const std::set<std::string>* only, Journal& journal);
+    [[nodiscard]] Result<> carry_out(const Plan& plan, const Tables& next, bool strict,
+                                     const std::set<std::string>* only, Journal& journal);
+    [[nodiscard]] Result<> hooks_on(const Tables& next, bool strict, const std::set<std::string>* only,
+                                    Journal& journal);
     // Brings the hooks of one port to what they shall be. An error is of the port, not of the switch.
     [[nodiscard]] Result<> converge(std::uint32_t id, const PortRow& row, const Netdev& netdev, Journal& journal);
-    [[nodiscard]] Result<> attach(std::uint32_t id, const PortRow& row, const Netdev& netdev, const Decision& decision,
-                                  bool fall_back, Journal& journal);
+    [[nodiscard]] Result<> attach(std::uint32_t id, const PortRow& row, const Netdev& netdev,
+                                  const Decision& decision, bool fall_back, Journal& journal);
     [[nodiscard]] Result<> release(std::uint32_t id, Journal& journal);
     [[nodiscard]] Result<> refresh(std::uint32_t id, const Netdev& netdev, Journal& journal);
     void fence(std::uint32_t id, const PortRow& row, const Netdev& netdev, Journal& journal);
@@ -87,21 +89,24 @@ private:
     [[nodiscard]] Result<> put_port(std::uint32_t id, const ivds_port& value, Journal& journal);
     [[nodiscard]] Result<> put_instance(std::uint32_t id, const ivds_instance& value, Journal& journal);
     template <class MirrorMap, class Key, class AbiKey, class Value>
-    [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key, const Value* value,
-                                   Journal& journal);
+    [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key,
+                                   const Value* value, Journal& journal);
     [[nodiscard]] Result<> put_fdb(const std::vector<FdbChange>& changes, Journal& journal);
-    [[nodiscard]] Result<> put_static(const FdbChange& change, std::vector<std::pair<FdbKey, ivds_fdb_entry>>& learned);
+    [[nodiscard]] Result<> put_static(const FdbChange& change,
+                                      std::vector<std::pair<FdbKey, ivds_fdb_entry>>& learned);
     [[nodiscard]] Result<> bump_generation(Journal& journal, const std::string* build);
     [[nodiscard]] Result<FdbContent> static_fdb();
     void flush_pending();
 
-    [[nodiscard]] Facts facts_of(std::uint32_t id, const PortRow& row, const Netdev& netdev, const Tables& tables) const;
+    [[nodiscard]] Facts facts_of(std::uint32_t id, const PortRow& row, const Netdev& netdev,
+                                 const Tables& tables) const;
     [[nodiscard]] bool is_up(std::uint32_t id) const;
     [[nodiscard]] PortChange change_of(std::uint32_t id) const;
     [[nodiscard]] const Tables& wanted_tables() const { return applying_ != nullptr ? *applying_ : tables_; }
 
     Kernel& kernel_;
     bool assume_carrier_;
+    bool coexist_;          // asked to share XDP hooks; only changes what is said, as it cannot be done
     bool adopted_ = false;  // the maps' content did not come from `tables_`
     Tables tables_;
     const Tables* applying_ = nullptr;

@@ -38,14 +38,16 @@ constexpr std::size_t kMapCount = 14;
 
 // A place on an interface that one of our programs can run at.
 enum class Point : std::uint8_t { native, generic, tcx, clsact };
-[[nodiscard]] constexpr bool is_xdp(Point point) { return point == Point::native || point == Point::generic; }
+[[nodiscard]] constexpr bool is_xdp(Point point) {
+    return point == Point::native || point == Point::generic;
+}
 [[nodiscard]] std::string to_string(Point point);
 
 // What is hooked on one interface.
 struct Hooks {
     std::string netdev;
-    std::optional<Point> tc;   // tcx or clsact
-    std::optional<Point> xdp;  // native or generic
+    std::optional<Point> tc;                // tcx or clsact
+    std::optional<Point> xdp;               // native or generic
     [[nodiscard]] std::string got() const;  // "native+tcx" …, "none"
 };
 
@@ -78,6 +80,8 @@ public:
     [[nodiscard]] virtual Result<> each(Map map, const std::function<void(const void*, const void*)>& sink) = 0;
     // Adds to the counts of learned entries, atomically beside the data plane.
     virtual void learned(std::uint32_t port, std::uint32_t instance, int by) = 0;
+    // Whether anything is counted as learned at `port`, or if that is 0 by `instance`.
+    [[nodiscard]] virtual bool has_learned(std::uint32_t port, std::uint32_t instance) = 0;
     // Counters, state and drop rows of a slot that nothing uses any more.
     virtual void forget_port(std::uint32_t port) = 0;
     virtual void forget_instance(std::uint32_t instance) = 0;
@@ -87,11 +91,14 @@ public:
     [[nodiscard]] virtual std::string build() const = 0;    // of this binary
     [[nodiscard]] virtual std::string running() const = 0;  // of the programs that `current` gives
     [[nodiscard]] virtual Programs current() const = 0;
-    [[nodiscard]] virtual Result<Programs> load() = 0;            // this binary's programs over the same maps
-    virtual void unload(const Programs& programs) = 0;            // closes what load() gave
+    [[nodiscard]] virtual Result<Programs> load() = 0;             // this binary's programs over the same maps
+    virtual void unload(const Programs& programs) = 0;             // closes what load() gave
     [[nodiscard]] virtual Result<> pin_next(const Programs&) = 0;  // beside the current ones
     virtual void unpin_next() = 0;
     [[nodiscard]] virtual Result<> adopt(const Programs&) = 0;  // the pinned next ones become `current`
+
+    // Many hooks are about to change (true), or were changed (false): each waits for an RCU grace period.
+    virtual void hurry(bool on) = 0;
 
     // ---- hooks. A link made is gone when closed unless it was pinned.
     [[nodiscard]] virtual Result<int> link_create(const Netdev& netdev, Point point, int program) = 0;

@@ -4,6 +4,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <ivds.skel.h>
 #include <linux/bpf.h>
@@ -81,8 +82,9 @@ Result<Skeleton> open_skeleton() {
 }
 
 MapShape shape_in(const bpf_map* map) {
-    return {bpf_map__name(map),      static_cast<std::uint32_t>(bpf_map__type(map)), bpf_map__key_size(map),
-            bpf_map__value_size(map), bpf_map__map_flags(map),                        bpf_map__max_entries(map)};
+    return {bpf_map__name(map),      static_cast<std::uint32_t>(bpf_map__type(map)),
+            bpf_map__key_size(map),  bpf_map__value_size(map),
+            bpf_map__map_flags(map), bpf_map__max_entries(map)};
 }
 
 std::vector<MapShape> shapes_in(const ivds_bpf* skeleton) {
@@ -96,7 +98,9 @@ std::vector<MapShape> shapes_in(const ivds_bpf* skeleton) {
     return shapes;
 }
 
-int dup_fd(int fd) { return ::fcntl(fd, F_DUPFD_CLOEXEC, 3); }
+int dup_fd(int fd) {
+    return ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
 
 std::uint32_t link_ifindex(int fd, std::uint32_t& program) {
     bpf_link_info info{};
@@ -134,13 +138,16 @@ Filter filter_of(std::uint32_t ifindex) {
     return filter;
 }
 
-const char* pin_of(Point point) { return is_xdp(point) ? "xdp" : "tc"; }
+const char* pin_of(Point point) {
+    return is_xdp(point) ? "xdp" : "tc";
+}
 
 }  // namespace
 
 const char* map_name(Map map) {
-    static constexpr std::array names = {"meta", "ifports", "ports", "port_state", "instances",      "instance_state", "vvlans",
-                                         "fdb",  "tx",      "port_stats", "instance_stats", "drops", "misses", "events"};
+    static constexpr std::array names = {"meta",           "ifports", "ports",  "port_state", "instances",
+                                         "instance_state", "vvlans",  "fdb",    "tx",         "port_stats",
+                                         "instance_stats", "drops",   "misses", "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }
@@ -228,6 +235,7 @@ Result<std::unique_ptr<LinuxKernel>> LinuxKernel::look(const std::string& root) 
 }
 
 LinuxKernel::~LinuxKernel() {
+    hurry(false);
     unload(current_);
     if (port_state_ != nullptr) {
         ::munmap(port_state_, sizeof(ivds_port_state) * IVDS_MAX_PORTS);
@@ -350,12 +358,13 @@ Result<> LinuxKernel::open_pinned(std::uint32_t file_flags) {
         return std::unexpected(r.error());
     }
     if (meta.magic != IVDS_MAGIC || meta.layout_major != IVDS_LAYOUT_MAJOR) {
-        return fail(Code::layout, "IVDS-L010",
-                    fmt::format("the maps pinned under {} are of layout {}.{} (magic {:#x}), this build has {}.{} (magic "
-                                "{:#x})",
-                                paths_.maps(), meta.layout_major, meta.layout_minor, meta.magic, IVDS_LAYOUT_MAJOR,
-                                IVDS_LAYOUT_MINOR, IVDS_MAGIC),
-                    "run the build that made them, or remove them with its `ivds-loader down` and apply anew");
+        return fail(
+            Code::layout, "IVDS-L010",
+            fmt::format("the maps pinned under {} are of layout {}.{} (magic {:#x}), this build has {}.{} (magic "
+                        "{:#x})",
+                        paths_.maps(), meta.layout_major, meta.layout_minor, meta.magic, IVDS_LAYOUT_MAJOR,
+                        IVDS_LAYOUT_MINOR, IVDS_MAGIC),
+            "run the build that made them, or remove them with its `ivds-loader down` and apply anew");
     }
     running_ = std::string(reinterpret_cast<const char*>(meta.build),
                            ::strnlen(reinterpret_cast<const char*>(meta.build), sizeof(meta.build)));
@@ -508,6 +517,11 @@ void LinuxKernel::learned(std::uint32_t port, std::uint32_t instance, int by) {
     }
 }
 
+bool LinuxKernel::has_learned(std::uint32_t port, std::uint32_t instance) {
+    const auto& count = port != 0 ? port_state_[port].learned : instance_state_[instance].learned;
+    return __atomic_load_n(&count, __ATOMIC_RELAXED) != 0;
+}
+
 Result<> LinuxKernel::zero(Map map, std::uint32_t key) {
     const auto size = (shapes_[static_cast<std::size_t>(map)].value_size + 7u) / 8u;
     const std::vector<std::uint64_t> zeros(size * static_cast<std::size_t>(libbpf_num_possible_cpus()));
@@ -548,7 +562,8 @@ Result<Programs> LinuxKernel::load() {
     for (std::size_t i = 0; i < kMapCount; ++i) {
         auto* map = bpf_object__find_map_by_name(object.obj, map_name(static_cast<Map>(i)));
         if (map == nullptr || bpf_map__reuse_fd(map, maps_[i].get()) != 0) {
-            return fail(Code::layout, "IVDS-L010", fmt::format("the pinned map {} cannot be reused", map_name(static_cast<Map>(i))));
+            return fail(Code::layout, "IVDS-L010",
+                        fmt::format("the pinned map {} cannot be reused", map_name(static_cast<Map>(i))));
         }
     }
     const Words words;
@@ -587,7 +602,9 @@ Result<> LinuxKernel::pin_next(const Programs& programs) {
     return {};
 }
 
-void LinuxKernel::unpin_next() { (void)remove_tree(paths_.programs() + "/next"); }
+void LinuxKernel::unpin_next() {
+    (void)remove_tree(paths_.programs() + "/next");
+}
 
 Result<> LinuxKernel::adopt(const Programs& programs) {
     const auto folder = paths_.programs(built_in_build());
@@ -613,6 +630,21 @@ std::string LinuxKernel::link_path(std::uint32_t ifindex, const std::string& net
     return paths_.link(ifindex, netdev) + "/" + pin_of(point);
 }
 
+// The kernel waits 10 to 30 ms for a grace period at each tcx attach; expedited ones take well under one, at
+// the price of interrupts on all CPUs meanwhile. Where somebody set it, or /sys is read-only, it stays as it is.
+void LinuxKernel::hurry(bool on) {
+    constexpr auto kKnob = "/sys/kernel/rcu_expedited";
+    if (on == hurried_) {
+        return;
+    }
+    const Fd knob(::open(kKnob, O_RDWR | O_CLOEXEC));
+    char now = 0;
+    if (knob && ::pread(knob.get(), &now, 1, 0) == 1 && now == (on ? '0' : '1') &&
+        ::pwrite(knob.get(), on ? "1" : "0", 1, 0) == 1) {
+        hurried_ = on;
+    }
+}
+
 Result<int> LinuxKernel::link_create(const Netdev& netdev, Point point, int program) {
     LIBBPF_OPTS(bpf_link_create_opts, opts);
     if (is_xdp(point)) {
@@ -620,12 +652,14 @@ Result<int> LinuxKernel::link_create(const Netdev& netdev, Point point, int prog
     } else {
         opts.flags = kBefore;  // with no anchor: before all that is there
     }
-    const int fd = bpf_link_create(program, static_cast<int>(netdev.ifindex), is_xdp(point) ? BPF_XDP : kTcxIngress, &opts);
+    const int fd =
+        bpf_link_create(program, static_cast<int>(netdev.ifindex), is_xdp(point) ? BPF_XDP : kTcxIngress, &opts);
     if (fd < 0) {
         if (fd == -EBUSY && is_xdp(point)) {
-            return fail(Code::foreign, "IVDS-P012", fmt::format("attach {} XDP on {}: another program is on the hook",
-                                                                to_string(point), netdev.name),
-                        "detach it by the tool that attached it, or use mode tcx; it is never replaced");
+            return fail(
+                Code::foreign, "IVDS-P012",
+                fmt::format("attach {} XDP on {}: another program is on the hook", to_string(point), netdev.name),
+                "detach it by the tool that attached it, or use mode tcx; it is never replaced");
         }
         return os_error(fd, "IVDS-A001", fmt::format("attach {} on {}", to_string(point), netdev.name));
     }
@@ -655,7 +689,9 @@ Result<> LinuxKernel::link_pin(int link, const Netdev& netdev, Point point) {
     return {};
 }
 
-void LinuxKernel::link_close(int link) { ::close(link); }
+void LinuxKernel::link_close(int link) {
+    ::close(link);
+}
 
 Result<> LinuxKernel::link_remove(std::uint32_t ifindex, const std::string& netdev, Point point) {
     const auto path = link_path(ifindex, netdev, point);
@@ -798,7 +834,8 @@ Result<std::map<std::uint32_t, Hooks>> LinuxKernel::hooks() {
             return std::unexpected(all.error());
         }
         for (const auto& netdev : *all) {
-            if (const auto hooks = found.find(netdev.ifindex); hooks != found.end() && hooks->second.xdp && netdev.xdp_generic) {
+            if (const auto hooks = found.find(netdev.ifindex);
+                hooks != found.end() && hooks->second.xdp && netdev.xdp_generic) {
                 hooks->second.xdp = Point::generic;
             }
         }
@@ -845,7 +882,9 @@ std::vector<ForeignProgram> LinuxKernel::foreign_tcx(std::uint32_t ifindex) {
 
 // ------------------------------------------------------------------ interfaces and the end
 
-Result<> LinuxKernel::set_up(std::uint32_t ifindex, bool up) { return query_.set_flag(ifindex, IFF_UP, up); }
+Result<> LinuxKernel::set_up(std::uint32_t ifindex, bool up) {
+    return query_.set_flag(ifindex, IFF_UP, up);
+}
 
 // An empty folder beside the link pins remembers that it was us, for whichever process takes it back.
 Result<> LinuxKernel::set_promiscuous(std::uint32_t ifindex, const std::string& netdev, bool on) {

@@ -40,6 +40,7 @@ public:
     Result<> erase(Map map, const void* key) override;
     Result<> each(Map map, const std::function<void(const void*, const void*)>& sink) override;
     void learned(std::uint32_t port, std::uint32_t instance, int by) override;
+    bool has_learned(std::uint32_t port, std::uint32_t instance) override;
     void forget_port(std::uint32_t port) override;
     void forget_instance(std::uint32_t instance) override;
     Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) override;
@@ -53,6 +54,7 @@ public:
     void unpin_next() override;
     Result<> adopt(const Programs& programs) override;
 
+    void hurry(bool on) override;
     Result<int> link_create(const Netdev& netdev, Point point, int program) override;
     Result<> link_pin(int link, const Netdev& netdev, Point point) override;
     void link_close(int link) override;
@@ -83,7 +85,7 @@ private:
     LinuxKernel(PinPaths paths, NetdevQuery query) : paths_(std::move(paths)), query_(std::move(query)) {}
 
     Result<> lock();
-    Result<> make();          // loads and pins what was not there
+    Result<> make();  // loads and pins what was not there
     Result<> open_pinned(std::uint32_t file_flags);
     Result<> adopt_pinned();  // checks and opens what was there
     Result<> open_state();
@@ -93,6 +95,7 @@ private:
     PinPaths paths_;
     NetdevQuery query_;
     bool looking_ = false;
+    bool hurried_ = false;
     Fd lock_;
     std::array<Fd, kMapCount> maps_;
     std::array<MapShape, kMapCount> shapes_;

@@ -12,8 +12,8 @@
 namespace ivds {
 
 std::string to_string(const MapShape& shape) {
-    return fmt::format("{}: type {}, key {}, value {}, flags {:#x}, {} entries", shape.name, shape.type, shape.key_size,
-                       shape.value_size, shape.flags, shape.max_entries);
+    return fmt::format("{}: type {}, key {}, value {}, flags {:#x}, {} entries", shape.name, shape.type,
+                       shape.key_size, shape.value_size, shape.flags, shape.max_entries);
 }
 
 std::uint32_t layout_digest(std::vector<MapShape> shapes) {
@@ -22,8 +22,7 @@ std::uint32_t layout_digest(std::vector<MapShape> shapes) {
     for (const auto& shape : shapes) {
         text += to_string(shape) + "\n";
     }
-    return static_cast<std::uint32_t>(
-        ::crc32_z(0, reinterpret_cast<const unsigned char*>(text.data()), text.size()));
+    return static_cast<std::uint32_t>(::crc32_z(0, reinterpret_cast<const unsigned char*>(text.data()), text.size()));
 }
 
 Result<> same_layout(const std::vector<MapShape>& pinned, const std::vector<MapShape>& built_in,

@@ -19,12 +19,12 @@ using namespace ivds;
 // Exit codes, as --help lists them.
 enum Exit : int {
     kOk = 0,
-    kFailed = 1,      // the kernel or a file refused
-    kUsage = 2,       // wrong command line
-    kNoState = 3,     // nothing saved, nothing pinned
-    kPortsDown = 4,   // the switch is up, but a port asked for is not attached
-    kLayout = 5,      // pinned maps of another layout, or somebody else's program in the way
-    kFindings = 6,    // check found an error
+    kFailed = 1,     // the kernel or a file refused
+    kUsage = 2,      // wrong command line
+    kNoState = 3,    // nothing saved, nothing pinned
+    kPortsDown = 4,  // the switch is up, but a port asked for is not attached
+    kLayout = 5,     // pinned maps of another layout, or somebody else's program in the way
+    kFindings = 6,   // check found an error
 };
 
 constexpr auto kFooter =
@@ -101,7 +101,8 @@ int up(const Arguments& arguments) {
         if (!only.empty() && !only.contains(port.netdev)) {
             continue;
         }
-        fmt::print("{} on {}: {}{}\n", port.name, port.netdev, port.got, port.reason.empty() ? "" : " (" + port.reason + ")");
+        fmt::print("{} on {}: {}{}\n", port.name, port.netdev, port.got,
+                   port.reason.empty() ? "" : " (" + port.reason + ")");
         // At boot an interface may come later; only one that was named has to be there.
         if (!only.empty() && port.got == "none") {
             result = kPortsDown;
@@ -171,22 +172,25 @@ int status(const Arguments& arguments) {
                    quoted(arguments.root), meta->layout_major, meta->layout_minor, meta->generation, quoted(build));
         const char* comma = "";
         for (const auto& line : lines) {
-            fmt::print("{}{{\"id\": {}, \"kind\": \"{}\", \"name\": {}, \"netdev\": {}, \"ifindex\": {}, \"instance\": {}, "
-                       "\"up\": {}, \"tc\": {}, \"xdp_target\": {}}}",
-                       comma, line.id, kind(line.port), quoted(line.name), quoted(line.netdev), line.port.ifindex,
-                       line.port.instance, (line.port.flags & IVDS_PF_UP) != 0, (line.port.flags & IVDS_PF_TC) != 0,
-                       (line.port.flags & IVDS_PF_XDP_TARGET) != 0);
+            fmt::print(
+                "{}{{\"id\": {}, \"kind\": \"{}\", \"name\": {}, \"netdev\": {}, \"ifindex\": {}, \"instance\": {}, "
+                "\"up\": {}, \"tc\": {}, \"xdp_target\": {}}}",
+                comma, line.id, kind(line.port), quoted(line.name), quoted(line.netdev), line.port.ifindex,
+                line.port.instance, (line.port.flags & IVDS_PF_UP) != 0, (line.port.flags & IVDS_PF_TC) != 0,
+                (line.port.flags & IVDS_PF_XDP_TARGET) != 0);
             comma = ", ";
         }
         fmt::print("]}}\n");
         return kOk;
     }
-    fmt::print("pins {}/{}, layout {}.{}, generation {}, programs {}\n", arguments.root, IVDS_PIN_DIR, meta->layout_major,
-               meta->layout_minor, meta->generation, build);
-    fmt::print("{:>5} {:<7} {:<20} {:<16} {:>7} {:>8} {}\n", "ID", "KIND", "NAME", "INTERFACE", "IFINDEX", "INSTANCE", "STATE");
+    fmt::print("pins {}/{}, layout {}.{}, generation {}, programs {}\n", arguments.root, IVDS_PIN_DIR,
+               meta->layout_major, meta->layout_minor, meta->generation, build);
+    fmt::print("{:>5} {:<7} {:<20} {:<16} {:>7} {:>8} {}\n", "ID", "KIND", "NAME", "INTERFACE", "IFINDEX", "INSTANCE",
+               "STATE");
     for (const auto& line : lines) {
-        fmt::print("{:>5} {:<7} {:<20} {:<16} {:>7} {:>8} {}\n", line.id, kind(line.port), line.name.empty() ? "-" : line.name,
-                   line.netdev.empty() ? "-" : line.netdev, line.port.ifindex, line.port.instance,
+        fmt::print("{:>5} {:<7} {:<20} {:<16} {:>7} {:>8} {}\n", line.id, kind(line.port),
+                   line.name.empty() ? "-" : line.name, line.netdev.empty() ? "-" : line.netdev, line.port.ifindex,
+                   line.port.instance,
                    (line.port.flags & IVDS_PF_UP) != 0   ? "up"
                    : (line.port.flags & IVDS_PF_TC) != 0 ? "attached, down"
                                                          : "away");
@@ -259,14 +263,17 @@ int check(const Arguments& arguments) {
 int main(int argc, char** argv) {
     Arguments arguments;
     CLI::App app(
-        "Brings the switch up from its last saved state: maps, programs and hooks, pinned, so that it forwards with no "
-        "process. Safe to run again at any time; needs root. `ivds-loader IFACE...` is short for `ivds-loader up IFACE...`.",
+        "Brings the switch up from its last saved state: maps, programs and hooks, pinned, so that it forwards with "
+        "no "
+        "process. Safe to run again at any time; needs root. `ivds-loader IFACE...` is short for `ivds-loader up "
+        "IFACE...`.",
         "ivds-loader");
     app.footer(kFooter);
     app.set_version_flag("--version", built_in_build());
     app.require_subcommand(1);
     const auto common = [&](CLI::App* command) {
-        command->add_option("--root", arguments.root, "Where the switch is pinned, on a bpffs")->capture_default_str();
+        command->add_option("--root", arguments.root, "Where the switch is pinned, on a bpffs")
+            ->capture_default_str();
         command->add_option("--state", arguments.state, "The saved state")->capture_default_str();
         return command;
     };
@@ -278,12 +285,16 @@ int main(int argc, char** argv) {
     auto* upgrade_command =
         common(app.add_subcommand("upgrade", "Put this build's programs into every hook, without a lost frame."));
     upgrade_command->add_flag("--force", arguments.again, "Also if this build runs there already");
-    auto* down_command = common(app.add_subcommand("down", "Leave the switch forwarding; with --detach take it down."));
+    auto* down_command =
+        common(app.add_subcommand("down", "Leave the switch forwarding; with --detach take it down."));
     down_command->add_flag("--detach", arguments.detach, "Set vPorts' interfaces down, detach, remove all pins");
-    auto* check_command = common(app.add_subcommand("check", "Look for known traps of drivers and kernel. Changes nothing."));
+    auto* check_command =
+        common(app.add_subcommand("check", "Look for known traps of drivers and kernel. Changes nothing."));
     // `ivds-loader IFACE…`, as a unit or a person at boot writes it, is short for `ivds-loader up IFACE…`.
     std::vector<std::string> words(argv + 1, argv + argc);
-    if (!words.empty() && !words.front().starts_with('-') && std::ranges::none_of(app.get_subcommands(nullptr), [&](const auto* c) { return c->get_name() == words.front(); })) {
+    if (!words.empty() && !words.front().starts_with('-') &&
+        std::ranges::none_of(app.get_subcommands(nullptr),
+                             [&](const auto* c) { return c->get_name() == words.front(); })) {
         words.insert(words.begin(), "up");
     }
     try {

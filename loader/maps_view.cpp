@@ -104,11 +104,12 @@ Result<MapsView> MapsView::open(const std::string& root) {
             }
             std::memcpy(&meta, bytes.data(), sizeof(meta));
             if (meta.magic != IVDS_MAGIC || meta.layout_major != IVDS_LAYOUT_MAJOR) {
-                return fail(Code::layout, "IVDS-L010",
-                            fmt::format("the maps under {} are of layout {}.{} (magic {:#x}), this program reads {}.{}", root,
-                                        meta.layout_major, meta.layout_minor, meta.magic, IVDS_LAYOUT_MAJOR,
-                                        IVDS_LAYOUT_MINOR),
-                            "use the program of the version that made them");
+                return fail(
+                    Code::layout, "IVDS-L010",
+                    fmt::format("the maps under {} are of layout {}.{} (magic {:#x}), this program reads {}.{}", root,
+                                meta.layout_major, meta.layout_minor, meta.magic, IVDS_LAYOUT_MAJOR,
+                                IVDS_LAYOUT_MINOR),
+                    "use the program of the version that made them");
             }
         }
     }
@@ -125,16 +126,20 @@ Result<MapsView> MapsView::open(const std::string& root) {
         const auto& shape = impl->shapes[static_cast<std::size_t>(map)];
         if (shape.value_size != size) {
             return fail(Code::layout, "IVDS-L010",
-                        fmt::format("the map {} under {} has another layout ({}) than this program (value {})", map_name(map),
-                                    root, to_string(shape), size),
+                        fmt::format("the map {} under {} has another layout ({}) than this program (value {})",
+                                    map_name(map), root, to_string(shape), size),
                         "use the program of the version that made them");
         }
     }
     return MapsView(std::move(impl));
 }
 
-Result<ivds_meta> MapsView::meta() const { return impl_->get<ivds_meta>(Map::meta, std::uint32_t{0}); }
-Result<ivds_port> MapsView::port(std::uint32_t id) const { return impl_->get<ivds_port>(Map::ports, id); }
+Result<ivds_meta> MapsView::meta() const {
+    return impl_->get<ivds_meta>(Map::meta, std::uint32_t{0});
+}
+Result<ivds_port> MapsView::port(std::uint32_t id) const {
+    return impl_->get<ivds_port>(Map::ports, id);
+}
 Result<ivds_instance> MapsView::instance(std::uint32_t id) const {
     return impl_->get<ivds_instance>(Map::instances, id);
 }

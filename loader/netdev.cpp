@@ -76,7 +76,9 @@ int on_message(nl_msg* msg, void* arg) {
     return NL_OK;
 }
 // Notifications carry no sequence number of ours.
-int on_any_sequence(nl_msg*, void*) { return NL_OK; }
+int on_any_sequence(nl_msg*, void*) {
+    return NL_OK;
+}
 int on_error(sockaddr_nl*, nlmsgerr* error, void* arg) {
     *static_cast<int*>(arg) = error->error;
     return NL_STOP;
@@ -157,8 +159,10 @@ std::optional<Netdev> parse_link(nlmsghdr* header) {
     if (attrs[IFLA_XDP] != nullptr) {
         std::array<nlattr*, IFLA_XDP_MAX + 1> nested{};
         if (nla_parse_nested(nested.data(), IFLA_XDP_MAX, attrs[IFLA_XDP], nullptr) == 0) {
-            netdev.xdp_generic = nested[IFLA_XDP_ATTACHED] != nullptr && nla_get_u8(nested[IFLA_XDP_ATTACHED]) == XDP_ATTACHED_SKB;
-            for (const int which : {IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID, IFLA_XDP_PROG_ID}) {
+            netdev.xdp_generic =
+                nested[IFLA_XDP_ATTACHED] != nullptr && nla_get_u8(nested[IFLA_XDP_ATTACHED]) == XDP_ATTACHED_SKB;
+            for (const int which :
+                 {IFLA_XDP_DRV_PROG_ID, IFLA_XDP_SKB_PROG_ID, IFLA_XDP_HW_PROG_ID, IFLA_XDP_PROG_ID}) {
                 if (nested[static_cast<std::size_t>(which)] != nullptr && netdev.xdp_program == 0) {
                     netdev.xdp_program = nla_get_u32(nested[static_cast<std::size_t>(which)]);
                 }
@@ -238,23 +242,6 @@ private:
     Fd socket_;
 };
 
-constexpr std::array kFeatures = {"rx-gro",
-                                  "rx-lro",
-                                  "rx-vlan-hw-parse",
-                                  "rx-vlan-stag-hw-parse",
-                                  "tx-vlan-hw-insert",
-                                  "tx-vlan-stag-hw-insert",
-                                  "tx-checksum-ip-generic",
-                                  "tx-checksum-ipv4",
-                                  "tx-checksum-ipv6",
-                                  "tx-checksum-sctp",
-                                  "tx-tcp-segmentation",
-                                  "tx-tcp-ecn-segmentation",
-                                  "tx-tcp-mangleid-segmentation",
-                                  "tx-tcp6-segmentation",
-                                  "tx-udp-segmentation",
-                                  "tx-sctp-segmentation"};
-
 Result<> set_features_here(const Ethtool& ethtool, const std::string& name, const std::vector<std::string>& names,
                            const std::map<std::string, bool>& wanted) {
     const std::size_t blocks = (names.size() + 31) / 32;
@@ -276,7 +263,8 @@ Result<> set_features_here(const Ethtool& ethtool, const std::string& name, cons
     return {};
 }
 
-Result<Features> features_here(const Ethtool& ethtool, const std::string& name, const std::vector<std::string>& names) {
+Result<Features> features_here(const Ethtool& ethtool, const std::string& name,
+                               const std::vector<std::string>& names) {
     const std::size_t blocks = (names.size() + 31) / 32;
     std::vector<std::uint32_t> buffer(sizeof(ethtool_gfeatures) / 4 + blocks * 4);
     auto* command = reinterpret_cast<ethtool_gfeatures*>(buffer.data());
@@ -285,16 +273,13 @@ Result<Features> features_here(const Ethtool& ethtool, const std::string& name, 
     if (const int err = ethtool.call(name, command); err != 0) {
         return os_error(err, "IVDS-N003", "read features of " + name);
     }
-    const std::uint32_t* got = buffer.data() + sizeof(ethtool_gfeatures) / 4;  // {available, requested, active, never}
+    const std::uint32_t* got =
+        buffer.data() + sizeof(ethtool_gfeatures) / 4;  // {available, requested, active, never}
     Features features;
     for (std::size_t bit = 0; bit < names.size(); ++bit) {
         const std::uint32_t mask = 1u << (bit % 32);
         const std::uint32_t* block = got + bit / 32 * 4;
-        for (const auto* wanted : kFeatures) {
-            if (names[bit] == wanted) {
-                features[wanted] = {(block[2] & mask) != 0, (block[0] & mask) == 0 || (block[3] & mask) != 0};
-            }
-        }
+        features[names[bit]] = {(block[2] & mask) != 0, (block[0] & mask) == 0 || (block[3] & mask) != 0};
     }
     return features;
 }
@@ -346,7 +331,7 @@ struct NetdevQuery::Impl {
     void find_namespaces() {
         std::set<ino_t> seen;
         const auto offer = [&](const std::string& path) {
-            struct stat info {};
+            struct stat info{};
             if (::stat(path.c_str(), &info) != 0 || !seen.insert(info.st_ino).second) {
                 return;
             }
@@ -517,9 +502,10 @@ Result<> NetdevQuery::set_flag(std::uint32_t ifindex, unsigned flag, bool on) {
     info.ifi_flags = on ? flag : 0;
     nlmsg_append(msg.get(), &info, sizeof(info), NLMSG_ALIGNTO);
     if (const int err = converse(impl_->route.get(), msg.get(), [](nlmsghdr*) {}); err != 0) {
-        return os_error(err, "IVDS-N002",
-                        fmt::format("set interface {} {}", ifindex,
-                                    flag == IFF_UP ? (on ? "up" : "down") : (on ? "promiscuous" : "not promiscuous")));
+        return os_error(
+            err, "IVDS-N002",
+            fmt::format("set interface {} {}", ifindex,
+                        flag == IFF_UP ? (on ? "up" : "down") : (on ? "promiscuous" : "not promiscuous")));
     }
     return {};
 }
@@ -607,7 +593,9 @@ Result<NetdevWatch> NetdevWatch::open() {
     return NetdevWatch(std::move(impl));
 }
 
-int NetdevWatch::fd() const { return impl_->poll.get(); }
+int NetdevWatch::fd() const {
+    return impl_->poll.get();
+}
 
 bool NetdevWatch::read(const std::function<void(const Change&)>& sink) {
     bool complete = true;

@@ -31,10 +31,10 @@ struct Netdev {
     bool carrier = false;
     bool promiscuous = false;
     std::uint32_t num_vf = 0;
-    std::uint32_t peer_ifindex = 0;  // of a veth: in the peer's namespace
-    int peer_nsid = -1;              // -1: the peer is in this namespace
-    std::uint32_t xdp_program = 0;   // id of the XDP program on it, of whichever mode
-    bool xdp_generic = false;        // that program runs in generic mode
+    std::uint32_t peer_ifindex = 0;             // of a veth: in the peer's namespace
+    int peer_nsid = -1;                         // -1: the peer is in this namespace
+    std::uint32_t xdp_program = 0;              // id of the XDP program on it, of whichever mode
+    bool xdp_generic = false;                   // that program runs in generic mode
     std::optional<std::uint64_t> xdp_features;  // unknown before Linux 6.3
 
     [[nodiscard]] bool is_veth() const { return kind == "veth"; }

@@ -59,13 +59,27 @@ std::optional<std::string> unescape_pin(const std::string& component) {
     return escape_pin(out) == component ? std::optional(out) : std::nullopt;
 }
 
-std::string PinPaths::top() const { return root + "/" IVDS_PIN_DIR; }
-std::string PinPaths::fresh() const { return root + "/" IVDS_PIN_DIR "-new"; }
-std::string PinPaths::maps() const { return top() + "/maps"; }
-std::string PinPaths::map(const std::string& name) const { return maps() + "/" + name; }
-std::string PinPaths::programs() const { return top() + "/progs"; }
-std::string PinPaths::programs(const std::string& build) const { return programs() + "/" + escape_pin(build); }
-std::string PinPaths::links() const { return top() + "/links"; }
+std::string PinPaths::top() const {
+    return root + "/" IVDS_PIN_DIR;
+}
+std::string PinPaths::fresh() const {
+    return root + "/" IVDS_PIN_DIR "-new";
+}
+std::string PinPaths::maps() const {
+    return top() + "/maps";
+}
+std::string PinPaths::map(const std::string& name) const {
+    return maps() + "/" + name;
+}
+std::string PinPaths::programs() const {
+    return top() + "/progs";
+}
+std::string PinPaths::programs(const std::string& build) const {
+    return programs() + "/" + escape_pin(build);
+}
+std::string PinPaths::links() const {
+    return top() + "/links";
+}
 std::string PinPaths::link(std::uint32_t ifindex, const std::string& netdev) const {
     return fmt::format("{}/{}-{}", links(), ifindex, escape_pin(netdev));
 }
@@ -86,7 +100,7 @@ std::optional<LinkFolder> parse_link_folder(const std::string& component) {
 }
 
 Result<> make_root(const std::string& root) {
-    struct statfs info {};
+    struct statfs info{};
     std::string probe = root;
     while (::statfs(probe.c_str(), &info) != 0) {
         const auto parent = std::filesystem::path(probe).parent_path().string();
@@ -138,7 +152,7 @@ Result<> remove_pin(const std::string& path) {
 Result<> remove_tree(const std::string& path) {
     for (const auto& name : list_folder(path)) {
         const auto below = path + "/" + name;
-        struct stat info {};
+        struct stat info{};
         if (::lstat(below.c_str(), &info) != 0) {
             continue;
         }
@@ -167,20 +181,26 @@ std::vector<std::string> list_folder(const std::string& path) {
     return names;
 }
 
-bool exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool exists(const std::string& path) {
+    return ::access(path.c_str(), F_OK) == 0;
+}
 
 void restrict_access(const std::string& path) {
-    struct stat info {};
+    struct stat info{};
     if (::lstat(path.c_str(), &info) != 0) {
         return;
     }
-    const group* readers = ::getgrnam("ivds");
+    // Asked once: a look into the group database opens a dozen files, and a thousand ports are pinned in a row.
+    static const std::optional<gid_t> readers = [] {
+        const group* found = ::getgrnam("ivds");
+        return found != nullptr ? std::optional(found->gr_gid) : std::nullopt;
+    }();
     const bool folder = S_ISDIR(info.st_mode);
     // Permission on pins is a convenience for readers; without it root still works, so failures are no errors.
-    if (readers != nullptr) {
-        (void)!::chown(path.c_str(), static_cast<uid_t>(-1), readers->gr_gid);
+    if (readers) {
+        (void)!::chown(path.c_str(), static_cast<uid_t>(-1), *readers);
     }
-    (void)::chmod(path.c_str(), folder ? (readers != nullptr ? 0750 : 0700) : (readers != nullptr ? 0640 : 0600));
+    (void)::chmod(path.c_str(), folder ? (readers ? 0750 : 0700) : (readers ? 0640 : 0600));
     if (folder) {
         for (const auto& name : list_folder(path)) {
             restrict_access(path + "/" + name);

@@ -11,8 +11,12 @@
 namespace ivds {
 namespace {
 
-bool same(const ivds_port& a, const ivds_port& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
-bool same(const ivds_instance& a, const ivds_instance& b) { return std::memcmp(&a, &b, sizeof(a)) == 0; }
+bool same(const ivds_port& a, const ivds_port& b) {
+    return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
+bool same(const ivds_instance& a, const ivds_instance& b) {
+    return std::memcmp(&a, &b, sizeof(a)) == 0;
+}
 
 // The part of a port's value that the tables decide.
 ivds_port configured(ivds_port value) {
@@ -281,7 +285,8 @@ Result<> validate(const Tables& tables) {
             return wrong(fmt::format("port {} has run-time fields set", row.name));
         }
         if (value.instance != 0 && !tables.instances.contains(value.instance)) {
-            return wrong(fmt::format("port {} is bound to instance {}, which does not exist", row.name, value.instance));
+            return wrong(
+                fmt::format("port {} is bound to instance {}, which does not exist", row.name, value.instance));
         }
         if (!row.netdev.empty() && !netdevs.insert(row.netdev).second) {
             return wrong(fmt::format("interface {} has two ports", row.netdev));
@@ -301,8 +306,8 @@ Result<> validate(const Tables& tables) {
     for (const auto& [key, instance] : tables.vvlans) {
         if (!is_uplink(key[0]) || key[1] == 0 || key[1] > IVDS_VLAN_MAX || key[2] > IVDS_VLAN_MAX ||
             (instance != 0 && !tables.instances.contains(instance)) || (key[2] != 0 && instance == 0)) {
-            return wrong(fmt::format("the entry of uplink {}, VLAN {}, V.VLAN {} to instance {}", key[0], key[1], key[2],
-                                     instance));
+            return wrong(fmt::format("the entry of uplink {}, VLAN {}, V.VLAN {} to instance {}", key[0], key[1],
+                                     key[2], instance));
         }
     }
     return {};

@@ -80,9 +80,9 @@ struct PutVvlan {
 struct ClearVvlan {
     VvlanKey key;
 };
-struct PutFdb {};     // all of Plan::fdb_puts
-struct ClearFdb {};   // all of Plan::fdb_clears
-struct HooksOn {};    // every port of the new tables whose hooks are not as wanted
+struct PutFdb {};    // all of Plan::fdb_puts
+struct ClearFdb {};  // all of Plan::fdb_clears
+struct HooksOn {};   // every port of the new tables whose hooks are not as wanted
 using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutFdb,
                           ClearFdb, HooksOn>;
 

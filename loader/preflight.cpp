@@ -67,11 +67,12 @@ private:
         if (facts_.uplink && facts_.largest_instance_mtu != 0 &&
             dev_.mtu < facts_.largest_instance_mtu + IVDS_TAGS_BYTES) {
             find(Severity::warning, "IVDS-P007",
-                 fmt::format("MTU {} of uplink {} is less than the {} of an instance over it plus {} for the two tags; "
-                             "larger frames drop (oversize_out)",
-                             dev_.mtu, dev_.name, facts_.largest_instance_mtu, IVDS_TAGS_BYTES),
-                 fmt::format("ip link set {} mtu {}, and the same on the switches; or lower the instance's MTU", dev_.name,
-                             facts_.largest_instance_mtu + IVDS_TAGS_BYTES));
+                 fmt::format(
+                     "MTU {} of uplink {} is less than the {} of an instance over it plus {} for the two tags; "
+                     "larger frames drop (oversize_out)",
+                     dev_.mtu, dev_.name, facts_.largest_instance_mtu, IVDS_TAGS_BYTES),
+                 fmt::format("ip link set {} mtu {}, and the same on the switches; or lower the instance's MTU",
+                             dev_.name, facts_.largest_instance_mtu + IVDS_TAGS_BYTES));
         }
     }
 
@@ -85,20 +86,22 @@ private:
 
     void beside() {
         for (const auto& program : facts_.foreign_tcx) {
-            find(Severity::info, "IVDS-P013",
-                 fmt::format("a program of somebody else is on the tcx hook of {}: id {}, {}, tag {}; ours runs first",
-                             dev_.name, program.id, program.name, program.tag));
+            find(
+                Severity::info, "IVDS-P013",
+                fmt::format("a program of somebody else is on the tcx hook of {}: id {}, {}, tag {}; ours runs first",
+                            dev_.name, program.id, program.name, program.tag));
         }
         if (facts_.uplink && dev_.num_vf > 0) {
             find(Severity::info, "IVDS-P006",
-                 fmt::format("{} has {} VFs: what its own switch passes between VFs never reaches software", dev_.name,
-                             dev_.num_vf));
+                 fmt::format("{} has {} VFs: what its own switch passes between VFs never reaches software",
+                             dev_.name, dev_.num_vf));
         }
         if (!facts_.uplink && among(facts_.driver, kVfDrivers)) {
             find(Severity::warning, "IVDS-P005",
-                 fmt::format("{} is a VF ({}): frames for this port go out of the VF into the NIC's switch, not into a guest "
-                             "that owns another VF",
-                             dev_.name, facts_.driver),
+                 fmt::format(
+                     "{} is a VF ({}): frames for this port go out of the VF into the NIC's switch, not into a guest "
+                     "that owns another VF",
+                     dev_.name, facts_.driver),
                  "bind the vPort to the interface that leads to the guest, or place it in hardware");
         }
     }
@@ -182,9 +185,10 @@ private:
 
     void native_rules() {
         if (facts_.driver == "ixgbe" && dev_.num_vf > 0) {
-            refuse("IVDS-P001",
-                   fmt::format("native XDP on {}: ixgbe refuses it while SR-IOV is on ({} VFs)", dev_.name, dev_.num_vf),
-                   "use mode auto or tcx; or echo 0 > sriov_numvfs first");
+            refuse(
+                "IVDS-P001",
+                fmt::format("native XDP on {}: ixgbe refuses it while SR-IOV is on ({} VFs)", dev_.name, dev_.num_vf),
+                "use mode auto or tcx; or echo 0 > sriov_numvfs first");
             return;
         }
         if (among(facts_.driver, kVfDrivers) && (dev_.xdp_features.value_or(0) & kXdpRedirect) == 0) {
@@ -192,8 +196,7 @@ private:
                    "use mode auto or tcx");
             return;
         }
-        if (dev_.xdp_features &&
-            (*dev_.xdp_features & (kXdpBasic | kXdpRedirect)) != (kXdpBasic | kXdpRedirect)) {
+        if (dev_.xdp_features && (*dev_.xdp_features & (kXdpBasic | kXdpRedirect)) != (kXdpBasic | kXdpRedirect)) {
             refuse("IVDS-P016",
                    fmt::format("native XDP on {}: its driver{} has no native XDP with redirect", dev_.name,
                                facts_.driver.empty() ? "" : " " + facts_.driver),
@@ -203,16 +206,17 @@ private:
         if (dev_.is_hardware() && dev_.mtu > kOneBufferMtu &&
             (dev_.xdp_features.value_or(0) & (1u << 5)) == 0) {  // RX_SG: frames over several buffers
             refuse("IVDS-P017",
-                   fmt::format("native XDP on {}: MTU {} does not fit one buffer and the driver takes no more", dev_.name,
-                               dev_.mtu),
+                   fmt::format("native XDP on {}: MTU {} does not fit one buffer and the driver takes no more",
+                               dev_.name, dev_.mtu),
                    fmt::format("lower the MTU to {} or less, or use mode tcx", kOneBufferMtu));
             return;
         }
         if (among(facts_.driver, kResetAtFirst) && facts_.hooks.xdp != Point::native) {
             find(Severity::info, "IVDS-P004",
-                 fmt::format("the first native program on {} ({}) resets the NIC: seconds without frames; later upgrades "
-                             "do not",
-                             dev_.name, facts_.driver),
+                 fmt::format(
+                     "the first native program on {} ({}) resets the NIC: seconds without frames; later upgrades "
+                     "do not",
+                     dev_.name, facts_.driver),
                  "attach at boot, before there is traffic (ivds-loader)");
         }
     }
@@ -225,8 +229,9 @@ private:
         for (const char* name : {"rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"}) {
             if (!dev_.is_veth() && stuck(facts_.features, name)) {
                 refuse("IVDS-P008",
-                       fmt::format("XDP on {}: {} is on and the driver does not let it be off, so the outer tag is hidden",
-                                   dev_.name, name),
+                       fmt::format(
+                           "XDP on {}: {} is on and the driver does not let it be off, so the outer tag is hidden",
+                           dev_.name, name),
                        "use mode auto or tcx");
                 return;
             }
@@ -256,20 +261,22 @@ private:
         }
         if (!facts_.peer_features) {
             refuse("IVDS-P009",
-                   fmt::format("XDP on the veth {}: its peer must have GRO on and checksum, TSO and VLAN offload off, and "
-                               "cannot be reached ({})",
-                               dev_.name, facts_.peer_error),
+                   fmt::format(
+                       "XDP on the veth {}: its peer must have GRO on and checksum, TSO and VLAN offload off, and "
+                       "cannot be reached ({})",
+                       dev_.name, facts_.peer_error),
                    "let the peer's namespace be found (ip netns), or use mode auto or tcx");
             return;
         }
         FeatureChange change;
         change.peer = true;
         want(change, facts_.peer_features, "rx-gro", true);
-        for (const char* name :
-             {"tx-checksum-ip-generic", "tx-checksum-sctp", "tx-tcp-segmentation", "tx-tcp-ecn-segmentation",
-              "tx-tcp-mangleid-segmentation", "tx-tcp6-segmentation", "tx-udp-segmentation", "tx-sctp-segmentation",
-              "tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"}) {
-            want(change, facts_.peer_features, name, false);
+        for (const auto& [name, feature] : *facts_.peer_features) {
+            const bool segments = name.starts_with("tx-") && name.ends_with("-segmentation");
+            if (feature.on && !feature.fixed &&
+                (segments || name.starts_with("tx-checksum-") || name.starts_with("tx-vlan-"))) {
+                change.wanted[name] = false;
+            }
         }
         if (!change.wanted.empty()) {
             decision_.changes.push_back(std::move(change));
@@ -279,17 +286,23 @@ private:
     void targets() {
         if (!decision_.xdp && among(facts_.driver, kOwnProgramTargets)) {
             find(Severity::info, "IVDS-P003",
-                 fmt::format("{} ({}) takes redirected frames only with an XDP program of its own; frames to it go by TC",
-                             dev_.name, facts_.driver));
+                 fmt::format(
+                     "{} ({}) takes redirected frames only with an XDP program of its own; frames to it go by TC",
+                     dev_.name, facts_.driver));
         }
     }
 
     [[nodiscard]] bool foreign() const { return facts_.foreign_xdp.has_value(); }
     [[nodiscard]] std::string foreign_text() const {
-        return fmt::format("an XDP program of somebody else is on {}: id {}, {}, tag {}", dev_.name, facts_.foreign_xdp->id,
-                           facts_.foreign_xdp->name, facts_.foreign_xdp->tag);
+        return fmt::format("an XDP program of somebody else is on {}: id {}, {}, tag {}", dev_.name,
+                           facts_.foreign_xdp->id, facts_.foreign_xdp->name, facts_.foreign_xdp->tag);
     }
-    [[nodiscard]] static std::string foreign_fix() {
+    [[nodiscard]] std::string foreign_fix() const {
+        if (facts_.coexist) {
+            return "it cannot be shared: our programs are attached by pinned links, so that they outlive the agent "
+                   "and are "
+                   "upgraded in place, and libxdp's dispatcher takes no such; use mode tcx, which runs beside it";
+        }
         return "detach it by the tool that attached it, or use mode tcx; it is never replaced";
     }
 
@@ -305,7 +318,9 @@ const Finding* Decision::error() const {
     return found == findings.end() ? nullptr : &*found;
 }
 
-Decision decide(const Facts& facts) { return Rules(facts).decide(); }
+Decision decide(const Facts& facts) {
+    return Rules(facts).decide();
+}
 
 bool xdp_is_a_question(const Netdev& netdev, AttachMode wanted) {
     return wanted == AttachMode::native || wanted == AttachMode::generic ||

@@ -19,9 +19,10 @@ struct Facts {
     Netdev netdev;
     bool uplink = false;
     AttachMode wanted = AttachMode::automatic;
-    Hooks hooks;  // ours, on it already
+    Hooks hooks;                             // ours, on it already
     std::uint16_t largest_instance_mtu = 0;  // uplink: of the instances over it
     bool has_tcx = true;
+    bool coexist = false;  // the operator asked to share the XDP hook through libxdp
 
     // Only looked up where XDP is a question: asked for, or automatic on hardware.
     std::string driver;

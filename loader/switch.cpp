@@ -49,7 +49,7 @@ Result<std::unique_ptr<Switch>> Switch::open(const SwitchOptions& options) {
         return std::unexpected(kernel.error());
     }
     impl->kernel = std::move(*kernel);
-    impl->core = std::make_unique<Core>(*impl->kernel, options.assume_carrier);
+    impl->core = std::make_unique<Core>(*impl->kernel, options.assume_carrier, options.xdp_coexist);
     if (auto r = impl->core->adopt(); !r) {
         return std::unexpected(r.error());
     }
@@ -63,11 +63,19 @@ Result<std::unique_ptr<Switch>> Switch::open(const SwitchOptions& options) {
 Result<> Switch::apply(Tables next, bool strict, const std::set<std::string>* only) {
     return impl_->core->apply(std::move(next), strict, only);
 }
-const Tables& Switch::tables() const { return impl_->core->tables(); }
-std::vector<Finding> Switch::doctor() { return impl_->core->doctor(); }
-std::vector<PortStatus> Switch::status() const { return impl_->core->status(); }
+const Tables& Switch::tables() const {
+    return impl_->core->tables();
+}
+std::vector<Finding> Switch::doctor() {
+    return impl_->core->doctor();
+}
+std::vector<PortStatus> Switch::status() const {
+    return impl_->core->status();
+}
 
-int Switch::watch_fd() const { return impl_->watch->fd(); }
+int Switch::watch_fd() const {
+    return impl_->watch->fd();
+}
 
 std::vector<PortChange> Switch::on_watch() {
     std::vector<PortChange> changes;
@@ -82,7 +90,9 @@ std::vector<PortChange> Switch::on_watch() {
     return changes;
 }
 
-int Switch::event_fd() const { return ring_buffer__epoll_fd(impl_->events); }
+int Switch::event_fd() const {
+    return ring_buffer__epoll_fd(impl_->events);
+}
 
 void Switch::on_events(const std::function<void(const ivds_event&)>& sink) {
     impl_->sink = &sink;
@@ -90,12 +100,24 @@ void Switch::on_events(const std::function<void(const ivds_event&)>& sink) {
     impl_->sink = nullptr;
 }
 
-Result<std::uint32_t> Switch::sweep() { return impl_->core->sweep(0, 0); }
-Result<std::uint32_t> Switch::flush_port(std::uint32_t port) { return impl_->core->sweep(port, 0); }
-Result<std::uint32_t> Switch::flush_instance(std::uint32_t instance) { return impl_->core->sweep(0, instance); }
-Result<> Switch::forget(std::uint32_t instance, const Mac& mac) { return impl_->core->forget(instance, mac); }
-Result<> Switch::upgrade(bool again) { return impl_->core->upgrade(again); }
-Result<> Switch::tear_down() { return impl_->core->tear_down(); }
+Result<std::uint32_t> Switch::sweep() {
+    return impl_->core->sweep(0, 0);
+}
+Result<std::uint32_t> Switch::flush_port(std::uint32_t port) {
+    return impl_->core->sweep(port, 0);
+}
+Result<std::uint32_t> Switch::flush_instance(std::uint32_t instance) {
+    return impl_->core->sweep(0, instance);
+}
+Result<> Switch::forget(std::uint32_t instance, const Mac& mac) {
+    return impl_->core->forget(instance, mac);
+}
+Result<> Switch::upgrade(bool again) {
+    return impl_->core->upgrade(again);
+}
+Result<> Switch::tear_down() {
+    return impl_->core->tear_down();
+}
 
 Result<std::vector<Finding>> doctor(const std::string& root, const Tables& tables) {
     auto kernel = LinuxKernel::look(root);

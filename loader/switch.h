@@ -31,9 +31,9 @@ struct PortStatus {
     std::string netdev;
     std::uint32_t ifindex = 0;  // 0: the interface is away
     AttachMode wanted = AttachMode::automatic;
-    std::string got;     // "native+tcx", "generic+tcx", "tcx", "clsact", "none"
-    std::string reason;  // why `got` and not something faster, or what failed
-    bool up = false;     // attached, administratively up and with carrier: frames are sent to it
+    std::string got;              // "native+tcx", "generic+tcx", "tcx", "clsact", "none"
+    std::string reason;           // why `got` and not something faster, or what failed
+    bool up = false;              // attached, administratively up and with carrier: frames are sent to it
     std::uint16_t mtu_bytes = 0;  // of the interface
 };
 

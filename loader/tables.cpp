@@ -175,8 +175,7 @@ bool read_body(Reader& in, Tables& tables) {
 }
 
 std::uint32_t crc(const std::string& body) {
-    return static_cast<std::uint32_t>(
-        ::crc32_z(0, reinterpret_cast<const unsigned char*>(body.data()), body.size()));
+    return static_cast<std::uint32_t>(::crc32_z(0, reinterpret_cast<const unsigned char*>(body.data()), body.size()));
 }
 
 Result<> write_all(int fd, const void* data, std::size_t size, const std::string& path) {
@@ -210,7 +209,10 @@ Result<Mac> parse_mac(const std::string& text) {
         return wrong();
     }
     const auto digit = [](char c) {
-        return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        return c >= '0' && c <= '9'   ? c - '0'
+               : c >= 'a' && c <= 'f' ? c - 'a' + 10
+               : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                      : -1;
     };
     Mac mac{};
     for (std::size_t i = 0; i < 6; ++i) {
@@ -258,7 +260,8 @@ std::string to_string(AttachMode mode) {
 Result<> save_tables(const std::string& path, const Tables& tables) {
     Writer body;
     write_body(body, tables);
-    const Header header{kMagic, kVersion, sizeof(ivds_port), sizeof(ivds_instance), crc(body.out()), body.out().size()};
+    const Header header{kMagic,          kVersion,         sizeof(ivds_port), sizeof(ivds_instance),
+                        crc(body.out()), body.out().size()};
 
     const std::string temporary = path + ".new";
     const Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
@@ -292,7 +295,7 @@ Result<Tables> load_tables(const std::string& path) {
         }
         return os_error(errno, "IVDS-S001", "read the saved state " + path);
     }
-    struct stat info {};
+    struct stat info{};
     if (::fstat(fd.get(), &info) != 0) {
         return os_error(errno, "IVDS-S001", "read the saved state " + path);
     }
@@ -319,7 +322,8 @@ Result<Tables> load_tables(const std::string& path) {
     }
     std::string body(size - sizeof(header), '\0');
     for (std::size_t at = 0; at < body.size();) {
-        const ssize_t n = ::pread(fd.get(), body.data() + at, body.size() - at, static_cast<off_t>(sizeof(header) + at));
+        const ssize_t n =
+            ::pread(fd.get(), body.data() + at, body.size() - at, static_cast<off_t>(sizeof(header) + at));
         if (n == 0 || (n < 0 && errno != EINTR)) {
             return damaged(path, "it ended while being read");
         }

@@ -51,6 +51,21 @@ Ids ids_last_in_force(const std::string& state_dir) {
     return ids;
 }
 
+// Where the time of a change goes, for --log-level debug.
+class Stopwatch {
+public:
+    void lap(const char* what) {
+        const auto now = steady_clock::now();
+        text_ += fmt::format(" {} {:.1f} ms", what, std::chrono::duration<double, std::milli>(now - last_).count());
+        last_ = now;
+    }
+    [[nodiscard]] const std::string& text() const { return text_; }
+
+private:
+    steady_clock::time_point last_ = steady_clock::now();
+    std::string text_;
+};
+
 pb::Finding to_pb(const Finding& finding) {
     static constexpr const char* kSeverities[] = {"info", "warning", "error"};
     pb::Finding out;
@@ -113,13 +128,16 @@ std::shared_ptr<const Intent> Agent::intent() const {
 // ---------------------------------------------------------------------------------------- changes
 
 Result<> Agent::commit(Model next_model, bool strict) {
+    Stopwatch watch;
     auto ids = assign_ids(next_model, intent_->ids);
     if (!ids) return std::unexpected(ids.error());
     auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids)});
 
     const auto changes = diff(intent_->model, next->model);
-    if (auto done = plane_.apply(compile(next->model, next->ids, intent_->model, plane_.tables()), strict); !done)
-        return done;
+    Tables tables = compile(next->model, next->ids, intent_->model, plane_.tables());
+    watch.lap("compile");
+    if (auto done = plane_.apply(std::move(tables), strict); !done) return done;
+    watch.lap("data plane");
     if (changes.empty() && next->ids == intent_->ids) return {};
 
     if (auto saved = store_.save(*intent_, *next); !saved) {
@@ -132,6 +150,7 @@ Result<> Agent::commit(Model next_model, bool strict) {
         }
         return std::unexpected(error);
     }
+    watch.lap("disk");
     const auto before = std::exchange(intent_, std::move(next));
     boot_tables_stale_ = true;
 
@@ -145,6 +164,8 @@ Result<> Agent::commit(Model next_model, bool strict) {
          fmt::format("{} created, {} updated, {} deleted", created, changes.size() - created - deleted, deleted));
     note_ports();
     note_instances(before->model);
+    watch.lap("events");
+    spdlog::debug("change took{}", watch.text());
     return {};
 }
 

@@ -103,6 +103,7 @@ std::string list_text(const FieldDescriptor& field, std::vector<std::string> val
 
 std::vector<pb::Kind> all_kinds() {
     std::vector<pb::Kind> kinds;
+    kinds.reserve(static_cast<std::size_t>(pb::Object::descriptor()->field_count()));
     for (int i = 0; i < pb::Object::descriptor()->field_count(); ++i) {
         kinds.push_back(static_cast<pb::Kind>(pb::Object::descriptor()->field(i)->number()));
     }
@@ -199,7 +200,7 @@ Result<> FieldFlags::set(google::protobuf::Message& message) const {
             // The codec speaks of fields; here they are flags.
             Error error = done.error();
             const std::string flag = "--" + dashed(field->name());
-            if (const std::string prefix = "--" + field->name() + ": "; error.what.starts_with(prefix)) {
+            if (const std::string prefix = fmt::format("--{}: ", field->name()); error.what.starts_with(prefix)) {
                 error.what = flag + ": " + error.what.substr(prefix.size());
             }
             const FieldHelp* help = field_help(*field);

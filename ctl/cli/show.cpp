@@ -77,11 +77,11 @@ std::string duration(std::uint64_t seconds) {
     return fmt::format("{} d {} h", seconds / 86400, seconds / 3600 % 24);
 }
 
-void print_status(const Io& io, const pb::StatusReply& status, bool agent_away) {
-    if (!agent_away) {
+void print_status(const Io& io, const pb::StatusReply& status, const std::string& agent_away) {
+    if (agent_away.empty()) {
         io.out << fmt::format("agent       {}, running for {}\n", status.version(), duration(status.uptime_s()));
     } else {
-        io.out << "agent       down\n";
+        io.out << fmt::format("agent       {}\n", agent_away);
     }
     io.out << fmt::format("programs    {}\n", status.programs().empty() ? "-" : status.programs());
     io.out << fmt::format("map layout  {}.{}\n", status.layout_major(), status.layout_minor());

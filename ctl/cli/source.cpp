@@ -48,11 +48,10 @@ auto with_maps(const Options& options, const Error& agent, View&& view)
 bool Source::fall_back(const Error& error, const char* where) {
     // The agent's own refusals are answers; only its silence is not.
     if (error.id != "IVDS-U010" && error.id != "IVDS-U011") return false;
-    if (!away_) {
-        note_ << fmt::format("note: agent {}; read from {}\n",
-                             error.id == "IVDS-U010" ? "is down" : "does not answer", where);
-    }
-    away_ = true;
+    const bool down = error.id == "IVDS-U010";
+    if (away_.empty())
+        note_ << fmt::format("note: agent {}; read from {}\n", down ? "is down" : "does not answer", where);
+    away_ = down ? "down" : "does not answer";
     return true;
 }
 
@@ -93,8 +92,13 @@ Result<pb::StatsReply> Source::stats() {
 }
 
 Result<> Source::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
-    auto reply = agent_.fdb(request, sink);
-    if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
+    // A list that broke off is an error: to begin anew elsewhere would print entries twice.
+    bool begun = false;
+    auto reply = agent_.fdb(request, [&](const pb::FdbEntry& entry) {
+        begun = true;
+        return sink(entry);
+    });
+    if (reply || begun || !fall_back(reply.error(), pinned_maps)) return reply;
     return with_maps(options_, reply.error(),
                      [&](const ViewSource& source) { return view_fdb(source, request, sink); });
 }
@@ -138,7 +142,10 @@ pb::DoctorReply Source::doctor() const {
         for (const Finding& finding : *findings) {
             const bool error = finding.severity == Finding::Severity::error;
             const bool warning = finding.severity == Finding::Severity::warning;
-            add(error ? "error" : warning ? "warning" : "info", finding.id, finding.object, finding.text, finding.fix);
+            add(error     ? "error"
+                : warning ? "warning"
+                          : "info",
+                finding.id, finding.object, finding.text, finding.fix);
         }
     }
     return reply;

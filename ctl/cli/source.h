@@ -36,8 +36,8 @@ public:
 
     // What doctor finds without the agent: whether pins and saved state read back.
     [[nodiscard]] pb::DoctorReply doctor() const;
-    // Whether an answer came from elsewhere than the agent.
-    [[nodiscard]] bool agent_away() const { return away_; }
+    // "down" or "does not answer" once an answer came from elsewhere than the agent; else empty.
+    [[nodiscard]] const std::string& agent_away() const { return away_; }
 
 private:
     // Whether to read elsewhere after this error, and from where.
@@ -46,7 +46,7 @@ private:
     const Options& options_;
     Client& agent_;
     std::ostream& note_;
-    bool away_ = false;
+    std::string away_;
 };
 
 }  // namespace ivds::cli

@@ -42,7 +42,7 @@ Table::Table(std::vector<std::string> titles) : titles_(std::move(titles)) {
 }
 
 void Table::row(std::vector<Cell> cells) {
-    cells.resize(titles_.size(), Cell{""});
+    cells.resize(titles_.size());
     for (std::size_t i = 0; i < cells.size(); ++i) {
         if (cells[i].text.empty()) cells[i].text = "-";
         widths_[i] = std::max(widths_[i], width_of(cells[i].text));

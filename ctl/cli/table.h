@@ -20,11 +20,9 @@ struct Cell {
     std::string text;
     Color color = Color::none;
 
-    Cell(std::string t, Color c = Color::none) : text(std::move(t)), color(c) {}
-    Cell(const char* t) : text(t) {}
     // Numbers; the second shows 0 as "-", for fields whose 0 says "none".
-    static Cell number(std::uint64_t value) { return {std::to_string(value)}; }
-    static Cell number_or_none(std::uint64_t value) { return value == 0 ? Cell{""} : number(value); }
+    static Cell number(std::uint64_t value) { return {.text = std::to_string(value)}; }
+    static Cell number_or_none(std::uint64_t value) { return value == 0 ? Cell{} : number(value); }
 };
 
 class Table {

@@ -197,7 +197,7 @@ class Demo:
         ports = {name: RawPort(vm, "eth0") for name, vm in self.vms.items()}
         with tempfile.NamedTemporaryFile(suffix=".pcap") as capture:
             os.chmod(capture.name, 0o666)  # tcpdump writes it with privileges dropped
-            tcpdump = self.a.start("tcpdump", "-Uni", "wire0", "-w", capture.name, "-Z", "root",
+            tcpdump = self.a.start("tcpdump", "--immediate-mode", "-Uni", "wire0", "-w", capture.name, "-Z", "root",
                                    stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
             tcpdump.stderr.readline()  # "listening on …"
             self.show_pings(self.pings())

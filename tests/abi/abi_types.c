@@ -3,9 +3,9 @@
 #include "ivds/abi.h"
 #include "ivds/abi_check.h"
 
-#define DEFINE(type)                 \
-	extern struct type the_##type; \
-	struct type the_##type
+#define DEFINE(type)               \
+    extern struct type the_##type; \
+    struct type the_##type
 
 DEFINE(ivds_meta);
 DEFINE(ivds_port);

@@ -140,7 +140,7 @@ TEST_CASE("drop reasons are numbered without gaps and their names are unique") {
     std::map<std::string, int> names;
     int next = 1;
 #define IVDS_X(name, number, side, id, text) \
-    CHECK(number == next++);                 \
+    CHECK((number) == next++);               \
     CHECK(names.emplace(id, number).second);
     IVDS_DROPS(IVDS_X)
 #undef IVDS_X

@@ -12,6 +12,7 @@ namespace ivds::bench {
 
 struct Options {
     double seconds = 1;   // of each repetition
+    bool smoke = false;   // only to see that it works
     int repetitions = 5;  // of each contender, in turn with the others
     std::function<bool(const std::string&)> wanted;
     std::function<void(const std::string&)> progress;
@@ -43,5 +44,6 @@ private:
 [[nodiscard]] std::vector<Row> forward_rows(const Options& options);
 [[nodiscard]] std::vector<Row> cost_rows(const Options& options);
 [[nodiscard]] std::vector<Row> tcp_rows(const Options& options);
+[[nodiscard]] std::vector<Row> agent_rows(const Options& options);
 
 }  // namespace ivds::bench

@@ -30,10 +30,9 @@ int main(int argc, char** argv) {
     Options options;
     std::string json_file;
     std::vector<std::string> names;
-    bool smoke = false;
     app.add_option("--json", json_file, "write the rows to this file as JSON");
     app.add_option("--seconds", options.seconds, "length of each repetition")->check(CLI::Range(0.01, 60.0));
-    app.add_flag("--smoke", smoke, "each row for a moment, to see that it works; its numbers say nothing");
+    app.add_flag("--smoke", options.smoke, "each row for a moment, to see that it works; its numbers say nothing");
     app.add_option("names", names, "rows to run, or the beginnings of their names; all if none is given");
     CLI11_PARSE(app, argc, argv);
 
@@ -41,7 +40,7 @@ int main(int argc, char** argv) {
         fmt::print("SKIP: needs root, for network namespaces and BPF\n");
         return 77;
     }
-    if (smoke) {
+    if (options.smoke) {
         options.seconds = 0.05;
         options.repetitions = 1;
     }
@@ -55,7 +54,7 @@ int main(int argc, char** argv) {
     try {
         std::vector<Row> rows;
         const std::string where = environment();
-        for (const auto& group : {forward_rows, cost_rows, tcp_rows}) {
+        for (const auto& group : {forward_rows, cost_rows, tcp_rows, agent_rows}) {
             std::vector<Row> more = group(options);
             rows.insert(rows.end(), more.begin(), more.end());
         }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -39,6 +40,29 @@ Fd current() {
 void write_sysctl(const std::string& path, const std::string& value) {
     std::ofstream file(path);
     file << value;
+}
+
+// Starts a command, with what it says going to `output`.
+pid_t start(const std::string& command, int output) {
+    std::istringstream words(command);
+    std::vector<std::string> args;
+    for (std::string word; words >> word;) args.push_back(word);
+    std::vector<char*> argv;
+    for (std::string& arg : args) argv.push_back(arg.data());
+    argv.push_back(nullptr);
+
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&actions, output, STDERR_FILENO);
+    pid_t pid = 0;
+    const int err = posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
+    posix_spawn_file_actions_destroy(&actions);
+    if (err != 0) {
+        errno = err;
+        fail("start " + command);
+    }
+    return pid;
 }
 
 }  // namespace
@@ -109,28 +133,11 @@ Inside::~Inside() {
 }
 
 void run_command(const std::string& command, std::string* output) {
-    std::istringstream words(command);
-    std::vector<std::string> args;
-    for (std::string word; words >> word;) args.push_back(word);
-    std::vector<char*> argv;
-    for (std::string& arg : args) argv.push_back(arg.data());
-    argv.push_back(nullptr);
-
     std::array<int, 2> ends{};
     if (pipe2(ends.data(), O_CLOEXEC) != 0) fail("pipe");
     const Fd reader(ends[0]);
     Fd writer(ends[1]);
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, writer.get(), STDOUT_FILENO);
-    posix_spawn_file_actions_adddup2(&actions, writer.get(), STDERR_FILENO);
-    pid_t pid = 0;
-    const int err = posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
-    posix_spawn_file_actions_destroy(&actions);
-    if (err != 0) {
-        errno = err;
-        fail("start " + command);
-    }
+    const pid_t pid = start(command, writer.get());
     writer = Fd();
     std::string text;
     std::array<char, 4096> buffer{};
@@ -140,6 +147,17 @@ void run_command(const std::string& command, std::string* output) {
     int status = 0;
     if (waitpid(pid, &status, 0) != pid || status != 0) throw Failure(fmt::format("`{}` failed: {}", command, text));
     if (output != nullptr) *output = text;
+}
+
+Process::Process(const std::string& command, const std::string& log) {
+    const Fd out(open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+    if (out.get() < 0) fail("open " + log);
+    pid_ = start("setpriv --pdeathsig KILL " + command, out.get());
+}
+
+Process::~Process() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
 }
 
 const std::array<Vm, 3> Network::vms{

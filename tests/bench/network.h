@@ -3,6 +3,8 @@
 // ends, joined by veth pairs. Two hosts with one uplink cable, two VMs on the first host, one on the second.
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstdint>
 #include <string>
@@ -65,6 +67,20 @@ private:
 
 // Runs a command and waits for it; its output goes to `output`, or is thrown away. Throws when it fails.
 void run_command(const std::string& command, std::string* output = nullptr);
+
+// A command that runs beside this process: started in the namespace that the process is in, killed with the scope or
+// with the process, whichever ends first.
+class Process {
+public:
+    explicit Process(const std::string& command, const std::string& log = "/dev/null");
+    Process(const Process&) = delete;
+    Process& operator=(const Process&) = delete;
+    ~Process();
+    [[nodiscard]] pid_t pid() const { return pid_; }
+
+private:
+    pid_t pid_ = 0;
+};
 
 struct Vm {
     std::string port;  // host side of its veth; the VM's own side is always "eth0"

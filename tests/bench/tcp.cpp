@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // tcp.cpp -- iperf3 between two VMs of one host and across the wire, through the switch and through bridges.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include "forward.h"
 #include "setup.h"
@@ -18,35 +15,6 @@
 namespace ivds::bench {
 
 namespace {
-
-// iperf3's server for one test; ended with the scope if the test did not end it.
-class Server {
-public:
-    explicit Server(const Namespace& where) {
-        const Inside inside(where);
-        std::array<char*, 4> argv{};
-        std::string name = "iperf3";
-        std::string server = "-s";
-        std::string once = "-1";
-        argv = {name.data(), server.data(), once.data(), nullptr};
-        posix_spawn_file_actions_t actions;
-        posix_spawn_file_actions_init(&actions);
-        posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
-        posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
-        const int err = posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), environ);
-        posix_spawn_file_actions_destroy(&actions);
-        check(-err, "start iperf3");
-    }
-    Server(const Server&) = delete;
-    Server& operator=(const Server&) = delete;
-    ~Server() {
-        kill(pid_, SIGTERM);
-        waitpid(pid_, nullptr, 0);
-    }
-
-private:
-    pid_t pid_ = 0;
-};
 
 double gigabits(const std::string& report) {
     const std::size_t sum = report.find("\"sum_received\"");
@@ -57,7 +25,11 @@ double gigabits(const std::string& report) {
 
 double transfer(const Namespace& from, const Namespace& to, const Vm& receiver, double seconds) {
     const Ahead ahead;
-    const Server server(to);
+    std::optional<Process> server;
+    {
+        const Inside inside(to);
+        server.emplace("iperf3 -s -1");
+    }
     // Client and server on a core each where there are two, so that the scheduler's choice is not measured.
     const char* cores = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? " -A 0,1" : "";
     const std::string command =

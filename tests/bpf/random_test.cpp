@@ -22,7 +22,7 @@ namespace {
 const std::vector<std::uint16_t> all_tpids = {tpid_c, tpid_s, tpid_q};
 const std::vector<std::uint32_t> vports = {2, 3, 4, 5, 6};
 constexpr std::uint32_t uplinks[] = {1, 7};
-constexpr std::uint32_t fdb_capacity = 12;  // small, so that it fills up
+constexpr std::uint32_t fdb_capacity = 8;  // small, so that it fills up
 
 template <class T>
 T one_of(std::initializer_list<T> values) {
@@ -30,12 +30,18 @@ T one_of(std::initializer_list<T> values) {
 }
 
 // True once in `times`; shrinks to false.
-bool rarely(int times) {
-    return *rc::gen::inRange(0, times) == times - 1;
+bool rarely(std::size_t times) {
+    return *rc::gen::weightedElement<bool>({{times - 1, false}, {1, true}});
+}
+
+// From `least` to below `end`, whatever RapidCheck's size is.
+template <class T>
+T between(T least, T end) {
+    return *rc::gen::resize(rc::kNominalSize, rc::gen::inRange<T>(least, end));
 }
 
 // Each flag once in its number of times not set.
-std::uint16_t drawn_flags(std::initializer_list<std::pair<std::uint16_t, int>> flags) {
+std::uint16_t drawn_flags(std::initializer_list<std::pair<std::uint16_t, std::size_t>> flags) {
     std::uint16_t out = 0;
     for (const auto& [flag, times] : flags) {
         out = static_cast<std::uint16_t>(out | (rarely(times) ? 0 : flag));
@@ -44,7 +50,7 @@ std::uint16_t drawn_flags(std::initializer_list<std::pair<std::uint16_t, int>> f
 }
 
 Mac drawn_mac() {
-    return mac(0x020000000000U + static_cast<std::uint64_t>(*rc::gen::inRange(2, 9)));
+    return mac(0x020000000000U + between<std::uint64_t>(2, 9));
 }
 
 World drawn_world() {
@@ -63,7 +69,7 @@ World drawn_world() {
         instance.mtu_bytes = one_of<std::uint16_t>({9000, 1500, 100});
         instance.fdb_limit = one_of<std::uint32_t>({16, 0, 1, 3});
         if (instance.uplink != 0) {
-            for (int i = *rc::gen::inRange(0, 3); i > 0; --i) {
+            for (int i = between(0, 3); i > 0; --i) {
                 world.peer_vlan(id, static_cast<std::uint16_t>(30 + i));
             }
             instance.flags = drawn_flags({{IVDS_IF_ACTIVE, 8}, {IVDS_IF_WIRE, 6}, {IVDS_IF_LEARN_WIRE, 3}});
@@ -83,7 +89,7 @@ World drawn_world() {
             world.strangers.insert(id);
         }
     }
-    for (int i = *rc::gen::inRange(0, 5); i > 0; --i) {
+    for (int i = between(0, 5); i > 0; --i) {
         const std::uint32_t instance = one_of<std::uint32_t>({1, 2, 3});
         const Mac address = drawn_mac();
         const std::uint32_t uplink = world.instances.at(instance).uplink;
@@ -123,7 +129,7 @@ std::uint16_t drawn_vid() {
 }
 
 Step drawn_step(const World& world) {
-    Step step{.port = *rc::gen::inRange<std::uint32_t>(1, 8)};
+    Step step{.port = between<std::uint32_t>(1, 8)};
     Packet packet = eth(drawn_destination(), drawn_source(world, step.port));
     const ivds_port& port = world.ports.at(step.port);
     int tags = *rc::gen::element(0, 0, 0, 1, 1, 2, 3, 4);
@@ -142,7 +148,7 @@ Step drawn_step(const World& world) {
         packet = (eth(mac(0x020000000002), mac(0x020000000003)) / tag(*rc::gen::elementOf(all_tpids), drawn_vid()) /
                   tag(*rc::gen::elementOf(all_tpids), drawn_vid()) /
                   tag(*rc::gen::elementOf(all_tpids), drawn_vid()) / raw(0x88b5, 8))
-                     .sized(*rc::gen::inRange<std::size_t>(14, 34));
+                     .sized(between<std::size_t>(14, 34));
     }
     step.frame = packet;
     return step;
@@ -155,7 +161,7 @@ struct Scenario {
 
 Scenario drawn_scenario() {
     Scenario scenario{.world = drawn_world(), .steps = {}};
-    for (int i = *rc::gen::inRange(1, 8); i > 0; --i) {
+    for (int i = between(1, 8); i > 0; --i) {
         scenario.steps.push_back(drawn_step(scenario.world));
     }
     return scenario;
@@ -165,6 +171,7 @@ std::string text_of(const Step& step) {
     return fmt::format("into port {}, {} bytes: {}", step.port, step.frame.size(), to_hex(step.frame).substr(0, 100));
 }
 
+// NOLINTNEXTLINE(readability-identifier-naming): RapidCheck looks for this name.
 void showValue(const Scenario& scenario, std::ostream& out) {
     out << scenario.world.text();
     for (const Step& step : scenario.steps) {

@@ -101,11 +101,11 @@ TEST_CASE("forwards by any of 100,000 pairs of VLAN and V.VLAN", "[R72]") {
     world.instance(1, 1, 4094, 4094).vport(2, 1, vm(2));
     rig().apply(world, Rung::tc_live);
     const bpf_map* map = rig().programs().maps.vvlans;
-    std::vector<ivds_vvlan_key> keys;
-    for (std::uint32_t pair = 0; pair < 100000; ++pair) {
-        keys.push_back({.uplink = 1,
-                        .vlan = static_cast<__u16>(1 + pair % IVDS_VLAN_MAX),
-                        .vvlan = static_cast<__u16>(1 + pair / IVDS_VLAN_MAX)});
+    std::vector<ivds_vvlan_key> keys(100000);
+    for (std::uint32_t pair = 0; pair < keys.size(); ++pair) {
+        keys[pair] = {.uplink = 1,
+                      .vlan = static_cast<__u16>(1 + pair % IVDS_VLAN_MAX),
+                      .vvlan = static_cast<__u16>(1 + pair / IVDS_VLAN_MAX)};
     }
     const std::vector<ivds_vvlan> values(keys.size(), ivds_vvlan{.instance = 1});
     auto count = static_cast<std::uint32_t>(keys.size());

@@ -38,8 +38,9 @@ public:
     void invoke() const override {
         const auto reference = play_reference(vector_.world, Rung::tc_live, vector_.steps);
         for (std::size_t i = 0; i < reference.size(); ++i) {
-            INFO("the reference switch, frame " << i);
-            CHECK(difference_from_table(vector_.expected[i], reference[i]) == "");
+            const std::string wrong = difference_from_table(vector_.expected[i], reference[i]);
+            INFO("the reference switch, frame " << i << "\n" << wrong);
+            CHECK(wrong.empty());
         }
         for (const Rung rung : all_rungs) {
             if (!std::ranges::all_of(vector_.steps, [&](const Step& step) { return Rig::can_run(rung, step); })) {
@@ -48,8 +49,9 @@ public:
             const auto expected = play_reference(vector_.world, rung, vector_.steps);
             const auto got = rig().play(vector_.world, rung, vector_.steps);
             for (std::size_t i = 0; i < got.size(); ++i) {
-                INFO(to_string(rung) << ", frame " << i << " into port " << vector_.steps[i].port);
-                CHECK(difference(expected[i], got[i]) == "");
+                const std::string wrong = difference(expected[i], got[i]);
+                INFO(to_string(rung) << ", frame " << i << " into port " << vector_.steps[i].port << "\n" << wrong);
+                CHECK(wrong.empty());
             }
         }
     }

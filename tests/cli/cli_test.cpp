@@ -519,6 +519,17 @@ TEST_CASE("fdb show prints a long list whole") {
     CHECK(lines(shell({"fdb", "show", "--json"}).out).size() == 10000);
 }
 
+TEST_CASE("a list that breaks off is an error, and nothing is printed twice") {
+    Shell shell;
+    shell.agent.silent = true;
+    shell.agent.fdb.resize(3);
+    for (pb::FdbEntry& entry : shell.agent.fdb) entry.set_instance("red");
+    const Outcome done = shell({"fdb", "show", "--json", "--timeout", "0.5"});
+    CHECK(done.code == cli::exit_unavailable);
+    CHECK(lines(done.out).size() == 3);
+    CHECK_THAT(done.err, ContainsSubstring("[IVDS-U011]") && !ContainsSubstring("note: "));
+}
+
 TEST_CASE("fdb flush says what to forget") {
     Shell shell;
     shell.agent.removed = 1;

@@ -15,92 +15,86 @@
 #define bpf_ntohs(x) __builtin_bswap16(x)
 #include "parse.h"
 
-#define MUST(condition) \
-	do { \
-		if (!(condition)) \
-			abort(); \
-	} while (0)
+#define MUST(condition)            \
+    do {                           \
+        if (!(condition)) abort(); \
+    } while (0)
 
 enum { max_frame = 2048 };
 
 struct reading {
-	int truncated;
-	unsigned tags;
-	unsigned tpid[3], vid[3];
-	unsigned type;
+    int truncated;
+    unsigned tags;
+    unsigned tpid[3], vid[3];
+    unsigned type;
 };
 
-static unsigned get16(const uint8_t *at)
-{
-	return (unsigned)at[0] << 8 | at[1];
+static unsigned get16(const uint8_t *at) {
+    return (unsigned)at[0] << 8 | at[1];
 }
 
 /* The frame with all tags in its bytes, read byte by byte. */
-static struct reading read_plainly(const uint8_t *frame, size_t length)
-{
-	struct reading r = {0};
-	size_t at = 12;
+static struct reading read_plainly(const uint8_t *frame, size_t length) {
+    struct reading r = {0};
+    size_t at = 12;
 
-	for (;;) {
-		if (at + 2 > length) {
-			r.truncated = 1;
-			return r;
-		}
-		r.type = get16(frame + at);
-		if (r.tags == 3 || (r.type != 0x8100 && r.type != 0x88a8 && r.type != 0x9100))
-			return r;
-		if (at + 4 <= length) {
-			r.tpid[r.tags] = r.type;
-			r.vid[r.tags] = get16(frame + at + 2) & 0xfff;
-		}
-		r.tags++;
-		at += 4;
-	}
+    for (;;) {
+        if (at + 2 > length) {
+            r.truncated = 1;
+            return r;
+        }
+        r.type = get16(frame + at);
+        if (r.tags == 3 || (r.type != 0x8100 && r.type != 0x88a8 && r.type != 0x9100)) return r;
+        if (at + 4 <= length) {
+            r.tpid[r.tags] = r.type;
+            r.vid[r.tags] = get16(frame + at + 2) & 0xfff;
+        }
+        r.tags++;
+        at += 4;
+    }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
-{
-	static const unsigned tpids[] = {0, 0x8100, 0x88a8, 0x9100};
-	uint8_t whole[max_frame + 4];
-	struct ivds_frame f = {0};
-	struct ivds_tag meta = {0};
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
+    static const unsigned tpids[] = {0, 0x8100, 0x88a8, 0x9100};
+    uint8_t whole[max_frame + 4];
+    struct ivds_frame f = {0};
+    struct ivds_tag meta = {0};
 
-	if (size < 3 || size > max_frame)
-		return 0;
-	const size_t length = size - 3;
-	uint8_t *frame = malloc(length ? length : 1);
+    if (size < 3 || size > max_frame) return 0;
+    const size_t length = size - 3;
+    uint8_t *frame = malloc(length ? length : 1);
 
-	MUST(frame);
-	memcpy(frame, input + 3, length);
-	size_t whole_length = length;
+    MUST(frame);
+    memcpy(frame, input + 3, length);
+    size_t whole_length = length;
 
-	memcpy(whole, frame, length);
-	/* The kernel takes a tag into metadata only from a frame that has an Ethernet header left. */
-	if (tpids[input[0] % 4] && length >= IVDS_ETH_BYTES) {
-		meta.tpid_be = bpf_htons(tpids[input[0] % 4]);
-		meta.vid = get16(input + 1) & 0xfff;
-		memmove(whole + 16, whole + 12, length - 12);
-		memcpy(whole + 12, &meta.tpid_be, 2);
-		whole[14] = meta.vid >> 8;
-		whole[15] = meta.vid & 0xff;
-		whole_length += 4;
-	}
+    memcpy(whole, frame, length);
+    /* The kernel takes a tag into metadata only from a frame that has an Ethernet header left. */
+    if (tpids[input[0] % 4] && length >= IVDS_ETH_BYTES) {
+        meta.tpid_be = bpf_htons(tpids[input[0] % 4]);
+        meta.vid = get16(input + 1) & 0xfff;
+        memmove(whole + 16, whole + 12, length - 12);
+        memcpy(whole + 12, &meta.tpid_be, 2);
+        whole[14] = meta.vid >> 8;
+        whole[15] = meta.vid & 0xff;
+        whole_length += 4;
+    }
 
-	const int result = parse_frame(&f, frame, frame + length, meta);
-	const struct reading r = read_plainly(whole, whole_length);
+    const int result = parse_frame(&f, frame, frame + length, meta);
+    const struct reading r = read_plainly(whole, whole_length);
 
-	MUST(result == (r.truncated ? IVDS_DROP_TRUNCATED : 0));
-	if (!result) {
-		MUST(!memcmp(f.dst, whole, 6) && !memcmp(f.src, whole + 6, 6));
-		MUST(f.tags == r.tags && bpf_ntohs(f.type_be) == r.type);
-		for (unsigned i = 0; i < IVDS_TAGS_MAX; i++)
-			MUST(bpf_ntohs(f.tag[i].tpid_be) == r.tpid[i] && f.tag[i].vid == r.vid[i]);
-		MUST(is_guest_tagged(&f) == (r.vid[0] || r.vid[1] || r.vid[2]));
-		MUST(is_guest_tagged_behind_two(&f) == (r.vid[2] != 0));
-		MUST(is_multicast(f.dst) == (whole[0] & 1));
-		MUST(is_link_local(f.dst) == (!memcmp(whole, "\x01\x80\xc2\0\0", 5) && whole[5] < 16));
-		MUST(is_bad_source(f.src) == ((whole[6] & 1) || !memcmp(whole + 6, "\0\0\0\0\0", 6)));
-	}
-	free(frame);
-	return 0;
+    MUST(result == (r.truncated ? IVDS_DROP_TRUNCATED : 0));
+    if (!result) {
+        MUST(!memcmp(f.dst, whole, 6) && !memcmp(f.src, whole + 6, 6));
+        MUST(f.tags == r.tags && bpf_ntohs(f.type_be) == r.type);
+        for (unsigned i = 0; i < IVDS_TAGS_MAX; i++)
+            MUST(bpf_ntohs(f.tag[i].tpid_be) == r.tpid[i] && f.tag[i].vid == r.vid[i]);
+        MUST(is_guest_tagged(&f) == (r.vid[0] || r.vid[1] || r.vid[2]));
+        MUST(is_guest_tagged_behind_two(&f) == (r.vid[2] != 0));
+        MUST(is_multicast(f.dst) == (whole[0] & 1));
+        MUST(is_link_local(f.dst) == (!memcmp(whole, "\x01\x80\xc2\0\0", 5) && whole[5] < 16));
+        MUST(is_bad_source(f.src) == ((whole[6] & 1) || !memcmp(whole + 6, "\0\0\0\0\0", 6)));
+    }
+    free(frame);
+    return 0;
 }

@@ -4,8 +4,8 @@
 
 #include <atomic>
 #include <catch2/catch_session.hpp>
-#include <catch2/generators/catch_generators.hpp>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -19,7 +19,9 @@ using namespace ivds::rig;
 
 namespace {
 
-std::string why(const Result<>& r) { return r ? "" : r.error().text(); }
+std::string why(const Result<>& r) {
+    return r ? "" : r.error().text();
+}
 
 std::unique_ptr<Switch> open_switch(const std::string& root) {
     SwitchOptions options;
@@ -45,7 +47,9 @@ PortStatus status_of(const Switch& sw, std::uint32_t id) {
     return {};
 }
 
-std::uint64_t generation(const std::string& root) { return MapsView::open(root)->meta()->generation; }
+std::uint64_t generation(const std::string& root) {
+    return MapsView::open(root)->meta()->generation;
+}
 
 class Veths {
 public:
@@ -56,7 +60,8 @@ public:
     }
     ~Veths() {
         for (const auto& name : names_) {
-            (void)!std::system(fmt::format("ip link del {0} 2>/dev/null; ip netns del ns-{0} 2>/dev/null", name).c_str());
+            (void)!std::system(
+                fmt::format("ip link del {0} 2>/dev/null; ip netns del ns-{0} 2>/dev/null", name).c_str());
         }
     }
     Veths(const Veths&) = delete;
@@ -180,7 +185,9 @@ TEST_CASE("a new interface index is healed also when nobody watched") {
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
     const auto tables = one_instance({"va", "vb"});
-    { apply(*open_switch(root), tables); }
+    {
+        apply(*open_switch(root), tables);
+    }
     remove_veth("vb");
     add_veth("vb");
     auto sw = open_switch(root);
@@ -284,7 +291,8 @@ TEST_CASE("attaching XDP prepares the veth's peer in its own namespace") {
     const Veths veths({"va"});
     auto sw = open_switch(fresh_root());
     const auto is = [](const std::string& feature, const std::string& state) {
-        return std::system(fmt::format("nsenter --net=/run/netns/ns-va ethtool -k vap | grep -qE '^\\s*{}: {}'", feature, state)
+        return std::system(fmt::format("nsenter --net=/run/netns/ns-va ethtool -k vap | grep -qE '^\\s*{}: {}'",
+                                       feature, state)
                                .c_str()) == 0;
     };
     REQUIRE(is("tx-checksum-ip-generic", "on"));
@@ -366,8 +374,8 @@ TEST_CASE("200 upgrades in a row under numbered frames lose none and double none
         lost += n == 0 ? 1u : 0u;
         doubled += n > 1 ? 1u : 0u;
     }
-    std::printf("%s: %u frames over %d upgrades, %u lost, %u doubled\n", to_string(mode).c_str(), sent.load(), done, lost,
-                doubled);
+    std::printf("%s: %u frames over %d upgrades, %u lost, %u doubled\n", to_string(mode).c_str(), sent.load(), done,
+                lost, doubled);
     CHECK(sent > 1000);
     CHECK(lost == 0);
     CHECK(doubled == 0);
@@ -389,12 +397,22 @@ TEST_CASE("pins that a crash left half made are cleared away") {
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
     const auto tables = one_instance({"va", "vb"}, AttachMode::native);
-    { apply(*open_switch(root), tables); }
+    {
+        apply(*open_switch(root), tables);
+    }
 
-    SECTION("a first set of pins in the making") { sh(fmt::format("mkdir -p {0}/v1-new/maps {0}/v1-new/progs", root)); }
-    SECTION("an upgrade that had not begun to update") { sh(fmt::format("mkdir {}/v1/progs/next", root)); }
-    SECTION("an upgrade that had removed the old programs' pins") { sh(fmt::format("mv {0}/v1/progs/[0-9]* {0}/v1/progs/next", root)); }
-    SECTION("a folder of links that no interface has") { sh(fmt::format("mkdir {}/v1/links/9999-gone", root)); }
+    SECTION("a first set of pins in the making") {
+        sh(fmt::format("mkdir -p {0}/v1-new/maps {0}/v1-new/progs", root));
+    }
+    SECTION("an upgrade that had not begun to update") {
+        sh(fmt::format("mkdir {}/v1/progs/next", root));
+    }
+    SECTION("an upgrade that had removed the old programs' pins") {
+        sh(fmt::format("mv {0}/v1/progs/[0-9]* {0}/v1/progs/next", root));
+    }
+    SECTION("a folder of links that no interface has") {
+        sh(fmt::format("mkdir {}/v1/links/9999-gone", root));
+    }
 
     auto sw = open_switch(root);
     apply(*sw, tables);
@@ -412,9 +430,14 @@ TEST_CASE("pins that a crash left half made are cleared away") {
 
 TEST_CASE("pinned maps of another layout are refused with both layouts named, and left alone") {
     const auto root = fresh_root();
-    { open_switch(root); }
+    {
+        open_switch(root);
+    }
     const auto path = root + "/v1/maps/";
-    sh(fmt::format("bpftool map create {0}other type hash key 12 value 24 entries 64 name fdb && rm {0}fdb && mv {0}other {0}fdb", path));
+    sh(
+        fmt::format("bpftool map create {0}other type hash key 12 value 24 entries 64 name fdb && rm {0}fdb && mv "
+                    "{0}other {0}fdb",
+                    path));
     SwitchOptions options;
     options.root = root;
     auto sw = Switch::open(options);
@@ -491,7 +514,8 @@ TEST_CASE("ivds-loader brings the saved state up, again without change, and take
     CHECK(loader("va vb") == 0);
     CHECK(generation(root) == written);
     CHECK(loader("status --json") == 0);
-    sh("python3 -c 'import json; d = json.load(open(\"/run/netns/out\")); assert [p[\"up\"] for p in d[\"ports\"]] == [True, True]'");
+    sh("python3 -c 'import json; d = json.load(open(\"/run/netns/out\")); assert [p[\"up\"] for p in d[\"ports\"]] "
+       "== [True, True]'");
     CHECK(loader("check") == 0);
     CHECK(loader("upgrade") == 0);
     CHECK(loader("upgrade --force") == 0);

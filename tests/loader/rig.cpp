@@ -36,7 +36,8 @@ bool enter(std::string& reason) {
         reason = "needs root";
         return false;
     }
-    if (::unshare(CLONE_NEWNS | CLONE_NEWNET) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    if (::unshare(CLONE_NEWNS | CLONE_NEWNET) != 0 ||
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
         reason = std::string("cannot make private namespaces: ") + std::strerror(errno);
         return false;
     }
@@ -70,13 +71,16 @@ void in_netns(const std::string& name, const std::function<void()>& work) {
 }
 
 void add_veth(const std::string& name) {
-    sh(fmt::format("ip netns add ns-{0} && ip link add {0} type veth peer name {0}p netns ns-{0} && ip link set {0} up && "
-                   "nsenter --net=/run/netns/ns-{0} sysctl -qw net.ipv6.conf.all.disable_ipv6=1 && "
-                   "nsenter --net=/run/netns/ns-{0} ip link set {0}p up",
-                   name));
+    sh(fmt::format(
+        "ip netns add ns-{0} && ip link add {0} type veth peer name {0}p netns ns-{0} && ip link set {0} up && "
+        "nsenter --net=/run/netns/ns-{0} sysctl -qw net.ipv6.conf.all.disable_ipv6=1 && "
+        "nsenter --net=/run/netns/ns-{0} ip link set {0}p up",
+        name));
 }
 
-void remove_veth(const std::string& name) { sh(fmt::format("ip link del {0}; ip netns del ns-{0}", name)); }
+void remove_veth(const std::string& name) {
+    sh(fmt::format("ip link del {0}; ip netns del ns-{0}", name));
+}
 
 bool is_admin_up(const std::string& name) {
     const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -87,9 +91,13 @@ bool is_admin_up(const std::string& name) {
     return up;
 }
 
-std::uint32_t ifindex_of(const std::string& name) { return ::if_nametoindex(name.c_str()); }
+std::uint32_t ifindex_of(const std::string& name) {
+    return ::if_nametoindex(name.c_str());
+}
 
-Mac mac_of(std::uint32_t port) { return {2, 0, 0, 0, 0, static_cast<std::uint8_t>(port)}; }
+Mac mac_of(std::uint32_t port) {
+    return {2, 0, 0, 0, 0, static_cast<std::uint8_t>(port)};
+}
 
 Tables one_instance(const std::vector<std::string>& netdevs, AttachMode mode) {
     Tables tables;
@@ -121,7 +129,8 @@ Tables one_instance(const std::vector<std::string>& netdevs, AttachMode mode) {
 bool watch_until(Switch& sw, const std::function<bool()>& done, std::vector<PortChange>* changes, int limit_ms) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(limit_ms);
     while (!done()) {
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+        const auto left =
+            std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
         if (left.count() <= 0) {
             return false;
         }
@@ -152,7 +161,9 @@ RawSocket::RawSocket(const std::string& netns, const std::string& interface) {
     netns.empty() ? open() : in_netns(netns, open);
 }
 
-RawSocket::~RawSocket() { ::close(fd_); }
+RawSocket::~RawSocket() {
+    ::close(fd_);
+}
 
 bool RawSocket::send(const std::vector<std::uint8_t>& frame) const {
     return ::send(fd_, frame.data(), frame.size(), 0) == static_cast<ssize_t>(frame.size());
@@ -167,8 +178,7 @@ std::vector<std::uint8_t> RawSocket::receive(int wait_ms) const {
         std::array<std::uint8_t, 2048> buffer{};
         sockaddr_ll from{};
         socklen_t size = sizeof(from);
-        const ssize_t n =
-            ::recvfrom(fd_, buffer.data(), buffer.size(), 0, reinterpret_cast<sockaddr*>(&from), &size);
+        const ssize_t n = ::recvfrom(fd_, buffer.data(), buffer.size(), 0, reinterpret_cast<sockaddr*>(&from), &size);
         if (n > 0 && from.sll_pkttype != PACKET_OUTGOING) {
             return {buffer.begin(), buffer.begin() + n};
         }

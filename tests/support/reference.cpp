@@ -104,15 +104,10 @@ Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const G
         drop(frame, port, IVDS_DROP_NO_PORT);
     } else if (frame.parsed.truncated) {
         drop(frame, port, IVDS_DROP_TRUNCATED);
+    } else if (world_.ports.at(port).kind == IVDS_PORT_VPORT) {
+        from_vport(frame);
     } else {
-        switch (world_.ports.at(port).kind) {
-            case IVDS_PORT_VPORT:
-                from_vport(frame);
-                break;
-            case IVDS_PORT_UPLINK:
-                from_uplink(frame);
-                break;
-        }
+        from_uplink(frame);
     }
     std::ranges::sort(outcome_.sent);
     for (const auto& [key, entry] : world_.fdb) {

@@ -304,11 +304,11 @@ struct Rig::Impl {
     void run_tc(const Step& step, Outcome& outcome);
     void send(const Step& step);
     void drain(Outcome& outcome);
-    void barrier();
+    void barrier() const;
     void add_redirected(const TestRun& run, const Step& step, Outcome& outcome);
-    std::map<std::string, std::uint64_t> read_counts();
+    std::map<std::string, std::uint64_t> read_counts() const;
     void read_state(Outcome& outcome);
-    void consume_rings();
+    void consume_rings() const;
 };
 
 void Rig::Impl::load(std::uint32_t fdb_entries) {
@@ -402,7 +402,7 @@ void Rig::Impl::attach() {
 
 // Until every frame that is under way in the kernel has arrived. The sentinels queue up behind it, and a frame
 // takes fewer turns (receive, redirect, receive at the far end) than there are rounds.
-void Rig::Impl::barrier() {
+void Rig::Impl::barrier() const {
     const Bytes sentinel = eth(mac(0x02ffffffffff), mac(0x02fffffffffe)) / raw(0x88b5, 46);
     for (int round = 0; round < barrier_rounds; ++round) {
         if (::send(sentinel_in.get(), sentinel.data(), sentinel.size(), 0) < 0) {
@@ -442,7 +442,7 @@ void Rig::Impl::drain(Outcome& outcome) {
     }
 }
 
-void Rig::Impl::consume_rings() {
+void Rig::Impl::consume_rings() const {
     if (ring_buffer__consume(rings.get()) < 0) {
         throw std::runtime_error("consume the ring buffers");
     }
@@ -559,7 +559,7 @@ Outcome Rig::Impl::run(const Step& step) {
     return outcome;
 }
 
-std::map<std::string, std::uint64_t> Rig::Impl::read_counts() {
+std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
     const auto& maps = skeleton->maps;
     std::map<std::string, std::uint64_t> counts;
     const auto port_stats = read_array<ivds_port_stats>(maps.port_stats, ports + 1);
@@ -635,7 +635,8 @@ bool Rig::can_run(Rung rung, const Step& step) {
     if (rung == Rung::tc_live || rung == Rung::ladder_live) {
         const bool is_tag_moved =
             (frame[12] == 0x81 && frame[13] == 0x00) || (frame[12] == 0x88 && frame[13] == 0xa8);
-        return step.gso.segments == 0 && !(is_tag_moved && frame.size() < shortest_received_tagged);
+        const std::size_t shortest = is_tag_moved ? shortest_received_tagged : ETH_HLEN;
+        return step.gso.segments == 0 && frame.size() >= shortest;
     }
     return frame.size() <= longest_test_run && (step.gso.segments == 0 || rung == Rung::tc_inline);
 }
@@ -716,10 +717,8 @@ void Rig::apply(const World& world, Rung rung) {
 std::vector<Outcome> Rig::play(const World& world, Rung rung, const std::vector<Step>& steps) {
     for (;;) {
         apply(world, rung);
-        std::vector<Outcome> outcomes;
-        for (const Step& step : steps) {
-            outcomes.push_back(impl_->run(step));
-        }
+        std::vector<Outcome> outcomes(steps.size());
+        std::ranges::transform(steps, outcomes.begin(), [&](const Step& step) { return impl_->run(step); });
         if (now_s() == impl_->applied_s) {
             return outcomes;
         }
@@ -739,11 +738,11 @@ Outcome Rig::state() {
 std::vector<Outcome> play_reference(const World& world, Rung rung, const std::vector<Step>& steps,
                                     std::size_t fdb_capacity) {
     ReferenceSwitch reference(world, fdb_capacity);
-    std::vector<Outcome> outcomes;
-    for (const Step& step : steps) {
-        outcomes.push_back(rung == Rung::xdp_alone ? reference.forward_by_xdp_alone(step.port, step.frame)
-                                                   : reference.forward(step.port, step.frame, step.gso));
-    }
+    std::vector<Outcome> outcomes(steps.size());
+    std::ranges::transform(steps, outcomes.begin(), [&](const Step& step) {
+        return rung == Rung::xdp_alone ? reference.forward_by_xdp_alone(step.port, step.frame)
+                                       : reference.forward(step.port, step.frame, step.gso);
+    });
     return outcomes;
 }
 

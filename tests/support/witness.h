@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-struct witness_frame {
+struct witness_frame {  // NOLINT(readability-identifier-naming): in the style of C
     __u32 ifindex;
     __u32 length; /* of the frame without a tag that is in metadata; 0 if it could not be read */
     __u32 vlan_present;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent over a plane that fails on demand: a change is in force and saved, or neither.
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -92,6 +93,7 @@ private:
 };
 
 std::unique_ptr<Agent> agent_on(FakePlane& plane, const Directory& dir) {
+    spdlog::set_level(spdlog::level::off);
     auto store = Store::open(dir.path);
     REQUIRE(store);
     auto agent = Agent::start(

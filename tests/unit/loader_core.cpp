@@ -15,7 +15,9 @@ using ivds::test::FakeKernel;
 
 namespace {
 
-Mac mac_of(std::uint32_t n) { return {2, 0, 0, 0, static_cast<std::uint8_t>(n >> 8), static_cast<std::uint8_t>(n)}; }
+Mac mac_of(std::uint32_t n) {
+    return {2, 0, 0, 0, static_cast<std::uint8_t>(n >> 8), static_cast<std::uint8_t>(n)};
+}
 
 void add_vport(Tables& tables, std::uint32_t id, const std::string& netdev, std::uint32_t instance,
                AttachMode mode = AttachMode::automatic) {
@@ -29,7 +31,8 @@ void add_vport(Tables& tables, std::uint32_t id, const std::string& netdev, std:
     row.macs = {mac_of(id)};
 }
 
-void add_uplink(Tables& tables, std::uint32_t id, const std::string& netdev, AttachMode mode = AttachMode::automatic) {
+void add_uplink(Tables& tables, std::uint32_t id, const std::string& netdev,
+                AttachMode mode = AttachMode::automatic) {
     auto& row = tables.ports[id];
     row.name = "up-" + netdev;
     row.netdev = netdev;
@@ -89,7 +92,9 @@ void add_interfaces(FakeKernel& kernel) {
     }
 }
 
-std::string text(const Result<>& r) { return r ? "" : r.error().text(); }
+std::string text(const Result<>& r) {
+    return r ? "" : r.error().text();
+}
 std::string text(const std::vector<std::string>& lines) {
     std::string out;
     for (const auto& line : lines) {
@@ -291,7 +296,8 @@ TEST_CASE("a learned entry in the way of a static one is replaced and no longer 
     learn(kernel, 1, mac_of(502), 2);
     REQUIRE(kernel.learned_of(2) == 1);
     auto next = large();
-    next.instances[1].fdb = std::make_shared<const std::vector<StaticMac>>(std::vector<StaticMac>{{mac_of(502), 1, 100}});
+    next.instances[1].fdb =
+        std::make_shared<const std::vector<StaticMac>>(std::vector<StaticMac>{{mac_of(502), 1, 100}});
     REQUIRE(core.apply(next, true));
     CHECK(kernel.learned_of(2) == 0);
     CHECK(kernel.get<ivds_instance_state>(Map::instance_state, 1u).learned == 0);

@@ -32,7 +32,8 @@ void FakeKernel::add(const std::string& name, const std::string& kind, const std
                           {"tx-tcp-segmentation", {true, false}},
                           {"tx-vlan-hw-insert", {true, false}}};
     }
-    interface.own = {{"rx-vlan-hw-parse", {true, false}}, {"tx-vlan-hw-insert", {true, false}}, {"rx-lro", {false, false}}};
+    interface.own = {
+        {"rx-vlan-hw-parse", {true, false}}, {"tx-vlan-hw-insert", {true, false}}, {"rx-lro", {false, false}}};
     interfaces[name] = interface;
     drivers[name] = driver.empty() ? kind : driver;
 }
@@ -138,7 +139,9 @@ bool FakeKernel::fails() {
     return now;
 }
 
-Result<> FakeKernel::failed() const { return os_error(EIO, "IVDS-TEST", fmt::format("injected at call {}", fail_at)); }
+Result<> FakeKernel::failed() const {
+    return os_error(EIO, "IVDS-TEST", fmt::format("injected at call {}", fail_at));
+}
 
 FakeKernel::Interface* FakeKernel::by_index(std::uint32_t ifindex) {
     for (auto& [name, interface] : interfaces) {
@@ -159,7 +162,9 @@ void FakeKernel::check() {
             violations.push_back(std::move(text));
         }
     };
-    const auto has_tc = [&](std::uint32_t ifindex) { return link_on(ifindex, false) != nullptr || filters_.contains(ifindex); };
+    const auto has_tc = [&](std::uint32_t ifindex) {
+        return link_on(ifindex, false) != nullptr || filters_.contains(ifindex);
+    };
     for (const auto ifindex : hooked_) {
         const auto* interface = by_index(ifindex);
         if (interface != nullptr && interface->netdev.admin_up && !has_tc(ifindex)) {
@@ -310,7 +315,8 @@ Result<std::uint32_t> FakeKernel::sweep(std::uint32_t port, std::uint32_t instan
         ivds_fdb_entry entry;
         std::memcpy(&key, at->first.data(), sizeof(key));
         std::memcpy(&entry, at->second.data(), sizeof(entry));
-        if ((entry.flags & IVDS_FDB_STATIC) == 0 && ((port != 0 && entry.port == port) || (instance != 0 && key.instance == instance))) {
+        if ((entry.flags & IVDS_FDB_STATIC) == 0 &&
+            ((port != 0 && entry.port == port) || (instance != 0 && key.instance == instance))) {
             learned(entry.port, key.instance, -1);
             at = fdb.erase(at);
             ++removed;
@@ -432,7 +438,9 @@ Result<> FakeKernel::clsact_detach(std::uint32_t ifindex) {
     return {};
 }
 
-bool FakeKernel::clsact_ours(std::uint32_t ifindex) { return filters_.contains(ifindex); }
+bool FakeKernel::clsact_ours(std::uint32_t ifindex) {
+    return filters_.contains(ifindex);
+}
 
 Result<std::map<std::uint32_t, Hooks>> FakeKernel::hooks() {
     if (fails()) {

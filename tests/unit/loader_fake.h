@@ -79,6 +79,10 @@ public:
     Result<> erase(Map map, const void* key) override;
     Result<> each(Map map, const std::function<void(const void*, const void*)>& sink) override;
     void learned(std::uint32_t port, std::uint32_t instance, int by) override;
+    bool has_learned(std::uint32_t port, std::uint32_t instance) override {
+        return port != 0 ? learned_of(port) != 0
+                         : get<ivds_instance_state>(Map::instance_state, instance).learned != 0;
+    }
     void forget_port(std::uint32_t) override {}
     void forget_instance(std::uint32_t) override {}
     Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) override;
@@ -90,6 +94,7 @@ public:
     Result<> pin_next(const Programs&) override;
     void unpin_next() override { next_pinned_ = false; }
     Result<> adopt(const Programs& programs) override;
+    void hurry(bool) override {}
     Result<int> link_create(const Netdev& netdev, Point point, int program) override;
     Result<> link_pin(int link, const Netdev& netdev, Point point) override;
     void link_close(int link) override;

@@ -62,7 +62,8 @@ TEST_CASE("the digest of a layout follows every part of it and not the order") {
     auto turned = shapes;
     std::ranges::reverse(turned);
     CHECK(layout_digest(turned) == layout_digest(shapes));
-    for (auto part : {&MapShape::type, &MapShape::key_size, &MapShape::value_size, &MapShape::flags, &MapShape::max_entries}) {
+    for (auto part :
+         {&MapShape::type, &MapShape::key_size, &MapShape::value_size, &MapShape::flags, &MapShape::max_entries}) {
         auto other = shapes;
         other[1].*part += 1;
         CHECK(layout_digest(other) != layout_digest(shapes));

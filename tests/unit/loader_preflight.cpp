@@ -18,7 +18,8 @@ Facts hardware(const std::string& driver, AttachMode wanted) {
     facts.driver = driver;
     facts.uplink = true;
     facts.wanted = wanted;
-    facts.features = Features{{"rx-vlan-hw-parse", {true, false}}, {"tx-vlan-hw-insert", {true, false}}, {"rx-lro", {true, false}}};
+    facts.features = Features{
+        {"rx-vlan-hw-parse", {true, false}}, {"tx-vlan-hw-insert", {true, false}}, {"rx-lro", {true, false}}};
     return facts;
 }
 
@@ -31,7 +32,8 @@ Facts veth(AttachMode wanted) {
     facts.driver = "veth";
     facts.wanted = wanted;
     facts.features = Features{{"rx-vlan-hw-parse", {true, false}}};
-    facts.peer_features = Features{{"rx-gro", {false, false}}, {"tx-checksum-ip-generic", {true, false}}, {"tx-vlan-hw-insert", {true, false}}};
+    facts.peer_features = Features{
+        {"rx-gro", {false, false}}, {"tx-checksum-ip-generic", {true, false}}, {"tx-vlan-hw-insert", {true, false}}};
     return facts;
 }
 
@@ -138,8 +140,9 @@ TEST_CASE("XDP on a veth prepares the peer, and is refused if that cannot be rea
         CHECK(decision.error() == nullptr);
         REQUIRE(decision.changes.size() == 1);
         CHECK(decision.changes[0].peer);
-        CHECK(decision.changes[0].wanted ==
-              std::map<std::string, bool>{{"rx-gro", true}, {"tx-checksum-ip-generic", false}, {"tx-vlan-hw-insert", false}});
+        CHECK(decision.changes[0].wanted == std::map<std::string, bool>{{"rx-gro", true},
+                                                                        {"tx-checksum-ip-generic", false},
+                                                                        {"tx-vlan-hw-insert", false}});
         auto lost = veth(mode);
         lost.peer_features.reset();
         lost.peer_error = "no namespace";
@@ -159,6 +162,8 @@ TEST_CASE("somebody else's program is named and never replaced; auto goes beside
     CHECK(refuses(facts, "IVDS-P012"));
     CHECK(to_error(*decide(facts).error()).code == Code::foreign);
     CHECK(decide(facts).error()->text.find("42") != std::string::npos);
+    facts.coexist = true;
+    CHECK(decide(facts).error()->fix.find("dispatcher") != std::string::npos);
     facts.wanted = AttachMode::automatic;
     CHECK_FALSE(decide(facts).xdp);
     facts.foreign_tcx = {{7, "policer", "beef"}};

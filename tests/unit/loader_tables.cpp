@@ -47,7 +47,8 @@ Tables sample() {
     instance.name = "tenant";
     instance.value.vlan = 100;
     instance.value.peer_vlans[0] = 101;
-    instance.fdb = std::make_shared<const std::vector<StaticMac>>(std::vector<StaticMac>{{Mac{2, 1, 1, 1, 1, 1}, 5, 101}});
+    instance.fdb =
+        std::make_shared<const std::vector<StaticMac>>(std::vector<StaticMac>{{Mac{2, 1, 1, 1, 1, 1}, 5, 101}});
     tables.instances[10].name = "empty";
     tables.vvlans[{5, 100, 0}] = 0;
     tables.vvlans[{5, 100, 7}] = 9;
@@ -83,7 +84,8 @@ std::string read(const std::string& path) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 void write(const std::string& path, const std::string& bytes) {
-    std::ofstream(path, std::ios::binary | std::ios::trunc).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    std::ofstream(path, std::ios::binary | std::ios::trunc)
+        .write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
 }  // namespace
@@ -122,7 +124,7 @@ TEST_CASE("a saved state reads back as it was, and replaces the one before") {
     REQUIRE(loaded);
     CHECK(same(*loaded, sample()));
     CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
-    struct stat info {};
+    struct stat info{};
     REQUIRE(::stat(folder.file().c_str(), &info) == 0);
     CHECK((info.st_mode & 0777) == 0600);
 }
