@@ -84,7 +84,7 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, c
 	if (size->l3_bytes > port->mtu_bytes || size->l3_bytes > instance->mtu_bytes)
 		return set_drop(v, IVDS_DROP_OVERSIZE, port_id);
 
-	if (__builtin_memcmp(f->src, port->vmac, 6) != 0) {
+	if (!is_same_mac(f->src, port->vmac)) {
 		entry = fdb_lookup(instance_id, f->src);
 		if (entry && entry->flags & IVDS_FDB_STATIC) {
 			if (entry->port != port_id)

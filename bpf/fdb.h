@@ -8,12 +8,13 @@
 #define IVDS_FDB_H
 
 #include "count.h"
+#include "parse.h"
 
 INLINE struct ivds_fdb_entry *fdb_lookup(__u32 instance, const __u8 *mac)
 {
 	struct ivds_fdb_key key = {.instance = instance};
 
-	__builtin_memcpy(key.mac, mac, 6);
+	copy_mac(key.mac, mac);
 	return bpf_map_lookup_elem(&fdb, &key);
 }
 
@@ -48,7 +49,7 @@ static __noinline int learn_new(const struct ivds_sighting *s)
 
 	if (!ps || !is)
 		return 0;
-	__builtin_memcpy(key.mac, s->mac, 6);
+	copy_mac(key.mac, s->mac);
 	/* Count first and take it back on failure: two CPUs cannot both pass below a limit. */
 	at_port = __sync_fetch_and_add(&ps->learned, 1);
 	in_instance = __sync_fetch_and_add(&is->learned, 1);

@@ -22,7 +22,7 @@ struct ivds_tag {
 };
 
 struct ivds_frame {
-	__u8 dst[6];
+	__u8 dst[6] __attribute__((aligned(4)));
 	__u8 src[6];
 	struct ivds_tag tag[IVDS_TAGS_MAX]; /* outermost first; a fourth tag is payload */
 	__u16 tags;
@@ -33,6 +33,34 @@ INLINE int is_tag(__be16 type_be)
 {
 	return type_be == bpf_htons(IVDS_TPID_C) || type_be == bpf_htons(IVDS_TPID_S) ||
 	       type_be == bpf_htons(IVDS_TPID_OLD);
+}
+
+/* A MAC address as three words. The BPF back end would go byte by byte; every MAC here (in frames, keys and
+ * tables) stands at an even offset. */
+struct ivds_mac {
+	__u16 word[3];
+};
+
+INLINE struct ivds_mac mac_of(const __u8 *mac)
+{
+	struct ivds_mac words;
+
+	__builtin_memcpy(&words, __builtin_assume_aligned(mac, 2), sizeof(words));
+	return words;
+}
+
+INLINE void copy_mac(__u8 *to, const __u8 *from)
+{
+	const struct ivds_mac words = mac_of(from);
+
+	__builtin_memcpy(__builtin_assume_aligned(to, 2), &words, sizeof(words));
+}
+
+INLINE int is_same_mac(const __u8 *a, const __u8 *b)
+{
+	const struct ivds_mac x = mac_of(a), y = mac_of(b);
+
+	return ((x.word[0] ^ y.word[0]) | (x.word[1] ^ y.word[1]) | (x.word[2] ^ y.word[2])) == 0;
 }
 
 /* Reads the frame in [data, data_end) into f, which is all zero before; meta is a tag in front of those
@@ -46,7 +74,8 @@ INLINE int parse_frame(struct ivds_frame *f, const void *data, const void *data_
 
 	if ((const void *)(type + 1) > data_end)
 		return IVDS_DROP_TRUNCATED;
-	__builtin_memcpy(f->dst, data, 12); /* dst and src */
+	copy_mac(f->dst, data);
+	copy_mac(f->src, data + 6);
 #pragma unroll
 	for (int i = 0; i < IVDS_TAGS_MAX; i++) {
 		if (i >= in_bytes || !is_tag(*type))
@@ -69,10 +98,13 @@ INLINE int parse_frame(struct ivds_frame *f, const void *data, const void *data_
 	return 0;
 }
 
-/* Link-local group addresses that no bridge forwards: IEEE 802.1Q-2018 table 8-1. */
+/* Link-local group addresses that no bridge forwards, 01:80:C2:00:00:00 to 0F: IEEE 802.1Q-2018 table 8-1. */
 INLINE int is_link_local(const __u8 *mac)
 {
-	return mac[0] == 0x01 && mac[1] == 0x80 && mac[2] == 0xc2 && mac[3] == 0 && mac[4] == 0 && mac[5] < 0x10;
+	const struct ivds_mac m = mac_of(mac);
+
+	return m.word[0] == bpf_htons(0x0180) && m.word[1] == bpf_htons(0xc200) &&
+	       (m.word[2] & bpf_htons(0xfff0)) == 0;
 }
 
 INLINE int is_multicast(const __u8 *mac)
@@ -83,7 +115,9 @@ INLINE int is_multicast(const __u8 *mac)
 /* No station sends from a group address or from nought. */
 INLINE int is_bad_source(const __u8 *mac)
 {
-	return is_multicast(mac) || !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]);
+	const struct ivds_mac m = mac_of(mac);
+
+	return is_multicast(mac) || !(m.word[0] | m.word[1] | m.word[2]);
 }
 
 /* Whether a tag from the first or the third on names a VLAN; a priority tag (VID 0) does not. */

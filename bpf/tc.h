@@ -37,15 +37,28 @@ INLINE __u32 gso_header_bytes(struct __sk_buff *skb, __u32 offset)
 	return l3 + (proto == IVDS_IP_UDP ? 8 : 0);
 }
 
+/* Puts the outer tag in front of the V.VLAN tag that is in skb metadata. The kernel's helpers know no TPID
+ * 0x9100: a V.VLAN tag of that kind was pushed as a known one and gets its name where it now is. */
+INLINE int tc_push_outer(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan)
+{
+	const __be16 old_be = bpf_htons(IVDS_TPID_OLD);
+
+	if (bpf_skb_vlan_push(skb, uplink->outer_tpid_be, vlan))
+		return -1;
+	return uplink->inner_tpid_be == old_be ? bpf_skb_store_bytes(skb, 12, &old_be, 2, 0) : 0;
+}
+
 /* Puts the V.VLAN tag and the outer tag in front of what the guest sent. */
 INLINE int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
 {
-	if (uplink->outer_tpid_be != bpf_htons(IVDS_TPID_OLD) && uplink->inner_tpid_be != bpf_htons(IVDS_TPID_OLD))
-		return bpf_skb_vlan_push(skb, uplink->inner_tpid_be, vvlan)
-			   ?: bpf_skb_vlan_push(skb, uplink->outer_tpid_be, vlan);
+	const __be16 old_be = bpf_htons(IVDS_TPID_OLD);
+	const __be16 inner_be = uplink->inner_tpid_be == old_be ? bpf_htons(IVDS_TPID_C) : uplink->inner_tpid_be;
 
-	/* The kernel's helper knows no TPID 0x9100, so the tags are written into the bytes. A tag of the
-	 * guest's in skb metadata would end up in front of them. */
+	if (uplink->outer_tpid_be != old_be)
+		return bpf_skb_vlan_push(skb, inner_be, vvlan) ?: tc_push_outer(skb, uplink, vlan);
+
+	/* An outer tag of that kind is written into the bytes; a tag of the guest's in skb metadata would end up in
+	 * front of it, so such a frame is refused. */
 	__be16 tags[4] = {uplink->outer_tpid_be, bpf_htons(vlan), uplink->inner_tpid_be, bpf_htons(vvlan)};
 	__u8 macs[12];
 
@@ -138,7 +151,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 			if (!vlan)
 				break;
 			if (skb->vlan_present) {
-				reason = bpf_skb_vlan_pop(skb) || bpf_skb_vlan_push(skb, uplink->outer_tpid_be, vlan);
+				reason = bpf_skb_vlan_pop(skb) || tc_push_outer(skb, uplink, vlan);
 			} else {
 				tci_be = bpf_htons(vlan);
 				reason = bpf_skb_store_bytes(skb, 14, &tci_be, 2, 0) != 0;
@@ -267,6 +280,9 @@ INLINE int tc_switch(struct __sk_buff *skb)
 
 drop:
 	reason = v.reason;
+	/* At the port it was meant for it counts as the VM's frame, as in a flood. */
+	if (v.drop_port != port_id && port && port->kind == IVDS_PORT_UPLINK)
+		size.bytes -= size.packets * IVDS_TAGS_BYTES;
 	count_drop(v.drop_port, reason, size.packets, size.bytes);
 	return IVDS_TC_DROP;
 }

@@ -130,7 +130,9 @@ drop:
 	/* TC knows whether a frame that looks too large will be cut into segments. */
 	if ((v.reason == IVDS_DROP_OVERSIZE || v.reason == IVDS_DROP_OVERSIZE_OUT) && port->flags & IVDS_PF_TC)
 		return XDP_PASS;
-	count_drop(v.drop_port, v.reason, 1, bytes);
+	if (v.drop_port != port_id && port->kind == IVDS_PORT_UPLINK)
+		size.bytes -= IVDS_TAGS_BYTES;
+	count_drop(v.drop_port, v.reason, 1, size.bytes);
 	return XDP_DROP;
 to_tc:
 	if (port->flags & IVDS_PF_TC)

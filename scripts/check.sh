@@ -19,8 +19,10 @@ files() {
     git ls-files -co --exclude-standard -- "$@" | while read -r f; do [ -f "$f" ] && echo "$f"; done
 }
 
+# BPF programs have the kernel's style wherever they are, user space has its own.
 check_format() {
-    files '*.c' '*.h' '*.cpp' | xargs clang-format-19 --dry-run --Werror
+    files '*.c' '*.h' '*.cpp' ':!*.bpf.c' | xargs clang-format-19 --dry-run --Werror
+    files '*.bpf.c' | xargs clang-format-19 --dry-run --Werror --style=file:bpf/.clang-format
 }
 
 check_tidy() {
@@ -54,8 +56,8 @@ check_words() {
 }
 
 check_units() {
-    local stage prefix unit f bad=0
-    stage=$(mktemp -d)
+    local prefix unit f bad=0
+    stage=$(mktemp -d) # for the trap, which runs outside of the function
     trap 'rm -rf "$stage"' EXIT
     prefix=$(sed -n 's/^CMAKE_INSTALL_PREFIX:PATH=//p' "$1/CMakeCache.txt")
     DESTDIR=$stage cmake --install "$1" >"$stage/install.log"

@@ -22,7 +22,7 @@ case "${1:-}" in
     [ $# -le 1 ] || die "too many words; see 'scripts/demo.sh --help'"
     need_root "$@"
     dependencies
-    build release
+    build release ivdsd ivds-ctl ivds-loader
     ;;
 on | down) need_root "$@" ;;
 *) die "unknown word '$1'; see 'scripts/demo.sh --help'" ;;

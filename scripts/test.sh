@@ -23,7 +23,7 @@ dependencies
 build dev
 # The demo and the benchmarks are of the release build; their tests run it.
 if [ $# -eq 0 ] || [[ " $* " =~ \ (demo|bench|netns|upgrade)\  ]]; then
-    build release
+    build release ivdsd ivds-ctl ivds-loader
 fi
 
 results=build/dev/results

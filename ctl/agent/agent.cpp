@@ -67,9 +67,9 @@ private:
 };
 
 pb::Finding to_pb(const Finding& finding) {
-    static constexpr const char* kSeverities[] = {"info", "warning", "error"};
+    static constexpr const char* severities[] = {"info", "warning", "error"};
     pb::Finding out;
-    out.set_severity(kSeverities[static_cast<std::size_t>(finding.severity)]);
+    out.set_severity(severities[static_cast<std::size_t>(finding.severity)]);
     out.set_id(finding.id);
     out.set_object(finding.object);
     out.set_text(finding.text);

@@ -164,7 +164,8 @@ Result<> run(const Options& options, int signals) {
 
     sd_notify(0, "STOPPING=1");
     agent.events().close();
-    (*server)->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+    // Calls that run come to their end; a client that merely stays connected is not waited for.
+    (*server)->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(1));
     agent.tick();  // what the last calls changed must be there at the next boot
     ::unlink(options.socket.c_str());
     spdlog::info("ivdsd ends; forwarding goes on");

@@ -72,9 +72,8 @@ grpc::Status Service::Stats(grpc::ServerContext* context, const pb::StatsRequest
 
 grpc::Status Service::Fdb(grpc::ServerContext* context, const pb::FdbRequest* request,
                           grpc::ServerWriter<pb::FdbEntry>* writer) {
-    const auto done = agent_.fdb(*request, [&](const pb::FdbEntry& entry) {
-        return writer->Write(entry, grpc::WriteOptions().set_buffer_hint());
-    });
+    // No buffer hint: with it, gRPC 1.51 now and then keeps a short stream's last writes for ever.
+    const auto done = agent_.fdb(*request, [&](const pb::FdbEntry& entry) { return writer->Write(entry); });
     return done ? grpc::Status::OK : to_status(*context, done.error());
 }
 

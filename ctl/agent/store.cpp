@@ -132,11 +132,13 @@ struct Fold {
 
     Intent finish() {
         pb::Config config;
-        for (auto& [key, object] : objects)
+        for (auto& entry : objects) {
+            pb::Object& object = entry.second;
             for_each_kind([&](auto kind) {
                 if (kind_of(object) == kind.kind)
                     (config.*kind.mutable_list)()->Add()->Swap((object.*kind.mutable_object)());
             });
+        }
         objects.clear();
         return {model_from_saved(std::move(config)), std::move(ids)};
     }

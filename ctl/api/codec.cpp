@@ -40,12 +40,14 @@ std::string did_you_mean(const std::string& word, const std::vector<std::string>
 
 std::vector<std::string> field_names(const Descriptor& type) {
     std::vector<std::string> names;
+    names.reserve(static_cast<std::size_t>(type.field_count()));
     for (int i = 0; i < type.field_count(); ++i) names.push_back(type.field(i)->name());
     return names;
 }
 
 std::vector<std::string> value_names(const EnumDescriptor& type) {
     std::vector<std::string> names;
+    names.reserve(static_cast<std::size_t>(type.value_count()));
     for (int i = 0; i < type.value_count(); ++i) names.push_back(lower(type.value(i)->name()));
     return names;
 }
@@ -161,7 +163,7 @@ private:
         }
         if (!node.IsScalar()) return wrong(node, mark, field);
 
-        const auto put = [&](auto set, auto add, auto parsed) {
+        const auto put = [&](auto set, auto add, const auto& parsed) {
             if (field.is_repeated())
                 (reflection.*add)(&out, &field, parsed);
             else

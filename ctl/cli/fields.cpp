@@ -173,7 +173,7 @@ FieldFlags::FieldFlags(CLI::App& app, pb::Kind kind) {
         const std::string flag = dashed(field->name());
         if (field->cpp_type() == FieldDescriptor::CPPTYPE_BOOL) {
             app.add_flag_function(
-                "--" + flag + ",!--no-" + flag,
+                fmt::format("--{0},!--no-{0}", flag),
                 [this, field](std::int64_t count) { given_[field] = {count > 0 ? "true" : "false"}; }, text);
             continue;
         }

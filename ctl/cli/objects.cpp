@@ -123,6 +123,7 @@ Result<int> list(const Context& context, pb::Kind kind, bool names) {
         const Message* message = message_of(object);
         if (message == nullptr || message->GetDescriptor() != &descriptor_of(kind)) continue;
         std::vector<Cell> cells;
+        cells.reserve(fields.size());
         for (const FieldDescriptor* field : fields) cells.push_back({field_text(*message, *field)});
         table.row(std::move(cells));
     }

@@ -304,6 +304,7 @@ std::string value_text(const Message& message, const FieldDescriptor& field) {
     const auto& reflection = *message.GetReflection();
     if (field.is_repeated()) {
         std::vector<std::string> values;
+        values.reserve(static_cast<std::size_t>(reflection.FieldSize(message, &field)));
         for (int i = 0; i < reflection.FieldSize(message, &field); ++i)
             values.push_back(field.cpp_type() == FieldDescriptor::CPPTYPE_STRING
                                  ? reflection.GetRepeatedString(message, &field, i)
@@ -328,6 +329,7 @@ std::string value_text(const Message& message, const FieldDescriptor& field) {
 std::string list_difference(const Message& before, const Message& after, const FieldDescriptor& field) {
     const auto sorted = [&](const Message& message) {
         std::vector<std::string> items;
+        items.reserve(static_cast<std::size_t>(message.GetReflection()->FieldSize(message, &field)));
         for (int i = 0; i < message.GetReflection()->FieldSize(message, &field); ++i)
             items.push_back(message.GetReflection()->GetRepeatedMessage(message, &field, i).SerializeAsString());
         std::ranges::sort(items);
@@ -392,11 +394,11 @@ Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of
 
 Result<Model> next_without(const Model& now, const pb::Ref& ref) {
     if (const auto users = users_of(now, ref); !users.empty()) {
-        constexpr std::size_t kShown = 5;
+        constexpr std::size_t shown = 5;
         std::string text = fmt::format(
-            "{}", fmt::join(users.begin(),
-                            users.begin() + static_cast<std::ptrdiff_t>(std::min(users.size(), kShown)), ", "));
-        if (users.size() > kShown) text += fmt::format(" and {} more", users.size() - kShown);
+            "{}", fmt::join(users.begin(), users.begin() + static_cast<std::ptrdiff_t>(std::min(users.size(), shown)),
+                            ", "));
+        if (users.size() > shown) text += fmt::format(" and {} more", users.size() - shown);
         return fail(Code::conflict, "IVDS-M007",
                     fmt::format("{} {} is in use by {}", to_text(ref.kind()), ref.name(), text),
                     "delete or change those first");

@@ -266,21 +266,22 @@ private:
     // One MAC is behind one port of an instance.
     Result<> macs() {
         std::map<std::string_view, std::unordered_map<std::uint64_t, std::string_view>> owners;
-        for (const auto& [name, vport] : next_.vports) {
+        for (const auto& entry : next_.vports) {
+            const pb::VPort* vport = entry.second.get();
             if (vport->instance().empty()) continue;
             auto& here = owners[vport->instance()];
             const auto index = next_.static_macs.find(vport->instance());
             const auto claim = [&](const std::string& text) -> Result<> {
                 const std::uint64_t mac = to_number(parse_mac(text).value_or(Mac{}));
-                const auto [place, fresh] = here.emplace(mac, name);
+                const auto [place, fresh] = here.emplace(mac, vport->name());
                 if (!fresh)
                     return refuse(Code::conflict, "IVDS-M013", "a MAC is behind one port of an instance",
-                                  "vport {}: MAC {} is in instance {} already, by vport {}", name, text,
+                                  "vport {}: MAC {} is in instance {} already, by vport {}", vport->name(), text,
                                   vport->instance(), place->second);
                 if (index != next_.static_macs.end() && std::ranges::binary_search(index->second->macs, mac))
                     return refuse(Code::conflict, "IVDS-M013", "a MAC is behind one port of an instance",
-                                  "vport {}: MAC {} is in the static MACs of instance {} already", name, text,
-                                  vport->instance());
+                                  "vport {}: MAC {} is in the static MACs of instance {} already", vport->name(),
+                                  text, vport->instance());
                 return {};
             };
             if (!vport->vnic().empty())

@@ -22,9 +22,14 @@ dependencies() {
     fi
 }
 
-# Configures and builds a preset (dev or release); warnings are errors. Under sudo, the caller owns the result.
+# build PRESET [TARGET…]: configures and builds dev or release, all of it or these targets; warnings are errors.
+# Under sudo, the caller owns the result.
 build() {
-    local preset=$1 log status=0
+    local preset=$1 log status=0 targets=()
+    shift
+    if [ $# -gt 0 ]; then
+        targets=(--target "$@")
+    fi
     trap give_back EXIT
     mkdir -p "build/$preset"
     log=build/$preset/configure.log
@@ -32,7 +37,7 @@ build() {
         cat "$log" >&2
         die "configuring the $preset preset failed"
     fi
-    cmake --build "build/$preset" -j "$(nproc)" || status=$?
+    cmake --build "build/$preset" -j "$(nproc)" "${targets[@]}" || status=$?
     [ "$status" -eq 0 ] || die "building the $preset preset failed"
 }
 

@@ -261,9 +261,10 @@ def keep(binaries):
                                     "places": {place.name: place.enter([]) for place in lab.places}}))
         title("it is still running; try")
         for line in ("on red-1 ping 10.0.0.3", "on host-a ivds-ctl stats --watch 1", "on host-b ivds-ctl fdb show",
-                     "on host-a tcpdump -eni wire0 vlan", "on host-a ivds-ctl vport delete red-2",
-                     "on host-a pkill -9 ivdsd     # the pings go on", "down"):
+                     "on host-a tcpdump -eni wire0 vlan", "on host-a ivds-ctl vport delete red-2"):
             print(f"  sudo scripts/demo.sh {line}")
+        agents = " ".join(str(place.agent.pid) for place in lab.places if getattr(place, "agent", None))
+        print(f"  sudo kill -9 {agents:<23} # both agents: the pings go on\n  sudo scripts/demo.sh down")
         sys.stdout.flush()
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
@@ -305,6 +306,9 @@ def main():
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("words", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
+    if os.geteuid() != 0:
+        print("SKIP: making network namespaces and loading BPF programs need root")
+        sys.exit(77)
     match arguments.words:
         case []:
             if arguments.keep:

@@ -152,10 +152,10 @@ class Host(Place):
         """Where a path of this host is, seen from outside."""
         return pathlib.Path(f"/proc/{self.pid}/root{inside}")
 
-    def start_agent(self, *options):
-        """Starts ivdsd and returns once it answers."""
+    def start_agent(self, *options, program="ivdsd"):
+        """Starts the agent and returns once it answers."""
         self.agent_log = tempfile.TemporaryFile("w+")
-        self.agent = self.start("ivdsd", *options, stdout=self.agent_log, stderr=subprocess.STDOUT)
+        self.agent = self.start(program, *options, stdout=self.agent_log, stderr=subprocess.STDOUT)
         self.lab.wait(self._agent_answers, 30, f"{self.name}: ivdsd does not answer")
 
     def _agent_answers(self):

@@ -86,6 +86,7 @@ public:
     void start(const std::vector<std::string>& more = {}) {
         std::vector<std::string> words = {IVDSD, "--socket", socket(), "--root", root_, "--state-dir", state()};
         words.insert(words.end(), more.begin(), more.end());
+        std::filesystem::remove(socket());  // of an agent that was killed
         pid_ = ::fork();
         REQUIRE(pid_ >= 0);
         if (pid_ == 0) {
@@ -97,6 +98,8 @@ public:
             ::execv(IVDSD, arguments.data());
             ::_exit(127);
         }
+        // A client that comes too early waits a second before it tries again.
+        REQUIRE(eventually([&] { return ended() || std::filesystem::exists(socket()); }, milliseconds(30'000)));
         channel_ = grpc::CreateChannel("unix:" + socket(), grpc::InsecureChannelCredentials());
         stub_ = pb::Switch::NewStub(channel_);
         REQUIRE(eventually([&] { return ended() || answers(); }, milliseconds(30'000)));

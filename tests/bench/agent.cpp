@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // agent.cpp -- the agent at the size it is held to: what it keeps in memory, how long a whole switch takes to apply,
 // and how long one changed vPort takes, on real interfaces and through the API.
+#include <bpf/bpf.h>
 #include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
 #include <sched.h>
@@ -17,6 +18,7 @@
 
 #include "forward.h"
 #include "ivds.grpc.pb.h"
+#include "ivds/abi.h"
 #include "network.h"
 
 namespace ivds::bench {
@@ -124,7 +126,7 @@ std::string tail(const std::string& path) {
 
 // All vPorts there, attached and forwarding; and the FDB full. What follows would otherwise measure less than it
 // says.
-void verify(pb::Switch::Stub& agent, const Size& size) {
+void verify(pb::Switch::Stub& agent, const Size& size, const std::string& fdb_pin) {
     grpc::ClientContext context;
     pb::StatusReply status;
     check(agent.Status(&context, pb::StatusRequest{}, &status), "status");
@@ -135,12 +137,11 @@ void verify(pb::Switch::Stub& agent, const Size& size) {
         throw Failure(fmt::format("{} of {} ports are up; {}", up, want,
                                   status.ports_size() > 0 ? status.ports(0).reason() : ""));
     }
-    grpc::ClientContext fdb_context;
-    const auto reader = agent.Fdb(&fdb_context, pb::FdbRequest{});
-    pb::FdbEntry entry;
+    const Fd fdb(bpf_obj_get(fdb_pin.c_str()));
+    if (fdb.get() < 0) throw Failure(fmt::format("open {}: {}", fdb_pin, std::strerror(errno)));
+    ivds_fdb_key key{};
     int entries = 0;
-    while (reader->Read(&entry)) ++entries;
-    check(reader->Finish(), "fdb");
+    for (const ivds_fdb_key* at = nullptr; bpf_map_get_next_key(fdb.get(), at, &key) == 0; at = &key) ++entries;
     const int macs = size.instances * (size.macs_each + size.vports_each);
     if (entries != macs) throw Failure(fmt::format("{} of {} MACs are in the FDB", entries, macs));
 }
@@ -181,6 +182,7 @@ std::vector<Row> agent_rows(const Options& options) {
     write_config(place.file("config.yaml"), size);
 
     const Inside inside(host);
+    const Ahead ahead;
     const std::string log = place.file("log");
     const std::string where = fmt::format("--socket {} --root {} --state-dir {}", place.file("socket"),
                                           place.file("bpf/ivds"), place.file("state"));
@@ -194,7 +196,7 @@ std::vector<Row> agent_rows(const Options& options) {
         run_command(fmt::format("{} {} apply -f {}", (bin / "ivds-ctl").string(), where, place.file("config.yaml")));
         const double apply_s = wall_seconds() - start;
         const auto stub = pb::Switch::NewStub(channel);
-        verify(*stub, size);
+        verify(*stub, size, place.file("bpf/ivds/v1/maps/fdb"));
         const std::vector<double> change_ms = change_vport(*stub, size.changes);
         const auto [fastest, slowest] = std::ranges::minmax(change_ms);
         const std::string what = fmt::format("{} vPorts, {} FDB entries", size.instances * size.vports_each,

@@ -179,7 +179,7 @@ void showValue(const Scenario& scenario, std::ostream& out) {
     }
 }
 
-// TC cannot put a 0x9100 tag in front of a guest's tag that the kernel keeps in metadata; it drops and counts that.
+// TC cannot put an outer 0x9100 tag in front of a guest's tag that the kernel keeps in metadata; it drops and counts that.
 bool is_beyond_tc(const World& world, const Step& step) {
     const ivds_port& port = world.ports.at(step.port);
     const auto instance = world.instances.find(port.instance);
@@ -189,8 +189,7 @@ bool is_beyond_tc(const World& world, const Step& step) {
     const Parsed parsed = parse(step.frame);
     const ivds_port& uplink = world.ports.at(instance->second.uplink);
     const std::uint16_t old_be = __builtin_bswap16(tpid_q);
-    return !parsed.tags.empty() && parsed.tags[0].tpid != tpid_q &&
-           (uplink.outer_tpid_be == old_be || uplink.inner_tpid_be == old_be);
+    return !parsed.tags.empty() && parsed.tags[0].tpid != tpid_q && uplink.outer_tpid_be == old_be;
 }
 
 // The frames of a scenario that this rung can be given.

@@ -305,8 +305,8 @@ struct Rig::Impl {
     void send(const Step& step);
     void drain(Outcome& outcome);
     void barrier() const;
-    void add_redirected(const TestRun& run, const Step& step, Outcome& outcome);
-    std::map<std::string, std::uint64_t> read_counts() const;
+    void add_redirected(const TestRun& run, const Step& step, Outcome& outcome) const;
+    [[nodiscard]] std::map<std::string, std::uint64_t> read_counts() const;
     void read_state(Outcome& outcome);
     void consume_rings() const;
 };
@@ -485,7 +485,7 @@ TestRun Rig::Impl::test_run(const bpf_program* program, const Step& step) {
 
 // A test run makes no redirect, so the frame is where a counter says it went and no copy was caught. The kernel
 // leaves out of a TC test run's bytes what is in the metadata; the reader of the outcome allows for that.
-void Rig::Impl::add_redirected(const TestRun& run, const Step& step, Outcome& outcome) {
+void Rig::Impl::add_redirected(const TestRun& run, const Step& step, Outcome& outcome) const {
     const std::uint64_t packets = std::max<std::uint64_t>(step.gso.segments, 1);
     const auto grown = difference_of(counts_before, read_counts());
     Sent sent{.port = to_unknown_port, .bytes = run.bytes};
