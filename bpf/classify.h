@@ -10,6 +10,30 @@
 #include "fdb.h"
 #include "parse.h"
 
+/* Which port an interface was last found to be, by the low bits of its ifindex. Only a hint: it is believed when
+ * the port itself names the interface. It spares a hash look-up a frame. */
+#define IVDS_PORT_HINTS 4096
+static __u16 port_hints[IVDS_PORT_HINTS];
+
+/* The port of the interface and its id, or NULL where it is none: then the frame is not ours. */
+INLINE const struct ivds_port *find_port(__u32 ifindex, __u32 *port_id)
+{
+	__u16 *hint = &port_hints[ifindex % IVDS_PORT_HINTS];
+	const struct ivds_port *port;
+	const __u32 *found;
+
+	*port_id = *hint;
+	port = bpf_map_lookup_elem(&ports, port_id);
+	if (port && port->ifindex == ifindex)
+		return port;
+	found = bpf_map_lookup_elem(&ifports, &ifindex);
+	if (!found)
+		return 0;
+	*port_id = *found;
+	*hint = *port_id;
+	return bpf_map_lookup_elem(&ports, port_id);
+}
+
 enum ivds_action {
 	IVDS_ACT_DROP,  /* reason, on drop_port */
 	IVDS_ACT_HOST,  /* uplink: as if the switch were not there */

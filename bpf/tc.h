@@ -181,15 +181,12 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	struct ivds_frame f = {};
 	void *data, *data_end;
 	__u32 ifindex = skb->ifindex, port_id, reason;
-	const __u32 *id;
 	__u64 out_bytes;
 
-	id = bpf_map_lookup_elem(&ifports, &ifindex);
-	if (!id)
+	port = find_port(ifindex, &port_id);
+	if (!port)
 		return IVDS_TC_NEXT;
-	port_id = *id;
-	port = bpf_map_lookup_elem(&ports, &port_id);
-	if (!port || port->kind == IVDS_PORT_NONE) {
+	if (port->kind == IVDS_PORT_NONE) {
 		set_drop(&v, IVDS_DROP_NO_PORT, port_id);
 		goto drop;
 	}

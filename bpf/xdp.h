@@ -60,15 +60,12 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 	const struct ivds_port *port;
 	struct ivds_frame f = {};
 	__u32 ifindex = ctx->ingress_ifindex, port_id;
-	const __u32 *id;
 	__u64 out_bytes;
 
-	id = bpf_map_lookup_elem(&ifports, &ifindex);
-	if (!id)
+	port = find_port(ifindex, &port_id);
+	if (!port)
 		return XDP_PASS;
-	port_id = *id;
-	port = bpf_map_lookup_elem(&ports, &port_id);
-	if (!port || port->kind == IVDS_PORT_NONE) {
+	if (port->kind == IVDS_PORT_NONE) {
 		count_drop(port_id, IVDS_DROP_NO_PORT, 1, bytes);
 		return XDP_DROP;
 	}

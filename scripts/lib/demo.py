@@ -302,7 +302,7 @@ def on(place, words):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--binaries", type=pathlib.Path, default=TOP / "build/release/bin")
+    parser.add_argument("--binaries", type=lambda p: pathlib.Path(p).resolve(), default=TOP / "build/release/bin")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("words", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()

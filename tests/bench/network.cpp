@@ -48,6 +48,7 @@ pid_t start(const std::string& command, int output) {
     std::vector<std::string> args;
     for (std::string word; words >> word;) args.push_back(word);
     std::vector<char*> argv;
+    argv.reserve(args.size() + 1);
     for (std::string& arg : args) argv.push_back(arg.data());
     argv.push_back(nullptr);
 

@@ -87,6 +87,7 @@ World drawn_world() {
         }
         if (rarely(30)) {
             world.strangers.insert(id);
+            world.ports.at(id).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
         }
     }
     for (int i = between(0, 5); i > 0; --i) {

@@ -668,7 +668,8 @@ void Rig::apply(const World& world, Rung rung) {
         value = port;
         const std::uint32_t ifindex = rig.cables().at(id).near;
         if (value.kind != IVDS_PORT_NONE) {
-            value.ifindex = ifindex;
+            // A port names an interface exactly where ifports names the port.
+            value.ifindex = rig.world.strangers.contains(id) ? 0 : ifindex;
             if (rung != Rung::xdp_alone) {
                 value.flags |= IVDS_PF_TC;
             }
