@@ -180,7 +180,8 @@ void showValue(const Scenario& scenario, std::ostream& out) {
     }
 }
 
-// TC cannot put an outer 0x9100 tag in front of a guest's tag that the kernel keeps in metadata; it drops and counts that.
+// TC cannot put an outer 0x9100 tag in front of a guest's tag that the kernel keeps in metadata; it drops and counts
+// that.
 bool is_beyond_tc(const World& world, const Step& step) {
     const ivds_port& port = world.ports.at(step.port);
     const auto instance = world.instances.find(port.instance);
