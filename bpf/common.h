@@ -13,4 +13,7 @@
 
 #define INLINE static __always_inline
 
+/* What XDP puts in metadata for TC. As the end of an Ethernet header it would be the reserved type 0xffff. */
+#define IVDS_XDP_MARK 0xffffffffu
+
 #endif

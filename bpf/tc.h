@@ -171,10 +171,31 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 	return sent;
 }
 
+/* Where the kernel copies a frame for generic XDP (it was shared, or had no headroom), it forgets how long the
+ * Ethernet header is, and shows TC the frame without it (seen on 6.18). What TC then finds in place of the mark
+ * that XDP left in metadata is the end of the header, which is still there. Returns nonzero where the header
+ * cannot be brought back. */
+INLINE int tc_restore_header(struct __sk_buff *skb)
+{
+	const __u32 *mark = (void *)(long)skb->data_meta;
+	__u32 found, header_end;
+	__u8 eth[IVDS_ETH_BYTES];
+
+	if ((const void *)(mark + 1) > (const void *)(long)skb->data || *mark == IVDS_XDP_MARK)
+		return 0;
+	found = *mark;
+	if (bpf_skb_load_bytes_relative(skb, 0, eth, sizeof(eth), BPF_HDR_START_MAC))
+		return -1;
+	__builtin_memcpy(&header_end, eth + sizeof(eth) - sizeof(header_end), sizeof(header_end));
+	if (found != header_end)
+		return 0; /* somebody else's metadata */
+	return bpf_skb_change_head(skb, sizeof(eth), 0) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0);
+}
+
 INLINE int tc_switch(struct __sk_buff *skb)
 {
 	const __u32 in_metadata = skb->vlan_present ? IVDS_TAG_BYTES : 0;
-	struct ivds_size size = {.packets = 1, .bytes = skb->len + in_metadata};
+	struct ivds_size size = {.packets = 1};
 	struct ivds_tag meta = {};
 	struct ivds_verdict v = {};
 	const struct ivds_port *port;
@@ -191,6 +212,11 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		goto drop;
 	}
 
+	if (tc_restore_header(skb)) {
+		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
+		goto drop;
+	}
+	size.bytes = skb->len + in_metadata;
 	data = (void *)(long)skb->data;
 	data_end = (void *)(long)skb->data_end;
 	if (data_end - data < IVDS_PARSE_BYTES && data_end - data < (long)skb->len) {

@@ -50,6 +50,19 @@ INLINE int xdp_pop_tags(struct xdp_md *ctx)
 	return bpf_xdp_adjust_head(ctx, IVDS_TAGS_BYTES);
 }
 
+/* Hands a frame up to TC, with a mark in front of it in metadata: see tc_restore_header(). */
+INLINE int xdp_pass_to_tc(struct xdp_md *ctx)
+{
+	__u32 *mark;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*mark)) == 0) {
+		mark = (void *)(long)ctx->data_meta;
+		if ((void *)(mark + 1) <= (void *)(long)ctx->data)
+			*mark = IVDS_XDP_MARK;
+	}
+	return XDP_PASS;
+}
+
 INLINE int xdp_switch(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
@@ -89,8 +102,9 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 
 			if (stats)
 				stats->rx_host++;
+			return XDP_PASS; /* an uplink without TC: the host's frames are the host's all the same */
 		}
-		return XDP_PASS; /* an uplink without TC: the host's frames are the host's all the same */
+		return xdp_pass_to_tc(ctx);
 	}
 	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) ||
 	    data_end - data < bytes)
@@ -126,14 +140,14 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 drop:
 	/* TC knows whether a frame that looks too large will be cut into segments. */
 	if ((v.reason == IVDS_DROP_OVERSIZE || v.reason == IVDS_DROP_OVERSIZE_OUT) && port->flags & IVDS_PF_TC)
-		return XDP_PASS;
+		return xdp_pass_to_tc(ctx);
 	if (v.drop_port != port_id && port->kind == IVDS_PORT_UPLINK)
 		size.bytes -= IVDS_TAGS_BYTES;
 	count_drop(v.drop_port, v.reason, 1, size.bytes);
 	return XDP_DROP;
 to_tc:
 	if (port->flags & IVDS_PF_TC)
-		return XDP_PASS;
+		return xdp_pass_to_tc(ctx);
 	count_drop(port_id, IVDS_DROP_NO_TC, 1, bytes);
 	return XDP_DROP;
 }

@@ -475,10 +475,18 @@ TestRun Rig::Impl::test_run(const bpf_program* program, const Step& step) {
     options.data_size_out = static_cast<std::uint32_t>(run.bytes.size());
     options.ctx_in = is_xdp ? static_cast<void*>(&xdp) : static_cast<void*>(&skb);
     options.ctx_size_in = is_xdp ? sizeof(xdp) : sizeof(skb);
+    if (is_xdp) {
+        options.ctx_out = &xdp;
+        options.ctx_size_out = sizeof(xdp);
+    }
     if (const int error = bpf_prog_test_run_opts(bpf_program__fd(program), &options); error != 0) {
         give_up(fmt::format("test run of {} on {} bytes", bpf_program__name(program), step.frame.size()), -error);
     }
     run.bytes.resize(options.data_size_out);
+    // What XDP put in front of the frame for TC is not of the frame; a test run drops it.
+    if (is_xdp) {
+        run.bytes.erase(run.bytes.begin(), run.bytes.begin() + static_cast<std::ptrdiff_t>(xdp.data));
+    }
     run.verdict = options.retval;
     return run;
 }
