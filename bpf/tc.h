@@ -195,7 +195,7 @@ INLINE int tc_restore_header(struct __sk_buff *skb)
 INLINE int tc_switch(struct __sk_buff *skb)
 {
 	const __u32 in_metadata = skb->vlan_present ? IVDS_TAG_BYTES : 0;
-	struct ivds_size size = {.packets = 1};
+	struct ivds_size size = {.packets = 1, .bytes = skb->len + in_metadata};
 	struct ivds_tag meta = {};
 	struct ivds_verdict v = {};
 	const struct ivds_port *port;

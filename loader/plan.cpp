@@ -357,9 +357,13 @@ Plan make_plan(const Content& now, const Tables& old, const FdbContent* in_map, 
         plan.steps.emplace_back(ClearPort{id});
     }
     for (const auto& [id, value] : now.instances) {
-        if (!next.instances.contains(id)) {
+        const auto after = next.instances.find(id);
+        if (after == next.instances.end()) {
             plan.steps.emplace_back(ClearInstance{id});
             plan.gone_instances.insert(id);
+            plan.flush_instances.insert(id);
+        } else if (after->second.value.vlan != value.vlan || after->second.value.uplink != value.uplink) {
+            // What was learned names the outer VLAN, or the uplink, of before.
             plan.flush_instances.insert(id);
         }
     }

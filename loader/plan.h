@@ -91,7 +91,7 @@ struct Plan {
     std::vector<FdbChange> fdb_puts;
     std::vector<FdbChange> fdb_clears;
     std::set<std::uint32_t> flush_ports;      // learned entries to forget afterwards: gone or moved ports
-    std::set<std::uint32_t> flush_instances;  // gone instances
+    std::set<std::uint32_t> flush_instances;  // instances that are gone, or on another VLAN or uplink
     std::set<std::uint32_t> gone_ports;
     std::set<std::uint32_t> gone_instances;
     [[nodiscard]] bool empty() const { return steps.size() == 1 && fdb_puts.empty() && fdb_clears.empty(); }

@@ -8,7 +8,7 @@
 #include <linux/types.h>
 #include <bpf/bpf_helpers.h>
 
-#define HEADER_BYTES 24  /* two addresses, two tags, the type, and two bytes that let the copy be whole words */
+#define HEADER_BYTES  24 /* two addresses, two tags, the type, and two bytes that let the copy be whole words */
 #define CAPTURE_BYTES 60 /* of a frame; none of the benchmark's is shorter */
 
 /* The first bytes of every frame. The kernel does not restore what a receiver wrote into a live frame
