@@ -196,8 +196,8 @@ class Lab:
 
     def __init__(self, binaries):
         self.places = []
+        binaries = pathlib.Path(binaries).resolve()
         self.environment = dict(os.environ, PATH=f"{binaries}:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8")
-        self.binaries = pathlib.Path(binaries)
 
     def __enter__(self):
         return self

@@ -70,7 +70,7 @@ def _(bench):
                             f"{name}: what apply would change after the restart")
 
 
-@case("with every process of ours stopped, forwarding goes on, learning and flooding too [R178][R11]")
+@case("with every process of ours stopped, forwarding goes on, learning and flooding too [R178]")
 def _(bench):
     with bench.lab() as lab:
         scene = two_hosts(lab)
@@ -155,7 +155,7 @@ def _(bench):
         scene.check_pings()
 
 
-@case("ivds-loader brings the saved state up at boot with no agent, again and again [R172]")
+@case("ivds-loader brings the saved state up at boot with no agent, again and again")
 def _(bench):
     with bench.lab() as lab:
         scene = two_hosts(lab)
