@@ -6,7 +6,7 @@
 #   sudo scripts/test.sh netns bpf   the tests with one of these labels
 #   scripts/test.sh unit             labels unit, abi, fuzz and check need no root
 #
-# Labels: unit abi fuzz check bpf netns upgrade demo bench, and tidy, which only runs when it is named. It ends with
+# Labels: unit abi fuzz check bpf netns upgrade demo bench. It ends with
 # CTest's summary and a list of what was skipped and why. Exit 0 only if no test failed. A machine that builds with one job at a time sets JOBS=1.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
@@ -29,7 +29,7 @@ fi
 results=build/dev/results
 rm -rf "$results" build/dev/ctest.xml
 mkdir -p "$results"
-select=(-LE '^tidy$')
+select=()
 if [ $# -gt 0 ]; then
     select=(-L "^($(IFS='|' && echo "$*"))\$")
 fi
