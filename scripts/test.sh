@@ -6,8 +6,8 @@
 #   sudo scripts/test.sh netns bpf   the tests with one of these labels
 #   scripts/test.sh unit             labels unit, abi, fuzz and check need no root
 #
-# Labels: unit abi fuzz check bpf netns upgrade demo bench. It ends with
-# CTest's summary and a list of what was skipped and why. Exit 0 only if no test failed. A machine that builds with one job at a time sets JOBS=1.
+# Labels: unit abi fuzz check bpf netns upgrade demo bench. It ends with CTest's summary and a list of what was
+# skipped and why. Exit 0 only if no test failed. A machine that builds with one job at a time sets JOBS=1.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
