@@ -83,13 +83,62 @@ INLINE __u32 check_uplink(const struct ivds_port *to, __u32 l3_bytes, __u32 gues
 	return 0;
 }
 
+/* Notes that the source is behind the port, and outer VLAN `vlan` (0: a vPort). `entry` is what is known of it. */
+INLINE void learn_source(const struct ivds_frame *f, const struct ivds_verdict *v, __u32 port_id,
+			 const struct ivds_port *port, __u16 vlan, struct ivds_fdb_entry *entry)
+{
+	struct ivds_sighting s = {
+	    .mac = f->src,
+	    .port = port_id,
+	    .port_limit = port->fdb_limit,
+	    .instance = v->instance_id,
+	    .instance_limit = v->instance->fdb_limit,
+	    .vlan = vlan,
+	};
+
+	learn(&s, entry);
+}
+
+/* Where a frame of the instance goes that was let in at the port, whichever kind of port it is. */
+INLINE void forward(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size, __u32 port_id)
+{
+	const struct ivds_instance *instance = v->instance;
+	const struct ivds_fdb_entry *entry;
+	__u32 to, reason;
+
+	v->action = IVDS_ACT_FLOOD;
+	if (is_multicast(f->dst))
+		return;
+	entry = fdb_lookup(v->instance_id, f->dst);
+	if (!entry)
+		return;
+	to = entry->port;
+	if (to == port_id)
+		return set_drop(v, IVDS_DROP_SAME_PORT, port_id);
+	v->egress_id = to;
+	v->egress = bpf_map_lookup_elem(&ports, &to);
+	if (!v->egress)
+		return set_drop(v, IVDS_DROP_PORT_DOWN, to);
+	if (to == instance->uplink) {
+		if (!(instance->flags & IVDS_IF_WIRE))
+			return set_drop(v, IVDS_DROP_NO_UPLINK, port_id);
+		v->action = IVDS_ACT_WIRE;
+		v->vlan = entry->vlan ? entry->vlan : instance->vlan;
+		reason = check_uplink(v->egress, size->l3_bytes, f->tags);
+	} else {
+		v->action = IVDS_ACT_LOCAL;
+		reason = check_vport(v->egress, v->instance_id, size->l3_bytes, v->guest_tagged);
+	}
+	if (reason)
+		set_drop(v, reason, to);
+}
+
 INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size,
 			   __u32 port_id, const struct ivds_port *port)
 {
 	__u32 instance_id = port->instance;
 	const struct ivds_instance *instance;
 	struct ivds_fdb_entry *entry;
-	__u32 to, reason;
 
 	v->instance_id = instance_id;
 	instance = bpf_map_lookup_elem(&instances, &instance_id);
@@ -116,47 +165,12 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, c
 		} else if (port->flags & IVDS_PF_ANTI_SPOOF) {
 			goto spoof;
 		} else {
-			struct ivds_sighting s = {
-			    .mac = f->src,
-			    .port = port_id,
-			    .port_limit = port->fdb_limit,
-			    .instance = instance_id,
-			    .instance_limit = instance->fdb_limit,
-			};
-
-			learn(&s, entry);
+			learn_source(f, v, port_id, port, 0, entry);
 		}
 	}
 
-	if (is_multicast(f->dst))
-		goto flood;
-	entry = fdb_lookup(instance_id, f->dst);
-	if (!entry)
-		goto flood;
-	to = entry->port;
-	if (to == port_id)
-		return set_drop(v, IVDS_DROP_SAME_PORT, port_id);
-	v->vlan = entry->vlan ? entry->vlan : instance->vlan;
-	v->egress_id = to;
-	v->egress = bpf_map_lookup_elem(&ports, &to);
-	if (!v->egress)
-		return set_drop(v, IVDS_DROP_PORT_DOWN, to);
-	if (to == instance->uplink) {
-		if (!(instance->flags & IVDS_IF_WIRE))
-			return set_drop(v, IVDS_DROP_NO_UPLINK, port_id);
-		v->action = IVDS_ACT_WIRE;
-		reason = check_uplink(v->egress, size->l3_bytes, f->tags);
-	} else {
-		v->action = IVDS_ACT_LOCAL;
-		reason = check_vport(v->egress, instance_id, size->l3_bytes, v->guest_tagged);
-	}
-	if (reason)
-		set_drop(v, reason, to);
-	return;
+	return forward(v, f, size, port_id);
 
-flood:
-	v->action = IVDS_ACT_FLOOD;
-	return;
 spoof:
 	event(IVDS_EVENT_SPOOF, port_id, 0, instance_id, f->src);
 	set_drop(v, IVDS_DROP_SPOOF, port_id);
@@ -169,7 +183,7 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 	const struct ivds_instance *instance;
 	const struct ivds_vvlan *vvlan;
 	struct ivds_fdb_entry *entry;
-	__u32 instance_id, to, reason;
+	__u32 instance_id, reason;
 
 	if (f->tags == 0 || f->tag[0].tpid_be != port->outer_tpid_be)
 		goto host;
@@ -209,41 +223,34 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 		if (entry->port != port_id)
 			return set_drop(v, IVDS_DROP_WIRE_SOURCE, port_id);
 	} else if (instance->flags & IVDS_IF_LEARN_WIRE) {
-		struct ivds_sighting s = {
-		    .mac = f->src,
-		    .port = port_id,
-		    .port_limit = port->fdb_limit,
-		    .instance = instance_id,
-		    .instance_limit = instance->fdb_limit,
-		    .vlan = key.vlan,
-		};
-
-		learn(&s, entry);
+		learn_source(f, v, port_id, port, key.vlan, entry);
 	}
 
-	if (is_multicast(f->dst))
-		goto flood;
-	entry = fdb_lookup(instance_id, f->dst);
-	if (!entry)
-		goto flood;
-	to = entry->port;
-	if (to == port_id)
-		return set_drop(v, IVDS_DROP_SAME_PORT, port_id);
-	v->action = IVDS_ACT_LOCAL;
-	v->egress_id = to;
-	v->egress = bpf_map_lookup_elem(&ports, &to);
-	if (!v->egress)
-		return set_drop(v, IVDS_DROP_PORT_DOWN, to);
-	reason = check_vport(v->egress, instance_id, size->l3_bytes, v->guest_tagged);
-	if (reason)
-		set_drop(v, reason, to);
-	return;
+	return forward(v, f, size, port_id);
 
-flood:
-	v->action = IVDS_ACT_FLOOD;
-	return;
 host:
 	v->action = IVDS_ACT_HOST;
+}
+
+INLINE void classify(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size, __u32 port_id,
+		     const struct ivds_port *port)
+{
+	if (port->kind == IVDS_PORT_VPORT)
+		classify_vport(v, f, size, port_id, port);
+	else
+		classify_uplink(v, f, size, port_id, port);
+}
+
+/* Counts a drop where its reason belongs. At the port that a frame from the wire was meant for it counts as the
+ * VM's frame, without the two tags, as in a flood. */
+INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id,
+			  const struct ivds_port *port)
+{
+	__u32 bytes = size->bytes;
+
+	if (v->drop_port != port_id && port->kind == IVDS_PORT_UPLINK)
+		bytes -= size->packets * IVDS_TAGS_BYTES;
+	count_drop(v->drop_port, v->reason, size->packets, bytes);
 }
 
 /* Counts a frame that was accepted and sent to at least one place. */

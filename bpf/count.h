@@ -20,17 +20,16 @@ INLINE __u32 now_s(void)
 	return bpf_ktime_get_coarse_ns() / 1000000000ULL;
 }
 
-/* Counts a drop on `port` (0: no port is known). */
-static __noinline int count_drop(__u32 port, __u32 reason, __u32 packets, __u32 bytes)
+/* Adds to the row of a per-CPU hash of struct ivds_count, which the first of its kind makes. */
+INLINE int add_count(void *map, const void *key, __u32 packets, __u32 bytes)
 {
-	struct ivds_drop_key key = {.port = port, .reason = reason};
-	struct ivds_count *count = bpf_map_lookup_elem(&drops, &key);
+	struct ivds_count *count = bpf_map_lookup_elem(map, key);
 
 	if (!count) {
 		struct ivds_count none = {};
 
-		bpf_map_update_elem(&drops, &key, &none, BPF_NOEXIST);
-		count = bpf_map_lookup_elem(&drops, &key);
+		bpf_map_update_elem(map, key, &none, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(map, key);
 		if (!count)
 			return 0;
 	}
@@ -39,22 +38,19 @@ static __noinline int count_drop(__u32 port, __u32 reason, __u32 packets, __u32 
 	return 0;
 }
 
+/* Counts a drop on `port` (0: no port is known). */
+static __noinline int count_drop(__u32 port, __u32 reason, __u32 packets, __u32 bytes)
+{
+	struct ivds_drop_key key = {.port = port, .reason = reason};
+
+	return add_count(&drops, &key, packets, bytes);
+}
+
 static __noinline int count_miss(__u32 uplink, __u32 vlan, __u32 vvlan, __u32 packets, __u32 bytes)
 {
 	struct ivds_vvlan_key key = {.uplink = uplink, .vlan = vlan, .vvlan = vvlan};
-	struct ivds_count *count = bpf_map_lookup_elem(&misses, &key);
 
-	if (!count) {
-		struct ivds_count none = {};
-
-		bpf_map_update_elem(&misses, &key, &none, BPF_NOEXIST);
-		count = bpf_map_lookup_elem(&misses, &key);
-		if (!count)
-			return 0;
-	}
-	count->packets += packets;
-	count->bytes += bytes;
-	return 0;
+	return add_count(&misses, &key, packets, bytes);
 }
 
 /* Reports at most one event of a kind, port and second. */
@@ -80,6 +76,15 @@ static __noinline int event(__u32 kind, __u32 port, __u32 other_port, __u32 inst
 	e->pad0 = 0;
 	bpf_ringbuf_submit(e, 0);
 	return 0;
+}
+
+/* Counts frames of an uplink that go up to the host. */
+INLINE void count_host(__u32 port, __u32 packets)
+{
+	struct ivds_port_stats *stats = bpf_map_lookup_elem(&port_stats, &port);
+
+	if (stats)
+		stats->rx_host += packets;
 }
 
 INLINE void count_tx(__u32 port, __u32 packets, __u64 bytes)

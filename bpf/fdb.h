@@ -18,6 +18,7 @@ INLINE struct ivds_fdb_entry *fdb_lookup(__u32 instance, const __u8 *mac)
 	return bpf_map_lookup_elem(&fdb, &key);
 }
 
+/* Takes a learned entry out of the counts; 0 stands for a port or an instance whose count stays. */
 INLINE void uncount_learned(__u32 port, __u32 instance)
 {
 	struct ivds_port_state *ps = bpf_map_lookup_elem(&port_state, &port);
@@ -90,9 +91,7 @@ static __noinline int learn_move(const struct ivds_sighting *s, struct ivds_fdb_
 	}
 	entry->vlan = s->vlan;
 	entry->last_seen_s = now_s();
-	ps = bpf_map_lookup_elem(&port_state, &from);
-	if (ps && from)
-		__sync_fetch_and_add(&ps->learned, (__u32)-1);
+	uncount_learned(from, 0);
 	return event(IVDS_EVENT_MOVE, port, from, s->instance, s->mac);
 }
 

@@ -107,10 +107,11 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 		return 1;
 	/* Read before the copy is sent; a member that leaves meanwhile keeps its link to the rest. */
 	flood->next = port->next_member;
-	if (to == flood->ingress || port->kind != IVDS_PORT_VPORT || port->instance != flood->instance_id ||
-	    !(port->flags & IVDS_PF_UP))
+	if (to == flood->ingress)
 		return 0;
 	reason = check_vport(port, flood->instance_id, flood->l3_bytes, flood->guest_tagged);
+	if (reason == IVDS_DROP_PORT_DOWN)
+		return 0; /* not a member that a flood owes a copy */
 	if (!reason && bpf_clone_redirect(flood->skb, port->ifindex, 0))
 		reason = IVDS_DROP_REDIRECT;
 	if (reason) {
@@ -201,7 +202,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	const struct ivds_port *port;
 	struct ivds_frame f = {};
 	void *data, *data_end;
-	__u32 ifindex = skb->ifindex, port_id, reason;
+	__u32 ifindex = skb->ifindex, port_id;
 	__u64 out_bytes;
 
 	port = find_port(ifindex, &port_id);
@@ -241,18 +242,12 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		size.bytes += (size.packets - 1) * (eth + headers);
 		size.l3_bytes = headers + skb->gso_size;
 	}
-	if (port->kind == IVDS_PORT_VPORT)
-		classify_vport(&v, &f, &size, port_id, port);
-	else
-		classify_uplink(&v, &f, &size, port_id, port);
+	classify(&v, &f, &size, port_id, port);
 
 	if (v.action == IVDS_ACT_DROP)
 		goto drop;
 	if (v.action == IVDS_ACT_HOST) {
-		struct ivds_port_stats *stats = bpf_map_lookup_elem(&port_stats, &port_id);
-
-		if (stats)
-			stats->rx_host += size.packets;
+		count_host(port_id, size.packets);
 		return IVDS_TC_NEXT;
 	}
 
@@ -302,11 +297,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	return bpf_redirect(v.egress->ifindex, 0);
 
 drop:
-	reason = v.reason;
-	/* At the port it was meant for it counts as the VM's frame, as in a flood. */
-	if (v.drop_port != port_id && port && port->kind == IVDS_PORT_UPLINK)
-		size.bytes -= size.packets * IVDS_TAGS_BYTES;
-	count_drop(v.drop_port, reason, size.packets, size.bytes);
+	count_verdict(&v, &size, port_id, port);
 	return IVDS_TC_DROP;
 }
 

@@ -89,19 +89,13 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		goto drop;
 	}
 	size.l3_bytes = bytes - IVDS_ETH_BYTES - f.tags * IVDS_TAG_BYTES;
-	if (port->kind == IVDS_PORT_VPORT)
-		classify_vport(&v, &f, &size, port_id, port);
-	else
-		classify_uplink(&v, &f, &size, port_id, port);
+	classify(&v, &f, &size, port_id, port);
 
 	if (v.action == IVDS_ACT_DROP)
 		goto drop;
 	if (v.action == IVDS_ACT_HOST) {
 		if (!(port->flags & IVDS_PF_TC)) {
-			struct ivds_port_stats *stats = bpf_map_lookup_elem(&port_stats, &port_id);
-
-			if (stats)
-				stats->rx_host++;
+			count_host(port_id, 1);
 			return XDP_PASS; /* an uplink without TC: the host's frames are the host's all the same */
 		}
 		return xdp_pass_to_tc(ctx);
@@ -141,9 +135,7 @@ drop:
 	/* TC knows whether a frame that looks too large will be cut into segments. */
 	if ((v.reason == IVDS_DROP_OVERSIZE || v.reason == IVDS_DROP_OVERSIZE_OUT) && port->flags & IVDS_PF_TC)
 		return xdp_pass_to_tc(ctx);
-	if (v.drop_port != port_id && port->kind == IVDS_PORT_UPLINK)
-		size.bytes -= IVDS_TAGS_BYTES;
-	count_drop(v.drop_port, v.reason, 1, size.bytes);
+	count_verdict(&v, &size, port_id, port);
 	return XDP_DROP;
 to_tc:
 	if (port->flags & IVDS_PF_TC)

@@ -28,6 +28,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "fd.h"
 #include "ivds.skel.h"
 #include "witness.h"
 #include "witness.skel.h"
@@ -52,26 +53,6 @@ std::uint32_t now_s() {
     clock_gettime(CLOCK_MONOTONIC_COARSE, &time);
     return static_cast<std::uint32_t>(time.tv_sec);
 }
-
-class Fd {
-public:
-    Fd() = default;
-    explicit Fd(int fd) : fd_(fd) {}
-    Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-    Fd& operator=(Fd&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-    ~Fd() {
-        if (fd_ >= 0) {
-            close(fd_);
-        }
-    }
-    [[nodiscard]] int get() const { return fd_; }
-
-private:
-    int fd_ = -1;
-};
 
 // A raw packet socket on one interface that reports the tag in a frame's metadata.
 Fd open_packet_socket(std::uint32_t ifindex) {

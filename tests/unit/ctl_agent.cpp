@@ -15,21 +15,12 @@
 
 #include "agent/agent.h"
 #include "api/codec.h"
+#include "ctl_directory.h"
 
 using namespace ivds;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-struct Directory {
-    std::string path;
-    Directory() {
-        std::string name = (std::filesystem::temp_directory_path() / "ivds-agent-XXXXXX").string();
-        REQUIRE(::mkdtemp(name.data()) != nullptr);
-        path = name;
-    }
-    ~Directory() { std::filesystem::remove_all(path); }
-};
 
 // Holds tables as the real one does, and no kernel. Ports are up unless their interface is in `away`.
 class FakePlane final : public Plane {

@@ -15,22 +15,12 @@
 
 #include "agent/store.h"
 #include "api/codec.h"
+#include "ctl_directory.h"
 
 using namespace ivds;
 using Catch::Matchers::ContainsSubstring;
 
 namespace {
-
-// A directory that goes with the test.
-struct Directory {
-    std::string path;
-    Directory() {
-        std::string name = (std::filesystem::temp_directory_path() / "ivds-store-XXXXXX").string();
-        REQUIRE(::mkdtemp(name.data()) != nullptr);
-        path = name;
-    }
-    ~Directory() { std::filesystem::remove_all(path); }
-};
 
 Intent intent(const std::string& text, const Intent& now = {}) {
     auto model = next_from_config(now.model, config_from_yaml(text, "t").value(), {});
