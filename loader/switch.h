@@ -72,8 +72,11 @@ public:
     [[nodiscard]] Result<> apply(Tables next, bool strict = false, const std::set<std::string>* only = nullptr);
     [[nodiscard]] const Tables& tables() const;
 
-    // Runs the same preflight that attach runs, on every port of the tables, and looks over pins and versions.
+    // Runs the same preflight that attach runs, on every port of the tables, looks over pins and versions, and
+    // compares every entry of the maps with what it shall be. What somebody else changed there, the next apply() or
+    // mend() writes anew.
     [[nodiscard]] std::vector<Finding> doctor();
+    [[nodiscard]] Result<> mend();
     [[nodiscard]] std::vector<PortStatus> status() const;
 
     // The rtnetlink watch: poll watch_fd() for input, then call on_watch(). It withdraws the ports of
