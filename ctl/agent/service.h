@@ -33,6 +33,8 @@ public:
                         grpc::ServerWriter<pb::Event>* writer) override;
     grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
                         pb::DoctorReply* reply) override;
+    grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override;
+    grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override;
 
 private:
     Agent& agent_;
