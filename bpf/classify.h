@@ -130,7 +130,7 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_frame *f, const st
 		note(IVDS_TRACE_GROUP, 0, 0, 0, 0);
 		return;
 	}
-	entry = fdb_lookup(v->instance_id, f->dst);
+	entry = fdb_lookup(IVDS_TRACE_DESTINATION, v->instance_id, f->dst);
 	if (!entry)
 		return;
 	to = entry->port;
@@ -184,7 +184,7 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, c
 	if (is_same_mac(f->src, port->vmac)) {
 		note(IVDS_TRACE_VMAC, 0, 0, 0, 0);
 	} else {
-		entry = fdb_lookup(instance_id, f->src);
+		entry = fdb_lookup(IVDS_TRACE_SOURCE, instance_id, f->src);
 		if (entry && entry->flags & IVDS_FDB_STATIC) {
 			if (entry->port != port_id)
 				goto spoof;
@@ -209,15 +209,15 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 	const struct ivds_instance *instance;
 	const struct ivds_vvlan *vvlan;
 	struct ivds_fdb_entry *entry;
-	__u32 instance_id, reason;
+	__u32 instance_id, reason, host = IVDS_TRACE_HOST_PLAIN;
 
 	if (f->tags == 0 || f->tag[0].tpid_be != port->outer_tpid_be) {
-		note(IVDS_TRACE_HOST, IVDS_TRACE_HOST_UNTAGGED, 0, 0, 0);
+		host = IVDS_TRACE_HOST_UNTAGGED;
 		goto host;
 	}
 	if (f->tags == 1 || f->tag[1].tpid_be != port->inner_tpid_be) {
-		note(IVDS_TRACE_HOST, is_link_local(f->dst) ? IVDS_TRACE_HOST_LINK_LOCAL : IVDS_TRACE_HOST_PLAIN, 0,
-		     0, 0);
+		if (is_link_local(f->dst))
+			host = IVDS_TRACE_HOST_LINK_LOCAL;
 		if (!(port->flags & (IVDS_PF_PLAIN_DROP | IVDS_PF_PLAIN_IN)) || is_link_local(f->dst))
 			goto host;
 		vvlan = bpf_map_lookup_elem(&vvlans, &key);
@@ -263,7 +263,7 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 	if (size->l3_bytes > instance->mtu_bytes)
 		return set_drop(v, IVDS_DROP_OVERSIZE, port_id);
 
-	entry = fdb_lookup(instance_id, f->src);
+	entry = fdb_lookup(IVDS_TRACE_SOURCE, instance_id, f->src);
 	if (entry && entry->flags & IVDS_FDB_STATIC && entry->port != port_id)
 		return set_drop(v, IVDS_DROP_WIRE_SOURCE, port_id);
 	/* The plain copy of a flood that came with its V.VLAN as well, or a plain host with a VM's address. */
@@ -278,6 +278,7 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 	return forward(v, f, size, port_id);
 
 host:
+	note(IVDS_TRACE_HOST, host, 0, 0, 0);
 	v->action = IVDS_ACT_HOST;
 }
 
@@ -310,7 +311,7 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 	struct ivds_instance_stats *is = bpf_map_lookup_elem(&instance_stats, &instance_id);
 	const int uplink = port->kind == IVDS_PORT_UPLINK;
 
-	note(IVDS_TRACE_ACCEPT, instance_id, port_id, size->packets, size->bytes);
+	note(IVDS_TRACE_ACCEPT, v->action, port_id, size->packets, size->bytes);
 	if (IVDS_TRACING)
 		return;
 	if (ps) {

@@ -10,14 +10,15 @@
 #include "count.h"
 #include "parse.h"
 
-INLINE struct ivds_fdb_entry *fdb_lookup(__u32 instance, const __u8 *mac)
+/* `kind` says what a trace calls the look-up: IVDS_TRACE_SOURCE or IVDS_TRACE_DESTINATION. */
+INLINE struct ivds_fdb_entry *fdb_lookup(__u32 kind, __u32 instance, const __u8 *mac)
 {
 	struct ivds_fdb_key key = {.instance = instance};
 	struct ivds_fdb_entry *entry;
 
 	copy_mac(key.mac, mac);
 	entry = bpf_map_lookup_elem(&fdb, &key);
-	note(IVDS_TRACE_LOOKUP, instance, entry ? entry->port : 0, entry ? entry->vlan : 0, entry ? entry->flags : 0);
+	note(kind, instance, entry ? entry->port : 0, entry ? entry->vlan : 0, entry ? entry->flags : 0);
 	note_mac(mac);
 	return entry;
 }

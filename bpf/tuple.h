@@ -34,7 +34,8 @@ struct ivds_ip4 {
 };
 
 struct ivds_ip6 {
-	__be32 version_be;
+	__u8 version_class; /* version in its upper half */
+	__u8 class_label[3];
 	__be16 length_be;
 	__u8 next;
 	__u8 hops;
@@ -92,7 +93,7 @@ INLINE void parse_ip6(struct ivds_tuple *t, const void *l3, const void *data_end
 	const void *at = ip + 1;
 	__u8 next;
 
-	if (at > data_end || (ip->version_be & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000)) {
+	if (at > data_end || ip->version_class >> 4 != 6) {
 		t->flags |= IVDS_TUPLE_CUT;
 		return;
 	}
@@ -110,7 +111,7 @@ INLINE void parse_ip6(struct ivds_tuple *t, const void *l3, const void *data_end
 			return;
 		}
 		/* Every kind is at least eight bytes long. */
-		if (at + 8 > data_end)
+		if (i == IVDS_IP6_HEADERS_MAX || at + 8 > data_end)
 			break;
 		if (next == IVDS_IP_FRAGMENT) {
 			t->flags |= IVDS_TUPLE_FRAGMENT;

@@ -46,6 +46,7 @@ public:
                                const std::function<bool(const pb::FdbEntry&)>& sink) const;
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
     [[nodiscard]] pb::DoctorReply doctor();
+    [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
     [[nodiscard]] EventLog& events() { return events_; }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the

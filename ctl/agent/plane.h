@@ -3,9 +3,14 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "loader/switch.h"
+#include "loader/trace.h"
 
 namespace ivds {
 
@@ -25,15 +30,18 @@ public:
     virtual Result<std::uint32_t> flush_instance(std::uint32_t instance) = 0;
     virtual Result<> forget(std::uint32_t instance, const Mac& mac) = 0;
 
-    // Read-only eyes on what it holds.
+    // Read-only eyes on what it holds, and on what it would do.
     [[nodiscard]] virtual const MapsView& maps() const = 0;
+    virtual Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame,
+                                                 bool xdp) = 0;
     [[nodiscard]] virtual std::uint64_t generation() const = 0;
 };
 
 // The real one.
 class SwitchPlane final : public Plane {
 public:
-    SwitchPlane(Switch& sw, const MapsView& maps) : switch_(sw), maps_(maps) {}
+    SwitchPlane(Switch& sw, const MapsView& maps, std::string root)
+        : switch_(sw), maps_(maps), root_(std::move(root)) {}
 
     Result<> apply(Tables next, bool strict) override { return switch_.apply(std::move(next), strict); }
     [[nodiscard]] const Tables& tables() const override { return switch_.tables(); }
@@ -46,6 +54,14 @@ public:
     Result<std::uint32_t> flush_instance(std::uint32_t instance) override { return switch_.flush_instance(instance); }
     Result<> forget(std::uint32_t instance, const Mac& mac) override { return switch_.forget(instance, mac); }
     [[nodiscard]] const MapsView& maps() const override { return maps_; }
+    Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame, bool xdp) override {
+        if (tracer_ == nullptr) {
+            auto opened = Tracer::open(root_);
+            if (!opened) return std::unexpected(opened.error());
+            tracer_ = std::move(*opened);
+        }
+        return tracer_->trace(port, frame, xdp);
+    }
     [[nodiscard]] std::uint64_t generation() const override {
         const auto meta = maps_.meta();
         return meta ? meta->generation : 0;
@@ -54,6 +70,8 @@ public:
 private:
     Switch& switch_;
     const MapsView& maps_;
+    const std::string root_;
+    std::unique_ptr<Tracer> tracer_;  // loaded by the first trace, and kept
 };
 
 }  // namespace ivds

@@ -127,6 +127,9 @@ Result<pb::FlushReply> Client::flush(const pb::FlushRequest& request) {
 Result<pb::DoctorReply> Client::doctor() {
     return impl_->call(&pb::Switch::Stub::Doctor, pb::DoctorRequest{});
 }
+Result<pb::TraceReply> Client::trace(const pb::TraceRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Trace, request);
+}
 
 Result<> Client::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
     grpc::ClientContext context;

@@ -38,6 +38,7 @@ public:
     [[nodiscard]] Result<pb::StatsReply> stats();
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
     [[nodiscard]] Result<pb::DoctorReply> doctor();
+    [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
 
     // Streams end early when the sink says false; `follow` has no deadline.
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);

@@ -37,6 +37,8 @@ public:
     std::vector<pb::FdbEntry> fdb;
     std::vector<pb::Event> events;
     pb::DoctorReply doctor_reply;
+    pb::TraceReply trace_reply;
+    std::vector<pb::TraceRequest> trace_requests;
     std::uint32_t removed = 0;
     std::string vmac;
 
@@ -115,6 +117,11 @@ public:
         events_request = *request;
         for (const pb::Event& event : events) writer->Write(event);
         return answer(context, "Events", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
+    grpc::Status Trace(grpc::ServerContext* context, const pb::TraceRequest* request,
+                       pb::TraceReply* reply) override {
+        trace_requests.push_back(*request);
+        return answer(context, "Trace", trace_reply, reply);
     }
     grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest*, pb::DoctorReply* reply) override {
         return answer(context, "Doctor", doctor_reply, reply);

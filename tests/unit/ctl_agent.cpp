@@ -29,6 +29,8 @@ public:
     int applies = 0;
     std::set<std::string> away;
     std::vector<ivds_event> raw_events;
+    std::vector<RungTrace> rungs;  // what every trace gives
+    bool traced_xdp = false;
 
     Result<> apply(Tables next, bool strict) override {
         ++applies;
@@ -76,6 +78,10 @@ public:
         return {};
     }
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }  // no test here reads maps
+    Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool xdp) override {
+        traced_xdp = xdp;
+        return rungs;
+    }
     [[nodiscard]] std::uint64_t generation() const override { return generation_; }
 
 private:

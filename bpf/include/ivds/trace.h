@@ -14,23 +14,24 @@
 /* X(name, number, stage): the stage of the path that decides (R99 to R101): 1 VLAN filter, 2 V.VLAN look-up,
  * 3 tuple mapping, 4 forwarding. Arguments of a step, in order: */
 #define IVDS_TRACE_KINDS(X)                                                                                          \
-	X(PORT, 1, 1)     /* port id, kind, flags, instance */                                                       \
-	X(FRAME, 2, 1)    /* tags, EtherType behind them, L3 bytes, frame bytes */                                   \
-	X(TAG, 3, 1)      /* index from 0, TPID, VID */                                                              \
-	X(HOST, 4, 1)     /* enum ivds_trace_host */                                                                 \
-	X(VVLAN, 5, 2)    /* uplink, VLAN, V.VLAN, instance or 0 */                                                  \
-	X(INSTANCE, 6, 2) /* instance, flags, MTU, uplink */                                                         \
-	X(TUPLE, 7, 3)    /* none: ivds_trace.tuple holds it */                                                      \
-	X(VMAC, 8, 3)     /* none: the source is the vPort's vMAC */                                                 \
-	X(LOOKUP, 9, 3)   /* instance, port or 0 if unknown, outer VLAN, flags; mac */                               \
-	X(LEARN, 10, 3)   /* enum ivds_trace_learn, port, former port, outer VLAN; mac */                            \
-	X(EVENT, 11, 3)   /* enum ivds_event_kind, port, other port, instance; mac */                                \
-	X(GROUP, 12, 4)   /* none: a group address */                                                                \
-	X(EGRESS, 13, 4)  /* port, outer VLAN or 0, V.VLAN or 0, drop reason or 0 */                                 \
-	X(TO_TC, 14, 4)   /* none: XDP leaves it to TC */                                                            \
-	X(SEND, 15, 4)    /* port, packets, bytes of each of them together */                                        \
-	X(DROP, 16, 4)    /* port, enum ivds_drop, packets, bytes */                                                 \
-	X(ACCEPT, 17, 4)  /* instance, port, packets, bytes */
+	X(PORT, 1, 1)         /* port id, kind, flags, instance */                                                   \
+	X(FRAME, 2, 1)        /* tags, EtherType behind them, L3 bytes, frame bytes */                               \
+	X(TAG, 3, 1)          /* index from 0, TPID, VID */                                                          \
+	X(HOST, 4, 1)         /* enum ivds_trace_host: it is the host's */                                           \
+	X(VVLAN, 5, 2)        /* uplink, VLAN, V.VLAN, instance or 0 */                                              \
+	X(INSTANCE, 6, 2)     /* instance, flags, MTU, uplink */                                                     \
+	X(TUPLE, 7, 3)        /* none: ivds_trace.tuple holds it */                                                  \
+	X(VMAC, 8, 3)         /* none: the source is the vPort's vMAC */                                             \
+	X(SOURCE, 9, 3)       /* look-up of the source: instance, port or 0, outer VLAN, flags; mac */               \
+	X(DESTINATION, 10, 3) /* and of the destination: the same */                                                 \
+	X(LEARN, 11, 3)       /* enum ivds_trace_learn, port, former port, outer VLAN; mac */                        \
+	X(EVENT, 12, 3)       /* enum ivds_event_kind, port, other port, instance; mac */                            \
+	X(GROUP, 13, 4)       /* none: a group address */                                                            \
+	X(EGRESS, 14, 4)      /* port, outer VLAN or 0, V.VLAN or 0, drop reason or 0 */                             \
+	X(TO_TC, 15, 4)       /* none: XDP leaves it to TC */                                                        \
+	X(SEND, 16, 4)        /* port, packets, bytes of them together */                                            \
+	X(DROP, 17, 4)        /* port, enum ivds_drop, packets, bytes */                                             \
+	X(ACCEPT, 18, 4)      /* enum ivds_action, port, packets, bytes: it went somewhere */
 
 enum ivds_trace_kind {
 	IVDS_TRACE_NONE = 0,
