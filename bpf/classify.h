@@ -10,6 +10,21 @@
 #include "fdb.h"
 #include "parse.h"
 
+#ifdef IVDS_TRACE
+/* A traced frame comes in by the port that the caller names, whether its interface is there or not. */
+INLINE const struct ivds_port *find_port(__u32 ifindex, __u32 *port_id)
+{
+	const struct ivds_trace *t = the_trace();
+	const struct ivds_port *port;
+
+	(void)ifindex;
+	*port_id = t ? t->port : 0;
+	port = bpf_map_lookup_elem(&ports, port_id);
+	if (port)
+		note(IVDS_TRACE_PORT, *port_id, port->kind, port->flags, port->instance);
+	return port;
+}
+#else
 /* Which port an interface was last found to be, by the low bits of its ifindex. Only a hint: it is believed when
  * the port itself names the interface. It spares a hash look-up a frame. */
 #define IVDS_PORT_HINTS 4096
@@ -33,12 +48,13 @@ INLINE const struct ivds_port *find_port(__u32 ifindex, __u32 *port_id)
 	*hint = *port_id;
 	return bpf_map_lookup_elem(&ports, port_id);
 }
+#endif
 
 enum ivds_action {
 	IVDS_ACT_DROP,  /* reason, on drop_port */
 	IVDS_ACT_HOST,  /* uplink: as if the switch were not there */
-	IVDS_ACT_LOCAL, /* to vPort `egress_id`; a frame from the wire loses its two tags */
-	IVDS_ACT_WIRE,  /* to uplink `egress_id` with both tags, the outer one `vlan` */
+	IVDS_ACT_LOCAL, /* to vPort `egress_id` */
+	IVDS_ACT_WIRE,  /* to uplink `egress_id` with the outer VLAN `vlan` and, if not 0, `vvlan` */
 	IVDS_ACT_FLOOD, /* to the other members of the instance; from a vPort also to the wire */
 };
 
@@ -49,6 +65,8 @@ struct ivds_verdict {
 	__u32 egress_id;
 	__u32 instance_id;
 	__u16 vlan;
+	__u16 vvlan;
+	__u16 wire_tags;    /* that the frame came in with and loses: 2 from the wire, 1 if plain, 0 from a vPort */
 	__u16 guest_tagged; /* the payload carries a VLAN tag of the guest's own */
 	const struct ivds_port *egress;
 	const struct ivds_instance *instance;
@@ -73,12 +91,12 @@ INLINE __u32 check_vport(const struct ivds_port *to, __u32 instance_id, __u32 l3
 	return 0;
 }
 
-/* Whether the uplink takes it: behind the Ethernet header go two tags, the guest's tags and L3. */
-INLINE __u32 check_uplink(const struct ivds_port *to, __u32 l3_bytes, __u32 guest_tags)
+/* Whether the uplink takes it: behind the Ethernet header go the tags of the wire, the guest's tags and L3. */
+INLINE __u32 check_uplink(const struct ivds_port *to, __u32 l3_bytes, __u32 tags)
 {
 	if (to->kind != IVDS_PORT_UPLINK || !(to->flags & IVDS_PF_UP))
 		return IVDS_DROP_PORT_DOWN;
-	if (l3_bytes + guest_tags * IVDS_TAG_BYTES + IVDS_TAGS_BYTES > to->mtu_bytes)
+	if (l3_bytes + tags * IVDS_TAG_BYTES > to->mtu_bytes)
 		return IVDS_DROP_OVERSIZE_OUT;
 	return 0;
 }
@@ -94,6 +112,7 @@ INLINE void learn_source(const struct ivds_frame *f, const struct ivds_verdict *
 	    .instance = v->instance_id,
 	    .instance_limit = v->instance->fdb_limit,
 	    .vlan = vlan,
+	    .flags = v->wire_tags == 1 ? IVDS_FDB_PLAIN : 0,
 	};
 
 	learn(&s, entry);
@@ -107,9 +126,11 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_frame *f, const st
 	__u32 to, reason;
 
 	v->action = IVDS_ACT_FLOOD;
-	if (is_multicast(f->dst))
+	if (is_multicast(f->dst)) {
+		note(IVDS_TRACE_GROUP, 0, 0, 0, 0);
 		return;
-	entry = fdb_lookup(v->instance_id, f->dst);
+	}
+	entry = fdb_lookup(IVDS_TRACE_DESTINATION, v->instance_id, f->dst);
 	if (!entry)
 		return;
 	to = entry->port;
@@ -124,11 +145,13 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_frame *f, const st
 			return set_drop(v, IVDS_DROP_NO_UPLINK, port_id);
 		v->action = IVDS_ACT_WIRE;
 		v->vlan = entry->vlan ? entry->vlan : instance->vlan;
-		reason = check_uplink(v->egress, size->l3_bytes, f->tags);
+		v->vvlan = entry->flags & IVDS_FDB_PLAIN ? 0 : instance->vvlan;
+		reason = check_uplink(v->egress, size->l3_bytes, f->tags + (v->vvlan ? 2 : 1));
 	} else {
 		v->action = IVDS_ACT_LOCAL;
 		reason = check_vport(v->egress, v->instance_id, size->l3_bytes, v->guest_tagged);
 	}
+	note(IVDS_TRACE_EGRESS, to, v->vlan, v->vvlan, reason);
 	if (reason)
 		set_drop(v, reason, to);
 }
@@ -144,6 +167,7 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, c
 	instance = bpf_map_lookup_elem(&instances, &instance_id);
 	if (!instance_id || !instance)
 		return set_drop(v, IVDS_DROP_NO_INSTANCE, port_id);
+	note(IVDS_TRACE_INSTANCE, instance_id, instance->flags, instance->mtu_bytes, instance->uplink);
 	v->instance = instance;
 	if (!(instance->flags & IVDS_IF_ACTIVE))
 		return set_drop(v, IVDS_DROP_INSTANCE_DOWN, port_id);
@@ -157,8 +181,10 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, c
 	if (size->l3_bytes > port->mtu_bytes || size->l3_bytes > instance->mtu_bytes)
 		return set_drop(v, IVDS_DROP_OVERSIZE, port_id);
 
-	if (!is_same_mac(f->src, port->vmac)) {
-		entry = fdb_lookup(instance_id, f->src);
+	if (is_same_mac(f->src, port->vmac)) {
+		note(IVDS_TRACE_VMAC, 0, 0, 0, 0);
+	} else {
+		entry = fdb_lookup(IVDS_TRACE_SOURCE, instance_id, f->src);
 		if (entry && entry->flags & IVDS_FDB_STATIC) {
 			if (entry->port != port_id)
 				goto spoof;
@@ -183,24 +209,43 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 	const struct ivds_instance *instance;
 	const struct ivds_vvlan *vvlan;
 	struct ivds_fdb_entry *entry;
-	__u32 instance_id, reason;
+	__u32 instance_id, reason, host = IVDS_TRACE_HOST_PLAIN;
 
-	if (f->tags == 0 || f->tag[0].tpid_be != port->outer_tpid_be)
-		goto host;
-	if (f->tags == 1 || f->tag[1].tpid_be != port->inner_tpid_be) {
-		if (port->flags & IVDS_PF_PLAIN_DROP && bpf_map_lookup_elem(&vvlans, &key))
-			return set_drop(v, IVDS_DROP_NO_VVLAN, port_id);
+	if (f->tags == 0 || f->tag[0].tpid_be != port->outer_tpid_be) {
+		host = IVDS_TRACE_HOST_UNTAGGED;
 		goto host;
 	}
-	if ((__u16)(f->tag[0].vid - 1) >= IVDS_VLAN_MAX || (__u16)(f->tag[1].vid - 1) >= IVDS_VLAN_MAX)
-		return set_drop(v, IVDS_DROP_BAD_VID, port_id);
-	key.vvlan = f->tag[1].vid;
-	vvlan = bpf_map_lookup_elem(&vvlans, &key);
-	if (!vvlan) {
-		count_miss(port_id, key.vlan, key.vvlan, size->packets, size->bytes);
-		key.vvlan = 0;
-		reason = bpf_map_lookup_elem(&vvlans, &key) ? IVDS_DROP_UNKNOWN_VVLAN : IVDS_DROP_UNKNOWN_VLAN;
-		return set_drop(v, reason, port_id);
+	if (f->tags == 1 || f->tag[1].tpid_be != port->inner_tpid_be) {
+		if (is_link_local(f->dst))
+			host = IVDS_TRACE_HOST_LINK_LOCAL;
+		if (!(port->flags & (IVDS_PF_PLAIN_DROP | IVDS_PF_PLAIN_IN)) || is_link_local(f->dst))
+			goto host;
+		vvlan = bpf_map_lookup_elem(&vvlans, &key);
+		if (!vvlan)
+			goto host;
+		note(IVDS_TRACE_VVLAN, port_id, key.vlan, 0, vvlan->instance);
+		if (!vvlan->instance) {
+			if (port->flags & IVDS_PF_PLAIN_DROP)
+				return set_drop(v, IVDS_DROP_NO_VVLAN, port_id);
+			goto host;
+		}
+		v->wire_tags = 1;
+		v->guest_tagged = (f->tag[1].vid | f->tag[2].vid) != 0;
+	} else {
+		if ((__u16)(f->tag[0].vid - 1) >= IVDS_VLAN_MAX || (__u16)(f->tag[1].vid - 1) >= IVDS_VLAN_MAX)
+			return set_drop(v, IVDS_DROP_BAD_VID, port_id);
+		key.vvlan = f->tag[1].vid;
+		vvlan = bpf_map_lookup_elem(&vvlans, &key);
+		note(IVDS_TRACE_VVLAN, port_id, key.vlan, key.vvlan, vvlan ? vvlan->instance : 0);
+		if (!vvlan) {
+			count_miss(port_id, key.vlan, key.vvlan, size->packets, size->bytes);
+			key.vvlan = 0;
+			reason =
+			    bpf_map_lookup_elem(&vvlans, &key) ? IVDS_DROP_UNKNOWN_VVLAN : IVDS_DROP_UNKNOWN_VLAN;
+			return set_drop(v, reason, port_id);
+		}
+		v->wire_tags = 2;
+		v->guest_tagged = is_guest_tagged_behind_two(f);
 	}
 
 	instance_id = vvlan->instance;
@@ -209,6 +254,7 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 	if (!instance || (instance->flags & (IVDS_IF_ACTIVE | IVDS_IF_WIRE)) != (IVDS_IF_ACTIVE | IVDS_IF_WIRE) ||
 	    instance->uplink != port_id)
 		return set_drop(v, IVDS_DROP_INSTANCE_DOWN, port_id);
+	note(IVDS_TRACE_INSTANCE, instance_id, instance->flags, instance->mtu_bytes, instance->uplink);
 	v->instance = instance;
 	if (is_bad_source(f->src))
 		return set_drop(v, IVDS_DROP_BAD_SOURCE, port_id);
@@ -216,12 +262,15 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 		return set_drop(v, IVDS_DROP_VM_CONTROL, port_id);
 	if (size->l3_bytes > instance->mtu_bytes)
 		return set_drop(v, IVDS_DROP_OVERSIZE, port_id);
-	v->guest_tagged = is_guest_tagged_behind_two(f);
 
-	entry = fdb_lookup(instance_id, f->src);
+	entry = fdb_lookup(IVDS_TRACE_SOURCE, instance_id, f->src);
+	if (entry && entry->flags & IVDS_FDB_STATIC && entry->port != port_id)
+		return set_drop(v, IVDS_DROP_WIRE_SOURCE, port_id);
+	/* The plain copy of a flood that came with its V.VLAN as well, or a plain host with a VM's address. */
+	if (entry && v->wire_tags == 1 && !(entry->flags & IVDS_FDB_PLAIN))
+		return set_drop(v, IVDS_DROP_PLAIN_SOURCE, port_id);
 	if (entry && entry->flags & IVDS_FDB_STATIC) {
-		if (entry->port != port_id)
-			return set_drop(v, IVDS_DROP_WIRE_SOURCE, port_id);
+		/* It is where it belongs. */
 	} else if (instance->flags & IVDS_IF_LEARN_WIRE) {
 		learn_source(f, v, port_id, port, key.vlan, entry);
 	}
@@ -229,6 +278,7 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 	return forward(v, f, size, port_id);
 
 host:
+	note(IVDS_TRACE_HOST, host, 0, 0, 0);
 	v->action = IVDS_ACT_HOST;
 }
 
@@ -242,14 +292,13 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_frame *f, const s
 }
 
 /* Counts a drop where its reason belongs. At the port that a frame from the wire was meant for it counts as the
- * VM's frame, without the two tags, as in a flood. */
-INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id,
-			  const struct ivds_port *port)
+ * VM's frame, without the tags of the wire, as in a flood. */
+INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id)
 {
 	__u32 bytes = size->bytes;
 
-	if (v->drop_port != port_id && port->kind == IVDS_PORT_UPLINK)
-		bytes -= size->packets * IVDS_TAGS_BYTES;
+	if (v->drop_port != port_id)
+		bytes -= size->packets * v->wire_tags * IVDS_TAG_BYTES;
 	count_drop(v->drop_port, v->reason, size->packets, bytes);
 }
 
@@ -262,6 +311,9 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 	struct ivds_instance_stats *is = bpf_map_lookup_elem(&instance_stats, &instance_id);
 	const int uplink = port->kind == IVDS_PORT_UPLINK;
 
+	note(IVDS_TRACE_ACCEPT, v->action, port_id, size->packets, size->bytes);
+	if (IVDS_TRACING)
+		return;
 	if (ps) {
 		ps->rx_packets += size->packets;
 		ps->rx_bytes += size->bytes;
@@ -275,7 +327,7 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 	if (is) {
 		if (uplink) {
 			is->wire_packets += size->packets;
-			is->wire_bytes += size->bytes - size->packets * IVDS_TAGS_BYTES;
+			is->wire_bytes += size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES;
 		} else {
 			is->port_packets += size->packets;
 			is->port_bytes += size->bytes;

@@ -10,6 +10,7 @@
 
 #include "ivds/abi.h"
 #include "ivds/abi_check.h"
+#include "ivds/trace.h"
 
 #define INLINE static __always_inline
 

@@ -7,6 +7,7 @@
 #define IVDS_COUNT_H
 
 #include "maps.h"
+#include "note.h"
 
 /* What a frame counts as. A GSO frame counts as the segments that it will become. */
 struct ivds_size {
@@ -43,6 +44,9 @@ static __noinline int count_drop(__u32 port, __u32 reason, __u32 packets, __u32 
 {
 	struct ivds_drop_key key = {.port = port, .reason = reason};
 
+	note(IVDS_TRACE_DROP, port, reason, packets, bytes);
+	if (IVDS_TRACING)
+		return 0;
 	return add_count(&drops, &key, packets, bytes);
 }
 
@@ -50,6 +54,8 @@ static __noinline int count_miss(__u32 uplink, __u32 vlan, __u32 vvlan, __u32 pa
 {
 	struct ivds_vvlan_key key = {.uplink = uplink, .vlan = vlan, .vvlan = vvlan};
 
+	if (IVDS_TRACING)
+		return 0;
 	return add_count(&misses, &key, packets, bytes);
 }
 
@@ -61,6 +67,10 @@ static __noinline int event(__u32 kind, __u32 port, __u32 other_port, __u32 inst
 	__u32 second = time_ns / 1000000000ULL;
 	struct ivds_event *e;
 
+	note(IVDS_TRACE_EVENT, kind, port, other_port, instance);
+	note_mac(mac);
+	if (IVDS_TRACING)
+		return 0;
 	if (!state || kind >= IVDS_EVENT_KINDS || state->event_s[kind] == second)
 		return 0;
 	state->event_s[kind] = second;
@@ -83,7 +93,7 @@ INLINE void count_host(__u32 port, __u32 packets)
 {
 	struct ivds_port_stats *stats = bpf_map_lookup_elem(&port_stats, &port);
 
-	if (stats)
+	if (!IVDS_TRACING && stats)
 		stats->rx_host += packets;
 }
 
@@ -91,7 +101,8 @@ INLINE void count_tx(__u32 port, __u32 packets, __u64 bytes)
 {
 	struct ivds_port_stats *stats = bpf_map_lookup_elem(&port_stats, &port);
 
-	if (stats) {
+	note(IVDS_TRACE_SEND, port, packets, bytes, 0);
+	if (!IVDS_TRACING && stats) {
 		stats->tx_packets += packets;
 		stats->tx_bytes += bytes;
 	}

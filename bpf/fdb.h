@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * fdb.h -- the forwarding database: look-up, learning within limits, moves, and the sweep that ages.
+ * fdb.h -- the forwarding database: look-up, learning within limits, and moves.
  * Who inserts an entry counts it (port and instance), who removes it uncounts it; both are atomic, so
  * that one port cannot push others out whatever races.
  */
@@ -10,12 +10,17 @@
 #include "count.h"
 #include "parse.h"
 
-INLINE struct ivds_fdb_entry *fdb_lookup(__u32 instance, const __u8 *mac)
+/* `kind` says what a trace calls the look-up: IVDS_TRACE_SOURCE or IVDS_TRACE_DESTINATION. */
+INLINE struct ivds_fdb_entry *fdb_lookup(__u32 kind, __u32 instance, const __u8 *mac)
 {
 	struct ivds_fdb_key key = {.instance = instance};
+	struct ivds_fdb_entry *entry;
 
 	copy_mac(key.mac, mac);
-	return bpf_map_lookup_elem(&fdb, &key);
+	entry = bpf_map_lookup_elem(&fdb, &key);
+	note(kind, instance, entry ? entry->port : 0, entry ? entry->vlan : 0, entry ? entry->flags : 0);
+	note_mac(mac);
+	return entry;
 }
 
 /* Takes a learned entry out of the counts; 0 stands for a port or an instance whose count stays. */
@@ -38,12 +43,13 @@ struct ivds_sighting {
 	__u32 instance;
 	__u32 instance_limit;
 	__u16 vlan;
+	__u8 flags; /* IVDS_FDB_PLAIN or 0 */
 };
 
 static __noinline int learn_new(const struct ivds_sighting *s)
 {
 	struct ivds_fdb_key key = {.instance = s->instance};
-	struct ivds_fdb_entry entry = {.port = s->port, .vlan = s->vlan};
+	struct ivds_fdb_entry entry = {.port = s->port, .vlan = s->vlan, .flags = s->flags};
 	__u32 port = s->port, instance = s->instance, at_port, in_instance;
 	struct ivds_port_state *ps = bpf_map_lookup_elem(&port_state, &port);
 	struct ivds_instance_state *is = bpf_map_lookup_elem(&instance_state, &instance);
@@ -90,15 +96,38 @@ static __noinline int learn_move(const struct ivds_sighting *s, struct ivds_fdb_
 		return 0;
 	}
 	entry->vlan = s->vlan;
+	entry->flags = s->flags;
 	entry->last_seen_s = now_s();
 	uncount_learned(from, 0);
 	return event(IVDS_EVENT_MOVE, port, from, s->instance, s->mac);
 }
 
+/* What learn() would do, for a trace. */
+INLINE void note_learning(const struct ivds_sighting *s, const struct ivds_fdb_entry *entry)
+{
+	__u32 port = s->port, instance = s->instance, how = IVDS_TRACE_LEARN_SEEN;
+	const struct ivds_port_state *ps = bpf_map_lookup_elem(&port_state, &port);
+	const struct ivds_instance_state *is = bpf_map_lookup_elem(&instance_state, &instance);
+
+	if (!ps || !is)
+		return;
+	if (!entry)
+		how = ps->learned >= s->port_limit || is->learned >= s->instance_limit ? IVDS_TRACE_LEARN_LIMIT
+										       : IVDS_TRACE_LEARN_NEW;
+	else if (entry->port != s->port)
+		how = ps->learned >= s->port_limit ? IVDS_TRACE_LEARN_LIMIT : IVDS_TRACE_LEARN_MOVE;
+	else if (entry->vlan != s->vlan || entry->flags != s->flags)
+		how = IVDS_TRACE_LEARN_MOVE;
+	note(IVDS_TRACE_LEARN, how, s->port, entry ? entry->port : 0, s->vlan);
+	note_mac(s->mac);
+}
+
 /* Takes note of a source that is not a static MAC. `entry` is what the FDB holds of it, or NULL. */
 INLINE void learn(const struct ivds_sighting *s, struct ivds_fdb_entry *entry)
 {
-	if (!entry) {
+	if (IVDS_TRACING) {
+		note_learning(s, entry);
+	} else if (!entry) {
 		learn_new(s);
 	} else if (entry->port != s->port) {
 		learn_move(s, entry);
@@ -107,34 +136,12 @@ INLINE void learn(const struct ivds_sighting *s, struct ivds_fdb_entry *entry)
 
 		if (entry->last_seen_s != now)
 			entry->last_seen_s = now;
-		if (entry->vlan != s->vlan)
+		if (entry->vlan != s->vlan || entry->flags != s->flags) {
 			entry->vlan = s->vlan;
+			entry->flags = s->flags;
+			event(IVDS_EVENT_MOVE, s->port, s->port, s->instance, s->mac);
+		}
 	}
-}
-
-/* One element of the sweep: removes a learned entry that is too old, or of what is flushed. */
-static long sweep_entry(void *map, const struct ivds_fdb_key *key, const struct ivds_fdb_entry *entry,
-			struct ivds_sweep *sweep)
-{
-	__u32 port = entry->port, instance = key->instance;
-
-	if (entry->flags & IVDS_FDB_STATIC)
-		return 0;
-	if (sweep->port || sweep->instance) {
-		if (port != sweep->port && instance != sweep->instance)
-			return 0;
-	} else {
-		const struct ivds_instance *in = bpf_map_lookup_elem(&instances, &instance);
-
-		if (!in || !in->age_s || sweep->now_s - entry->last_seen_s <= in->age_s ||
-		    (__s32)(sweep->now_s - entry->last_seen_s) < 0)
-			return 0;
-	}
-	if (bpf_map_delete_elem(map, key) == 0) {
-		uncount_learned(port, instance);
-		sweep->removed++;
-	}
-	return 0;
 }
 
 #endif

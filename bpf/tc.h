@@ -48,12 +48,14 @@ INLINE int tc_push_outer(struct __sk_buff *skb, const struct ivds_port *uplink, 
 	return uplink->inner_tpid_be == old_be ? bpf_skb_store_bytes(skb, 12, &old_be, 2, 0) : 0;
 }
 
-/* Puts the V.VLAN tag and the outer tag in front of what the guest sent. */
+/* Puts the V.VLAN tag, if vvlan is not 0, and the outer tag in front of what the guest sent. */
 INLINE int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
 {
 	const __be16 old_be = bpf_htons(IVDS_TPID_OLD);
 	const __be16 inner_be = uplink->inner_tpid_be == old_be ? bpf_htons(IVDS_TPID_C) : uplink->inner_tpid_be;
 
+	if (!vvlan) /* abi.h leaves out the outer TPID 0x9100 here, which the helper refuses */
+		return bpf_skb_vlan_push(skb, uplink->outer_tpid_be, vlan);
 	if (uplink->outer_tpid_be != old_be)
 		return bpf_skb_vlan_push(skb, inner_be, vvlan) ?: tc_push_outer(skb, uplink, vlan);
 
@@ -68,8 +70,8 @@ INLINE int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, _
 	return bpf_skb_store_bytes(skb, sizeof(macs), tags, sizeof(tags), 0);
 }
 
-/* Takes both tags off, wherever they are. */
-INLINE int tc_pop_tags(struct __sk_buff *skb, const struct ivds_port *uplink)
+/* Takes the outer tag off, and the V.VLAN tag where there are two, wherever they are. */
+INLINE int tc_pop_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u32 tags)
 {
 	if (uplink->outer_tpid_be == bpf_htons(IVDS_TPID_OLD) || uplink->inner_tpid_be == bpf_htons(IVDS_TPID_OLD)) {
 		/* The kernel pops no TPID 0x9100. Two tags more bring every tag into the bytes behind a known
@@ -78,11 +80,11 @@ INLINE int tc_pop_tags(struct __sk_buff *skb, const struct ivds_port *uplink)
 
 		if (bpf_skb_vlan_push(skb, known_be, 1) || bpf_skb_vlan_push(skb, known_be, 1) ||
 		    bpf_skb_store_bytes(skb, 16, &known_be, 2, BPF_F_RECOMPUTE_CSUM) ||
-		    bpf_skb_store_bytes(skb, 20, &known_be, 2, BPF_F_RECOMPUTE_CSUM) || bpf_skb_vlan_pop(skb) ||
-		    bpf_skb_vlan_pop(skb))
+		    (tags == 2 && bpf_skb_store_bytes(skb, 20, &known_be, 2, BPF_F_RECOMPUTE_CSUM)) ||
+		    bpf_skb_vlan_pop(skb) || bpf_skb_vlan_pop(skb))
 			return -1;
 	}
-	return bpf_skb_vlan_pop(skb) ?: bpf_skb_vlan_pop(skb);
+	return bpf_skb_vlan_pop(skb) ?: tags == 2 ? bpf_skb_vlan_pop(skb) : 0;
 }
 
 struct ivds_flood {
@@ -96,6 +98,12 @@ struct ivds_flood {
 	__u32 bytes; /* of a copy at a member */
 	__u32 sent;
 };
+
+/* Sends a copy; a traced frame goes nowhere. */
+INLINE int send_copy(struct __sk_buff *skb, __u32 ifindex)
+{
+	return IVDS_TRACING ? 0 : bpf_clone_redirect(skb, ifindex, 0);
+}
 
 static long flood_member(__u32 index, struct ivds_flood *flood)
 {
@@ -112,7 +120,7 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	reason = check_vport(port, flood->instance_id, flood->l3_bytes, flood->guest_tagged);
 	if (reason == IVDS_DROP_PORT_DOWN)
 		return 0; /* not a member that a flood owes a copy */
-	if (!reason && bpf_clone_redirect(flood->skb, port->ifindex, 0))
+	if (!reason && send_copy(flood->skb, port->ifindex))
 		reason = IVDS_DROP_REDIRECT;
 	if (reason) {
 		count_drop(to, reason, flood->packets, flood->bytes);
@@ -123,8 +131,9 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	return 0;
 }
 
-/* The copies of a vPort's flood for the wire: one for each outer VLAN that peers are on. Returns how
- * many were sent; the frame keeps its V.VLAN tag and is of no further use. */
+/* The copies of a vPort's flood for the wire: one for each outer VLAN that peers are on, then one for plain
+ * hosts; peers that get the last as well have learned its source by then, and drop it (plain_source). Returns
+ * how many were sent; the frame is of no further use. */
 INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *instance, const struct ivds_flood *flood,
 			__u32 guest_tags, __u32 port_id)
 {
@@ -135,7 +144,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 
 	if (!uplink || !(uplink->flags & IVDS_PF_UP))
 		return 0;
-	reason = check_uplink(uplink, flood->l3_bytes, guest_tags);
+	reason = check_uplink(uplink, flood->l3_bytes, guest_tags + 2);
 	if (reason) {
 		count_drop(uplink_id, reason, flood->packets, flood->bytes);
 		return 0;
@@ -162,14 +171,25 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 				break;
 			}
 		}
-		if (bpf_clone_redirect(skb, uplink->ifindex, 0)) {
+		if (send_copy(skb, uplink->ifindex)) {
 			count_drop(uplink_id, IVDS_DROP_REDIRECT, flood->packets, flood->bytes);
 			continue;
 		}
 		count_tx(uplink_id, flood->packets, bytes);
 		sent++;
 	}
-	return sent;
+	if (!(instance->flags & IVDS_IF_PLAIN_OUT))
+		return sent;
+	if (tc_pop_tags(skb, uplink, 2) || tc_push_tags(skb, uplink, instance->vlan, 0)) {
+		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
+		return sent;
+	}
+	if (send_copy(skb, uplink->ifindex)) {
+		count_drop(uplink_id, IVDS_DROP_REDIRECT, flood->packets, flood->bytes);
+		return sent;
+	}
+	count_tx(uplink_id, flood->packets, bytes - flood->packets * IVDS_TAG_BYTES);
+	return sent + 1;
 }
 
 /* Where the kernel copies a frame for generic XDP (it was shared, or had no headroom), it forgets how long the
@@ -242,6 +262,8 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		size.bytes += (size.packets - 1) * (eth + headers);
 		size.l3_bytes = headers + skb->gso_size;
 	}
+	note_frame(&f, size.l3_bytes, size.bytes, f.tags - (in_metadata ? 1 : 0),
+		   port->kind == IVDS_PORT_VPORT ? f.src : f.dst, data, data_end);
 	classify(&v, &f, &size, port_id, port);
 
 	if (v.action == IVDS_ACT_DROP)
@@ -253,11 +275,11 @@ INLINE int tc_switch(struct __sk_buff *skb)
 
 	out_bytes = size.bytes;
 	if (port->kind == IVDS_PORT_UPLINK) {
-		if (tc_pop_tags(skb, port)) {
+		if (tc_pop_tags(skb, port, v.wire_tags)) {
 			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
 			goto drop;
 		}
-		out_bytes -= size.packets * IVDS_TAGS_BYTES;
+		out_bytes -= size.packets * v.wire_tags * IVDS_TAG_BYTES;
 	}
 	if (v.action == IVDS_ACT_FLOOD) {
 		struct ivds_flood flood = {
@@ -286,18 +308,18 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	if (!v.egress || !v.instance)
 		return IVDS_TC_DROP;
 	if (v.action == IVDS_ACT_WIRE) {
-		if (tc_push_tags(skb, v.egress, v.vlan, v.instance->vvlan)) {
+		if (tc_push_tags(skb, v.egress, v.vlan, v.vvlan)) {
 			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
 			goto drop;
 		}
-		out_bytes += size.packets * IVDS_TAGS_BYTES;
+		out_bytes += size.packets * (v.vvlan ? IVDS_TAGS_BYTES : IVDS_TAG_BYTES);
 	}
 	count_accepted(&v, &size, port_id, port);
 	count_tx(v.egress_id, size.packets, out_bytes);
 	return bpf_redirect(v.egress->ifindex, 0);
 
 drop:
-	count_verdict(&v, &size, port_id, port);
+	count_verdict(&v, &size, port_id);
 	return IVDS_TC_DROP;
 }
 

@@ -55,6 +55,7 @@ INLINE int xdp_pass_to_tc(struct xdp_md *ctx)
 {
 	__u32 *mark;
 
+	note(IVDS_TRACE_TO_TC, 0, 0, 0, 0);
 	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*mark)) == 0) {
 		mark = (void *)(long)ctx->data_meta;
 		if ((void *)(mark + 1) <= (void *)(long)ctx->data)
@@ -89,6 +90,7 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		goto drop;
 	}
 	size.l3_bytes = bytes - IVDS_ETH_BYTES - f.tags * IVDS_TAG_BYTES;
+	note_frame(&f, size.l3_bytes, bytes, f.tags, port->kind == IVDS_PORT_VPORT ? f.src : f.dst, data, data_end);
 	classify(&v, &f, &size, port_id, port);
 
 	if (v.action == IVDS_ACT_DROP)
@@ -100,8 +102,8 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		}
 		return xdp_pass_to_tc(ctx);
 	}
-	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) ||
-	    data_end - data < bytes)
+	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) || v.wire_tags == 1 ||
+	    (v.action == IVDS_ACT_WIRE && !v.vvlan) || data_end - data < bytes)
 		goto to_tc;
 
 	out_bytes = bytes;
@@ -110,7 +112,7 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		    .outer_tpid_be = v.egress->outer_tpid_be,
 		    .vlan_be = bpf_htons(v.vlan),
 		    .inner_tpid_be = v.egress->inner_tpid_be,
-		    .vvlan_be = bpf_htons(v.instance ? v.instance->vvlan : 0),
+		    .vvlan_be = bpf_htons(v.vvlan),
 		};
 
 		if (xdp_push_tags(ctx, &tags))
@@ -135,7 +137,7 @@ drop:
 	/* TC knows whether a frame that looks too large will be cut into segments. */
 	if ((v.reason == IVDS_DROP_OVERSIZE || v.reason == IVDS_DROP_OVERSIZE_OUT) && port->flags & IVDS_PF_TC)
 		return xdp_pass_to_tc(ctx);
-	count_verdict(&v, &size, port_id, port);
+	count_verdict(&v, &size, port_id);
 	return XDP_DROP;
 to_tc:
 	if (port->flags & IVDS_PF_TC)

@@ -362,8 +362,9 @@ Plan make_plan(const Content& now, const Tables& old, const FdbContent* in_map, 
             plan.steps.emplace_back(ClearInstance{id});
             plan.gone_instances.insert(id);
             plan.flush_instances.insert(id);
-        } else if (after->second.value.vlan != value.vlan || after->second.value.uplink != value.uplink) {
-            // What was learned names the outer VLAN, or the uplink, of before.
+        } else if (after->second.value.vlan != value.vlan || after->second.value.uplink != value.uplink ||
+                   ((after->second.value.flags ^ value.flags) & IVDS_IF_PLAIN_OUT) != 0) {
+            // What was learned names the outer VLAN, the uplink, or the plain hosts of before.
             plan.flush_instances.insert(id);
         }
     }

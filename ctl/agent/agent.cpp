@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "agent/nic_view.h"
+#include "agent/trace_view.h"
 #include "agent/view.h"
 #include "api/codec.h"
 #include "compile/compile.h"
@@ -376,6 +377,21 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     pb::DoctorReply reply;
     for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
     return reply;
+}
+
+Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {
+    const std::lock_guard lock(mutex_);
+    const auto id = intent_->ids.ports.find(request.port());
+    if (id == intent_->ids.ports.end())
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no uplink or vport {}", request.port()),
+                    "'ivds-ctl show all' lists them");
+    const auto ports = plane_.status();
+    const auto port = std::ranges::find(ports, id->second, &PortStatus::id);
+    const bool xdp = port != ports.end() && (port->got.starts_with("native") || port->got.starts_with("generic"));
+    const std::span frame(reinterpret_cast<const std::uint8_t*>(request.frame().data()), request.frame().size());
+    const auto rungs = plane_.trace(id->second, frame, xdp);
+    if (!rungs) return std::unexpected(rungs.error());
+    return view_trace(intent_->model, intent_->ids, *rungs);
 }
 
 std::string Agent::summary() const {

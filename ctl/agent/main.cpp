@@ -147,7 +147,7 @@ Result<> run(const Options& options, int signals) {
     if (!maps) return std::unexpected(maps.error());
     auto netdevs = NetdevQuery::open();
     if (!netdevs) return std::unexpected(netdevs.error());
-    SwitchPlane plane(sw, *maps, *netdevs);
+    SwitchPlane plane(sw, *maps, *netdevs, options.root);
 
     auto store = Store::open(options.state_dir, options.discard_state);
     if (!store) return std::unexpected(store.error());

@@ -63,8 +63,12 @@ private:
         }
         const auto carried = source_.maps.vvlan(instance.uplink, instance.vlan, 0);
         if (!carried) return std::unexpected(carried.error());
-        stage("VLAN filter", pb::PortMap::PHYSICAL, entrance,
-              *carried ? fmt::format("vvlans {{{}, {}, 0}}: carries V.VLANs", instance.uplink, instance.vlan) : "");
+        std::string entry;
+        if (*carried) {
+            entry = fmt::format("vvlans {{{}, {}, 0}}: carries V.VLANs", instance.uplink, instance.vlan);
+            if (**carried != 0) entry += fmt::format(", plain frames -> instance {}", **carried);
+        }
+        stage("VLAN filter", pb::PortMap::PHYSICAL, entrance, entry);
         return {};
     }
 

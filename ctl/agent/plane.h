@@ -4,12 +4,16 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "loader/netdev.h"
 #include "loader/switch.h"
+#include "loader/trace.h"
 
 namespace ivds {
 
@@ -34,16 +38,18 @@ public:
     [[nodiscard]] virtual Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                         bool thorough) const = 0;
 
-    // Read-only eyes on what it holds.
+    // Read-only eyes on what it holds, and on what it would do.
     [[nodiscard]] virtual const MapsView& maps() const = 0;
+    virtual Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame,
+                                                 bool xdp) = 0;
     [[nodiscard]] virtual std::uint64_t generation() const = 0;
 };
 
 // The real one.
 class SwitchPlane final : public Plane {
 public:
-    SwitchPlane(Switch& sw, const MapsView& maps, NetdevQuery& netdevs)
-        : switch_(sw), maps_(maps), netdevs_(netdevs) {}
+    SwitchPlane(Switch& sw, const MapsView& maps, NetdevQuery& netdevs, std::string root)
+        : switch_(sw), maps_(maps), netdevs_(netdevs), root_(std::move(root)) {}
 
     Result<> apply(Tables next, bool strict) override { return switch_.apply(std::move(next), strict); }
     [[nodiscard]] const Tables& tables() const override { return switch_.tables(); }
@@ -61,6 +67,14 @@ public:
         return netdevs_.look(names, thorough);
     }
     [[nodiscard]] const MapsView& maps() const override { return maps_; }
+    Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame, bool xdp) override {
+        if (tracer_ == nullptr) {
+            auto opened = Tracer::open(root_);
+            if (!opened) return std::unexpected(opened.error());
+            tracer_ = std::move(*opened);
+        }
+        return tracer_->trace(port, frame, xdp);
+    }
     [[nodiscard]] std::uint64_t generation() const override {
         const auto meta = maps_.meta();
         return meta ? meta->generation : 0;
@@ -70,6 +84,8 @@ private:
     Switch& switch_;
     const MapsView& maps_;
     NetdevQuery& netdevs_;
+    const std::string root_;
+    std::unique_ptr<Tracer> tracer_;  // loaded by the first trace, and kept
 };
 
 }  // namespace ivds

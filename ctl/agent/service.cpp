@@ -104,6 +104,10 @@ grpc::Status Service::Events(grpc::ServerContext* context, const pb::EventsReque
     return grpc::Status::OK;
 }
 
+grpc::Status Service::Trace(grpc::ServerContext* context, const pb::TraceRequest* request, pb::TraceReply* reply) {
+    return answer(*context, agent_.trace(*request), reply);
+}
+
 grpc::Status Service::Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request, pb::DoctorReply* reply) {
     return answer(*context, agent_.doctor(*request), reply);
 }

@@ -187,6 +187,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_stats_command(commands);
     add_fdb_commands(commands);
     add_events_command(commands);
+    add_trace_command(commands);
     add_doctor_commands(commands);
     add_plane_commands(commands);
     add_boot_command(commands);

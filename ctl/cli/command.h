@@ -70,6 +70,7 @@ void add_show_commands(Commands& commands);    // show, status
 void add_stats_command(Commands& commands);    // stats
 void add_fdb_commands(Commands& commands);     // fdb
 void add_events_command(Commands& commands);   // events
+void add_trace_command(Commands& commands);    // trace
 void add_doctor_commands(Commands& commands);  // doctor, version
 void add_plane_commands(Commands& commands);   // nic, map, vlan, tenant show
 void add_boot_command(Commands& commands);     // boot

@@ -43,6 +43,7 @@ constexpr std::array help_table{
     FieldHelp{"Instance.fdb_limit", "N", "learned MACs (16384)"},
     FieldHelp{"Instance.peer_vlans", "VLAN", "further outer VLANs that peers are on; at most 8"},
     FieldHelp{"Instance.fdb", "mac=MAC,vport=VPORT", "a MAC known without learning; or mac=MAC,vlan=VLAN"},
+    FieldHelp{"Instance.plain_access", nullptr, "hosts on its VLAN that know no V.VLAN belong to it"},
     FieldHelp{"Instance.draining", nullptr, "forward nothing, keep the configuration"},
     FieldHelp{"Profile.guest_tags", nullptr, "what happens to frames with a tag of the guest's own"},
     FieldHelp{"Profile.allow_spoof", nullptr, "any source MAC, and sources are learned"},

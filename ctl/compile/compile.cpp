@@ -108,6 +108,7 @@ InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance&
         value.flags |= IVDS_IF_WIRE;
         // With peers on several VLANs, the VLAN that a frame came in by does not say where its sender is.
         if (instance.peer_vlans().empty()) value.flags |= IVDS_IF_LEARN_WIRE;
+        if (instance.plain_access()) value.flags |= IVDS_IF_PLAIN_OUT;
         for (int i = 0; i < instance.peer_vlans_size(); ++i)
             value.peer_vlans[i] = static_cast<std::uint16_t>(instance.peer_vlans(i));
     }
@@ -127,7 +128,11 @@ Tables compile(const Model& model, const Ids& ids, const Model& now, const Table
         InstanceRow row = instance_row(model, ids, *instance);
         if (row.value.uplink != 0) {
             tables.vvlans[{row.value.uplink, row.value.vlan, row.value.vvlan}] = id;
-            tables.vvlans[{row.value.uplink, row.value.vlan, 0}] = 0;
+            std::uint32_t& plain = tables.vvlans[{row.value.uplink, row.value.vlan, 0}];
+            if (instance->plain_access()) {
+                plain = id;
+                tables.ports.at(row.value.uplink).value.flags |= IVDS_PF_PLAIN_IN;
+            }
         }
         if (!instance->fdb().empty()) {
             // The list names only this instance's ports, and a port that is in both models kept its id.

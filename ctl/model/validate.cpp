@@ -234,6 +234,17 @@ private:
                           "instance {}: VLAN {} is the transport VLAN of uplink {}, for independent instances alone",
                           instance.name(), instance.vlan(), uplink.name());
         const std::uint32_t outer = outer_vlan(next_, instance);
+        if (instance.plain_access()) {
+            if (uplink.outer_tpid() == "0x9100")
+                return refuse(Code::conflict, "IVDS-M030", "use outer_tpid 0x8100, which such hosts speak",
+                              "instance {}: plain_access on uplink {}, whose outer TPID is 0x9100", instance.name(),
+                              uplink.name());
+            const auto [first, fresh] = plain_.emplace(std::pair(instance.uplink(), outer), &instance);
+            if (!fresh)
+                return refuse(Code::conflict, "IVDS-M030", "hosts without a V.VLAN are in one network of their VLAN",
+                              "instance {}: instance {} has the plain hosts of VLAN {}{} already", instance.name(),
+                              first->second->name(), outer, on(instance));
+        }
         if (std::ranges::find(instance.peer_vlans(), outer) != instance.peer_vlans().end())
             return refuse(Code::conflict, "IVDS-M012", "leave it out of peer_vlans",
                           "instance {}: peer VLAN {} is the instance's own", instance.name(), outer);
@@ -353,6 +364,7 @@ private:
     }
 
     const Model& next_;
+    std::map<std::pair<std::string, std::uint32_t>, const pb::Instance*> plain_;  // {uplink, VLAN} with plain_access
     const Model& now_;
 };
 
@@ -420,6 +432,11 @@ Result<> validate_object(const pb::Instance& instance) {
                fmt::format("an instance has peers on at most {} VLANs beside its own", IVDS_MAX_PEER_VLANS));
     check.that(instance.peer_vlans().empty() || instance.scope() == pb::DISTRIBUTED, "IVDS-M012",
                "peer_vlans need scope distributed", "use scope: distributed, or leave peer_vlans out");
+    check.that(!instance.plain_access() || instance.scope() == pb::DISTRIBUTED, "IVDS-M030",
+               "plain_access needs scope distributed", "use scope: distributed, or leave plain_access out");
+    check.that(!instance.plain_access() || instance.peer_vlans().empty(), "IVDS-M030",
+               "plain_access and peer_vlans exclude each other",
+               "with peers on several VLANs nothing is learned from the wire, as plain hosts must be");
     std::set<std::uint32_t> peers;
     for (const std::uint32_t vlan : instance.peer_vlans()) {
         check.number("peer_vlans", vlan, 1, IVDS_VLAN_MAX, false);

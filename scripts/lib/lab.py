@@ -185,6 +185,10 @@ class Host(Place):
     def ctl_json(self, *words):
         return json.loads(self.ctl("--json", *words))
 
+    def ctl_json_lines(self, *words):
+        """What a command prints one object a line."""
+        return [json.loads(line) for line in self.ctl("--json", *words).splitlines()]
+
     def apply(self, config):
         """Applies a configuration: YAML text, or a value to be written as JSON, which YAML is a superset of."""
         text = config if isinstance(config, str) else json.dumps(config)

@@ -53,6 +53,11 @@ Mac drawn_mac() {
     return mac(0x020000000000U + between<std::uint64_t>(2, 9));
 }
 
+// Whether plain hosts can be in the instance at all: no outer TPID 0x9100 (abi.h, IVDS_IF_PLAIN_OUT).
+bool speaks_plain(const World& world, std::uint32_t instance) {
+    return world.ports.at(world.instances.at(instance).uplink).outer_tpid_be != __builtin_bswap16(tpid_q);
+}
+
 World drawn_world() {
     World world;
     for (const std::uint32_t id : uplinks) {
@@ -73,6 +78,9 @@ World drawn_world() {
                 world.peer_vlan(id, static_cast<std::uint16_t>(30 + i));
             }
             instance.flags = drawn_flags({{IVDS_IF_ACTIVE, 8}, {IVDS_IF_WIRE, 6}, {IVDS_IF_LEARN_WIRE, 3}});
+            if (speaks_plain(world, id) && rarely(3)) {
+                world.plain_access(id);
+            }
         }
     }
     for (const std::uint32_t id : vports) {
@@ -97,7 +105,9 @@ World drawn_world() {
         const bool is_remote = uplink != 0 && rarely(2);
         const std::uint32_t port = is_remote ? uplink : *rc::gen::elementOf(vports);
         const std::uint16_t vlan = is_remote ? one_of<std::uint16_t>({0, 10, 31}) : std::uint16_t{0};
-        if (rarely(2)) {
+        if (is_remote && speaks_plain(world, instance) && rarely(3)) {
+            world.learned_plain_mac(instance, address);
+        } else if (rarely(2)) {
             world.learned_mac(instance, address, port, vlan);
         } else {
             world.local_mac(instance, address, port);
@@ -134,7 +144,10 @@ Step drawn_step(const World& world) {
     Packet packet = eth(drawn_destination(), drawn_source(world, step.port));
     const ivds_port& port = world.ports.at(step.port);
     int tags = *rc::gen::element(0, 0, 0, 1, 1, 2, 3, 4);
-    if (port.kind == IVDS_PORT_UPLINK && !rarely(3)) {
+    if (port.kind == IVDS_PORT_UPLINK && rarely(4)) {
+        packet = packet / tag(__builtin_bswap16(port.outer_tpid_be), one_of<std::uint16_t>({10, 20}));
+        tags = *rc::gen::element(0, 0, 0, 1);
+    } else if (port.kind == IVDS_PORT_UPLINK && !rarely(3)) {
         packet = packet / tag(__builtin_bswap16(port.outer_tpid_be), one_of<std::uint16_t>({10, 20, 31, 32})) /
                  tag(__builtin_bswap16(port.inner_tpid_be), one_of<std::uint16_t>({100, 200}));
         tags = *rc::gen::element(0, 0, 1, 2);

@@ -625,6 +625,85 @@ void add_from_wire(std::vector<Vector>& table) {
         .reaches_the_host();
 }
 
+// Hosts on the physical VLAN that know no V.VLAN, let into one instance.
+void add_plain_access(std::vector<Vector>& table) {
+    World open = house();
+    open.instances.at(red).peer_vlans[0] = 0;
+    open.plain_access(red);
+    constexpr Mac host = mac(0x0200000000f0);
+    const auto plain = [&](const Mac& dst, const Mac& src) { return eth(dst, src) / tag(tpid_c, 10); };
+
+    add(table, "takes a plain frame into the instance that has the VLAN, and its answer goes back plain",
+        "[R95][R115]", open)
+        .send(1, plain(vm(2), host) / ip4_udp(46))
+        .arrives(2, eth(vm(2), host) / ip4_udp(46))
+        .counts("port 1 rx_wire", 1)
+        .counts("port 1 rx_bytes", 64)
+        .counts("instance 1 wire_bytes", 60)
+        .send(2, eth(host, vm(2)) / ip4_udp(47))
+        .arrives(1, plain(host, vm(2)) / ip4_udp(47))
+        .counts("port 2 rx_wire", 1)
+        .counts("port 1 tx_bytes", 65);
+    add(table, "floods a plain broadcast to the members and not back to the wire", "[R95][R115]", open)
+        .send(1, plain(broadcast, host) / arp_request(host))
+        .arrives(2, eth(broadcast, host) / arp_request(host))
+        .arrives(3, eth(broadcast, host) / arp_request(host))
+        .arrives(4, eth(broadcast, host) / arp_request(host))
+        .counts("port 1 rx_flood", 1);
+    add(table, "floods to the wire with the V.VLAN, then plain", "[R110][R115]", open)
+        .send(2, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(3, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(4, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(1, wire(broadcast, vm(2), 10, 100) / arp_request(vm(2)))
+        .arrives(1, plain(broadcast, vm(2)) / arp_request(vm(2)))
+        .counts("port 1 tx_packets", 2)
+        .counts("port 1 tx_bytes", 132);
+    add(table, "drops the plain copy of a flood that came with its V.VLAN before", "[R110][R115]", open)
+        .send(1, wire(broadcast, remote(9), 10, 100) / arp_request(remote(9)))
+        .arrives(2, eth(broadcast, remote(9)) / arp_request(remote(9)))
+        .arrives(3, eth(broadcast, remote(9)) / arp_request(remote(9)))
+        .arrives(4, eth(broadcast, remote(9)) / arp_request(remote(9)))
+        .send(1, plain(broadcast, remote(9)) / arp_request(remote(9)))
+        .drops(1, IVDS_DROP_PLAIN_SOURCE);
+    add(table, "believes a plain host no address of a VM, here or elsewhere", "[R3][R115]", open)
+        .send(1, plain(vm(3), vm(2)) / ip4_udp(46))
+        .drops(1, IVDS_DROP_WIRE_SOURCE)
+        .send(1, plain(vm(3), remote(1)) / ip4_udp(46))
+        .drops(1, IVDS_DROP_PLAIN_SOURCE);
+    World moved = open;
+    moved.learned_plain_mac(red, host);
+    add(table, "follows a plain host that becomes a VM, and tells of it", "[R115][R120]", moved)
+        .send(1, wire(vm(2), host, 10, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), host) / ip4_udp(46))
+        .tells(fmt::format("move 1 from 1 in 1: {}", to_text(host)))
+        .send(2, eth(host, vm(2)) / ip4_udp(46))
+        .arrives(1, wire(host, vm(2), 10, 100) / ip4_udp(46));
+    add(table, "lets no plain host reach another instance of the VLAN", "[R3][R113][R115]", open)
+        .send(1, plain(vm(9), host) / ip4_udp(46))
+        .arrives(2, eth(vm(9), host) / ip4_udp(46))
+        .arrives(3, eth(vm(9), host) / ip4_udp(46))
+        .arrives(4, eth(vm(9), host) / ip4_udp(46));
+    add(table, "treats what follows the outer VLAN of a plain frame as the guest's tags", "[R95]", open)
+        .send(1, plain(vm(2), host) / tag(tpid_s, 7) / ip4_udp(46))
+        .drops(2, IVDS_DROP_GUEST_TAG_OUT);
+    add(table, "gives the host link-local frames of a VLAN with plain access", "[R95][R96]", open)
+        .send(1, plain(lldp_group, host) / lldp())
+        .reaches_the_host();
+    World closed = open;
+    closed.instances.at(red).flags &= static_cast<std::uint16_t>(~IVDS_IF_ACTIVE);
+    add(table, "drops plain frames of an instance that drains", "[R42][R95]", closed)
+        .send(1, plain(vm(2), host) / ip4_udp(46))
+        .drops(1, IVDS_DROP_INSTANCE_DOWN);
+    World small = open;
+    small.learned_plain_mac(red, host);
+    small.ports.at(1).mtu_bytes = 1504;
+    add(table, "adds one tag to what goes to a plain host, and two to the rest", "[R145]", small)
+        .send(2, eth(host, vm(2)) / ip4_udp(1500))
+        .arrives(1, plain(host, vm(2)) / ip4_udp(1500))
+        .send(2, eth(remote(1), vm(2)) / ip4_udp(1500))
+        .drops(1, IVDS_DROP_OVERSIZE_OUT);
+}
+
 void add_learning(std::vector<Vector>& table) {
     const World open = without_spoof_check({2, 3});
     constexpr Mac nested = mac(0x020000000aaa);
@@ -680,6 +759,7 @@ void add_learning(std::vector<Vector>& table) {
         .arrives(2, eth(vm(2), stranger) / ip4_udp(46))
         .send(1, wire(vm(2), stranger, 10, 100) / ip4_udp(46))
         .arrives(2, eth(vm(2), stranger) / ip4_udp(46))
+        .tells(fmt::format("move 1 from 1 in 1: {}", to_text(stranger)))
         .send(2, eth(stranger, vm(2)) / ip4_udp(46))
         .arrives(1, wire(stranger, vm(2), 10, 100) / ip4_udp(46));
     World unlearning = house();
@@ -722,7 +802,10 @@ Vector& Vector::reaches_the_host() {
 Vector& Vector::drops(std::uint32_t port, ivds_drop reason) {
     const Step& step = steps.back();
     const bool is_stripped = port != step.port && world.ports.at(step.port).kind == IVDS_PORT_UPLINK;
-    const std::size_t bytes = step.frame.size() - (is_stripped ? IVDS_TAGS_BYTES : 0);
+    const auto on_wire = parse(step.frame).tags;
+    const bool is_plain =
+        on_wire.size() < 2 || on_wire[1].tpid != __builtin_bswap16(world.ports.at(step.port).inner_tpid_be);
+    const std::size_t bytes = step.frame.size() - (!is_stripped ? 0U : is_plain ? 4U : IVDS_TAGS_BYTES);
     counts(fmt::format("drop {} {} packets", port, drop_name(reason)), 1);
     // A frame of no bytes at all counts none.
     return bytes == 0 ? *this : counts(fmt::format("drop {} {} bytes", port, drop_name(reason)), bytes);
@@ -771,6 +854,7 @@ std::vector<Vector> all_vectors() {
     add_sizes(table);
     add_states(table);
     add_from_wire(table);
+    add_plain_access(table);
     add_learning(table);
     return table;
 }

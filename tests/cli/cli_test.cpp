@@ -130,7 +130,7 @@ TEST_CASE("flags of numbers, switches and lists of entries reach the object") {
     const Outcome done =
         shell({"instance", "create", "red", "--mode", "independent", "--scope", "distributed", "--peer-vlans", "20",
                "--peer-vlans", "30,40", "--fdb", "mac=02:00:00:00:00:01,vlan=20", "--fdb",
-               "mac=02:00:00:00:00:02,vport=web1", "--draining"});
+               "mac=02:00:00:00:00:02,vport=web1", "--draining", "--plain-access"});
     REQUIRE(done.err == "");
     const pb::Instance& sent = shell.agent.put_request.object().instance();
     CHECK(sent.mode() == pb::INDEPENDENT);
@@ -142,6 +142,7 @@ TEST_CASE("flags of numbers, switches and lists of entries reach the object") {
     CHECK(sent.fdb(0).vlan() == 20);
     CHECK(sent.fdb(1).vport() == "web1");
     CHECK(sent.draining());
+    CHECK(sent.plain_access());
 }
 
 TEST_CASE("what the agent filled in is said") {

@@ -39,6 +39,8 @@ public:
     pb::DoctorReply doctor_reply;
     pb::NicReply nics;
     pb::MapReply map;
+    pb::TraceReply trace_reply;
+    std::vector<pb::TraceRequest> trace_requests;
     std::uint32_t removed = 0;
     std::string vmac;
 
@@ -120,6 +122,11 @@ public:
         events_request = *request;
         for (const pb::Event& event : events) writer->Write(event);
         return answer(context, "Events", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
+    grpc::Status Trace(grpc::ServerContext* context, const pb::TraceRequest* request,
+                       pb::TraceReply* reply) override {
+        trace_requests.push_back(*request);
+        return answer(context, "Trace", trace_reply, reply);
     }
     grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
                         pb::DoctorReply* reply) override {

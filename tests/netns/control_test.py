@@ -536,6 +536,8 @@ def _(bench):
         check_equal(len(stub.Apply(pb.ApplyRequest(config=config)).changes), 0, "changes of applying the export")
         check_equal(stub.Nics(pb.NicRequest()).nics[0].netdev.name, "wire0", "the NIC")
         check_equal(stub.Map(pb.MapRequest(vport="red-1")).vports[0].vmac, mac(1), "the map")
+        traced = stub.Trace(pb.TraceRequest(port="red-1", frame=frame(mac(2), mac(1), "ivds-mark ")))
+        check_equal((traced.verdict, list(traced.sent)), ("forwarded", ["uplink"]), "the trace of a frame to the other host")
         stub.Create(pb.PutRequest(object=pb.Object(vmac_pool=pb.VmacPool(name="pool", uplink="uplink"))))
         vmac = stub.ReserveVmac(pb.VmacRequest(pool="pool")).vmac
         stub.ReleaseVmac(pb.VmacRequest(pool="pool", vmac=vmac))

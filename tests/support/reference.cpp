@@ -48,8 +48,12 @@ bool has_guest_vlan(const std::vector<Tag>& tags) {
     return std::ranges::any_of(tags, [](const Tag& tag) { return tag.vid != 0; });
 }
 
-Bytes with_two_tags(const Bytes& frame, const ivds_port& uplink, std::uint16_t vlan, std::uint16_t vvlan) {
-    const std::uint16_t words[] = {host_order(uplink.outer_tpid_be), vlan, host_order(uplink.inner_tpid_be), vvlan};
+// The V.VLAN tag is left out where `vvlan` is 0.
+Bytes with_tags(const Bytes& frame, const ivds_port& uplink, std::uint16_t vlan, std::uint16_t vvlan) {
+    std::vector<std::uint16_t> words = {host_order(uplink.outer_tpid_be), vlan};
+    if (vvlan != 0) {
+        words.insert(words.end(), {host_order(uplink.inner_tpid_be), vvlan});
+    }
     Bytes out(frame.begin(), frame.begin() + 12);
     for (const std::uint16_t word : words) {
         out.push_back(static_cast<std::uint8_t>(word >> 8U));
@@ -59,9 +63,9 @@ Bytes with_two_tags(const Bytes& frame, const ivds_port& uplink, std::uint16_t v
     return out;
 }
 
-Bytes without_two_tags(const Bytes& frame) {
+Bytes without_tags(const Bytes& frame, std::ptrdiff_t tags) {
     Bytes out(frame.begin(), frame.begin() + 12);
-    out.insert(out.end(), frame.begin() + 12 + IVDS_TAGS_BYTES, frame.end());
+    out.insert(out.end(), frame.begin() + 12 + tags * static_cast<std::ptrdiff_t>(tag_bytes), frame.end());
     return out;
 }
 
@@ -97,6 +101,7 @@ ReferenceSwitch::ReferenceSwitch(World world, std::size_t fdb_capacity)
 
 Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const Gso& gso) {
     outcome_ = {};
+    is_plain_ = false;
     Frame frame{.port = port, .bytes = bytes, .parsed = parse(bytes), .gso = gso};
     if (world_.strangers.contains(port)) {
         outcome_.sent.push_back({to_host, bytes});
@@ -182,14 +187,17 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
         }
         const auto uplink = world_.ports.find(instance.uplink);
         if (has_wire && uplink != world_.ports.end() && (uplink->second.flags & IVDS_PF_UP) != 0) {
-            std::vector<std::uint16_t> vlans{instance.vlan};
+            std::vector<WireTags> copies{{instance.vlan, instance.vvlan}};
             for (const std::uint16_t vlan : instance.peer_vlans) {
                 if (vlan == 0) {
                     break;
                 }
-                vlans.push_back(vlan);
+                copies.push_back({vlan, instance.vvlan});
             }
-            sent |= send_to_wire(frame, id, vlans);
+            if ((instance.flags & IVDS_IF_PLAIN_OUT) != 0) {
+                copies.push_back({instance.vlan, 0});
+            }
+            sent |= send_to_wire(frame, id, copies);
         }
         if (sent) {
             accept(frame, id, &ivds_port_stats::rx_flood);
@@ -205,8 +213,12 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
     } else if (entry.port == instance.uplink) {
         if (!has_wire) {
             drop(frame, frame.port, IVDS_DROP_NO_UPLINK);
-        } else if (send_to_wire(frame, id, {entry.vlan != 0 ? entry.vlan : instance.vlan})) {
-            accept(frame, id, &ivds_port_stats::rx_wire);
+        } else {
+            const std::uint16_t vlan = entry.vlan != 0 ? entry.vlan : instance.vlan;
+            const std::uint16_t vvlan = (entry.flags & IVDS_FDB_PLAIN) != 0 ? std::uint16_t{0} : instance.vvlan;
+            if (send_to_wire(frame, id, {{vlan, vvlan}})) {
+                accept(frame, id, &ivds_port_stats::rx_wire);
+            }
         }
     } else if (send_to_member(frame, id, entry.port)) {
         accept(frame, id, &ivds_port_stats::rx_local);
@@ -228,16 +240,22 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
         return hand_to_host();
     }
     const std::uint16_t vlan = tags[0].vid;
+    std::uint16_t vvlan = 0;
     if (!has_inner) {
-        const bool is_switched = vlan != 0 && vlan <= IVDS_VLAN_MAX && world_.vvlans.contains({frame.port, vlan, 0});
-        if (is_switched && (uplink.flags & IVDS_PF_PLAIN_DROP) != 0) {
-            return refuse(IVDS_DROP_NO_VVLAN);
+        const auto switched = world_.vvlans.find({frame.port, vlan, 0});
+        const bool has_policy = (uplink.flags & (IVDS_PF_PLAIN_DROP | IVDS_PF_PLAIN_IN)) != 0;
+        if (!has_policy || is_link_local(parsed.dst) || switched == world_.vvlans.end()) {
+            return hand_to_host();
         }
-        return hand_to_host();
-    }
-    const std::uint16_t vvlan = tags[1].vid;
-    if (vlan == 0 || vlan > IVDS_VLAN_MAX || vvlan == 0 || vvlan > IVDS_VLAN_MAX) {
-        return refuse(IVDS_DROP_BAD_VID);
+        if (switched->second == 0) {
+            return (uplink.flags & IVDS_PF_PLAIN_DROP) != 0 ? refuse(IVDS_DROP_NO_VVLAN) : hand_to_host();
+        }
+        frame.is_plain = is_plain_ = true;
+    } else {
+        vvlan = tags[1].vid;
+        if (vlan == 0 || vlan > IVDS_VLAN_MAX || vvlan == 0 || vvlan > IVDS_VLAN_MAX) {
+            return refuse(IVDS_DROP_BAD_VID);
+        }
     }
     const auto registered = world_.vvlans.find({frame.port, vlan, vvlan});
     if (registered == world_.vvlans.end()) {
@@ -259,8 +277,9 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
     if (is_link_local(parsed.dst)) {
         return refuse(IVDS_DROP_VM_CONTROL);
     }
-    frame.inner = without_two_tags(frame.bytes);
-    frame.guest_tags.assign(tags.begin() + 2, tags.end());
+    const std::ptrdiff_t wire_tags = frame.is_plain ? 1 : 2;
+    frame.inner = without_tags(frame.bytes, wire_tags);
+    frame.guest_tags.assign(tags.begin() + wire_tags, tags.end());
     const std::size_t l2_bytes = ethernet_bytes + tag_bytes * frame.guest_tags.size();
     frame.l3_bytes = frame.gso.segments != 0 ? frame.gso.size + frame.gso.headers
                                              : static_cast<std::uint32_t>(frame.inner.size() - l2_bytes);
@@ -271,6 +290,9 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
     const bool is_known_static = known != world_.fdb.end() && is_static(known->second);
     if (is_known_static && known->second.port != frame.port) {
         return refuse(IVDS_DROP_WIRE_SOURCE);
+    }
+    if (frame.is_plain && known != world_.fdb.end() && (known->second.flags & IVDS_FDB_PLAIN) == 0) {
+        return refuse(IVDS_DROP_PLAIN_SOURCE);
     }
     if ((instance.flags & IVDS_IF_LEARN_WIRE) != 0 && !is_known_static) {
         learn(frame, id, vlan);
@@ -323,8 +345,7 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
 }
 
 // The checks on the way out to the wire, and a copy for each outer VLAN.
-bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance,
-                                   const std::vector<std::uint16_t>& vlans) {
+bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies) {
     const ivds_instance& from = world_.instances.at(instance);
     const auto found = world_.ports.find(from.uplink);
     if (found == world_.ports.end() || found->second.kind != IVDS_PORT_UPLINK ||
@@ -332,12 +353,14 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance,
         drop(frame, from.uplink, IVDS_DROP_PORT_DOWN);
         return false;
     }
-    if (frame.l3_bytes + tag_bytes * frame.guest_tags.size() + IVDS_TAGS_BYTES > found->second.mtu_bytes) {
+    const std::size_t wire_bytes = copies.front().vvlan != 0 ? IVDS_TAGS_BYTES : tag_bytes;
+    if (frame.l3_bytes + tag_bytes * frame.guest_tags.size() + wire_bytes > found->second.mtu_bytes) {
         drop(frame, from.uplink, IVDS_DROP_OVERSIZE_OUT);
         return false;
     }
-    for (const std::uint16_t vlan : vlans) {
-        const Bytes out = with_two_tags(frame.inner, found->second, vlan, from.vvlan);
+    for (const auto& [vlan, vvlan] : copies) {
+        is_plain_ |= vvlan == 0;
+        const Bytes out = with_tags(frame.inner, found->second, vlan, vvlan);
         outcome_.sent.push_back({from.uplink, out});
         outcome_.counts[fmt::format("port {} tx_packets", from.uplink)] += packets(frame);
         outcome_.counts[fmt::format("port {} tx_bytes", from.uplink)] += bytes(frame, out.size());
@@ -353,6 +376,7 @@ void ReferenceSwitch::learn(const Frame& frame, std::uint32_t instance, std::uin
     entry.port = frame.port;
     entry.last_seen_s = now_s;
     entry.vlan = vlan;
+    entry.flags = frame.is_plain ? IVDS_FDB_PLAIN : 0;
     const bool is_port_full = world_.learned_at_port(frame.port) >= port.fdb_limit;
     const auto known = world_.fdb.find(key);
     if (known == world_.fdb.end()) {
@@ -364,6 +388,9 @@ void ReferenceSwitch::learn(const Frame& frame, std::uint32_t instance, std::uin
         }
         world_.fdb[key] = entry;
     } else if (known->second.port == frame.port) {
+        if (known->second.vlan != entry.vlan || known->second.flags != entry.flags) {
+            event(IVDS_EVENT_MOVE, frame, frame.port, instance);
+        }
         known->second = entry;
     } else if (is_port_full) {
         event(IVDS_EVENT_LIMIT, frame, known->second.port, instance);
@@ -434,7 +461,10 @@ Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& b
     };
     const bool is_flood = counted("port {} rx_flood") || counted("drop {} lone_flood packets");
     const bool is_unicast = counted("port {} rx_local") || counted("port {} rx_wire");
-    if (!is_flood && (!is_unicast || (world_.ports.at(outcome.sent.front().port).flags & IVDS_PF_XDP_TARGET) != 0)) {
+    const auto is_xdp_business = [&] {
+        return !is_plain_ && (world_.ports.at(outcome.sent.front().port).flags & IVDS_PF_XDP_TARGET) != 0;
+    };
+    if (!is_flood && (!is_unicast || is_xdp_business())) {
         return outcome;
     }
     // It needs TC. Its source has been learned all the same.

@@ -49,7 +49,8 @@ private:
     struct Frame {
         std::uint32_t port = 0;  // it came in by
         Bytes bytes{};           // as it came in
-        Bytes inner{};           // as the VM sees it: without the two tags of the wire
+        Bytes inner{};           // as the VM sees it: without the tags of the wire
+        bool is_plain = false;   // it came from the wire without a V.VLAN
         Parsed parsed{};         // of `bytes`
         std::vector<Tag> guest_tags{};
         std::uint32_t l3_bytes = 0;  // without Ethernet header and tags; of one segment
@@ -61,7 +62,12 @@ private:
     void forward_from_vport(const Frame& frame);
     void forward_from_wire(const Frame& frame, std::uint32_t instance);
     bool send_to_member(const Frame& frame, std::uint32_t instance, std::uint32_t member);
-    bool send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<std::uint16_t>& vlans);
+    // One copy for the wire: its outer VLAN, and its V.VLAN or 0 for a plain host.
+    struct WireTags {
+        std::uint16_t vlan = 0;
+        std::uint16_t vvlan = 0;
+    };
+    bool send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies);
     void learn(const Frame& frame, std::uint32_t instance, std::uint16_t vlan);
     void accept(const Frame& frame, std::uint32_t instance, __u64 ivds_port_stats::* path);
 
@@ -75,6 +81,7 @@ private:
     std::size_t fdb_capacity_;
     std::set<std::pair<std::uint32_t, std::uint32_t>> told_;  // {port, kind}: events of this second
     Outcome outcome_;                                         // of the frame under way
+    bool is_plain_ = false;  // the frame under way came from the wire, or goes there, without a V.VLAN
 };
 
 }  // namespace ivds::test

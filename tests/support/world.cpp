@@ -94,6 +94,14 @@ World& World::peer_vlan(std::uint32_t id, std::uint16_t vlan) {
     return *this;
 }
 
+World& World::plain_access(std::uint32_t id) {
+    ivds_instance& value = instances.at(id);
+    value.flags |= IVDS_IF_PLAIN_OUT;
+    ports.at(value.uplink).flags |= IVDS_PF_PLAIN_IN;
+    vvlans[{value.uplink, value.vlan, 0}] = id;
+    return *this;
+}
+
 World& World::local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port) {
     ivds_fdb_entry entry{};
     entry.port = port;
@@ -114,6 +122,13 @@ World& World::learned_mac(std::uint32_t instance, const Mac& mac, std::uint32_t 
     entry.vlan = vlan;
     entry.last_seen_s = long_ago_s;
     fdb[{instance, mac}] = entry;
+    return *this;
+}
+
+World& World::learned_plain_mac(std::uint32_t instance, const Mac& mac) {
+    const ivds_instance& value = instances.at(instance);
+    learned_mac(instance, mac, value.uplink, value.vlan);
+    fdb[{instance, mac}].flags = IVDS_FDB_PLAIN;
     return *this;
 }
 
@@ -198,7 +213,9 @@ std::string event_text(const ivds_event& event) {
 
 std::string fdb_text(const FdbKey& key, const ivds_fdb_entry& entry, bool now) {
     const char* kind = !is_learned(entry) ? "static" : now ? "learned now" : "learned before";
-    return fmt::format("{} {} at {} vlan {} {}", key.instance, to_text(key.mac), entry.port, entry.vlan, kind);
+    const char* plain = (entry.flags & IVDS_FDB_PLAIN) != 0 ? " plain" : "";
+    return fmt::format("{} {} at {} vlan {}{} {}", key.instance, to_text(key.mac), entry.port, entry.vlan, plain,
+                       kind);
 }
 
 void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix,

@@ -40,10 +40,13 @@ struct World {
     World& instance(std::uint32_t id, std::uint32_t uplink, std::uint16_t vlan, std::uint16_t vvlan);
     // A further outer VLAN that peers of the instance live on: floods go there and frames from there are its own.
     World& peer_vlan(std::uint32_t id, std::uint16_t vlan);
+    // Plain hosts on the instance's VLAN belong to it.
+    World& plain_access(std::uint32_t id);
     World& local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port);
     World& remote_mac(std::uint32_t instance, const Mac& mac, std::uint16_t vlan);
     // An entry learned long ago; vlan is 0 for one learned at a vPort.
     World& learned_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port, std::uint16_t vlan = 0);
+    World& learned_plain_mac(std::uint32_t instance, const Mac& mac);
 
     // The members of each instance as the linked list of the port table.
     void link_members();

@@ -32,6 +32,8 @@ public:
     std::set<std::string> away;
     std::set<std::string> unplugged;
     std::vector<ivds_event> raw_events;
+    std::vector<RungTrace> rungs;  // what every trace gives
+    bool traced_xdp = false;
 
     Result<> apply(Tables next, bool strict) override {
         ++applies;
@@ -95,6 +97,10 @@ public:
         return {};
     }
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }  // no test here reads maps
+    Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool xdp) override {
+        traced_xdp = xdp;
+        return rungs;
+    }
     [[nodiscard]] std::uint64_t generation() const override { return generation_; }
 
 private:
@@ -270,6 +276,9 @@ TEST_CASE("when even taking back fails, the error says both") {
         Result<std::uint32_t> flush_port(std::uint32_t) override { return 0U; }
         Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
         Result<> forget(std::uint32_t, const Mac&) override { return {}; }
+        Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
+            return std::vector<RungTrace>();
+        }
         [[nodiscard]] const MapsView& maps() const override { std::abort(); }
         [[nodiscard]] std::uint64_t generation() const override { return 0; }
 

@@ -162,6 +162,21 @@ TEST_CASE("with peers on further VLANs, floods go there and the wire teaches not
                                            {{2, 0, 0, 0, 0, 2}, c.ids.ports.at("up"), 20}});
 }
 
+TEST_CASE("plain hosts of a VLAN are in the instance that lets them in", "[R95][R115]") {
+    const Compiled c =
+        compiled(kUplink +
+                 "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5}, {name: b, "
+                 "uplink: up, scope: distributed, vlan: 10, vvlan: 6, plain_access: true}]");
+    const std::uint32_t up = c.ids.ports.at("up");
+    CHECK(c.tables.vvlans.at({up, 10, 0}) == c.ids.instances.at("b"));
+    CHECK((c.port("up").value.flags & IVDS_PF_PLAIN_IN) != 0);
+    CHECK((c.instance("b").value.flags & IVDS_IF_PLAIN_OUT) != 0);
+    CHECK((c.instance("a").value.flags & IVDS_IF_PLAIN_OUT) == 0);
+    const Compiled none = compiled(kUplink + "instances: [{name: a, uplink: up, scope: distributed, vlan: 10}]");
+    CHECK(none.tables.vvlans.at({none.ids.ports.at("up"), 10, 0}) == 0);
+    CHECK((none.port("up").value.flags & IVDS_PF_PLAIN_IN) == 0);
+}
+
 TEST_CASE("a draining instance keeps all but its activity", "[R42]") {
     const Compiled c = compiled(
         kUplink + "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5, draining: true}]");

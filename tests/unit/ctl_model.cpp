@@ -113,6 +113,16 @@ TEST_CASE("model refuses what is wrong, names the object and the rule") {
               "mtu_bytes = 67 is out of range (68 to 65535)"},
         Wrong{instances("{name: a, mtu_bytes: 65536}"), Code::invalid, "IVDS-M003", "mtu_bytes"},
         Wrong{instances("{name: a, tenant: \"a b\"}"), Code::invalid, "IVDS-M001", "tenant"},
+        Wrong{instances("{name: a, plain_access: true}"), Code::invalid, "IVDS-M030", "needs scope distributed"},
+        Wrong{instances("{name: a, scope: distributed, uplink: up, vlan: 1, peer_vlans: [2], plain_access: true}"),
+              Code::invalid, "IVDS-M030", "exclude each other"},
+        Wrong{instances("{name: a, scope: distributed, uplink: up, vlan: 1, plain_access: true}, {name: b, scope: "
+                        "distributed, uplink: up, vlan: 1, plain_access: true}"),
+              Code::conflict, "IVDS-M030", "has the plain hosts of VLAN 1"},
+        Wrong{"uplinks: [{name: up, netdev: e0, outer_tpid: 0x9100}]\ninstances: [{name: a, scope: distributed, "
+              "uplink: "
+              "up, vlan: 1, plain_access: true}]",
+              Code::conflict, "IVDS-M030", "0x9100"},
         Wrong{instances("{name: a, peer_vlans: [2]}"), Code::invalid, "IVDS-M012", "need scope distributed"},
         Wrong{instances("{name: a, scope: distributed, uplink: up, vlan: 1, peer_vlans: [1]}"), Code::conflict,
               "IVDS-M012", "is the instance's own"},

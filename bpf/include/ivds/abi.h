@@ -38,7 +38,7 @@
 
 #define IVDS_VLAN_NONE  0u
 #define IVDS_VLAN_MAX   4094u
-#define IVDS_TAGS_BYTES 8u /* outer VLAN tag and V.VLAN tag */
+#define IVDS_TAGS_BYTES 8u /* outer VLAN tag and V.VLAN tag; a plain frame has the first alone */
 
 /* ------------------------------------------------------------------ meta ARRAY[1] */
 struct ivds_meta {
@@ -68,6 +68,7 @@ enum ivds_port_kind {
 #define IVDS_PF_TC         0x0008u /* the TC program is attached: XDP may pass to it */
 #define IVDS_PF_XDP_TARGET 0x0010u /* the driver (and a veth's peer) takes XDP redirects */
 #define IVDS_PF_PLAIN_DROP 0x0020u /* uplink: single-tagged frames of a switched VLAN drop, else host */
+#define IVDS_PF_PLAIN_IN   0x0040u /* uplink: {uplink, VLAN, 0} may name the instance of single-tagged frames */
 
 struct ivds_port {
 	__u32 ifindex;        /* 0: the interface is away */
@@ -97,6 +98,7 @@ struct ivds_port_state {
 #define IVDS_IF_ACTIVE     0x0001u /* forwarding; else every frame drops (instance_down) */
 #define IVDS_IF_WIRE       0x0002u /* scope distributed: to and from the wire */
 #define IVDS_IF_LEARN_WIRE 0x0004u /* sources are learned from the wire */
+#define IVDS_IF_PLAIN_OUT  0x0008u /* floods also go out with the outer VLAN alone; its TPID is not 0x9100 */
 
 struct ivds_instance {
 	__u32 uplink;       /* port id of the uplink, 0: none */
@@ -119,14 +121,15 @@ struct ivds_instance_state {
 
 /* ------------------------------- vvlans HASH: struct ivds_vvlan_key -> struct ivds_vvlan
  * {uplink, VLAN, V.VLAN} names an instance. The entry {uplink, VLAN, 0} says that the VLAN carries
- * V.VLANs; it tells an unknown VLAN from an unknown V.VLAN, and which plain frames PLAIN_DROP is about. */
+ * V.VLANs; it tells an unknown VLAN from an unknown V.VLAN, and which plain frames PLAIN_DROP is about. Where it
+ * names an instance, plain frames of the VLAN belong to that (R95, R115). */
 struct ivds_vvlan_key {
 	__u32 uplink; /* port id */
 	__u16 vlan;
 	__u16 vvlan;
 };
 struct ivds_vvlan {
-	__u32 instance; /* instance id; 0 in a {uplink, VLAN, 0} entry */
+	__u32 instance; /* instance id; 0 in a {uplink, VLAN, 0} entry: plain frames belong to none */
 };
 
 /* ------------------------------- fdb HASH: struct ivds_fdb_key -> struct ivds_fdb_entry */
@@ -136,6 +139,7 @@ struct ivds_fdb_key {
 	__u16 pad0;
 };
 #define IVDS_FDB_STATIC 0x01u /* configured: never ages, never moves */
+#define IVDS_FDB_PLAIN  0x02u /* remote, and knows no V.VLAN: frames to it carry the outer VLAN alone */
 struct ivds_fdb_entry {
 	__u32 port;        /* port id: a vPort of the instance, or its uplink (a remote MAC) */
 	__u32 last_seen_s; /* coarse monotonic second a frame from it was last seen; static: 0 */
@@ -206,14 +210,15 @@ struct ivds_count {
 	X(NO_TC, 20, IN, "no_tc", "XDP needed TC, and the TC program is not attached")                               \
 	X(TAG_FAILED, 21, IN, "tag_failed", "the kernel could not push or pop a tag")                                \
 	X(REDIRECT, 22, OUT, "redirect", "the kernel refused to send to the egress port")                            \
-	X(LONE_FLOOD, 23, IN, "lone_flood", "a flood with no other member and no wire")
+	X(LONE_FLOOD, 23, IN, "lone_flood", "a flood with no other member and no wire")                              \
+	X(PLAIN_SOURCE, 24, IN, "plain_source", "a MAC known with a V.VLAN, or at a vPort, came in without a V.VLAN")
 
 enum ivds_drop {
 	IVDS_DROP_NONE = 0,
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	    IVDS_DROP_MAX = 24,
+	    IVDS_DROP_MAX = 25,
 };
 
 /* ------------------------------- events RINGBUF: struct ivds_event
@@ -221,7 +226,7 @@ enum ivds_drop {
 enum ivds_event_kind {
 	IVDS_EVENT_NONE = 0,
 	IVDS_EVENT_SPOOF = 1,    /* mac: the forged source */
-	IVDS_EVENT_MOVE = 2,     /* mac moved from other_port to port */
+	IVDS_EVENT_MOVE = 2,     /* mac moved from other_port to port; the same port: to another outer VLAN */
 	IVDS_EVENT_LIMIT = 3,    /* mac not learned: the port's or the instance's limit is reached */
 	IVDS_EVENT_FDB_FULL = 4, /* mac not learned: the FDB is full */
 };

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * trace.h -- what the traced programs tell of one frame. They are the data plane's own sources, compiled with
+ * IVDS_TRACE, and read the pinned maps, but count, learn, report and send nothing: they note each decision in the
+ * map `trace`, which is theirs alone. The loader and the programs are built together, so this is no ABI.
+ */
+#ifndef IVDS_TRACE_H
+#define IVDS_TRACE_H
+
+#include "abi.h"
+
+#define IVDS_TRACE_STEPS 256u /* steps that are kept; a flood to more members is counted on */
+
+/* X(name, number, stage): the stage of the path that decides (R99 to R101): 1 VLAN filter, 2 V.VLAN look-up,
+ * 3 tuple mapping, 4 forwarding. Arguments of a step, in order: */
+#define IVDS_TRACE_KINDS(X)                                                                                          \
+	X(PORT, 1, 1)         /* port id, kind, flags, instance */                                                   \
+	X(FRAME, 2, 1)        /* tags, EtherType behind them, L3 bytes, frame bytes */                               \
+	X(TAG, 3, 1)          /* index from 0, TPID, VID */                                                          \
+	X(HOST, 4, 1)         /* enum ivds_trace_host: it is the host's */                                           \
+	X(VVLAN, 5, 2)        /* uplink, VLAN, V.VLAN, instance or 0 */                                              \
+	X(INSTANCE, 6, 2)     /* instance, flags, MTU, uplink */                                                     \
+	X(TUPLE, 7, 3)        /* none: ivds_trace.tuple holds it */                                                  \
+	X(VMAC, 8, 3)         /* none: the source is the vPort's vMAC */                                             \
+	X(SOURCE, 9, 3)       /* look-up of the source: instance, port or 0, outer VLAN, flags; mac */               \
+	X(DESTINATION, 10, 3) /* and of the destination: the same */                                                 \
+	X(LEARN, 11, 3)       /* enum ivds_trace_learn, port, former port, outer VLAN; mac */                        \
+	X(EVENT, 12, 3)       /* enum ivds_event_kind, port, other port, instance; mac */                            \
+	X(GROUP, 13, 4)       /* none: a group address */                                                            \
+	X(EGRESS, 14, 4)      /* port, outer VLAN or 0, V.VLAN or 0, drop reason or 0 */                             \
+	X(TO_TC, 15, 4)       /* none: XDP leaves it to TC */                                                        \
+	X(SEND, 16, 4)        /* port, packets, bytes of them together */                                            \
+	X(DROP, 17, 4)        /* port, enum ivds_drop, packets, bytes */                                             \
+	X(ACCEPT, 18, 4)      /* enum ivds_action, port, packets, bytes: it went somewhere */
+
+enum ivds_trace_kind {
+	IVDS_TRACE_NONE = 0,
+#define IVDS_X(name, number, stage) IVDS_TRACE_##name = number,
+	IVDS_TRACE_KINDS(IVDS_X)
+#undef IVDS_X
+};
+
+/* Why a frame of an uplink is the host's. */
+enum ivds_trace_host {
+	IVDS_TRACE_HOST_UNTAGGED = 1,   /* no outer tag with the uplink's TPID */
+	IVDS_TRACE_HOST_PLAIN = 2,      /* no V.VLAN tag, and the VLAN's policy is the host */
+	IVDS_TRACE_HOST_LINK_LOCAL = 3, /* a link-local group, without a V.VLAN */
+};
+
+/* What would come of the source's address. */
+enum ivds_trace_learn {
+	IVDS_TRACE_LEARN_NEW = 1,
+	IVDS_TRACE_LEARN_SEEN = 2,  /* known there; its age starts again */
+	IVDS_TRACE_LEARN_MOVE = 3,  /* from another port, or another outer VLAN */
+	IVDS_TRACE_LEARN_LIMIT = 4, /* the port or the instance is full: the frame goes on, unlearned */
+};
+
+/* The six-tuple of a frame (R92), and how much of it could be read. */
+#define IVDS_TUPLE_IPV4     0x01u
+#define IVDS_TUPLE_IPV6     0x02u
+#define IVDS_TUPLE_FRAGMENT 0x04u /* one of several; only the first has ports */
+#define IVDS_TUPLE_LATER    0x08u /* a fragment that is not the first: ports are 0 */
+#define IVDS_TUPLE_CUT      0x10u /* ends inside, or has more IPv6 extension headers than are followed */
+struct ivds_tuple {
+	__u8 src[16]; /* IPv4: ::ffff:a.b.c.d */
+	__u8 dst[16];
+	__be16 sport_be; /* TCP, UDP and SCTP; 0 else */
+	__be16 dport_be;
+	__u8 proto;   /* behind IPv6 extension headers; 0 where it is no IP, or could not be read */
+	__u8 flags;   /* IVDS_TUPLE_* */
+	__u8 vmac[6]; /* the VM's address: source from a vPort, destination from the wire */
+};
+
+struct ivds_trace_step {
+	__u32 kind; /* enum ivds_trace_kind */
+	__u32 arg[4];
+	__u8 mac[6];
+	__u16 pad0;
+};
+
+struct ivds_trace {
+	__u32 port;  /* in: id of the port that the frame comes in by */
+	__u32 steps; /* out: how many there were; more than IVDS_TRACE_STEPS are not kept */
+	struct ivds_tuple tuple;
+	__u32 pad0;
+	struct ivds_trace_step step[IVDS_TRACE_STEPS];
+};
+
+#endif

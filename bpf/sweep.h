@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* sweep.h -- one pass over the FDB, which the agent runs: it ages learned entries, or flushes some. */
+#ifndef IVDS_SWEEP_H
+#define IVDS_SWEEP_H
+
+#include "fdb.h"
+
+/* One element of the sweep: removes a learned entry that is too old, or of what is flushed. */
+static long sweep_entry(void *map, const struct ivds_fdb_key *key, const struct ivds_fdb_entry *entry,
+			struct ivds_sweep *sweep)
+{
+	__u32 port = entry->port, instance = key->instance;
+
+	if (entry->flags & IVDS_FDB_STATIC)
+		return 0;
+	if (sweep->port || sweep->instance) {
+		if (port != sweep->port && instance != sweep->instance)
+			return 0;
+	} else {
+		const struct ivds_instance *in = bpf_map_lookup_elem(&instances, &instance);
+
+		if (!in || !in->age_s || sweep->now_s - entry->last_seen_s <= in->age_s ||
+		    (__s32)(sweep->now_s - entry->last_seen_s) < 0)
+			return 0;
+	}
+	if (bpf_map_delete_elem(map, key) == 0) {
+		uncount_learned(port, instance);
+		sweep->removed++;
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/trace_view.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <string>
+
+#include "loader/switch.h"
+
+namespace ivds {
+namespace {
+
+std::uint32_t stage_of(std::uint32_t kind) {
+    switch (kind) {
+#define IVDS_X(name, number, stage) \
+    case number:                    \
+        return stage;
+        IVDS_TRACE_KINDS(IVDS_X)
+#undef IVDS_X
+        default:
+            return 0;
+    }
+}
+
+std::string mac_text(const std::uint8_t (&bytes)[6]) {
+    Mac mac{};
+    std::ranges::copy(bytes, mac.begin());
+    return format_mac(mac);
+}
+
+std::string address_text(const std::uint8_t (&bytes)[16], bool v4) {
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    return ::inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? bytes + 12 : bytes, text.data(), text.size());
+}
+
+// Turns steps into sentences. Keeps what earlier steps said, as later ones mean it: which port, which instance.
+class Teller {
+public:
+    Teller(const Model& model, const Ids& ids) : model_(model) {
+        for (const auto& [name, id] : ids.ports) ports_.emplace(id, name);
+        for (const auto& [name, id] : ids.instances) instances_.emplace(id, name);
+    }
+
+    void tell(const RungTrace& rung, pb::TraceReply& reply) {
+        reply.clear_verdict();
+        reply.clear_drop_reason();
+        reply.clear_sent();
+        flooded_ = false;
+        for (const ivds_trace_step& step : rung.steps) {
+            text_.clear();
+            change_.clear();
+            words(step, rung.tuple, reply);
+            pb::TraceStep& out = *reply.add_steps();
+            out.set_rung(rung.rung);
+            out.set_stage(stage_of(step.kind));
+            out.set_text(text_);
+            out.set_change(change_);
+        }
+        if (rung.more_steps != 0) {
+            pb::TraceStep& out = *reply.add_steps();
+            out.set_rung(rung.rung);
+            out.set_stage(4);
+            out.set_text(fmt::format("and {} steps more", rung.more_steps));
+        }
+    }
+
+private:
+    void words(const ivds_trace_step& step, const ivds_tuple& tuple, pb::TraceReply& reply) {
+        const auto& a = step.arg;
+        switch (step.kind) {
+            case IVDS_TRACE_PORT:
+                port_ = a[0];
+                text_ = fmt::format("came in by {} {}", a[1] == IVDS_PORT_UPLINK ? "uplink" : "vPort", port(a[0]));
+                break;
+            case IVDS_TRACE_FRAME:
+                text_ = fmt::format("{} bytes, {} tag{}, EtherType 0x{:04x}, {} bytes of L3", a[3], a[0],
+                                    a[0] == 1 ? "" : "s", a[1], a[2]);
+                break;
+            case IVDS_TRACE_TAG:
+                text_ = fmt::format("tag {}: TPID 0x{:04x}, VID {}", a[0] + 1, a[1], a[2]);
+                break;
+            case IVDS_TRACE_HOST:
+                host(a[0]);
+                reply.set_verdict("host");
+                break;
+            case IVDS_TRACE_VVLAN:
+                vlan(a);
+                break;
+            case IVDS_TRACE_INSTANCE:
+                instance_ = a[0];
+                text_ = fmt::format("instance {}{}: {}, {}, MTU {}", instance(a[0]), tenant(a[0]),
+                                    (a[1] & IVDS_IF_ACTIVE) != 0 ? "active" : "draining",
+                                    (a[1] & IVDS_IF_WIRE) != 0 ? "on the wire" : "local", a[2]);
+                break;
+            case IVDS_TRACE_TUPLE:
+                six_tuple(tuple, *reply.mutable_tuple());
+                break;
+            case IVDS_TRACE_VMAC:
+                text_ = "the source is the vPort's vMAC";
+                break;
+            case IVDS_TRACE_SOURCE:
+            case IVDS_TRACE_DESTINATION:
+                lookup(step);
+                break;
+            case IVDS_TRACE_LEARN:
+                learn(step);
+                break;
+            case IVDS_TRACE_EVENT:
+                text_ = fmt::format("event {} for {}, at most one a second", event_id(a[0]), mac_text(step.mac));
+                break;
+            case IVDS_TRACE_GROUP:
+                flooded_ = true;
+                text_ = "a group address: flooded";
+                break;
+            case IVDS_TRACE_EGRESS:
+                text_ = a[1] == 0   ? fmt::format("to vPort {}, on this host", port(a[0]))
+                        : a[2] == 0 ? fmt::format("to uplink {} with VLAN {} alone", port(a[0]), a[1])
+                                    : fmt::format("to uplink {} with VLAN {} and V.VLAN {}", port(a[0]), a[1], a[2]);
+                break;
+            case IVDS_TRACE_TO_TC:
+                text_ = "left to TC: it needs a copy, is the host's, or XDP cannot send it there";
+                break;
+            case IVDS_TRACE_SEND:
+                text_ = fmt::format("sent to {}: {} frame{}, {} bytes", port(a[0]), a[1], a[1] == 1 ? "" : "s", a[2]);
+                reply.add_sent(port(a[0]));
+                break;
+            case IVDS_TRACE_DROP:
+                text_ = fmt::format("dropped at {}, {}: {}", port(a[0]), drop_id(a[1]), drop_text(a[1]));
+                change_ = fix_of(a[1]);
+                reply.set_verdict("dropped");
+                reply.set_drop_reason(drop_id(a[1]));
+                break;
+            case IVDS_TRACE_ACCEPT:
+                // Behind all copies: what one of them met with at its port is not the frame's fate.
+                text_ = fmt::format("counted as received from {}", port(a[1]));
+                reply.set_verdict(flooded_ ? "flooded" : "forwarded");
+                reply.clear_drop_reason();
+                break;
+            default:
+                text_ = fmt::format("a step of kind {}", step.kind);
+        }
+    }
+
+    void host(std::uint32_t why) {
+        switch (why) {
+            case IVDS_TRACE_HOST_UNTAGGED:
+                text_ = "the host's: no outer tag with this uplink's TPID";
+                change_ = fmt::format("ivds-ctl uplink update {} --outer-tpid TPID, if the tag is one", port(port_));
+                break;
+            case IVDS_TRACE_HOST_LINK_LOCAL:
+                text_ = "the host's: a link-local group, without a V.VLAN";
+                break;
+            default:
+                text_ = "the host's: no V.VLAN tag with this uplink's TPID, and no policy against it";
+                change_ = fmt::format("ivds-ctl uplink update {} --plain drop, or plain_access of an instance",
+                                      port(port_));
+        }
+    }
+
+    void vlan(const std::uint32_t (&a)[4]) {
+        const char* found = a[3] != 0 ? "names" : "names no";
+        if (a[2] == 0) {
+            text_ = a[3] != 0 ? fmt::format("VLAN {} without a V.VLAN {} instance {}, by its plain_access", a[1],
+                                            found, instance(a[3]))
+                              : fmt::format("VLAN {} carries V.VLANs, and {} instance for plain frames", a[1], found);
+            if (a[3] == 0) change_ = "ivds-ctl instance update INSTANCE --plain-access lets them into one";
+            return;
+        }
+        text_ = fmt::format("{{VLAN {}, V.VLAN {}}} {} instance{}", a[1], a[2], found,
+                            a[3] != 0 ? " " + instance(a[3]) : "");
+        if (a[3] == 0)
+            change_ =
+                fmt::format("ivds-ctl instance create NAME --uplink {} --vlan {} --vvlan {} --scope distributed",
+                            port(port_), a[1], a[2]);
+    }
+
+    void six_tuple(const ivds_tuple& tuple, pb::FrameTuple& out) {
+        out.set_vmac(mac_text(tuple.vmac));
+        const bool v4 = (tuple.flags & IVDS_TUPLE_IPV4) != 0;
+        if (v4 || (tuple.flags & IVDS_TUPLE_IPV6) != 0) {
+            out.set_protocol(tuple.proto);
+            out.set_src(address_text(tuple.src, v4));
+            out.set_dst(address_text(tuple.dst, v4));
+            out.set_src_port(ntohs(tuple.sport_be));
+            out.set_dst_port(ntohs(tuple.dport_be));
+            text_ = fmt::format("six-tuple: vMAC {}, protocol {}, {} port {} to {} port {}", out.vmac(), tuple.proto,
+                                out.src(), out.src_port(), out.dst(), out.dst_port());
+        } else {
+            text_ = fmt::format("six-tuple: vMAC {}, no IP", out.vmac());
+        }
+        out.set_fragment((tuple.flags & IVDS_TUPLE_FRAGMENT) != 0);
+        out.set_cut((tuple.flags & IVDS_TUPLE_CUT) != 0);
+        if (out.fragment())
+            text_ += (tuple.flags & IVDS_TUPLE_LATER) != 0 ? ", a later fragment" : ", first fragment";
+        if (out.cut()) text_ += ", cut";
+    }
+
+    void lookup(const ivds_trace_step& step) {
+        const bool source = step.kind == IVDS_TRACE_SOURCE;
+        const auto& [in, at, outer, flags] = step.arg;
+        const std::string mac = mac_text(step.mac);
+        const std::string who = fmt::format("{} {}", source ? "source" : "destination", mac);
+        if (at == 0) {
+            flooded_ = flooded_ || !source;
+            text_ = fmt::format("{} is not in the FDB of {}{}", who, instance(in), source ? "" : ": flooded");
+            if (!source) change_ = fmt::format("a static entry: fdb of instance {}, or a vPort's MACs", instance(in));
+            return;
+        }
+        const bool fixed = (flags & IVDS_FDB_STATIC) != 0;
+        text_ = fmt::format("{} is {} at {}{}{}", who, fixed ? "static" : "learned", port(at),
+                            outer != 0 ? fmt::format(", VLAN {}", outer) : "",
+                            (flags & IVDS_FDB_PLAIN) != 0 ? ", without a V.VLAN" : "");
+        if (!fixed) change_ = fmt::format("ivds-ctl fdb flush --instance {} --mac {}", instance(in), mac);
+    }
+
+    void learn(const ivds_trace_step& step) {
+        const std::string who = mac_text(step.mac);
+        switch (step.arg[0]) {
+            case IVDS_TRACE_LEARN_NEW:
+                text_ = fmt::format("{} would be learned at {}", who, port(step.arg[1]));
+                break;
+            case IVDS_TRACE_LEARN_SEEN:
+                text_ = fmt::format("{} would be seen again at {}", who, port(step.arg[1]));
+                break;
+            case IVDS_TRACE_LEARN_MOVE:
+                text_ = fmt::format("{} would move from {} to {}", who, port(step.arg[2]), port(step.arg[1]));
+                break;
+            default:
+                text_ = fmt::format("{} would not be learned: the limit of {} or of its instance is reached", who,
+                                    port(step.arg[1]));
+                change_ = "fdb_limit of the profile, uplink or instance";
+        }
+    }
+
+    [[nodiscard]] std::string fix_of(std::uint32_t reason) const {
+        switch (reason) {
+            case IVDS_DROP_NO_INSTANCE:
+                return fmt::format("ivds-ctl vport update {} --instance INSTANCE", port(port_));
+            case IVDS_DROP_INSTANCE_DOWN:
+                return fmt::format("ivds-ctl instance update {} --no-draining, and scope distributed for the wire",
+                                   instance(instance_));
+            case IVDS_DROP_SPOOF:
+                return fmt::format("ivds-ctl vport update {} --extra-macs MAC, or a profile with allow_spoof",
+                                   port(port_));
+            case IVDS_DROP_GUEST_TAG:
+            case IVDS_DROP_GUEST_TAG_OUT:
+                return "a profile with guest_tags carry";
+            case IVDS_DROP_OVERSIZE:
+                return "mtu_bytes of the vPort, its profile or the instance";
+            case IVDS_DROP_OVERSIZE_OUT:
+                return "mtu_bytes of that vPort; on an uplink, the MTU of its interface: the VMs' and 8 bytes";
+            case IVDS_DROP_NO_VVLAN:
+                return fmt::format("ivds-ctl uplink update {} --plain host, or plain_access of an instance",
+                                   port(port_));
+            case IVDS_DROP_PORT_DOWN:
+                return "ivds-ctl status says why that port is down";
+            case IVDS_DROP_NO_UPLINK:
+                return fmt::format("ivds-ctl instance update {} --scope distributed", instance(instance_));
+            default:
+                return "";
+        }
+    }
+
+    [[nodiscard]] std::string port(std::uint32_t id) const { return name(ports_, id); }
+    [[nodiscard]] std::string instance(std::uint32_t id) const { return name(instances_, id); }
+    [[nodiscard]] std::string tenant(std::uint32_t id) const {
+        const auto found = model_.instances.find(instance(id));
+        return found == model_.instances.end() || found->second->tenant().empty()
+                   ? ""
+                   : fmt::format(" of tenant {}", found->second->tenant());
+    }
+    static std::string name(const std::map<std::uint32_t, std::string>& names, std::uint32_t id) {
+        const auto found = names.find(id);
+        return found != names.end() ? found->second : fmt::format("#{}", id);
+    }
+
+    const Model& model_;
+    std::map<std::uint32_t, std::string> ports_;
+    std::map<std::uint32_t, std::string> instances_;
+    std::uint32_t port_ = 0;
+    std::uint32_t instance_ = 0;
+    bool flooded_ = false;
+    std::string text_;
+    std::string change_;
+};
+
+}  // namespace
+
+pb::TraceReply view_trace(const Model& model, const Ids& ids, const std::vector<RungTrace>& rungs) {
+    pb::TraceReply reply;
+    Teller teller(model, ids);
+    for (const RungTrace& rung : rungs) teller.tell(rung, reply);
+    return reply;
+}
+
+}  // namespace ivds

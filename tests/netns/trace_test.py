@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""trace_test.py -- `ivds-ctl trace` beside the traffic that it tells of; frames built by scapy."""
+import tempfile
+
+from harness import case, check, check_equal, main
+from scapy.all import (ARP, ICMP, SCTP, TCP, UDP, AH, Dot1Q, Ether, ICMPv6EchoRequest, IP, IPv6, IPv6ExtHdrDestOpt,
+                       IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, IPOption_Router_Alert, Raw,
+                       fragment, fragment6, raw, wrpcap)
+from scene import Scene, mac, network
+
+STAGES = {1, 2, 3, 4}
+
+
+def trace(scene, host, port, *arguments):
+    """The replies of `ivds-ctl trace`, one a frame."""
+    return scene.hosts[host].ctl_json_lines("trace", port, *arguments)
+
+
+def known(scene, host):
+    return sorted((entry["mac"], entry["port"]) for entry in scene.hosts[host].ctl_json_lines("fdb", "show"))
+
+
+for mode in ("auto", "native"):
+    @case(f"trace tells each stage of a frame's path and what decides, and the traffic does the same, by {mode} [R101]")
+    def _(bench, mode=mode):
+        with bench.lab() as lab:
+            scene = Scene(lab, {"red": network(), "blue": network(vvlan=20)}, attach=mode)
+            scene.two_hosts()
+            scene.vm("a", "red", 1)
+            scene.vm("a", "red", 2)
+            scene.vm("b", "red", 3)
+            scene.vm("a", "blue", 1)
+            scene.start()
+            scene.ping("red-1", "red-3")
+            before = scene.hosts["a"].ctl_json("stats")
+            fdb = known(scene, "a")
+
+            def told(port, frame):
+                replies = trace(scene, "a", port, frame)
+                check_equal(len(replies), 1, "replies")
+                return replies[0]
+
+            here = told("red-1", f"eth dst={mac(2)} / ip / udp")
+            check_equal((here["verdict"], here.get("sent")), ("forwarded", ["red-2"]), "a VM on this host")
+            check_equal({step["stage"] for step in here["steps"]}, STAGES, "stages that are told of")
+            check_equal({step["rung"] for step in here["steps"]}, {"xdp"} if mode == "native" else {"tc"}, "rungs")
+            away = told("red-1", f"eth dst={mac(3)} / ip / tcp")
+            check_equal((away["verdict"], away.get("sent")), ("forwarded", ["uplink"]), "a VM on the other host")
+            check(any("VLAN 100 and V.VLAN 10" in step["text"] for step in away["steps"]), "the tags are not told")
+            group = told("red-1", "eth / arp")
+            check_equal((group["verdict"], sorted(group["sent"])), ("flooded", ["red-2", "uplink"]), "a broadcast")
+            wire = told("uplink", f"eth src={mac(3)} dst={mac(1)} / vlan id=100 / vlan id=10 / ip / udp")
+            check_equal((wire["verdict"], wire.get("sent")), ("forwarded", ["red-1"]), "from the wire")
+            host = told("uplink", f"eth src={mac(3)} dst={mac(1)} / ip")
+            check_equal(host["verdict"], "host", "untagged from the wire")
+            forged = told("red-1", f"eth src={mac(9)} dst={mac(2)} / ip / udp")
+            check_equal((forged["verdict"], forged.get("drop_reason")), ("dropped", "spoof"), "a forged source")
+            check(any("extra-macs" in step.get("change", "") for step in forged["steps"]), "no word on how to change it")
+            other = told("uplink", f"eth src={mac(3)} dst={mac(1)} / vlan id=100 / vlan id=30 / ip")
+            check_equal(other.get("drop_reason"), "unknown_vvlan", "a V.VLAN that is nobody's")
+            bare = told("red-1", f"eth dst={mac(2)} / vlan id=7 / ip")
+            check_equal(bare.get("drop_reason"), "guest_tag", "a guest's tag")
+
+            # Nothing of that was counted, learned or sent.
+            check_equal(scene.hosts["a"].ctl_json("stats"), before, "counters after nine traces")
+            check_equal(known(scene, "a"), fdb, "the FDB after them")
+
+            # What a trace says how to change is changed by that.
+            scene.vport_fields["red-1"] = {"extra_macs": [mac(9)]}
+            scene.apply("a")
+            again = told("red-1", f"eth src={mac(9)} dst={mac(2)} / ip / udp")
+            check_equal((again["verdict"], again.get("sent")), ("forwarded", ["red-2"]), "the source that is now allowed")
+
+
+@case("wrong frames, ports and files are refused by trace with a reason and a fix")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        scene.host("a")
+        scene.networks["red"] = {"mode": "piggyback", "vlan": 100, "vvlan": 10, "scope": "local"}
+        scene.vm("a", "red", 1)
+        a = scene.hosts["a"]
+        a.start_agent()
+        config = scene.config("a")
+        config["uplinks"] = []
+        config["instances"][0].pop("uplink")
+        a.apply(config)
+        for arguments, code, words in ((("nobody", "eth"), 3, "no uplink or vport nobody"),
+                                       (("red-1",), 2, "which frame"),
+                                       (("red-1", "ip"), 2, "begins with its Ethernet header"),
+                                       (("red-1", "eth dst=1"), 2, "not a MAC"),
+                                       (("red-1", "eth / vlan id=4096"), 2, "below 2^12"),
+                                       (("red-1", "eth / ipx"), 2, "no layer"),
+                                       (("red-1", "--hex", "0"), 2, "one digit"),
+                                       (("red-1", "--hex", "00"), 2, "a frame of 1 bytes"),
+                                       (("red-1", "--pcap", "/dev/null"), 2, "/dev/null")):
+            done = a.ctl("trace", *arguments, check=False)
+            check_equal(done.returncode, code, f"exit code of trace {' '.join(arguments)}")
+            check(words in done.stderr, f"trace {' '.join(arguments)} says {done.stderr!r}, not {words!r}")
+            check("fix:" in done.stderr, f"trace {' '.join(arguments)} tells no fix")
+
+
+def six_tuples():
+    """Frames, and their {protocol, src, dst, sport, dport, fragment, cut} as scapy knows them."""
+    four = {"src": "192.0.2.1", "dst": "198.51.100.7"}
+    six = {"src": "2001:db8::1", "dst": "2001:db8::2"}
+    eth = Ether(src=mac(1), dst=mac(2))
+    tcp, udp = TCP(sport=1234, dport=443), UDP(sport=5353, dport=53)
+    sctp = SCTP(sport=7, dport=9)
+    big = Raw(b"x" * 2000)
+    yield eth / IP(**four) / tcp, (6, "192.0.2.1", "198.51.100.7", 1234, 443, False, False)
+    yield eth / IP(**four) / udp, (17, "192.0.2.1", "198.51.100.7", 5353, 53, False, False)
+    yield eth / IP(**four) / sctp, (132, "192.0.2.1", "198.51.100.7", 7, 9, False, False)
+    yield eth / IP(**four) / ICMP(), (1, "192.0.2.1", "198.51.100.7", 0, 0, False, False)
+    yield eth / IP(**four, options=[IPOption_Router_Alert()]) / udp, (17, "192.0.2.1", "198.51.100.7", 5353, 53, False, False)
+    yield eth / Dot1Q(vlan=0) / IP(**four) / udp, (17, "192.0.2.1", "198.51.100.7", 5353, 53, False, False)
+    for at, piece in enumerate(fragment(IP(**four) / udp / big, fragsize=1000)):
+        ports = (5353, 53) if at == 0 else (0, 0)
+        yield eth / piece, (17, "192.0.2.1", "198.51.100.7", *ports, True, False)
+    yield eth / IP(**four, proto=6) / Raw(b"\1\2"), None  # padded below 60 bytes by nobody: ports are cut
+    yield eth / IPv6(**six) / tcp, (6, "2001:db8::1", "2001:db8::2", 1234, 443, False, False)
+    yield eth / IPv6(**six) / ICMPv6EchoRequest(), (58, "2001:db8::1", "2001:db8::2", 0, 0, False, False)
+    yield (eth / IPv6(**six) / IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / IPv6ExtHdrRouting(addresses=["2001:db8::9"]) /
+           AH(nh=17, payloadlen=4, icv=b"0" * 12) / udp), (17, "2001:db8::1", "2001:db8::2", 5353, 53, False, False)
+    for at, piece in enumerate(fragment6(IPv6(**six) / IPv6ExtHdrFragment(id=5) / udp / big, 1200)):
+        ports = (5353, 53) if at == 0 else (0, 0)
+        yield eth / piece, (17, "2001:db8::1", "2001:db8::2", *ports, True, False)
+    long = eth / IPv6(**six)
+    for _ in range(9):
+        long = long / IPv6ExtHdrDestOpt()
+    yield long / udp, (0, "2001:db8::1", "2001:db8::2", 0, 0, False, True)
+    yield eth / ARP(), (0, "", "", 0, 0, False, False)
+
+
+@case("the six-tuple of every kind of IP frame is read as scapy built it: extensions, options, fragments, cut ones [R92]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        scene.host_on_wire()
+        scene.vm("a", "red", 1)
+        scene.vm("a", "red", 2)
+        scene.start()
+        rows = list(six_tuples())
+        for port, tags, vmac in (("red-1", b"", mac(1)), ("uplink", b"\x81\0\0\x64\x81\0\0\x0a", mac(2))):
+            with tempfile.NamedTemporaryFile(suffix=".pcap") as file:
+                frames = [raw(frame) for frame, _ in rows]
+                wrpcap(file.name, [Ether(frame[:12] + tags + frame[12:]) for frame in frames])
+                replies = trace(scene, "a", port, "--pcap", file.name)
+            check_equal(len(replies), len(rows), "replies")
+            for (frame, wanted), reply in zip(rows, replies):
+                tuple_ = reply["tuple"]
+                got = (tuple_.get("protocol", 0), tuple_.get("src", ""), tuple_.get("dst", ""), tuple_.get("src_port", 0),
+                       tuple_.get("dst_port", 0), tuple_.get("fragment", False), tuple_.get("cut", False))
+                if wanted is None:
+                    check(tuple_.get("cut"), f"{frame.summary()} is not told to be cut")
+                    continue
+                check_equal(got, wanted, f"{frame.summary()} at {port}")
+                check_equal(tuple_["vmac"], vmac, f"vMAC of {frame.summary()} at {port}")
+
+
+main()
