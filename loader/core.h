@@ -106,7 +106,7 @@ private:
 
     Kernel& kernel_;
     bool assume_carrier_;
-    bool coexist_;          // asked to share XDP hooks; only changes what is said, as it cannot be done
+    bool coexist_;          // asked to share XDP hooks
     bool adopted_ = false;  // the maps' content did not come from `tables_`
     Tables tables_;
     const Tables* applying_ = nullptr;
