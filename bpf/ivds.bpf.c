@@ -4,24 +4,12 @@
  * agent runs. Needs kernel 6.1 (bpf_loop 5.17, XDP frags 5.18, unpreallocated maps in a sleepable
  * program 6.1); tcx needs 6.6 and gives way to clsact.
  */
-#include <xdp/xdp_helpers.h>
-
 #include "tc.h"
 #include "xdp.h"
 
 /* Set before the program is loaded as a component of libxdp's dispatcher; elsewhere the verifier leaves out what
  * depends on it. */
 const volatile __u8 in_dispatcher = 0;
-
-/*
- * How libxdp's dispatcher runs us among others. What the switch redirects or drops never comes to a later program,
- * so those that count, filter or police frames must be earlier: libxdp's default priority is 50, that of AF_XDP
- * sockets 20, of xdp-filter 10. A program after us sees what we pass, which is what goes on to TC and to the host.
- */
-struct {
-	__uint(priority, 80);
-	__uint(XDP_PASS, 1);
-} XDP_RUN_CONFIG(ivds_xdp);
 
 SEC("xdp.frags")
 int ivds_xdp(struct xdp_md *ctx)

@@ -33,6 +33,11 @@ constexpr auto kObject = "xdp-dispatcher.o";
 constexpr auto kMain = "xdp_dispatcher";
 constexpr auto kPass = "xdp_pass";
 
+// What the switch redirects or drops never comes to a later program, so those that count, filter or police frames
+// must be earlier: libxdp's default priority is 50, that of AF_XDP sockets 20, of xdp-filter 10. A program after ours
+// sees what we pass, which is what goes on to TC and to the host.
+constexpr unsigned kPriority = 80;
+
 struct Close {
     void operator()(xdp_program* program) const { xdp_program__close(program); }
 };
@@ -127,6 +132,13 @@ Result<Program> of(bpf_object* object, const char* program) {
     Program out(xdp_program__create(&opts));
     if (!out) {
         return os_error(errno, "IVDS-A001", "hand the program to libxdp");
+    }
+    int err = xdp_program__set_run_prio(out.get(), kPriority);
+    if (err == 0) {
+        err = xdp_program__set_chain_call_enabled(out.get(), XDP_PASS, true);
+    }
+    if (err != 0) {
+        return os_error(err, "IVDS-A001", "give the program its place among others");
     }
     return out;
 }
