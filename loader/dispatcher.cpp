@@ -16,11 +16,13 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <optional>
 #include <set>
+#include <thread>
 
 #include "fd.h"
 #include "pin.h"
@@ -110,20 +112,6 @@ std::vector<Fd> components(const std::string& path) {
     return programs;
 }
 
-ForeignProgram describe(int program) {
-    ForeignProgram out;
-    bpf_prog_info info{};
-    __u32 size = sizeof(info);
-    if (bpf_prog_get_info_by_fd(program, &info, &size) == 0) {
-        out.id = info.id;
-        out.name = static_cast<const char*>(info.name);
-        for (const auto byte : info.tag) {
-            out.tag += fmt::format("{:02x}", byte);
-        }
-    }
-    return out;
-}
-
 Result<Program> of(bpf_object* object, const char* program) {
     xdp_program_opts opts{};
     opts.sz = sizeof(opts);
@@ -200,6 +188,20 @@ Result<> try_out(xdp_program* program, const Words& words) {
 }
 
 }  // namespace
+
+ForeignProgram describe(int program) {
+    ForeignProgram out;
+    bpf_prog_info info{};
+    __u32 size = sizeof(info);
+    if (bpf_prog_get_info_by_fd(program, &info, &size) == 0) {
+        out.id = info.id;
+        out.name = static_cast<const char*>(info.name);
+        for (const auto byte : info.tag) {
+            out.tag += fmt::format("{:02x}", byte);
+        }
+    }
+    return out;
+}
 
 void use_ours() {
     // The same place in an installed tree (sbin) and in a build tree (bin).
@@ -324,18 +326,44 @@ Dispatcher look(std::uint32_t ifindex, std::uint32_t on_hook, const IsOurs& is_o
     return dispatcher;
 }
 
-void bury(const IsOurs& is_ours) {
+void bury(const IsOurs& is_ours, bool replaced) {
     const auto top = folder();
-    const Fd lock(::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!lock || ::flock(lock.get(), LOCK_EX) != 0) {
-        return;
+    const auto dead = [&](bool on_interfaces) {
+        std::vector<std::string> found;
+        for (const auto& component : list_folder(top)) {
+            const auto name = parse(component);
+            std::array<char, IF_NAMESIZE> interface{};
+            if (!name || (::if_indextoname(name->ifindex, interface.data()) != nullptr) != on_interfaces) {
+                continue;
+            }
+            __u32 on_hook = 0;
+            if (on_interfaces &&
+                (bpf_xdp_query_id(static_cast<int>(name->ifindex), 0, &on_hook) != 0 || on_hook == name->program)) {
+                continue;
+            }
+            if (std::ranges::any_of(components(top + "/" + component),
+                                    [&](const Fd& program) { return is_ours(program.get()); })) {
+                found.push_back(component);
+            }
+        }
+        return found;
+    };
+    auto list = dead(false);
+    if (replaced) {
+        // libxdp pins a dispatcher shortly before it puts it on the hook, and takes the old one's pins off shortly
+        // after. What another process is about to do is done when it is looked at again.
+        if (const auto first = dead(true); !first.empty()) {
+            std::this_thread::sleep_for(std::chrono::seconds(1));
+            for (auto& component : dead(true)) {
+                if (std::ranges::find(first, component) != first.end()) {
+                    list.push_back(std::move(component));
+                }
+            }
+        }
     }
-    for (const auto& component : list_folder(top)) {
-        std::array<char, IF_NAMESIZE> interface{};
-        const auto name = parse(component);
-        if (name && ::if_indextoname(name->ifindex, interface.data()) == nullptr &&
-            std::ranges::any_of(components(top + "/" + component),
-                                [&](const Fd& program) { return is_ours(program.get()); })) {
+    const Fd lock(list.empty() ? -1 : ::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (lock && ::flock(lock.get(), LOCK_EX) == 0) {
+        for (const auto& component : list) {
             (void)remove_tree(top + "/" + component);
         }
     }

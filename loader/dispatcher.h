@@ -21,6 +21,9 @@ namespace ivds::dispatcher {
 // starts. Without that file libxdp takes its own.
 void use_ours();
 
+// Id, name and tag of an open program; empty if it is none.
+[[nodiscard]] ForeignProgram describe(int program);
+
 // Loads an open object, with `program` as one that can replace a function of a dispatcher.
 [[nodiscard]] Result<> load(bpf_object* object, const char* program);
 
@@ -36,8 +39,8 @@ void use_ours();
 using IsOurs = std::function<bool(int program)>;
 [[nodiscard]] Dispatcher look(std::uint32_t ifindex, std::uint32_t on_hook, const IsOurs& is_ours);
 
-// Removes the pins of dispatchers with a program of ours whose interface is gone: libxdp leaves them, and with them
-// the programs.
-void bury(const IsOurs& is_ours);
+// Removes the pins of dispatchers with a program of ours that nothing runs any more, and with them the programs: their
+// interface is gone, or (if `replaced`) has another one because a process was cut off in the middle.
+void bury(const IsOurs& is_ours, bool replaced);
 
 }  // namespace ivds::dispatcher

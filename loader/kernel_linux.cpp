@@ -80,12 +80,7 @@ std::uint32_t link_ifindex(int fd, std::uint32_t& program) {
 
 std::string program_name(std::uint32_t id) {
     const Fd fd(bpf_prog_get_fd_by_id(id));
-    bpf_prog_info info{};
-    __u32 size = sizeof(info);
-    if (!fd || bpf_prog_get_info_by_fd(fd.get(), &info, &size) != 0) {
-        return "";
-    }
-    return static_cast<const char*>(info.name);
+    return dispatcher::describe(fd.get()).name;
 }
 
 struct Filter {
@@ -814,7 +809,7 @@ Result<> LinuxKernel::leave(std::uint32_t ifindex, const std::string& netdev,
         auto r = dispatcher::leave(ifindex, there);
         return r ? r : std::unexpected(r.error().in("detach XDP from " + netdev));
     }
-    dispatcher::bury([this](int program) { return is_ours(program); });
+    dispatcher::bury([this](int program) { return is_ours(program); }, false);
     return {};
 }
 
@@ -907,15 +902,18 @@ Result<std::map<std::uint32_t, Hooks>> LinuxKernel::hooks() {
                 found[netdev.ifindex].xdp = netdev.xdp_generic ? Point::shared_generic : Point::shared_native;
             }
             if (ours.size() > 1 && !looking_) {
-                // An upgrade was cut off before it took the old program out; ids grow, so that the last is the new
-                // one.
-                ours.erase(std::ranges::max_element(ours));
+                // An upgrade was cut off, before or after its programs became the current ones. The tag is the same
+                // for all loads of a program, also as a component.
+                const auto current = dispatcher::describe(current_.xdp).tag;
+                const auto stays =
+                    std::ranges::find_if(ours, [&](auto id) { return program_info(id).tag == current; });
+                ours.erase(stays != ours.end() ? stays : std::ranges::max_element(ours));
                 (void)leave(netdev.ifindex, netdev.name, ours);
             }
         }
     }
     if (!looking_) {
-        dispatcher::bury([this](int program) { return is_ours(program); });
+        dispatcher::bury([this](int program) { return is_ours(program); }, true);
     }
     return found;
 }
@@ -930,16 +928,9 @@ bool LinuxKernel::has_tcx() {
 }
 
 ForeignProgram LinuxKernel::program_info(std::uint32_t id) {
-    ForeignProgram program{id, "", ""};
     const Fd fd(bpf_prog_get_fd_by_id(id));
-    bpf_prog_info info{};
-    __u32 size = sizeof(info);
-    if (fd && bpf_prog_get_info_by_fd(fd.get(), &info, &size) == 0) {
-        program.name = static_cast<const char*>(info.name);
-        for (const auto byte : info.tag) {
-            program.tag += fmt::format("{:02x}", byte);
-        }
-    }
+    auto program = dispatcher::describe(fd.get());
+    program.id = id;
     return program;
 }
 
