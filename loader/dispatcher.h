@@ -39,8 +39,8 @@ void use_ours();
 using IsOurs = std::function<bool(int program)>;
 [[nodiscard]] Dispatcher look(std::uint32_t ifindex, std::uint32_t on_hook, const IsOurs& is_ours);
 
-// Removes the pins of dispatchers with a program of ours that nothing runs any more, and with them the programs: their
-// interface is gone, or (if `replaced`) has another one because a process was cut off in the middle.
+// Removes the pins of dispatchers with a program of ours that nothing runs any more, and with them the programs:
+// their interface is gone, or (if `replaced`) has another one because a process was cut off in the middle.
 void bury(const IsOurs& is_ours, bool replaced);
 
 }  // namespace ivds::dispatcher

@@ -561,6 +561,7 @@ Result<std::vector<Netdev>> FakeKernel::netdevs() {
         return std::unexpected(failed().error());
     }
     std::vector<Netdev> out;
+    out.reserve(interfaces.size());
     for (const auto& [name, interface] : interfaces) {
         out.push_back(shown(interface));
     }
