@@ -111,6 +111,8 @@ $b mount -t tmpfs -o size=75% up /up
 $b mkdir /up/files /up/work
 $b mount -t overlay -o lowerdir=/layer:/guest:/host,upperdir=/up/files,workdir=/up/work root /root || fail overlay
 $b mkdir -p /root/lab /root/lib/modules /root/run
+# Where this machine is a container, its root says so, and systemd would leave half of its work to the host.
+$b rm -f /root/.dockerenv
 share lab access=any /root/lab
 w=$($b cat /root/lab/writable)
 if [ -n "$w" ]; then $b mkdir -p "/root$w"; share writable access=any "/root$w"; fi
