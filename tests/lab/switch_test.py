@@ -69,6 +69,23 @@ def _(bench):
         for one, other in (("red-1", "red-2"), ("red-2", "red-4"), ("red-4", "red-5"), ("red-5", "red-2"),
                            ("blue-2", "blue-3"), ("blue-3", "blue-5")):
             scene.transfer(one, other, 1)
+        # What auto did not pick is had where the table says so, and refused with the trap's id where it says no.
+        for mode, trap in (("native", "IVDS-P002"), ("generic", "IVDS-P008")):
+            scene.hosts["a"].ctl("vport", "update", "red-4", "--attach", mode)
+            port = scene.ports("a")["red-4"]
+            check(trap in port["reason"] and mode not in port["got"], f"{mode} on a VF: {port}")
+        scene.hosts["a"].ctl("vport", "update", "red-4", "--attach", "auto")
+        check_equal(hooks(scene, "a")["red-4"], "tcx", "the VF is back on TC")
+        check_equal(scene.ping("red-1", "red-4"), 3, "answers after what was refused")
+        scene.hosts["a"].ctl("vport", "update", "blue-3", "--attach", "native")
+        check("IVDS-P016" in scene.ports("a")["blue-3"]["reason"], f"native on a macvlan: {scene.ports('a')['blue-3']}")
+        scene.hosts["a"].ctl("vport", "update", "blue-3", "--attach", "generic")
+        check_equal(hooks(scene, "a")["blue-3"], "generic+tcx", "generic XDP on a macvlan")
+        for mode in ("generic", "native"):
+            scene.hosts["a"].ctl("vport", "update", "blue-2", "--attach", mode)
+            check_equal(hooks(scene, "a")["blue-2"], f"{mode}+tcx", f"{mode} XDP on a tap")
+            check_equal([scene.ping("blue-2", "blue-3"), scene.ping("blue-3", "blue-2"), scene.ping("blue-5", "blue-2")],
+                        [3, 3, 3], f"answers with {mode} XDP on a tap")
 
 
 def own_vlan(a, b, link):
