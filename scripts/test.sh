@@ -6,9 +6,9 @@
 #   sudo scripts/test.sh netns bpf   the tests with one of these labels
 #   scripts/test.sh unit             labels unit, abi, fuzz and check need no root
 #
-# Labels: unit abi fuzz check bpf netns lab upgrade demo bench, and long, which is minutes of emulation and not part of
-# everything: XDP shared through libxdp's dispatcher, which takes another kernel than most machines'. It ends with CTest's summary and a list of what was
-# skipped and why. Exit 0 only if no test failed. A machine that builds with one job at a time sets JOBS=1.
+# Labels: unit abi fuzz check bpf netns lab upgrade demo bench, and long, which is not part of everything: minutes in
+# an emulated machine, for what takes another kernel. It ends with CTest's summary and a list of what was skipped and
+# why. Exit 0 only if no test failed. A machine that builds with one job at a time sets JOBS=1.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
