@@ -13,6 +13,8 @@
 #include <memory>
 #include <optional>
 
+#include "audit.h"
+
 namespace ivds {
 namespace {
 
@@ -55,7 +57,9 @@ bool same_bytes(const T& a, const T& b) {
 
 // ------------------------------------------------------------------ adoption
 
-Result<> Core::adopt() {
+// What the maps hold, but for the FDB.
+Result<Content> Core::read_content() {
+    Content content;
     const ivds_port no_port{};
     const ivds_instance no_instance{};
     auto r = kernel_.each(Map::ports, [&](const void* key, const void* value) {
@@ -64,11 +68,11 @@ Result<> Core::adopt() {
         std::memcpy(&id, key, sizeof(id));
         std::memcpy(&port, value, sizeof(port));
         if (!same_bytes(port, no_port)) {
-            content_.ports.emplace(id, port);
+            content.ports.emplace(id, port);
         }
     });
     if (!r) {
-        return r;
+        return std::unexpected(r.error());
     }
     r = kernel_.each(Map::instances, [&](const void* key, const void* value) {
         ivds_instance instance;
@@ -76,21 +80,21 @@ Result<> Core::adopt() {
         std::memcpy(&id, key, sizeof(id));
         std::memcpy(&instance, value, sizeof(instance));
         if (!same_bytes(instance, no_instance)) {
-            content_.instances.emplace(id, instance);
+            content.instances.emplace(id, instance);
         }
     });
     if (!r) {
-        return r;
+        return std::unexpected(r.error());
     }
     r = kernel_.each(Map::vvlans, [&](const void* key, const void* value) {
         ivds_vvlan_key k;
         ivds_vvlan v;
         std::memcpy(&k, key, sizeof(k));
         std::memcpy(&v, value, sizeof(v));
-        content_.vvlans.emplace(VvlanKey{k.uplink, k.vlan, k.vvlan}, v.instance);
+        content.vvlans.emplace(VvlanKey{k.uplink, k.vlan, k.vvlan}, v.instance);
     });
     if (!r) {
-        return r;
+        return std::unexpected(r.error());
     }
     const auto words = [](std::map<std::uint32_t, std::uint32_t>& into) {
         return [&into](const void* key, const void* value) {
@@ -101,19 +105,35 @@ Result<> Core::adopt() {
             into.emplace(k, v);
         };
     };
-    if (r = kernel_.each(Map::ifports, words(content_.ifports)); !r) {
-        return r;
+    if (r = kernel_.each(Map::ifports, words(content.ifports)); !r) {
+        return std::unexpected(r.error());
     }
-    for (const auto& [id, port] : content_.ports) {
+    std::set<std::uint32_t> ids;
+    for (const auto* ports : {&content.ports, &content_.ports}) {
+        for (const auto& [id, port] : *ports) {
+            ids.insert(id);
+        }
+    }
+    for (const auto id : ids) {
         std::uint32_t ifindex = 0;
         auto there = kernel_.lookup(Map::tx, &id, &ifindex);
         if (!there) {
             return std::unexpected(there.error());
         }
         if (*there) {
-            content_.tx.emplace(id, ifindex);
+            content.tx.emplace(id, ifindex);
         }
     }
+    return content;
+}
+
+Result<> Core::adopt() {
+    auto content = read_content();
+    if (!content) {
+        return std::unexpected(content.error());
+    }
+    content_ = std::move(*content);
+    live_ = true;
     auto hooks = kernel_.hooks();
     if (!hooks) {
         return std::unexpected(hooks.error());
@@ -808,9 +828,68 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
     return {};
 }
 
+// Writes what was written last over what somebody else made of it. The static FDB has no mirror here: as after an
+// adoption, the next plan starts from what the map holds of it.
+Result<> Core::reconcile() {
+    auto now = read_content();
+    if (!now) {
+        return std::unexpected(now.error());
+    }
+    Result<> done;
+    const auto slots = [&](Map map, const auto& known, const auto& found) {
+        using Value = typename std::decay_t<decltype(known)>::mapped_type;
+        std::map<std::uint32_t, Value> right;
+        for (const auto& [id, value] : found) {
+            right.emplace(id, Value{});
+        }
+        for (const auto& [id, value] : known) {
+            right.insert_or_assign(id, value);
+        }
+        for (const auto& [id, value] : right) {
+            const auto there = found.find(id);
+            if (done && (there == found.end() || !same_bytes(there->second, value))) {
+                done = kernel_.put(map, &id, &value);
+            }
+        }
+    };
+    const auto rows = [&](Map map, const auto& known, const auto& found, auto&& to_key) {
+        for (const auto& [key, value] : known) {
+            const auto there = found.find(key);
+            if (done && (there == found.end() || there->second != value)) {
+                const auto abi_key = to_key(key);
+                done = kernel_.put(map, &abi_key, &value);
+            }
+        }
+        for (const auto& [key, value] : found) {
+            if (done && !known.contains(key)) {
+                const auto abi_key = to_key(key);
+                done = kernel_.erase(map, &abi_key);
+            }
+        }
+    };
+    const auto number = [](std::uint32_t key) { return key; };
+    slots(Map::ports, content_.ports, now->ports);
+    slots(Map::instances, content_.instances, now->instances);
+    rows(Map::ifports, content_.ifports, now->ifports, number);
+    rows(Map::tx, content_.tx, now->tx, number);
+    rows(Map::vvlans, content_.vvlans, now->vvlans, [](const VvlanKey& key) { return to_abi(key); });
+    adopted_ = adopted_ || done.has_value();
+    return done;
+}
+
+Result<> Core::mend() {
+    drifted_ = true;
+    return apply(tables_, false);
+}
+
 Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only) {
     if (auto r = validate(next); !r) {
         return r;
+    }
+    if (drifted_) {
+        if (auto r = reconcile(); !r) {
+            return r;
+        }
     }
     Plan plan;
     if (adopted_) {
@@ -856,6 +935,7 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
     }
     tables_ = std::move(next);
     adopted_ = false;
+    drifted_ = false;
     by_netdev_.clear();
     for (const auto& [id, row] : tables_.ports) {
         by_netdev_.emplace(row.netdev, id);
@@ -1105,6 +1185,22 @@ std::vector<Finding> Core::doctor() {
             {Finding::Severity::info, "IVDS-L021", "programs",
              fmt::format("the programs that run are of build {}, this is {}", kernel_.running(), kernel_.build()),
              "ivds-loader upgrade, or restart the agent"});
+    }
+    if (live_) {
+        auto in_map = read_content();
+        auto fdb = static_fdb();
+        if (!in_map || !fdb) {
+            const Error& error = in_map ? fdb.error() : in_map.error();
+            findings.push_back({Finding::Severity::error, error.id, "maps", error.text(), error.fix});
+            return findings;
+        }
+        // The kernel takes a redirect target away with its interface; the watch is about to hear of it.
+        Content known = content_;
+        std::erase_if(known.tx, [&](const auto& row) { return !there.contains(row.second); });
+        for (auto& finding : audit(*in_map, *fdb, known, tables_)) {
+            drifted_ = drifted_ || finding.severity == Finding::Severity::error;
+            findings.push_back(std::move(finding));
+        }
     }
     return findings;
 }

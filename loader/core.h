@@ -51,7 +51,9 @@ public:
     [[nodiscard]] const Tables& tables() const { return tables_; }
     [[nodiscard]] const Content& content() const { return content_; }
     [[nodiscard]] std::vector<PortStatus> status() const;
+    // Also looks for entries of the maps that somebody else changed; the next apply() writes those anew.
     [[nodiscard]] std::vector<Finding> doctor();
+    [[nodiscard]] Result<> mend();  // writes them anew now
 
     [[nodiscard]] std::vector<PortChange> on_change(const NetdevWatch::Change& change);
     [[nodiscard]] std::vector<PortChange> resync();
@@ -95,7 +97,9 @@ private:
     [[nodiscard]] Result<> put_static(const FdbChange& change,
                                       std::vector<std::pair<FdbKey, ivds_fdb_entry>>& learned);
     [[nodiscard]] Result<> bump_generation(Journal& journal, const std::string* build);
+    [[nodiscard]] Result<Content> read_content();
     [[nodiscard]] Result<FdbContent> static_fdb();
+    [[nodiscard]] Result<> reconcile();
     void flush_pending();
 
     [[nodiscard]] Facts facts_of(std::uint32_t id, const PortRow& row, const Netdev& netdev,
@@ -108,6 +112,8 @@ private:
     bool assume_carrier_;
     bool coexist_;          // asked to share XDP hooks; only changes what is said, as it cannot be done
     bool adopted_ = false;  // the maps' content did not come from `tables_`
+    bool live_ = false;     // there are maps
+    bool drifted_ = false;  // somebody else wrote to them
     Tables tables_;
     const Tables* applying_ = nullptr;
     Content content_;

@@ -36,6 +36,19 @@ struct MapsView::Impl {
 
     static std::size_t cpus() { return static_cast<std::size_t>(libbpf_num_possible_cpus()); }
 
+    // The value of `key` in `map`, if there is one.
+    template <class T, class Key>
+    [[nodiscard]] Result<std::optional<T>> find(Map map, const Key& key) const {
+        T value{};
+        if (const int err = bpf_map_lookup_elem(fd(map), &key, &value); err != 0) {
+            if (err == -ENOENT) {
+                return std::nullopt;
+            }
+            return os_error(err, "IVDS-M001", fmt::format("read the map {}", map_name(map)));
+        }
+        return std::optional(value);
+    }
+
     // Sums structures of 64-bit counters, one per CPU.
     template <class T>
     static T sum(const void* values) {
@@ -113,15 +126,17 @@ Result<MapsView> MapsView::open(const std::string& root) {
             }
         }
     }
-    const std::array<std::pair<Map, std::size_t>, 9> sizes = {{{Map::ports, sizeof(ivds_port)},
-                                                               {Map::instances, sizeof(ivds_instance)},
-                                                               {Map::port_state, sizeof(ivds_port_state)},
-                                                               {Map::instance_state, sizeof(ivds_instance_state)},
-                                                               {Map::port_stats, sizeof(ivds_port_stats)},
-                                                               {Map::instance_stats, sizeof(ivds_instance_stats)},
-                                                               {Map::fdb, sizeof(ivds_fdb_entry)},
-                                                               {Map::drops, sizeof(ivds_count)},
-                                                               {Map::misses, sizeof(ivds_count)}}};
+    const std::array<std::pair<Map, std::size_t>, 11> sizes = {{{Map::ports, sizeof(ivds_port)},
+                                                                {Map::instances, sizeof(ivds_instance)},
+                                                                {Map::port_state, sizeof(ivds_port_state)},
+                                                                {Map::instance_state, sizeof(ivds_instance_state)},
+                                                                {Map::port_stats, sizeof(ivds_port_stats)},
+                                                                {Map::instance_stats, sizeof(ivds_instance_stats)},
+                                                                {Map::fdb, sizeof(ivds_fdb_entry)},
+                                                                {Map::vvlans, sizeof(ivds_vvlan)},
+                                                                {Map::tx, sizeof(std::uint32_t)},
+                                                                {Map::drops, sizeof(ivds_count)},
+                                                                {Map::misses, sizeof(ivds_count)}}};
     for (const auto& [map, size] : sizes) {
         const auto& shape = impl->shapes[static_cast<std::size_t>(map)];
         if (shape.value_size != size) {
@@ -200,14 +215,28 @@ Result<std::optional<ivds_fdb_entry>> MapsView::fdb_entry(std::uint32_t instance
     ivds_fdb_key key{};
     key.instance = instance;
     std::memcpy(key.mac, mac.data(), sizeof(key.mac));
-    ivds_fdb_entry entry{};
-    if (const int err = bpf_map_lookup_elem(impl_->fd(Map::fdb), &key, &entry); err != 0) {
-        if (err == -ENOENT) {
-            return std::nullopt;
-        }
-        return os_error(err, "IVDS-M001", "read the map fdb");
+    return impl_->find<ivds_fdb_entry>(Map::fdb, key);
+}
+
+Result<std::optional<std::uint32_t>> MapsView::vvlan(std::uint32_t uplink, std::uint16_t vlan,
+                                                     std::uint16_t vvlan) const {
+    const auto found = impl_->find<ivds_vvlan>(Map::vvlans, ivds_vvlan_key{uplink, vlan, vvlan});
+    if (!found) {
+        return std::unexpected(found.error());
     }
-    return std::optional(entry);
+    return *found ? std::optional((*found)->instance) : std::nullopt;
+}
+
+Result<std::uint32_t> MapsView::vvlan_count() const {
+    std::uint32_t count = 0;
+    if (auto r = impl_->each(Map::vvlans, sizeof(ivds_vvlan), [&](const void*, const void*) { ++count; }); !r) {
+        return std::unexpected(r.error());
+    }
+    return count;
+}
+
+Result<std::optional<std::uint32_t>> MapsView::xdp_target(std::uint32_t port) const {
+    return impl_->find<std::uint32_t>(Map::tx, port);
 }
 
 std::string drop_id(std::uint32_t reason) {

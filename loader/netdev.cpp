@@ -26,6 +26,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <thread>
 
@@ -140,6 +141,32 @@ std::optional<Netdev> parse_link(nlmsghdr* header) {
     if (attrs[IFLA_MTU] != nullptr) {
         netdev.mtu = nla_get_u32(attrs[IFLA_MTU]);
     }
+    if (attrs[IFLA_ADDRESS] != nullptr && nla_len(attrs[IFLA_ADDRESS]) == 6) {
+        const auto* mac = static_cast<const std::uint8_t*>(nla_data(attrs[IFLA_ADDRESS]));
+        netdev.mac =
+            fmt::format("{:02x}:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    }
+    if (attrs[IFLA_NUM_RX_QUEUES] != nullptr) {
+        netdev.rx_queues = nla_get_u32(attrs[IFLA_NUM_RX_QUEUES]);
+    }
+    if (attrs[IFLA_NUM_TX_QUEUES] != nullptr) {
+        netdev.tx_queues = nla_get_u32(attrs[IFLA_NUM_TX_QUEUES]);
+    }
+    if (attrs[IFLA_STATS64] != nullptr) {
+        rtnl_link_stats64 stats{};
+        std::memcpy(&stats, nla_data(attrs[IFLA_STATS64]),
+                    std::min<std::size_t>(sizeof(stats), static_cast<std::size_t>(nla_len(attrs[IFLA_STATS64]))));
+        netdev.counters = {.rx_packets = stats.rx_packets,
+                           .tx_packets = stats.tx_packets,
+                           .rx_bytes = stats.rx_bytes,
+                           .tx_bytes = stats.tx_bytes,
+                           .rx_errors = stats.rx_errors,
+                           .tx_errors = stats.tx_errors,
+                           .rx_dropped = stats.rx_dropped,
+                           .tx_dropped = stats.tx_dropped,
+                           .rx_missed = stats.rx_missed_errors,
+                           .rx_crc = stats.rx_crc_errors};
+    }
     if (attrs[IFLA_NUM_VF] != nullptr) {
         netdev.num_vf = nla_get_u32(attrs[IFLA_NUM_VF]);
     }
@@ -205,6 +232,24 @@ public:
         request.ifr_data = static_cast<char*>(command);
         return ::ioctl(socket_.get(), SIOCETHTOOL, &request) == 0 ? 0 : -errno;
     }
+    // What the link runs at; the driver may not say, or there is no link.
+    [[nodiscard]] std::optional<std::uint32_t> speed_mbps(const std::string& name) const {
+        // The kernel first answers how many words of link modes it wants room for, as a negative number.
+        std::array<std::uint32_t, sizeof(ethtool_link_settings) / 4 + 3 * 128> buffer{};
+        auto* settings = reinterpret_cast<ethtool_link_settings*>(buffer.data());
+        settings->cmd = ETHTOOL_GLINKSETTINGS;
+        if (call(name, settings) != 0 || settings->link_mode_masks_nwords >= 0) {
+            return std::nullopt;
+        }
+        settings->link_mode_masks_nwords = static_cast<std::int8_t>(-settings->link_mode_masks_nwords);
+        settings->cmd = ETHTOOL_GLINKSETTINGS;
+        if (call(name, settings) != 0 || settings->speed == 0 ||
+            settings->speed == static_cast<std::uint32_t>(SPEED_UNKNOWN)) {
+            return std::nullopt;
+        }
+        return settings->speed;
+    }
+
     // "" if there is none.
     [[nodiscard]] std::string name_of(std::uint32_t ifindex) const {
         ifreq request{};
@@ -508,6 +553,60 @@ Result<> NetdevQuery::set_flag(std::uint32_t ifindex, unsigned flag, bool on) {
                         flag == IFF_UP ? (on ? "up" : "down") : (on ? "promiscuous" : "not promiscuous")));
     }
     return {};
+}
+
+Result<std::map<std::string, Interface>> NetdevQuery::look(const std::set<std::string>& names, bool thorough) {
+    // From so many on, one list of all interfaces is cheaper than a request for each.
+    constexpr std::size_t list_all_from = 8;
+    std::map<std::string, Interface> out;
+    if (names.size() >= list_all_from) {
+        auto netdevs = all();
+        if (!netdevs) {
+            return std::unexpected(netdevs.error());
+        }
+        for (Netdev& netdev : *netdevs) {
+            if (names.contains(netdev.name)) {
+                out[netdev.name].netdev = std::move(netdev);
+            }
+        }
+    } else {
+        for (const std::string& name : names) {
+            auto netdev = by_name(name);
+            if (!netdev) {
+                return std::unexpected(netdev.error());
+            }
+            if (*netdev) {
+                out[name].netdev = std::move(**netdev);
+            }
+        }
+    }
+    for (auto& [name, interface] : out) {
+        DriverFacts& facts = interface.facts;
+        facts.speed_mbps = impl_->ethtool.speed_mbps(name);
+        if (!thorough) {
+            continue;
+        }
+        ethtool_drvinfo info{};
+        info.cmd = ETHTOOL_GDRVINFO;
+        if (impl_->ethtool.call(name, &info) == 0) {
+            facts.driver = static_cast<const char*>(info.driver);
+            facts.bus_info = static_cast<const char*>(info.bus_info);
+        }
+        ethtool_channels channels{};
+        channels.cmd = ETHTOOL_GCHANNELS;
+        if (impl_->ethtool.call(name, &channels) == 0) {
+            facts.rx_queues = channels.rx_count + channels.combined_count;
+            facts.tx_queues = channels.tx_count + channels.combined_count;
+        }
+        if (const auto known = features(interface.netdev, false)) {
+            if (const auto strip = known->find("rx-vlan-hw-parse"); strip != known->end()) {
+                facts.vlan_strip = strip->second;
+            }
+        }
+        // No netlink message tells how many VFs a NIC can make.
+        std::ifstream("/sys/class/net/" + name + "/device/sriov_totalvfs") >> facts.vfs_total;
+    }
+    return out;
 }
 
 Result<std::string> NetdevQuery::driver(const std::string& name) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,20 @@ namespace ivds {
 constexpr std::uint64_t kXdpBasic = 1;
 constexpr std::uint64_t kXdpRedirect = 2;
 constexpr std::uint64_t kXdpNdoXmit = 4;
+
+// What the kernel counts on an interface.
+struct NetdevCounters {
+    std::uint64_t rx_packets = 0;
+    std::uint64_t tx_packets = 0;
+    std::uint64_t rx_bytes = 0;
+    std::uint64_t tx_bytes = 0;
+    std::uint64_t rx_errors = 0;
+    std::uint64_t tx_errors = 0;
+    std::uint64_t rx_dropped = 0;
+    std::uint64_t tx_dropped = 0;
+    std::uint64_t rx_missed = 0;
+    std::uint64_t rx_crc = 0;
+};
 
 struct Netdev {
     std::uint32_t ifindex = 0;
@@ -36,6 +51,10 @@ struct Netdev {
     std::uint32_t xdp_program = 0;              // id of the XDP program on it, of whichever mode
     bool xdp_generic = false;                   // that program runs in generic mode
     std::optional<std::uint64_t> xdp_features;  // unknown before Linux 6.3
+    std::string mac;                            // empty if it has none of six bytes
+    std::uint32_t rx_queues = 0;                // that it was made with; DriverFacts knows how many are in use
+    std::uint32_t tx_queues = 0;
+    NetdevCounters counters;
 
     [[nodiscard]] bool is_veth() const { return kind == "veth"; }
     [[nodiscard]] bool is_hardware() const { return kind.empty(); }
@@ -46,6 +65,22 @@ struct Feature {
     bool fixed = false;  // the driver does not let it change
 };
 using Features = std::map<std::string, Feature>;  // by ethtool's names: "rx-gro", "tx-vlan-hw-insert" …
+
+// What the driver says of an interface beside that; what it does not say is empty.
+struct DriverFacts {
+    std::optional<std::uint32_t> speed_mbps;
+    std::string driver;
+    std::string bus_info;                    // the PCI address
+    std::optional<std::uint32_t> rx_queues;  // in use
+    std::optional<std::uint32_t> tx_queues;
+    std::uint32_t vfs_total = 0;  // that the NIC can make
+    std::optional<Feature> vlan_strip;
+};
+
+struct Interface {
+    Netdev netdev;
+    DriverFacts facts;
+};
 
 // Requests about interfaces of the network namespace this process is in.
 class NetdevQuery {
@@ -58,6 +93,10 @@ public:
     [[nodiscard]] Result<std::vector<Netdev>> all();
     [[nodiscard]] Result<std::optional<Netdev>> by_name(const std::string& name);
     [[nodiscard]] Result<> set_flag(std::uint32_t ifindex, unsigned flag, bool on);  // IFF_UP, IFF_PROMISC
+
+    // Those of these interfaces that are there, by name, as they are now. Of the driver's facts the speed alone,
+    // unless `thorough`.
+    [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>& names, bool thorough);
 
     [[nodiscard]] Result<std::string> driver(const std::string& name);
     // Of `netdev`, or with `peer` of the other end of this veth, whichever namespace that is in.

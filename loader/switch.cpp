@@ -69,6 +69,9 @@ const Tables& Switch::tables() const {
 std::vector<Finding> Switch::doctor() {
     return impl_->core->doctor();
 }
+Result<> Switch::mend() {
+    return impl_->core->mend();
+}
 std::vector<PortStatus> Switch::status() const {
     return impl_->core->status();
 }

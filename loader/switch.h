@@ -72,8 +72,11 @@ public:
     [[nodiscard]] Result<> apply(Tables next, bool strict = false, const std::set<std::string>* only = nullptr);
     [[nodiscard]] const Tables& tables() const;
 
-    // Runs the same preflight that attach runs, on every port of the tables, and looks over pins and versions.
+    // Runs the same preflight that attach runs, on every port of the tables, looks over pins and versions, and
+    // compares every entry of the maps with what it shall be. What somebody else changed there, the next apply() or
+    // mend() writes anew.
     [[nodiscard]] std::vector<Finding> doctor();
+    [[nodiscard]] Result<> mend();
     [[nodiscard]] std::vector<PortStatus> status() const;
 
     // The rtnetlink watch: poll watch_fd() for input, then call on_watch(). It withdraws the ports of
@@ -143,6 +146,12 @@ public:
     // Calls `sink` for every entry of the FDB (batched reads; not a snapshot); stops early on false.
     [[nodiscard]] Result<> fdb(const std::function<bool(const FdbRow&)>& sink) const;
     [[nodiscard]] Result<std::optional<ivds_fdb_entry>> fdb_entry(std::uint32_t instance, const Mac& mac) const;
+    // The instance that an uplink's {VLAN, V.VLAN} names; of {uplink, VLAN, 0} 0. No value: there is no entry.
+    [[nodiscard]] Result<std::optional<std::uint32_t>> vvlan(std::uint32_t uplink, std::uint16_t vlan,
+                                                             std::uint16_t vvlan) const;
+    [[nodiscard]] Result<std::uint32_t> vvlan_count() const;
+    // Where XDP redirects frames for a port to: an ifindex. No value: nowhere, they go by way of TC.
+    [[nodiscard]] Result<std::optional<std::uint32_t>> xdp_target(std::uint32_t port) const;
 
 private:
     struct Impl;

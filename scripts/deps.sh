@@ -17,8 +17,8 @@ BUILD=(build-essential cmake ninja-build ccache pkg-config git ca-certificates
        libpcap-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev libsystemd-dev)
 CHECK=(clang-format-19 clang-tidy-19 libclang-rt-19-dev librapidcheck-dev shellcheck
        systemd man-db)
-RUN=(iproute2 ethtool iputils-ping iperf3 tcpdump tshark python3 python3-scapy util-linux
-     procps jq kmod)
+RUN=(iproute2 ethtool iputils-ping iperf3 tcpdump tshark python3 python3-scapy python3-grpcio
+     python3-protobuf util-linux procps jq kmod)
 BACKPORTS=(libbpf-dev libbpf1 bpftool catch2)
 
 missing() {

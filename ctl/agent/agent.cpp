@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "agent/nic_view.h"
 #include "agent/trace_view.h"
 #include "agent/view.h"
 #include "api/codec.h"
@@ -109,7 +110,10 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac
     }
     agent->trim_ = true;
     // What was up before a restart is no event.
-    for (const PortStatus& port : plane.status()) agent->up_.emplace(port.name, port.up);
+    for (const PortStatus& port : plane.status()) {
+        agent->up_.emplace(port.name, port.up);
+        if (!port.up) agent->note_error(port.name, agent->cause_of(port));
+    }
     agent->states_ = agent->instance_states();
     return agent;
 }
@@ -302,10 +306,29 @@ pb::ObjectList Agent::list(pb::Kind kind) const {
     return ivds::list(intent()->model, kind);
 }
 
+template <class View>
+auto Agent::with_source(const std::set<std::string>& netdevs, bool thorough, View&& view) const {
+    const auto ports = plane_.status();
+    // A kernel that does not say is no reason to say nothing: what only it knows stays empty.
+    const auto interfaces = plane_.look(netdevs, thorough);
+    return view(ViewSource{intent_->model, intent_->ids, plane_.maps(), &ports, interfaces ? &*interfaces : nullptr});
+}
+
+template <class Reply>
+void Agent::add_errors(Result<Reply>& reply) const {
+    if (!reply) return;
+    for (pb::PortState& port : *reply->mutable_ports()) {
+        const auto found = errors_.find(port.name());
+        if (found == errors_.end()) continue;
+        port.set_last_error(found->second.first);
+        port.set_last_error_time(found->second.second);
+    }
+}
+
 Result<pb::StatusReply> Agent::status() const {
     const std::lock_guard lock(mutex_);
-    const auto ports = plane_.status();
-    auto reply = view_status({intent_->model, intent_->ids, plane_.maps(), &ports});
+    auto reply = with_source(interfaces_of(intent_->model), false, view_status);
+    add_errors(reply);
     if (reply) {
         const auto up = std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - started_).count();
         reply->set_uptime_s(static_cast<std::uint64_t>(std::max<std::int64_t>(up, 1)));
@@ -315,8 +338,30 @@ Result<pb::StatusReply> Agent::status() const {
 
 Result<pb::StatsReply> Agent::stats() const {
     const std::lock_guard lock(mutex_);
-    const auto ports = plane_.status();
-    return view_stats({intent_->model, intent_->ids, plane_.maps(), &ports});
+    auto reply = with_source(interfaces_of(intent_->model), false, view_stats);
+    add_errors(reply);
+    return reply;
+}
+
+Result<pb::NicReply> Agent::nics(const pb::NicRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    return with_source(interfaces_of(intent_->model, request), true,
+                       [&](const ViewSource& source) -> Result<pb::NicReply> {
+                           auto status = view_status(source);
+                           if (!status) return std::unexpected(status.error());
+                           add_errors(status);
+                           return view_nics(source, *status, request);
+                       });
+}
+
+Result<pb::MapReply> Agent::map(const pb::MapRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    return with_source(interfaces_of(intent_->model, request), true,
+                       [&](const ViewSource& source) -> Result<pb::MapReply> {
+                           const auto status = view_status(source);
+                           if (!status) return std::unexpected(status.error());
+                           return view_map(source, *status, request);
+                       });
 }
 
 // A million entries take their time: the names of one moment do, and changes go on meanwhile.
@@ -325,8 +370,10 @@ Result<> Agent::fdb(const pb::FdbRequest& request, const std::function<bool(cons
     return view_fdb({held->model, held->ids, plane_.maps()}, request, sink);
 }
 
-pb::DoctorReply Agent::doctor() {
+Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     const std::lock_guard lock(mutex_);
+    if (request.mend())
+        if (auto done = plane_.mend(); !done) return std::unexpected(done.error().in("mend the tables"));
     pb::DoctorReply reply;
     for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
     return reply;
@@ -366,21 +413,41 @@ void Agent::note(const char* kind, const std::string& port, const std::string& i
     events_.push(std::move(event));
 }
 
+void Agent::note_error(const std::string& port, const std::string& text) {
+    errors_[port] = {text, time_text(std::chrono::system_clock::now())};
+}
+
+// Why a port is not up: it has no hooks, or its interface has no link.
+std::string Agent::cause_of(const PortStatus& port) const {
+    if (port.ifindex == 0 || port.got == "none") return port.reason;
+    const auto interfaces = plane_.look({port.netdev}, false);
+    if (!interfaces) return interfaces.error().text();
+    const auto found = interfaces->find(port.netdev);
+    const std::string link = link_text(found == interfaces->end() ? nullptr : &found->second);
+    if (link == "away") return "interface vanished";
+    return link == "down" ? "interface set down" : link == "up" ? port.reason : "no carrier";
+}
+
 void Agent::note_ports(const std::map<std::string, std::string>& reasons) {
     std::map<std::string, bool> up;
     for (const PortStatus& port : plane_.status()) {
         up.emplace(port.name, port.up);
         const auto before = up_.find(port.name);
         const bool was_up = before != up_.end() && before->second;
+        const auto reason = reasons.find(port.name);
+        if (!port.up && (was_up || before == up_.end() || reason != reasons.end()))
+            note_error(port.name, reason != reasons.end() ? reason->second : cause_of(port));
         if (port.up == was_up) continue;
         const auto vport = intent_->model.vports.find(port.name);
         const std::string instance = vport != intent_->model.vports.end() ? vport->second->instance() : "";
-        const auto reason = reasons.find(port.name);
-        const std::string& why = reason != reasons.end() ? reason->second : port.up ? port.got : port.reason;
+        const std::string why = reason != reasons.end() ? reason->second : port.up ? port.got : cause_of(port);
         note(port.up ? "port_up" : "port_down", port.name, instance, fmt::format("{}: {}", port.netdev, why));
     }
-    for (const auto& [name, was_up] : up_)
-        if (was_up && !up.contains(name)) note("port_down", name, "", "deleted");
+    for (const auto& [name, was_up] : up_) {
+        if (up.contains(name)) continue;
+        if (was_up) note("port_down", name, "", "deleted");
+        errors_.erase(name);
+    }
     up_ = std::move(up);
 }
 

@@ -9,7 +9,9 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
+#include <utility>
 
 #include "agent/event_log.h"
 #include "agent/plane.h"
@@ -45,7 +47,9 @@ public:
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request,
                                const std::function<bool(const pb::FdbEntry&)>& sink) const;
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
-    [[nodiscard]] pb::DoctorReply doctor();
+    [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
+    [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request) const;
+    [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request) const;
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
     [[nodiscard]] EventLog& events() { return events_; }
 
@@ -66,6 +70,14 @@ private:
     // which instances are in another state; `before` names the instances that there were.
     void note_ports(const std::map<std::string, std::string>& reasons = {});
     void note_instances(const Model& before);
+    [[nodiscard]] std::string cause_of(const PortStatus& port) const;
+    void note_error(const std::string& port, const std::string& text);
+    // Calls `view` with the source of all views, and with what the kernel says of these interfaces.
+    template <class View>
+    [[nodiscard]] auto with_source(const std::set<std::string>& netdevs, bool thorough, View&& view) const;
+    // What every reply about ports says of their last errors.
+    template <class Reply>
+    void add_errors(Result<Reply>& reply) const;
     void note(const char* kind, const std::string& port, const std::string& instance, const std::string& text);
     void save_boot_tables();
     [[nodiscard]] std::map<std::string, std::string> instance_states() const;
@@ -82,6 +94,7 @@ private:
     std::shared_ptr<const Intent> intent_;       // readers keep what they got; a change puts another in its place
     std::map<std::string, bool> up_;             // ports, as the last events said
     std::map<std::string, std::string> states_;  // instances, as the last events said
+    std::map<std::string, std::pair<std::string, std::string>> errors_;  // ports: why they were last not up, and when
     bool boot_tables_stale_ = false;
     bool trim_ = false;  // much memory became free at once
     std::chrono::steady_clock::time_point next_sweep_ = started_;

@@ -145,7 +145,9 @@ Result<> run(const Options& options, int signals) {
     if (auto done = sw.upgrade(); !done) return done;
     auto maps = MapsView::open(options.root);
     if (!maps) return std::unexpected(maps.error());
-    SwitchPlane plane(sw, *maps, options.root);
+    auto netdevs = NetdevQuery::open();
+    if (!netdevs) return std::unexpected(netdevs.error());
+    SwitchPlane plane(sw, *maps, *netdevs, options.root);
 
     auto store = Store::open(options.state_dir, options.discard_state);
     if (!store) return std::unexpected(store.error());

@@ -3,12 +3,15 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "loader/netdev.h"
 #include "loader/switch.h"
 #include "loader/trace.h"
 
@@ -23,12 +26,17 @@ public:
     [[nodiscard]] virtual const Tables& tables() const = 0;
     [[nodiscard]] virtual std::vector<PortStatus> status() const = 0;
     virtual std::vector<Finding> doctor() = 0;
+    virtual Result<> mend() = 0;
     virtual std::vector<PortChange> on_watch() = 0;
     virtual void on_events(const std::function<void(const ivds_event&)>& sink) = 0;
     virtual Result<std::uint32_t> sweep() = 0;
     virtual Result<std::uint32_t> flush_port(std::uint32_t port) = 0;
     virtual Result<std::uint32_t> flush_instance(std::uint32_t instance) = 0;
     virtual Result<> forget(std::uint32_t instance, const Mac& mac) = 0;
+
+    // What NetdevQuery::look() says.
+    [[nodiscard]] virtual Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
+                                                                        bool thorough) const = 0;
 
     // Read-only eyes on what it holds, and on what it would do.
     [[nodiscard]] virtual const MapsView& maps() const = 0;
@@ -40,19 +48,24 @@ public:
 // The real one.
 class SwitchPlane final : public Plane {
 public:
-    SwitchPlane(Switch& sw, const MapsView& maps, std::string root)
-        : switch_(sw), maps_(maps), root_(std::move(root)) {}
+    SwitchPlane(Switch& sw, const MapsView& maps, NetdevQuery& netdevs, std::string root)
+        : switch_(sw), maps_(maps), netdevs_(netdevs), root_(std::move(root)) {}
 
     Result<> apply(Tables next, bool strict) override { return switch_.apply(std::move(next), strict); }
     [[nodiscard]] const Tables& tables() const override { return switch_.tables(); }
     [[nodiscard]] std::vector<PortStatus> status() const override { return switch_.status(); }
     std::vector<Finding> doctor() override { return switch_.doctor(); }
+    Result<> mend() override { return switch_.mend(); }
     std::vector<PortChange> on_watch() override { return switch_.on_watch(); }
     void on_events(const std::function<void(const ivds_event&)>& sink) override { switch_.on_events(sink); }
     Result<std::uint32_t> sweep() override { return switch_.sweep(); }
     Result<std::uint32_t> flush_port(std::uint32_t port) override { return switch_.flush_port(port); }
     Result<std::uint32_t> flush_instance(std::uint32_t instance) override { return switch_.flush_instance(instance); }
     Result<> forget(std::uint32_t instance, const Mac& mac) override { return switch_.forget(instance, mac); }
+    [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
+                                                                bool thorough) const override {
+        return netdevs_.look(names, thorough);
+    }
     [[nodiscard]] const MapsView& maps() const override { return maps_; }
     Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame, bool xdp) override {
         if (tracer_ == nullptr) {
@@ -70,6 +83,7 @@ public:
 private:
     Switch& switch_;
     const MapsView& maps_;
+    NetdevQuery& netdevs_;
     const std::string root_;
     std::unique_ptr<Tracer> tracer_;  // loaded by the first trace, and kept
 };

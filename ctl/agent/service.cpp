@@ -108,9 +108,16 @@ grpc::Status Service::Trace(grpc::ServerContext* context, const pb::TraceRequest
     return answer(*context, agent_.trace(*request), reply);
 }
 
-grpc::Status Service::Doctor(grpc::ServerContext*, const pb::DoctorRequest*, pb::DoctorReply* reply) {
-    *reply = agent_.doctor();
-    return grpc::Status::OK;
+grpc::Status Service::Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request, pb::DoctorReply* reply) {
+    return answer(*context, agent_.doctor(*request), reply);
+}
+
+grpc::Status Service::Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) {
+    return answer(*context, agent_.nics(*request), reply);
+}
+
+grpc::Status Service::Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) {
+    return answer(*context, agent_.map(*request), reply);
 }
 
 }  // namespace ivds

@@ -31,10 +31,11 @@ public:
     grpc::Status Flush(grpc::ServerContext* context, const pb::FlushRequest* request, pb::FlushReply* reply) override;
     grpc::Status Events(grpc::ServerContext* context, const pb::EventsRequest* request,
                         grpc::ServerWriter<pb::Event>* writer) override;
-    grpc::Status Trace(grpc::ServerContext* context, const pb::TraceRequest* request,
-                       pb::TraceReply* reply) override;
+    grpc::Status Trace(grpc::ServerContext* context, const pb::TraceRequest* request, pb::TraceReply* reply) override;
     grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
                         pb::DoctorReply* reply) override;
+    grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override;
+    grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override;
 
 private:
     Agent& agent_;

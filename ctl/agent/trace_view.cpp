@@ -14,6 +14,9 @@
 namespace ivds {
 namespace {
 
+constexpr std::uint16_t kIp4 = 0x0800;
+constexpr std::uint16_t kIp6 = 0x86dd;
+
 std::uint32_t stage_of(std::uint32_t kind) {
     switch (kind) {
 #define IVDS_X(name, number, stage) \
@@ -53,7 +56,7 @@ public:
         for (const ivds_trace_step& step : rung.steps) {
             text_.clear();
             change_.clear();
-            words(step, rung.tuple, reply);
+            words(step, rung.fields, reply);
             pb::TraceStep& out = *reply.add_steps();
             out.set_rung(rung.rung);
             out.set_stage(stage_of(step.kind));
@@ -69,11 +72,12 @@ public:
     }
 
 private:
-    void words(const ivds_trace_step& step, const ivds_tuple& tuple, pb::TraceReply& reply) {
+    void words(const ivds_trace_step& step, const ivds_fields& fields, pb::TraceReply& reply) {
         const auto& a = step.arg;
         switch (step.kind) {
             case IVDS_TRACE_PORT:
                 port_ = a[0];
+                from_wire_ = a[1] == IVDS_PORT_UPLINK;
                 text_ = fmt::format("came in by {} {}", a[1] == IVDS_PORT_UPLINK ? "uplink" : "vPort", port(a[0]));
                 break;
             case IVDS_TRACE_FRAME:
@@ -96,8 +100,8 @@ private:
                                     (a[1] & IVDS_IF_ACTIVE) != 0 ? "active" : "draining",
                                     (a[1] & IVDS_IF_WIRE) != 0 ? "on the wire" : "local", a[2]);
                 break;
-            case IVDS_TRACE_TUPLE:
-                six_tuple(tuple, *reply.mutable_tuple());
+            case IVDS_TRACE_FIELDS:
+                six_tuple(fields, *reply.mutable_tuple());
                 break;
             case IVDS_TRACE_VMAC:
                 text_ = "the source is the vPort's vMAC";
@@ -178,25 +182,26 @@ private:
                             port(port_), a[1], a[2]);
     }
 
-    void six_tuple(const ivds_tuple& tuple, pb::FrameTuple& out) {
-        out.set_vmac(mac_text(tuple.vmac));
-        const bool v4 = (tuple.flags & IVDS_TUPLE_IPV4) != 0;
-        if (v4 || (tuple.flags & IVDS_TUPLE_IPV6) != 0) {
-            out.set_protocol(tuple.proto);
-            out.set_src(address_text(tuple.src, v4));
-            out.set_dst(address_text(tuple.dst, v4));
-            out.set_src_port(ntohs(tuple.sport_be));
-            out.set_dst_port(ntohs(tuple.dport_be));
-            text_ = fmt::format("six-tuple: vMAC {}, protocol {}, {} port {} to {} port {}", out.vmac(), tuple.proto,
+    void six_tuple(const ivds_fields& fields, pb::FrameTuple& out) {
+        const std::uint16_t type = ntohs(fields.type_be);
+        const bool known = (fields.unknown & IVDS_L3_UNKNOWN) == 0;
+        out.set_vmac(mac_text(from_wire_ ? fields.dst_mac : fields.src_mac));
+        out.set_fragment((fields.unknown & IVDS_L4_FRAGMENT) != 0);
+        out.set_cut(!known || ((fields.unknown & IVDS_L4_UNKNOWN) != 0 && !out.fragment()));
+        if (type == kIp4 || type == kIp6) {
+            out.set_protocol(fields.proto);
+            out.set_src(address_text(fields.src, type == kIp4));
+            out.set_dst(address_text(fields.dst, type == kIp4));
+            out.set_src_port(ntohs(fields.sport_be));
+            out.set_dst_port(ntohs(fields.dport_be));
+            text_ = fmt::format("six-tuple: vMAC {}, protocol {}, {} port {} to {} port {}", out.vmac(), fields.proto,
                                 out.src(), out.src_port(), out.dst(), out.dst_port());
         } else {
             text_ = fmt::format("six-tuple: vMAC {}, no IP", out.vmac());
         }
-        out.set_fragment((tuple.flags & IVDS_TUPLE_FRAGMENT) != 0);
-        out.set_cut((tuple.flags & IVDS_TUPLE_CUT) != 0);
         if (out.fragment())
-            text_ += (tuple.flags & IVDS_TUPLE_LATER) != 0 ? ", a later fragment" : ", first fragment";
-        if (out.cut()) text_ += ", cut";
+            text_ += (fields.unknown & IVDS_L4_UNKNOWN) != 0 ? ", a later fragment" : ", first fragment";
+        if (out.cut()) text_ += ", headers cut";
     }
 
     void lookup(const ivds_trace_step& step) {
@@ -283,6 +288,7 @@ private:
     std::map<std::uint32_t, std::string> instances_;
     std::uint32_t port_ = 0;
     std::uint32_t instance_ = 0;
+    bool from_wire_ = false;
     bool flooded_ = false;
     std::string text_;
     std::string change_;

@@ -7,6 +7,8 @@
 #include <map>
 #include <unordered_map>
 
+#include "agent/nic_view.h"
+
 namespace ivds {
 namespace {
 
@@ -72,6 +74,15 @@ Result<void> read_port(const ViewSource& source, const std::unordered_map<std::u
         if (state.kind() == pb::UPLINK && found->second->mtu_bytes != 0)
             state.set_mtu_bytes(found->second->mtu_bytes);
     }
+    if (source.interfaces != nullptr) {
+        const auto found = source.interfaces->find(state.netdev());
+        const Interface* interface = found == source.interfaces->end() ? nullptr : &found->second;
+        state.set_link(link_text(interface));
+        if (interface != nullptr) {
+            state.set_speed_mbps(interface->facts.speed_mbps.value_or(0));
+            *state.mutable_netdev_counters() = counters_of(interface->netdev);
+        }
+    }
     pb::Counters& counters = *state.mutable_counters();
     counters.set_rx_packets(stats->rx_packets);
     counters.set_rx_bytes(stats->rx_bytes);
@@ -135,13 +146,55 @@ Result<Reading> read_all(const ViewSource& source, const std::vector<DropRow>& d
         state.set_state(instance_state_text(*instance, all, up));
         state.set_vports(all);
         state.set_learned(live->learned);
-        state.set_fdb_limit(instance->fdb_limit() != 0 ? instance->fdb_limit() : kDefaultInstanceFdb);
+        state.set_fdb_limit(fdb_limit(*instance));
+        *state.mutable_peer_vlans() = instance->peer_vlans();
         state.set_port_packets(stats->port_packets);
         state.set_port_bytes(stats->port_bytes);
         state.set_wire_packets(stats->wire_packets);
         state.set_wire_bytes(stats->wire_bytes);
     }
     return reading;
+}
+
+// Tenants, declared or only named, with what their instances take and counted.
+std::vector<pb::TenantState> tenants_of(const ViewSource& source, const Reading& reading) {
+    std::map<std::string, pb::TenantState> tenants;
+    for (const auto& [name, tenant] : source.model.tenants) {
+        pb::TenantState& state = tenants[name];
+        state.set_declared(true);
+        state.set_max_instances(tenant->max_instances());
+        state.set_max_vports(tenant->max_vports());
+        state.set_max_fdb(tenant->max_fdb());
+    }
+    for (const auto& [name, use] : tenant_use(source.model)) {
+        pb::TenantState& state = tenants[name];
+        state.set_instances(use.instances);
+        state.set_vports(use.vports);
+        state.set_fdb(use.fdb);
+    }
+    std::unordered_map<std::string, pb::TenantState*> of_instance;
+    for (const pb::InstanceState& instance : reading.instances) {
+        if (instance.tenant().empty()) continue;
+        pb::TenantState& state = tenants.at(instance.tenant());
+        of_instance.emplace(instance.name(), &state);
+        state.set_learned(state.learned() + instance.learned());
+        state.set_port_packets(state.port_packets() + instance.port_packets());
+        state.set_port_bytes(state.port_bytes() + instance.port_bytes());
+        state.set_wire_packets(state.wire_packets() + instance.wire_packets());
+        state.set_wire_bytes(state.wire_bytes() + instance.wire_bytes());
+    }
+    for (const pb::PortState& port : reading.ports) {
+        const auto found = of_instance.find(port.instance());
+        if (found == of_instance.end()) continue;
+        found->second->set_drops(found->second->drops() + port.counters().drops());
+        if (port.up()) found->second->set_vports_up(found->second->vports_up() + 1);
+    }
+    std::vector<pb::TenantState> out;
+    for (auto& [name, state] : tenants) {
+        state.set_name(name);
+        out.push_back(std::move(state));
+    }
+    return out;
 }
 
 template <class T>
@@ -173,6 +226,8 @@ Result<pb::StatusReply> view_status(const ViewSource& source) {
     reply.set_layout_major(meta->layout_major);
     reply.set_layout_minor(meta->layout_minor);
     reply.set_generation(meta->generation);
+    auto tenants = tenants_of(source, *reading);
+    move_into(tenants, reply.mutable_tenants());
     move_into(reading->ports, reply.mutable_ports());
     move_into(reading->instances, reply.mutable_instances());
     return reply;

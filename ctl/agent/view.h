@@ -9,11 +9,14 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "agent/store.h"
 #include "ivds.pb.h"
+#include "loader/netdev.h"
 #include "loader/switch.h"
 #include "model/model.h"
 
@@ -26,6 +29,8 @@ struct ViewSource {
     // What Switch::status() says. Without it (the agent is down), ifindex and `up` come from the pinned maps, and
     // `got` and `reason` stay empty.
     const std::vector<PortStatus>* ports = nullptr;
+    // What NetdevQuery::look() says of the ports' interfaces. Without it, what it tells stays empty.
+    const std::map<std::string, Interface>* interfaces = nullptr;
 };
 
 // uptime_s is 0; the agent sets its own.

@@ -2,6 +2,7 @@
 #include "api/status.h"
 
 #include <array>
+#include <charconv>
 #include <string>
 #include <utility>
 
@@ -13,6 +14,7 @@ constexpr const char* kCodeKey = "ivds-code";
 constexpr const char* kIdKey = "ivds-id";
 constexpr const char* kWhatKey = "ivds-what-bin";
 constexpr const char* kFixKey = "ivds-fix-bin";
+constexpr const char* kErrnoKey = "ivds-errno";
 
 constexpr std::array<std::pair<Code, const char*>, 11> kCodeNames = {{
     {Code::invalid, "invalid"},
@@ -88,6 +90,7 @@ grpc::Status to_status(grpc::ServerContext& context, const Error& error) {
     context.AddTrailingMetadata(kIdKey, error.id);
     context.AddTrailingMetadata(kWhatKey, error.what);
     context.AddTrailingMetadata(kFixKey, error.fix);
+    if (error.os_errno != 0) context.AddTrailingMetadata(kErrnoKey, std::to_string(error.os_errno));
     return {grpc_code(error.code), error.text()};
 }
 
@@ -98,8 +101,11 @@ Error from_status(const grpc::ClientContext& context, const grpc::Status& status
         return found == metadata.end() ? std::string() : std::string(found->second.data(), found->second.size());
     };
     const std::string name = get(kCodeKey);
+    const std::string number = get(kErrnoKey);
+    int os_errno = 0;
+    std::from_chars(number.data(), number.data() + number.size(), os_errno);
     for (const auto& [code, known] : kCodeNames)
-        if (name == known) return {code, get(kIdKey), get(kWhatKey), get(kFixKey), 0};
+        if (name == known) return {code, get(kIdKey), get(kWhatKey), get(kFixKey), os_errno};
     return {code_of(status.error_code()), "IVDS-G001", status.error_message(), "", 0};
 }
 

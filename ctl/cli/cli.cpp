@@ -24,8 +24,8 @@ constexpr const char* main_footer =
     "  ivds-ctl status                             which hooks each port got, and why\n"
     "  ivds-ctl stats --port web1 --watch 1        is it passing frames? what drops?\n"
     "\n"
-    "Without the agent, show, status, stats, fdb show, get, list and export read the\n"
-    "pinned maps and the saved state, and say so.\n"
+    "Without the agent, show, status, stats, nic, map, vlan, fdb show, get, list and\n"
+    "export read the pinned maps and the saved state, and say so.\n"
     "\n"
     "Exit codes:\n"
     "  0  done                                5  a pool, table or limit is full\n"
@@ -80,6 +80,8 @@ void Context::json(const google::protobuf::Message& message) const {
 }
 
 CLI::App& Commands::group(CLI::App& parent, const std::string& name, const std::string& description) {
+    const auto known = parent.get_subcommands([&](const CLI::App* each) { return each->get_name() == name; });
+    if (!known.empty()) return *known.front();
     CLI::App& app = *parent.add_subcommand(name, description);
     app.require_subcommand(1);
     return app;
@@ -187,6 +189,8 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_events_command(commands);
     add_trace_command(commands);
     add_doctor_commands(commands);
+    add_plane_commands(commands);
+    add_boot_command(commands);
 
     if (!arguments.empty() && arguments.front() == "__complete") {
         complete(root, {arguments.begin() + 1, arguments.end()}, options, io);

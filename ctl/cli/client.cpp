@@ -124,8 +124,14 @@ Result<pb::StatsReply> Client::stats() {
 Result<pb::FlushReply> Client::flush(const pb::FlushRequest& request) {
     return impl_->call(&pb::Switch::Stub::Flush, request);
 }
-Result<pb::DoctorReply> Client::doctor() {
-    return impl_->call(&pb::Switch::Stub::Doctor, pb::DoctorRequest{});
+Result<pb::DoctorReply> Client::doctor(const pb::DoctorRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Doctor, request);
+}
+Result<pb::NicReply> Client::nics(const pb::NicRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Nics, request);
+}
+Result<pb::MapReply> Client::map(const pb::MapRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Map, request);
 }
 Result<pb::TraceReply> Client::trace(const pb::TraceRequest& request) {
     return impl_->call(&pb::Switch::Stub::Trace, request);

@@ -37,7 +37,9 @@ public:
     [[nodiscard]] Result<pb::StatusReply> status();
     [[nodiscard]] Result<pb::StatsReply> stats();
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
-    [[nodiscard]] Result<pb::DoctorReply> doctor();
+    [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
+    [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request);
+    [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
 
     // Streams end early when the sink says false; `follow` has no deadline.

@@ -33,7 +33,7 @@ public:
     explicit Commands(CLI::App& root) : root_(&root) {}
     [[nodiscard]] CLI::App& root() const { return *root_; }
 
-    // A command that has commands below it, of which one must be given.
+    // A command that has commands below it, of which one must be given. The same again is the same one.
     [[nodiscard]] static CLI::App& group(CLI::App& parent, const std::string& name, const std::string& description);
     // A command that runs `action`. `examples` are lines for the end of its help.
     CLI::App& leaf(CLI::App& parent, const std::string& name, const std::string& description,
@@ -50,7 +50,7 @@ private:
 [[nodiscard]] const CLI::App& deepest(const CLI::App& root);
 
 // Value names of options tell what they take, in the help and to the completion: the names of a kind of
-// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL), any port (PORT), an interface (NETDEV), a file
+// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT), any port (PORT), an interface (NETDEV), a file
 // (FILE), or words to choose from ("auto|native"); others (MAC, N, TEXT) are free.
 template <class Value>
 CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string& type, Value& value,
@@ -61,6 +61,9 @@ CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string
 // Findings as lines for people: "error IVDS-P001 eth1: text", and the fix below.
 void print_findings(std::ostream& out, bool color, const google::protobuf::RepeatedPtrField<pb::Finding>& findings);
 
+// The configuration in a file, or with "-" on standard input.
+[[nodiscard]] Result<pb::Config> read_config(Io& io, const std::string& file);
+
 void add_config_commands(Commands& commands);  // apply, export
 void add_object_commands(Commands& commands);  // uplink … vmac-pool, vmac
 void add_show_commands(Commands& commands);    // show, status
@@ -69,5 +72,7 @@ void add_fdb_commands(Commands& commands);     // fdb
 void add_events_command(Commands& commands);   // events
 void add_trace_command(Commands& commands);    // trace
 void add_doctor_commands(Commands& commands);  // doctor, version
+void add_plane_commands(Commands& commands);   // nic, map, vlan, tenant show
+void add_boot_command(Commands& commands);     // boot
 
 }  // namespace ivds::cli

@@ -27,7 +27,7 @@ std::set<std::string> values(const std::string& type,
         {"UPLINK", {pb::UPLINK}},          {"PROFILE", {pb::PROFILE}},
         {"POOL", {pb::VMAC_POOL}},         {"VNIC", {pb::VNIC}},
         {"INSTANCE", {pb::INSTANCE}},      {"VPORT", {pb::VPORT}},
-        {"PORT", {pb::VPORT, pb::UPLINK}},
+        {"PORT", {pb::VPORT, pb::UPLINK}}, {"TENANT", {pb::TENANT}},
     };
     std::set<std::string> found;
     if (const auto known = kinds.find(type); known != kinds.end()) {

@@ -28,6 +28,16 @@ Result<std::string> read_all(Io& io, const std::string& file) {
     return text;
 }
 
+}  // namespace
+
+Result<pb::Config> read_config(Io& io, const std::string& file) {
+    auto text = read_all(io, file);
+    if (!text) return std::unexpected(text.error());
+    return config_from_yaml(*text, file == "-" ? "standard input" : file);
+}
+
+namespace {
+
 void print_changes(const Io& io, const pb::ApplyReply& reply) {
     std::map<std::string, int> count;
     for (const pb::Change& change : reply.changes()) {
@@ -52,9 +62,7 @@ void print_changes(const Io& io, const pb::ApplyReply& reply) {
 }
 
 Result<int> apply(const Context& context, const std::string& file, pb::ApplyRequest request) {
-    auto text = read_all(context.io, file);
-    if (!text) return std::unexpected(text.error());
-    auto config = config_from_yaml(*text, file == "-" ? "standard input" : file);
+    auto config = read_config(context.io, file);
     if (!config) return std::unexpected(config.error());
     request.mutable_config()->Swap(&*config);
     const auto reply = context.agent.apply(request);

@@ -2,6 +2,7 @@
 // doctor.cpp -- what is wrong and how to mend it; and which versions are at work.
 #include <fmt/format.h>
 
+#include <memory>
 #include <ostream>
 
 #include "api/codec.h"
@@ -27,8 +28,8 @@ pb::Finding finding(const std::string& severity, const Error& error, const std::
     return result;
 }
 
-Result<int> doctor(const Context& context) {
-    auto reply = context.agent.doctor();
+Result<int> doctor(const Context& context, const pb::DoctorRequest& request) {
+    auto reply = context.agent.doctor(request);
     pb::DoctorReply found;
     if (reply) {
         found.Swap(&*reply);
@@ -41,7 +42,7 @@ Result<int> doctor(const Context& context) {
                          .fix = "restart the one that is older: systemctl restart ivdsd"},
                         "ivdsd");
         }
-    } else if (reply.error().code == Code::unavailable) {
+    } else if (reply.error().code == Code::unavailable && !request.mend()) {
         found = context.source.doctor();
         *found.add_findings() = finding("error", reply.error(), "ivdsd");
     } else {
@@ -92,8 +93,16 @@ void print_findings(std::ostream& out, bool color, const google::protobuf::Repea
 }
 
 void add_doctor_commands(Commands& commands) {
-    commands.leaf(commands.root(), "doctor", "Look for what is wrong and say how to mend it; exit 1 on an error",
-                  "ivds-ctl doctor", doctor);
+    auto request = std::make_shared<pb::DoctorRequest>();
+    CLI::App& app =
+        commands.leaf(commands.root(), "doctor", "Look for what is wrong and say how to mend it; exit 1 on an error",
+                      "ivds-ctl doctor\nivds-ctl doctor --mend\n"
+                      "The pinned maps are compared with the intent, entry by entry: an entry that somebody else\n"
+                      "wrote is an error IVDS-D001 (missing), IVDS-D002 (different) or IVDS-D003 (unwanted).",
+                      [request](const Context& context) { return doctor(context, *request); });
+    app.add_flag_function(
+        "--mend", [request](std::int64_t count) { request->set_mend(count > 0); },
+        "first write the entries anew that differ from the intent");
     commands.leaf(commands.root(), "version", "Versions of this program, the agent and the programs in the hooks",
                   "ivds-ctl version", version);
 }

@@ -20,7 +20,8 @@ static_assert(int{pb::UPLINK} == int{pb::Object::kUplinkFieldNumber} &&
               int{pb::VMAC_POOL} == int{pb::Object::kVmacPoolFieldNumber} &&
               int{pb::INSTANCE} == int{pb::Object::kInstanceFieldNumber} &&
               int{pb::VNIC} == int{pb::Object::kVnicFieldNumber} &&
-              int{pb::VPORT} == int{pb::Object::kVportFieldNumber});
+              int{pb::VPORT} == int{pb::Object::kVportFieldNumber} &&
+              int{pb::TENANT} == int{pb::Object::kTenantFieldNumber});
 
 constexpr std::array help_table{
     FieldHelp{"Uplink.netdev", "NETDEV", "the physical NIC or PF under the switch"},
@@ -30,7 +31,8 @@ constexpr std::array help_table{
     FieldHelp{"Uplink.transport_vlan", "VLAN", "VLAN that carries the independent instances; 0: none"},
     FieldHelp{"Uplink.plain", nullptr, "frames of a switched VLAN without a V.VLAN: up to the host, or dropped"},
     FieldHelp{"Uplink.fdb_limit", "N", "learned remote MACs (1000000)"},
-    FieldHelp{"Instance.tenant", "TEXT", "groups instances in listings"},
+    FieldHelp{"Instance.tenant", "TENANT",
+              "whom it belongs to: groups instances, and counts against the tenant's quota"},
     FieldHelp{"Instance.uplink", "UPLINK", "uplink to the other hosts; may be empty with scope local"},
     FieldHelp{"Instance.mode", nullptr, "{vlan, vvlan} is the identity, or the V.VLAN alone"},
     FieldHelp{"Instance.vlan", "VLAN", "outer VLAN, one that the fabric trunks; piggyback only"},
@@ -60,6 +62,9 @@ constexpr std::array help_table{
     FieldHelp{"VPort.attach", nullptr, "hooks to use; auto decides by the kind of interface"},
     FieldHelp{"VPort.extra_macs", "MAC", "further source MACs allowed beside the vMAC"},
     FieldHelp{"VPort.mtu_bytes", "N", "largest L3 packet; 0: the profile's, then the instance's"},
+    FieldHelp{"Tenant.max_instances", "N", "instances, each one V.VLAN; 0: unlimited"},
+    FieldHelp{"Tenant.max_vports", "N", "vPorts of its instances; 0: unlimited"},
+    FieldHelp{"Tenant.max_fdb", "N", "learned MACs: the fdb-limits of its instances together; 0: unlimited"},
 };
 
 std::string dashed(std::string text) {

@@ -149,6 +149,8 @@ constexpr std::array abouts{
     About{pb::INSTANCE, "one network of a tenant on this host", "INSTANCE",
           "red --tenant acme --uplink up0 --vlan 10 --vvlan 100 --scope distributed", "red --mtu-bytes 9000"},
     About{pb::VNIC, "what the VM sees: a vMAC", "VNIC", "web1-nic --pool pool0", "web1-nic --vmac 02:00:00:00:00:01"},
+    About{pb::TENANT, "whom instances belong to, and its quota", "TENANT", "acme --max-instances 8 --max-vports 64",
+          "acme --max-vports 128"},
     About{pb::VPORT, "a port of an instance, bound to a vNIC", "VPORT",
           "web1 --instance red --netdev veth0 --vnic web1-nic", "web1 --profile trunk"},
 };

@@ -7,6 +7,7 @@
 #include <optional>
 #include <ostream>
 
+#include "agent/nic_view.h"
 #include "agent/store.h"
 #include "agent/view.h"
 #include "loader/switch.h"
@@ -32,15 +33,22 @@ std::unexpected<Error> neither(const Error& agent, const Error& instead, const c
     return std::unexpected(std::move(error));
 }
 
-// Reads saved state and pinned maps together, as the views need them.
-template <class View>
-auto with_maps(const Options& options, const Error& agent, View&& view)
+// Reads saved state, pinned maps and, of the interfaces that `names` gives for the model, what the kernel says.
+template <class Names, class View>
+auto with_maps(const Options& options, const Error& agent, bool thorough, Names&& names, View&& view)
     -> decltype(view(std::declval<const ViewSource&>())) {
     const auto maps = MapsView::open(options.root);
     if (!maps) return neither(agent, maps.error(), pinned_maps);
     const auto intent = saved_intent(options);
     if (!intent) return neither(agent, intent.error(), saved_state);
-    return view(ViewSource{intent->model, intent->ids, *maps});
+    auto query = NetdevQuery::open();
+    const auto interfaces =
+        query ? query->look(names(intent->model), thorough) : std::unexpected(std::move(query.error()));
+    return view(ViewSource{intent->model, intent->ids, *maps, nullptr, interfaces ? &*interfaces : nullptr});
+}
+
+std::set<std::string> all_interfaces(const Model& model) {
+    return interfaces_of(model);
 }
 
 }  // namespace
@@ -82,13 +90,37 @@ Result<pb::ObjectList> Source::list(pb::Kind kind) {
 Result<pb::StatusReply> Source::status() {
     auto reply = agent_.status();
     if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
-    return with_maps(options_, reply.error(), view_status);
+    return with_maps(options_, reply.error(), false, all_interfaces, view_status);
 }
 
 Result<pb::StatsReply> Source::stats() {
     auto reply = agent_.stats();
     if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
-    return with_maps(options_, reply.error(), view_stats);
+    return with_maps(options_, reply.error(), false, all_interfaces, view_stats);
+}
+
+Result<pb::NicReply> Source::nics(const pb::NicRequest& request) {
+    auto reply = agent_.nics(request);
+    if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
+    return with_maps(
+        options_, reply.error(), true, [&](const Model& model) { return interfaces_of(model, request); },
+        [&](const ViewSource& source) -> Result<pb::NicReply> {
+            const auto status = view_status(source);
+            if (!status) return std::unexpected(status.error());
+            return view_nics(source, *status, request);
+        });
+}
+
+Result<pb::MapReply> Source::map(const pb::MapRequest& request) {
+    auto reply = agent_.map(request);
+    if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
+    return with_maps(
+        options_, reply.error(), true, [&](const Model& model) { return interfaces_of(model, request); },
+        [&](const ViewSource& source) -> Result<pb::MapReply> {
+            const auto status = view_status(source);
+            if (!status) return std::unexpected(status.error());
+            return view_map(source, *status, request);
+        });
 }
 
 Result<> Source::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
@@ -99,8 +131,9 @@ Result<> Source::fdb(const pb::FdbRequest& request, const std::function<bool(con
         return sink(entry);
     });
     if (reply || begun || !fall_back(reply.error(), pinned_maps)) return reply;
-    return with_maps(options_, reply.error(),
-                     [&](const ViewSource& source) { return view_fdb(source, request, sink); });
+    return with_maps(
+        options_, reply.error(), false, [](const Model&) { return std::set<std::string>(); },
+        [&](const ViewSource& source) { return view_fdb(source, request, sink); });
 }
 
 pb::DoctorReply Source::doctor() const {

@@ -32,6 +32,8 @@ public:
     [[nodiscard]] Result<pb::ObjectList> list(pb::Kind kind);
     [[nodiscard]] Result<pb::StatusReply> status();
     [[nodiscard]] Result<pb::StatsReply> stats();
+    [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request);
+    [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
 
     // What doctor finds without the agent: whether pins and saved state read back.

@@ -101,7 +101,7 @@ InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance&
     value.vvlan = static_cast<std::uint16_t>(instance.vvlan());
     value.mtu_bytes = static_cast<std::uint16_t>(mtu_bytes(instance));
     value.age_s = instance.age_s() != 0 ? instance.age_s() : kDefaultAgeS;
-    value.fdb_limit = instance.fdb_limit() != 0 ? instance.fdb_limit() : kDefaultInstanceFdb;
+    value.fdb_limit = fdb_limit(instance);
     if (!instance.draining()) value.flags |= IVDS_IF_ACTIVE;
     if (instance.scope() == pb::DISTRIBUTED) {
         value.uplink = ids.ports.at(instance.uplink());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// kinds.h -- the six kinds of objects, for code that does the same with each.
+// kinds.h -- the seven kinds of objects, for code that does the same with each.
 #pragma once
 
 #include "model/model.h"
@@ -17,6 +17,8 @@ struct KindOf {
     const char* label;
 };
 
+constexpr KindOf<pb::Tenant, pb::TENANT> kTenants{&Model::tenants, &pb::Config::mutable_tenants,
+                                                  &pb::Object::mutable_tenant, "tenant"};
 constexpr KindOf<pb::Uplink, pb::UPLINK> kUplinks{&Model::uplinks, &pb::Config::mutable_uplinks,
                                                   &pb::Object::mutable_uplink, "uplink"};
 constexpr KindOf<pb::Profile, pb::PROFILE> kProfiles{&Model::profiles, &pb::Config::mutable_profiles,
@@ -33,6 +35,7 @@ constexpr KindOf<pb::VPort, pb::VPORT> kVports{&Model::vports, &pb::Config::muta
 // Calls `f` with each kind, in the order in which objects refer to each other: what is referred to comes first.
 template <class F>
 void for_each_kind(F&& f) {
+    f(kTenants);
     f(kUplinks);
     f(kProfiles);
     f(kVmacPools);

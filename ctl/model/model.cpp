@@ -24,8 +24,8 @@ using google::protobuf::Message;
 // Objects that a change brings, still being filled in.
 template <class T>
 using Drafts = std::map<std::string, std::shared_ptr<T>>;
-using AllDrafts = std::tuple<Drafts<pb::Uplink>, Drafts<pb::Profile>, Drafts<pb::VmacPool>, Drafts<pb::Instance>,
-                             Drafts<pb::Vnic>, Drafts<pb::VPort>>;
+using AllDrafts = std::tuple<Drafts<pb::Tenant>, Drafts<pb::Uplink>, Drafts<pb::Profile>, Drafts<pb::VmacPool>,
+                             Drafts<pb::Instance>, Drafts<pb::Vnic>, Drafts<pb::VPort>>;
 
 // ---------------------------------------------------------------------------------------- one form
 
@@ -42,6 +42,7 @@ void normalise(pb::Uplink& uplink) {
     normalise_tpid(*uplink.mutable_outer_tpid());
     normalise_tpid(*uplink.mutable_inner_tpid());
 }
+void normalise(pb::Tenant&) {}
 void normalise(pb::Profile&) {}
 void normalise(pb::VmacPool& pool) {
     normalise_mac(*pool.mutable_physical_mac());
@@ -281,7 +282,10 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
         if (kind == ref.kind() && name == ref.name()) users.push_back(fmt::format("{} {}", label, user));
     };
     for (const auto& [name, pool] : model.vmac_pools) check(pb::UPLINK, pool->uplink(), "vmac_pool", name);
-    for (const auto& [name, instance] : model.instances) check(pb::UPLINK, instance->uplink(), "instance", name);
+    for (const auto& [name, instance] : model.instances) {
+        check(pb::UPLINK, instance->uplink(), "instance", name);
+        check(pb::TENANT, instance->tenant(), "instance", name);
+    }
     for (const auto& [name, vnic] : model.vnics) check(pb::VMAC_POOL, vnic->pool(), "vnic", name);
     for (const auto& [name, vport] : model.vports) {
         check(pb::INSTANCE, vport->instance(), "vport", name);
@@ -294,8 +298,9 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
 }
 
 std::unexpected<Error> no_such(const char* label, const std::string& name) {
-    return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
-                fmt::format("`ivds-ctl list {}` shows all", label));
+    return fail(
+        Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
+        fmt::format("`ivds-ctl {} list` shows all", std::string_view(label) == "vmac_pool" ? "vmac-pool" : label));
 }
 
 // ---------------------------------------------------------------------------------------- differences in words
@@ -388,7 +393,7 @@ Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of
     });
     if (!known)
         return fail(Code::invalid, "IVDS-M002", "the object has no kind",
-                    "give an uplink, profile, vmac_pool, instance, vnic or vport");
+                    "give a tenant, uplink, profile, vmac_pool, instance, vnic or vport");
     return settle(now, std::move(drafts), now, mac_of);
 }
 
@@ -550,6 +555,25 @@ std::vector<pb::Change> diff(const Model& now, const Model& next) {
 
 std::uint32_t mtu_bytes(const pb::Instance& instance) {
     return instance.mtu_bytes() != 0 ? instance.mtu_bytes() : kDefaultMtuBytes;
+}
+
+std::uint32_t fdb_limit(const pb::Instance& instance) {
+    return instance.fdb_limit() != 0 ? instance.fdb_limit() : kDefaultInstanceFdb;
+}
+
+std::map<std::string, TenantUse> tenant_use(const Model& model) {
+    std::map<std::string, TenantUse> use;
+    for (const auto& [name, instance] : model.instances) {
+        if (instance->tenant().empty()) continue;
+        TenantUse& of_tenant = use[instance->tenant()];
+        ++of_tenant.instances;
+        of_tenant.fdb += fdb_limit(*instance);
+    }
+    for (const auto& [name, vport] : model.vports) {
+        const pb::Instance* instance = find(model.instances, vport->instance());
+        if (instance != nullptr && !instance->tenant().empty()) ++use[instance->tenant()].vports;
+    }
+    return use;
 }
 
 std::uint32_t pool_size(const pb::VmacPool& pool) {

@@ -30,6 +30,7 @@ struct StaticIndex {
 };
 
 struct Model {
+    Objects<pb::Tenant> tenants;
     Objects<pb::Uplink> uplinks;
     Objects<pb::Profile> profiles;
     Objects<pb::VmacPool> vmac_pools;
@@ -72,6 +73,7 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 // Whether the whole is consistent and may follow `now`. The functions above call it.
 [[nodiscard]] Result<> validate(const Model& next, const Model& now);
 // Whether one object is well formed by itself.
+[[nodiscard]] Result<> validate_object(const pb::Tenant& tenant);
 [[nodiscard]] Result<> validate_object(const pb::Uplink& uplink);
 [[nodiscard]] Result<> validate_object(const pb::Profile& profile);
 [[nodiscard]] Result<> validate_object(const pb::VmacPool& pool);
@@ -88,6 +90,16 @@ constexpr std::uint32_t kDefaultSpoofFdb = 16;
 constexpr std::uint32_t kDefaultPoolSize = 256;
 [[nodiscard]] std::uint32_t mtu_bytes(const pb::Instance& instance);
 [[nodiscard]] std::uint32_t pool_size(const pb::VmacPool& pool);
+[[nodiscard]] std::uint32_t fdb_limit(const pb::Instance& instance);
+
+// What the instances of a tenant take of the host together.
+struct TenantUse {
+    std::uint32_t instances = 0;
+    std::uint32_t vports = 0;
+    std::uint64_t fdb = 0;  // their limits, whether or not so much is learned
+};
+[[nodiscard]] std::map<std::string, TenantUse> tenant_use(const Model& model);
+
 // The outer VLAN of an instance's frames: its own, or the transport VLAN in independent mode; 0: none.
 [[nodiscard]] std::uint32_t outer_vlan(const Model& model, const pb::Instance& instance);
 

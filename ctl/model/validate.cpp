@@ -99,7 +99,7 @@ public:
 
     Result<> run() {
         for (const auto step : {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics,
-                                &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains})
+                                &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
@@ -332,12 +332,51 @@ private:
         return {};
     }
 
+    // What the instances of a tenant take together stays within its quota, also when the quota is what changes.
+    Result<> quotas() {
+        if (next_.tenants.empty()) return {};
+        const auto uses = tenant_use(next_);
+        for (const auto& [name, tenant] : next_.tenants) {
+            const auto found = uses.find(name);
+            if (found == uses.end()) continue;
+            const TenantUse& use = found->second;
+            const auto within = [&](std::uint64_t used, std::uint32_t limit, const char* what, const char* flag,
+                                    const char* smaller) -> Result<> {
+                if (limit == 0 || used <= limit) return {};
+                return refuse(Code::exhausted, "IVDS-M028",
+                              fmt::format("{}, or raise the quota: `ivds-ctl tenant update {} --{} {}`", smaller,
+                                          name, flag, used),
+                              "tenant {}: {} {} are more than its quota of {}", name, used, what, limit);
+            };
+            if (auto done = within(use.instances, tenant->max_instances(), "instances", "max-instances",
+                                   "delete an instance of it");
+                !done)
+                return done;
+            if (auto done = within(use.vports, tenant->max_vports(), "vPorts", "max-vports", "delete a vPort of it");
+                !done)
+                return done;
+            if (auto done = within(use.fdb, tenant->max_fdb(), "learned MACs that its instances may hold", "max-fdb",
+                                   "give its instances a smaller fdb_limit");
+                !done)
+                return done;
+        }
+        return {};
+    }
+
     const Model& next_;
     std::map<std::pair<std::string, std::uint32_t>, const pb::Instance*> plain_;  // {uplink, VLAN} with plain_access
     const Model& now_;
 };
 
 }  // namespace
+
+Result<> validate_object(const pb::Tenant& tenant) {
+    Checker check("tenant", tenant.name());
+    check.number("max_instances", tenant.max_instances(), 1, IVDS_MAX_INSTANCES - 1, true);
+    check.number("max_vports", tenant.max_vports(), 1, IVDS_MAX_PORTS - 1, true);
+    check.number("max_fdb", tenant.max_fdb(), 1, IVDS_MAX_FDB, true);
+    return check.result();
+}
 
 Result<> validate_object(const pb::Uplink& uplink) {
     Checker check("uplink", uplink.name());

@@ -239,7 +239,7 @@ Rig& rig() {
 
 }  // namespace
 
-TEST_CASE("every rung agrees with the reference switch on random worlds", "[R16][R97][R117]") {
+TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12][R16][R97][R117]") {
     setenv("RC_PARAMS", "max_success=3000", 0);
     std::set<std::string> happened;
     const bool agreed = rc::check("rungs agree", [&happened] {

@@ -124,12 +124,18 @@ expect 0 apply -f "$work/all.yaml"
 # A killed one, and then one that is gone with all it made.
 kill -KILL "$agent"
 { wait "$agent" || true; } 2>/dev/null
-for words in status "show all" stats "fdb show"; do
+for words in status "show all" stats "fdb show" "map show"; do
     # shellcheck disable=SC2086 # the words of a command
     expect 0 $words
     err_has '^note: agent is down; read from the pinned maps$'
     out_has 'web1'
 done
+out_has '^ +3 +tuple to vPort +physical +fdb \{[0-9]+, [0-9a-f:]+\} -> port [0-9]+ '
+out_has 'unknown at wire: the agent is away'
+expect 0 nic show
+out_has '^ +link +up$'
+expect 0 vlan list
+out_has '^up0 +10 +[0-9]+ +red '
 for words in "vport list" "vport get web1" export; do
     # shellcheck disable=SC2086
     expect 0 $words

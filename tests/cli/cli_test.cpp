@@ -4,6 +4,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <cerrno>
 #include <fstream>
 #include <streambuf>
 
@@ -266,6 +267,13 @@ TEST_CASE("the agent's errors become exit codes and keep id, text and fix", "[R1
     const Outcome done = shell({"vport", "delete", "web1"});
     CHECK(done.code == code);
     CHECK(done.err == "ivds-ctl: the thing; with a part [IVDS-X123]\nfix: mend it\n");
+}
+
+TEST_CASE("what the system said to the agent reaches the command line", "[R147]") {
+    Shell shell;
+    shell.agent.failure = Error{Code::system, "IVDS-X123", "set eth1 up", "", EPERM};
+    const Outcome done = shell({"vport", "delete", "web1"});
+    CHECK(done.err == "ivds-ctl: set eth1 up: Operation not permitted [IVDS-X123]\n");
 }
 
 TEST_CASE("a refusal of a reading command is an answer, not an absence") {

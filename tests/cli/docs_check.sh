@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # docs_check.sh BIN -- the documentation and the programs in BIN say the same:
 #   - every command and flag of ivds-ctl is in ivds-ctl(8), and its completion offers every command;
+#   - every command that a fix text names is one;
 #   - every flag of ivdsd and of ivds-loader is in its page;
 #   - every field of the schema is in ivds.yaml(5), and the example in that page is a configuration that parses.
 set -euo pipefail
@@ -54,6 +55,26 @@ walk() {
 }
 walk
 [ "$commands" -gt 40 ] || complain "only $commands commands were found in the help of ivds-ctl"
+
+# Commands in texts: `ivds-ctl vport list`. {} stands for a kind of object where a command belongs, else for a value.
+fixes=0
+while read -r -a words; do
+    fixes=$((fixes + 1))
+    path=()
+    for word in "${words[@]}"; do
+        [ "$word" != '{}' ] || [ "${#path[@]}" -gt 0 ] || word=vport
+        [[ $word =~ ^[a-z][a-z-]*$ ]] || break
+        path+=("$word")
+    done
+    help=$("$bin/ivds-ctl" "${path[@]}" --help)
+    grep -qE "^Usage: ivds-ctl${path[*]:+ ${path[*]}}( |\$)" <<<"$help" || complain "a text names 'ivds-ctl ${words[*]}', which is no command"
+    for word in "${words[@]}"; do
+        [[ $word =~ ^--[a-z-]+$ ]] || continue
+        flags <<<"$help" | grep -qx -- "$word" || [ "$word" = --help ] ||
+            complain "a text names 'ivds-ctl ${words[*]}', which has no $word"
+    done
+done < <(grep -rhoE "[\`']ivds-ctl [^\`']*[\`']" ctl loader --include='*.cpp' | sed -E "s/^.ivds-ctl //;s/.\$//" | sort -u)
+[ "$fixes" -gt 5 ] || complain "only $fixes commands were found in the texts"
 
 page ivdsd.8 >"$work/agent"
 "$bin/ivdsd" --help | flags >"$work/flags"

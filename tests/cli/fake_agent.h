@@ -37,6 +37,8 @@ public:
     std::vector<pb::FdbEntry> fdb;
     std::vector<pb::Event> events;
     pb::DoctorReply doctor_reply;
+    pb::NicReply nics;
+    pb::MapReply map;
     pb::TraceReply trace_reply;
     std::vector<pb::TraceRequest> trace_requests;
     std::uint32_t removed = 0;
@@ -50,6 +52,9 @@ public:
     pb::FdbRequest fdb_request;
     pb::FlushRequest flush_request;
     pb::EventsRequest events_request;
+    pb::DoctorRequest doctor_request;
+    pb::NicRequest nic_request;
+    pb::MapRequest map_request;
     std::vector<std::string> calls;
 
     grpc::Status Apply(grpc::ServerContext* context, const pb::ApplyRequest* request,
@@ -123,8 +128,18 @@ public:
         trace_requests.push_back(*request);
         return answer(context, "Trace", trace_reply, reply);
     }
-    grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest*, pb::DoctorReply* reply) override {
+    grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
+                        pb::DoctorReply* reply) override {
+        doctor_request = *request;
         return answer(context, "Doctor", doctor_reply, reply);
+    }
+    grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override {
+        nic_request = *request;
+        return answer(context, "Nics", nics, reply);
+    }
+    grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override {
+        map_request = *request;
+        return answer(context, "Map", map, reply);
     }
 
 private:
@@ -144,17 +159,17 @@ struct Outcome {
     std::string err;
 };
 
-// A command line beside an agent of its own in a directory of its own.
+// A command line beside an agent of its own, or the one that it is given, in a directory of its own.
 class Shell {
 public:
-    Shell() {
+    explicit Shell(pb::Switch::Service* other = nullptr) {
         std::string pattern = (std::filesystem::temp_directory_path() / "ivds-cli-XXXXXX").string();
         directory_ = ::mkdtemp(pattern.data());
         grpc::ServerBuilder builder;
         builder.AddListeningPort("unix:" + socket(), grpc::InsecureServerCredentials());
         builder.SetMaxSendMessageSize(256 * 1024 * 1024);
         builder.SetMaxReceiveMessageSize(256 * 1024 * 1024);
-        builder.RegisterService(&agent);
+        builder.RegisterService(other != nullptr ? other : &agent);
         server_ = builder.BuildAndStart();
     }
     ~Shell() {

@@ -86,7 +86,7 @@ bool carries(const RawSocket& from, const RawSocket& to, std::uint32_t number) {
 
 }  // namespace
 
-TEST_CASE("two vPorts of an instance talk, in every attach mode") {
+TEST_CASE("two vPorts of an instance talk, in every attach mode", "[R5][R46]") {
     const auto [mode, got] = GENERATE(table<AttachMode, std::string>({{AttachMode::automatic, "tcx"},
                                                                       {AttachMode::tcx, "tcx"},
                                                                       {AttachMode::clsact, "clsact"},
@@ -108,7 +108,7 @@ TEST_CASE("two vPorts of an instance talk, in every attach mode") {
     CHECK_FALSE(is_admin_up("vb"));
 }
 
-TEST_CASE("a switch that ended is adopted without a write or a flap") {
+TEST_CASE("a switch that ended is adopted without a write or a flap", "[R4][R83]") {
     const auto mode = GENERATE(AttachMode::automatic, AttachMode::clsact, AttachMode::native, AttachMode::generic);
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
@@ -136,7 +136,7 @@ TEST_CASE("a switch that ended is adopted without a write or a flap") {
     REQUIRE(sw->tear_down());
 }
 
-TEST_CASE("a second writer of the same pins is told who is there") {
+TEST_CASE("a second writer of the same pins is told who is there", "[R22]") {
     const auto root = fresh_root();
     auto sw = open_switch(root);
     SwitchOptions options;
@@ -156,7 +156,7 @@ TEST_CASE("a root that is no bpffs is refused with the mount command") {
     CHECK(sw.error().fix.find("mount -t bpf") != std::string::npos);
 }
 
-TEST_CASE("an interface that vanishes is withdrawn, and attached again under its new index") {
+TEST_CASE("an interface that vanishes is withdrawn, and attached again under its new index", "[R50]") {
     const auto mode = GENERATE(AttachMode::automatic, AttachMode::native);
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
@@ -181,7 +181,7 @@ TEST_CASE("an interface that vanishes is withdrawn, and attached again under its
     REQUIRE(sw->tear_down());
 }
 
-TEST_CASE("a new interface index is healed also when nobody watched") {
+TEST_CASE("a new interface index is healed also when nobody watched", "[R50]") {
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
     const auto tables = one_instance({"va", "vb"});
@@ -200,7 +200,7 @@ TEST_CASE("a new interface index is healed also when nobody watched") {
     CHECK_FALSE(std::filesystem::exists(root));
 }
 
-TEST_CASE("carrier and administrative state of an interface decide whether frames go to it") {
+TEST_CASE("carrier and administrative state of an interface decide whether frames go to it", "[R50]") {
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
     auto sw = open_switch(root);
@@ -228,7 +228,7 @@ TEST_CASE("a renamed interface is no longer the port's and is set down") {
     REQUIRE(sw->tear_down());
 }
 
-TEST_CASE("a vPort that is removed leaves its interface down and its slot empty") {
+TEST_CASE("a vPort that is removed leaves its interface down and its slot empty", "[R57]") {
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
     auto sw = open_switch(root);
@@ -247,7 +247,7 @@ TEST_CASE("a vPort that is removed leaves its interface down and its slot empty"
     REQUIRE(sw->tear_down());
 }
 
-TEST_CASE("strict apply fails for a new port whose interface is away, and changes nothing") {
+TEST_CASE("strict apply fails for a new port whose interface is away, and changes nothing", "[R41]") {
     const Veths veths({"va"});
     const auto root = fresh_root();
     auto sw = open_switch(root);
@@ -318,7 +318,7 @@ TEST_CASE("a veth takes XDP redirects only while its peer polls") {
     REQUIRE(sw->tear_down());
 }
 
-TEST_CASE("200 upgrades in a row under numbered frames lose none and double none", "[upgrade]") {
+TEST_CASE("200 upgrades in a row under numbered frames lose none and double none", "[upgrade][R4]") {
     const auto mode = GENERATE(AttachMode::tcx, AttachMode::native, AttachMode::clsact);
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
@@ -493,7 +493,7 @@ TEST_CASE("an uplink is attached without being set up or down, and is promiscuou
     sh("ip -d link show vup | grep -q 'promiscuity 0'");
 }
 
-TEST_CASE("ivds-loader brings the saved state up, again without change, and takes it down") {
+TEST_CASE("ivds-loader brings the saved state up, again without change, and takes it down", "[R83]") {
     const Veths veths({"va", "vb"});
     const auto root = fresh_root();
     const std::string state = "/run/netns/tables.state";

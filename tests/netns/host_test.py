@@ -3,35 +3,11 @@
 
 What the stack sees is asked with a packet socket of one EtherType: unlike a sniffer's, it gets what passes the hooks.
 """
-import socket
-
 from harness import case, check, check_equal, main
 from lab import Lab, LabError
-from scene import BROADCAST, MULTICAST, Scene, Tally, frame, mac, network, raw, tag
+from scene import BROADCAST, MULTICAST, Scene, StackSocket, Tally, frame, mac, network, raw, tag
 
 ARP, IPV4, LLDP, EAPOL, SLOW = 0x0806, 0x0800, 0x88CC, 0x888E, 0x8809
-
-
-class StackSocket:
-    """Frames of one EtherType that the host's stack gets from an interface."""
-
-    def __init__(self, host, netdev, ethertype):
-        with host.within():
-            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
-            self.socket.bind((netdev, ethertype))
-        self.socket.setblocking(False)
-
-    def count(self):
-        count = 0
-        while True:
-            try:
-                self.socket.recv(1 << 16)
-                count += 1
-            except BlockingIOError:
-                return count
-
-    def close(self):
-        self.socket.close()
 
 
 @case("the host's stack never gets a frame of a VM: not IP, not ARP, not even to an address of its own [R84][R178]")

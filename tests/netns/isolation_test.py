@@ -85,7 +85,7 @@ def judge(attach, bench):
 
 
 for mode in ("auto", "native", "generic", "tcx", "clsact"):
-    @case(f"nothing crosses between networks, attached by {mode} [R3][R67][R74][R84][R85][R113][R114]")
+    @case(f"nothing crosses between networks, attached by {mode} [R3][R5][R67][R74][R84][R85][R113][R114]")
     def _(bench, mode=mode):
         judge(mode, bench)
 

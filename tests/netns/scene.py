@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """scene.py -- a lab with the switch in it: networks of tenants, VMs on hosts, and the agents' configuration for them."""
 import itertools
+import socket
 import threading
 import time
 
@@ -190,6 +191,28 @@ class Tally:
     def close(self):
         for port in self.ports.values():
             port.close()
+
+
+class StackSocket:
+    """Frames of one EtherType that the host's stack gets from an interface."""
+
+    def __init__(self, host, netdev, ethertype):
+        with host.within():
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
+            self.socket.bind((netdev, ethertype))
+        self.socket.setblocking(False)
+
+    def count(self):
+        count = 0
+        while True:
+            try:
+                self.socket.recv(1 << 16)
+                count += 1
+            except BlockingIOError:
+                return count
+
+    def close(self):
+        self.socket.close()
 
 
 class Stream:

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "reference.h"
 
-#include "reference_acl.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <string>
+
+#include "reference_acl.h"
 
 namespace ivds::test {
 

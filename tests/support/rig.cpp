@@ -720,7 +720,8 @@ void Rig::apply(const World& world, Rung rung) {
             put(maps.acl_rules, key, rule);
         }
         put(maps.acls, id,
-            ivds_acl{.masks = static_cast<std::uint32_t>(row->masks.size()), .default_action = row->default_action,
+            ivds_acl{.masks = static_cast<std::uint32_t>(row->masks.size()),
+                     .default_action = row->default_action,
                      .pad0 = {}});
     }
     rig.applied_s = now_s();

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <csignal>
@@ -27,7 +28,9 @@ class FakePlane final : public Plane {
 public:
     int fail_applies = 0;  // so many of the next applies fail
     int applies = 0;
+    int mends = 0;
     std::set<std::string> away;
+    std::set<std::string> unplugged;
     std::vector<ivds_event> raw_events;
     std::vector<RungTrace> rungs;  // what every trace gives
     bool traced_xdp = false;
@@ -53,15 +56,31 @@ public:
             port.id = id;
             port.name = row.name;
             port.netdev = row.netdev;
-            port.up = !away.contains(row.netdev);
-            port.ifindex = port.up ? id + 100 : 0;
-            port.got = port.up ? "tcx" : "none";
-            port.reason = port.up ? "" : "no such interface";
+            const bool there = !away.contains(row.netdev);
+            port.up = there && !unplugged.contains(row.netdev);
+            port.ifindex = there ? id + 100 : 0;
+            port.got = there ? "tcx" : "none";
+            port.reason = there ? "a veth" : "no such interface";
         }
         return all;
     }
     std::vector<Finding> doctor() override {
         return {{.severity = Finding::Severity::warning, .id = "IVDS-T003", .object = "x", .text = "t", .fix = "f"}};
+    }
+    Result<> mend() override {
+        ++mends;
+        return {};
+    }
+    // An interface in `away` is not there, one in `unplugged` has no carrier.
+    [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
+                                                                bool) const override {
+        std::map<std::string, Interface> found;
+        for (const std::string& name : names) {
+            if (away.contains(name)) continue;
+            found[name].netdev.admin_up = true;
+            found[name].netdev.carrier = !unplugged.contains(name);
+        }
+        return found;
     }
     std::vector<PortChange> on_watch() override {
         return {{.id = 1, .name = "p", .up = !away.contains("d"), .reason = "interface vanished"}};
@@ -246,12 +265,20 @@ TEST_CASE("when even taking back fails, the error says both") {
         [[nodiscard]] const Tables& tables() const override { return inner_.tables(); }
         [[nodiscard]] std::vector<PortStatus> status() const override { return inner_.status(); }
         std::vector<Finding> doctor() override { return {}; }
+        Result<> mend() override { return {}; }
+        [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>&,
+                                                                    bool) const override {
+            return std::map<std::string, Interface>();
+        }
         std::vector<PortChange> on_watch() override { return {}; }
         void on_events(const std::function<void(const ivds_event&)>&) override {}
         Result<std::uint32_t> sweep() override { return 0U; }
         Result<std::uint32_t> flush_port(std::uint32_t) override { return 0U; }
         Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
         Result<> forget(std::uint32_t, const Mac&) override { return {}; }
+        Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
+            return std::vector<RungTrace>();
+        }
         [[nodiscard]] const MapsView& maps() const override { std::abort(); }
         [[nodiscard]] std::uint64_t generation() const override { return 0; }
 
@@ -455,10 +482,51 @@ TEST_CASE("the data plane's events get names and the calendar's time", "[R150]")
 TEST_CASE("doctor passes on what the plane finds") {
     FakePlane plane;
     const Directory dir;
-    const auto reply = agent_on(plane, dir)->doctor();
-    REQUIRE(reply.findings_size() == 1);
-    CHECK(reply.findings(0).severity() == "warning");
-    CHECK(reply.findings(0).id() == "IVDS-T003");
+    const auto agent = agent_on(plane, dir);
+    pb::DoctorRequest request;
+    const auto reply = agent->doctor(request);
+    REQUIRE(reply);
+    REQUIRE(reply->findings_size() == 1);
+    CHECK(reply->findings(0).severity() == "warning");
+    CHECK(reply->findings(0).id() == "IVDS-T003");
+    CHECK(plane.mends == 0);
+    request.set_mend(true);
+    REQUIRE(agent->doctor(request));
+    CHECK(plane.mends == 1);
+}
+
+TEST_CASE("a port that loses its link says why, in the event", "[R66][R150]") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request(kOne)));
+    plane.unplugged = {"d"};
+    REQUIRE(agent->apply(request(kTwo)));
+    const auto all = events(*agent);
+    CHECK(std::ranges::find(all, "port_down p i d: no carrier") != all.end());
+}
+
+TEST_CASE("a tenant's quota holds for single objects and for files, and a refusal changes nothing", "[R87]") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->create(object("tenant: {name: t, max_instances: 1, max_vports: 1}")));
+    REQUIRE(agent->create(object("instance: {name: i, tenant: t}")));
+    REQUIRE(agent->create(object("vport: {name: p, netdev: d, instance: i}")));
+    const std::string before = exported(*agent);
+    const int applies = plane.applies;
+    CHECK(agent->create(object("instance: {name: j, tenant: t}")).error().id == "IVDS-M028");
+    CHECK(agent->create(object("vport: {name: q, netdev: e, instance: i}")).error().code == Code::exhausted);
+    CHECK(agent
+              ->apply(request("tenants: [{name: t, max_instances: 1}]\n"
+                              "instances: [{name: i, tenant: t}, {name: j, tenant: t}]\n"))
+              .error()
+              .id == "IVDS-M028");
+    CHECK(agent->remove(ref(pb::TENANT, "t")).error().code == Code::conflict);
+    CHECK(exported(*agent) == before);
+    CHECK(plane.applies == applies);
+    REQUIRE(agent->update(object("tenant: {name: t, max_instances: 2, max_vports: 1}")));
+    REQUIRE(agent->create(object("instance: {name: j, tenant: t}")));
 }
 
 TEST_CASE("the event log keeps the latest, in order, and its readers see gaps and the end", "[R150]") {

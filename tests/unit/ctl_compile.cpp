@@ -109,7 +109,7 @@ TEST_CASE("a local instance has nothing to do with the wire", "[R45][R46]") {
 }
 
 TEST_CASE("a distributed instance is on the wire under its pair, and the VLAN is known to carry V.VLANs",
-          "[R44][R69][R70][R74]") {
+          "[R44][R69][R70][R74][R119]") {
     const Compiled c = compiled(kUplink +
                                 "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 100}, "
                                 "{name: b, uplink: up, scope: distributed, vlan: 10, vvlan: 101}, {name: c, uplink: "
@@ -146,7 +146,7 @@ TEST_CASE("independent instances ride on the transport VLAN, and another transpo
     CHECK(d.port("p").value.instance == c.port("p").value.instance);
 }
 
-TEST_CASE("with peers on further VLANs, floods go there and the wire teaches nothing", "[R80]") {
+TEST_CASE("with peers on further VLANs, floods go there and the wire teaches nothing", "[R80][R119]") {
     const Compiled c =
         compiled(kUplink +
                  "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5, peer_vlans: [20, 30], "

@@ -487,3 +487,59 @@ TEST_CASE("export gives the configuration back, with what the agent assigned, an
     // Also on a host that never saw it.
     CHECK(to_yaml(to_config(good(text))) == text);
 }
+
+TEST_CASE("a tenant's quota bounds its instances, their vPorts and what they may learn together", "[R87]") {
+    const std::string quota = "tenants: [{name: t, max_instances: 2, max_vports: 1, max_fdb: 300}]\n";
+    const std::string two =
+        "instances: [{name: a, tenant: t, fdb_limit: 100}, {name: b, tenant: t, fdb_limit: 200}, "
+        "{name: c, tenant: other}, {name: d}]\n";
+    const Model model =
+        good(quota + two + "vports: [{name: p, netdev: v, instance: a}, {name: q, netdev: w, instance: c}]");
+
+    struct Over {
+        const char* change;
+        const char* words;
+        const char* fix;
+    };
+    const auto over =
+        GENERATE(Over{"instance: {name: e, tenant: t, fdb_limit: 1}",
+                      "tenant t: 3 instances are more than its quota of 2", "--max-instances 3"},
+                 Over{"vport: {name: r, netdev: x, instance: b}", "tenant t: 2 vPorts are more than its quota of 1",
+                      "--max-vports 2"},
+                 Over{"vport: {name: q, netdev: w, instance: b}", "tenant t: 2 vPorts", "--max-vports 2"},
+                 Over{"instance: {name: a, tenant: t, fdb_limit: 101}", "may hold are more than its quota of 300",
+                      "--max-fdb 301"},
+                 Over{"instance: {name: a, tenant: t}", "tenant t: 16584 learned MACs", "--max-fdb 16584"},
+                 Over{"instance: {name: d, tenant: t, fdb_limit: 1}", "tenant t: 3 instances", "tenant update t"},
+                 Over{"tenant: {name: t, max_instances: 1}", "tenant t: 2 instances are more than its quota of 1",
+                      "delete an instance"});
+    CAPTURE(over.change);
+    pb::Object object;
+    REQUIRE(message_from_yaml(over.change, "t", object));
+    const auto next = next_with(model, object, mac_of);
+    REQUIRE(!next);
+    CHECK(next.error().code == Code::exhausted);
+    CHECK(next.error().id == "IVDS-M028");
+    CHECK_THAT(next.error().what, ContainsSubstring(over.words));
+    CHECK_THAT(next.error().fix, ContainsSubstring(over.fix));
+}
+
+TEST_CASE("a tenant that is not declared, or without limits, has no quota", "[R87]") {
+    std::string list;
+    for (int i = 0; i < 100; ++i) list += fmt::format("{}{{name: i{}, tenant: t}}", i > 0 ? ", " : "", i);
+    CHECK(good("instances: [" + list + "]").instances.size() == 100);
+    CHECK(good("tenants: [{name: t}]\ninstances: [" + list + "]").instances.size() == 100);
+    CHECK(tenant_use(good("instances: [" + list + "]")).at("t").fdb == 100ULL * kDefaultInstanceFdb);
+}
+
+TEST_CASE("a tenant that instances name is not deleted by itself", "[R87]") {
+    const Model model = good("tenants: [{name: t}, {name: u}]\ninstances: [{name: a, tenant: t}]");
+    pb::Ref ref;
+    ref.set_kind(pb::TENANT);
+    ref.set_name("t");
+    const auto refused = next_without(model, ref);
+    REQUIRE(!refused);
+    CHECK_THAT(refused.error().what, ContainsSubstring("tenant t is in use by instance a"));
+    ref.set_name("u");
+    CHECK(next_without(model, ref)->tenants.size() == 1);
+}

@@ -2,6 +2,7 @@
 // loader_core.cpp -- the switch's logic: full undo of a failure at any step, adoption, the life of ports.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <cstring>
@@ -158,7 +159,7 @@ int fail_everywhere(const std::function<void(FakeKernel&, Core&)>& prepare,
 
 }  // namespace
 
-TEST_CASE("apply writes what the tables say and hooks every port in its mode") {
+TEST_CASE("apply writes what the tables say and hooks every port in its mode", "[R12]") {
     FakeKernel kernel;
     add_interfaces(kernel);
     Core core(kernel, false);
@@ -252,7 +253,7 @@ TEST_CASE("a failure at any step of the first apply leaves nothing behind") {
     CHECK(fail_everywhere(nothing, [](Core& core) { return core.apply(large(), true); }) > 50);
 }
 
-TEST_CASE("a failure at any step of a change leaves everything as it was") {
+TEST_CASE("a failure at any step of a change leaves everything as it was", "[R12][R41]") {
     const auto prepare = [](FakeKernel& kernel, Core& core) {
         REQUIRE(core.apply(large(), true));
         learn(kernel, 1, mac_of(502), 2);  // in the way of a static entry of the change
@@ -332,7 +333,7 @@ TEST_CASE("forget takes a learned MAC and refuses a configured one") {
     CHECK(core.forget(1, mac_of(2)).error().code == Code::conflict);
 }
 
-TEST_CASE("an interface that goes takes its port down, and up when it returns under another index") {
+TEST_CASE("an interface that goes takes its port down, and up when it returns under another index", "[R12][R50]") {
     FakeKernel kernel;
     add_interfaces(kernel);
     Core core(kernel, false);
@@ -419,4 +420,121 @@ TEST_CASE("taking the switch down sets vPorts down before their hooks come off, 
         CHECK_FALSE(kernel.interfaces.at(fmt::format("veth{}", i)).netdev.admin_up);
     }
     CHECK(kernel.interfaces.at("veth6").netdev.admin_up);
+}
+
+namespace {
+
+std::vector<std::string> drift(Core& core) {
+    std::vector<std::string> out;
+    for (const auto& finding : core.doctor()) {
+        if (finding.id.starts_with("IVDS-D")) {
+            out.push_back(finding.id + " " + finding.object + " " + finding.text);
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("the audit finds each entry that somebody else changed, and the next change writes it anew", "[R106]") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    const auto before = kernel.state();
+    // 5 ports, 2 instances, 3 V.VLAN entries, 5 interfaces, those of them that take redirects, 6 static MACs.
+    CHECK(drift(core) ==
+          std::vector<std::string>{fmt::format("IVDS-D000 maps the tables match the intent: {} entries",
+                                               5 + 2 + 3 + 5 + kernel.rows(Map::tx) + 6)});
+
+    struct Fault {
+        const char* finding;
+        std::function<void()> make;
+    };
+    const std::vector<Fault> faults = {
+        {"IVDS-D002 ports[2] port-veth2 drifted: wanted instance 1, found instance 2",
+         [&] {
+             auto port = kernel.get<ivds_port>(Map::ports, 2u);
+             port.instance = 2;
+             kernel.set(Map::ports, 2u, port);
+         }},
+        {"IVDS-D002 ports[3] port-veth3 drifted: wanted ifindex",
+         [&] {
+             auto port = kernel.get<ivds_port>(Map::ports, 3u);
+             port.ifindex = 77;
+             kernel.set(Map::ports, 3u, port);
+         }},
+        {"IVDS-D001 ports[4] port-veth4 is missing: wanted kind 1", [&] { kernel.set(Map::ports, 4u, ivds_port{}); }},
+        {"IVDS-D003 ports[9] is there, and nothing wants it: found kind 1",
+         [&] {
+             ivds_port port{};
+             port.kind = IVDS_PORT_VPORT;
+             port.instance = 1;
+             kernel.set(Map::ports, 9u, port);
+         }},
+        {"IVDS-D002 instances[1] tenant-1 drifted: wanted vvlan 7, flags 0x0001, found vvlan 8, flags 0x0000",
+         [&] {
+             auto instance = kernel.get<ivds_instance>(Map::instances, 1u);
+             instance.vvlan = 8;
+             instance.flags = 0;
+             kernel.set(Map::instances, 1u, instance);
+         }},
+        {"IVDS-D002 vvlans[uplink, VLAN, V.VLAN [1, 100, 7]] drifted: wanted 1, found 2",
+         [&] { kernel.set(Map::vvlans, to_abi(VvlanKey{1, 100, 7}), ivds_vvlan{2}); }},
+        {"IVDS-D003 vvlans[uplink, VLAN, V.VLAN [1, 100, 9]] is there, and nothing wants it: found 2",
+         [&] { kernel.set(Map::vvlans, to_abi(VvlanKey{1, 100, 9}), ivds_vvlan{2}); }},
+        {"IVDS-D001 vvlans[uplink, VLAN, V.VLAN [1, 100, 8]] is missing: wanted 2",
+         [&] {
+             const auto key = to_abi(VvlanKey{1, 100, 8});
+             REQUIRE(kernel.erase(Map::vvlans, &key));
+         }},
+        {"IVDS-D003 ifports[ifindex 4711] is there, and nothing wants it: found 2",
+         [&] { kernel.set(Map::ifports, 4711u, 2u); }},
+        {"IVDS-D001 fdb[instance 1, 02:00:00:00:00:02] is missing: wanted port 2",
+         [&] {
+             const auto key = to_abi(FdbKey{1, mac_of(2)});
+             REQUIRE(kernel.erase(Map::fdb, &key));
+         }},
+        {"IVDS-D002 fdb[instance 1, 02:00:00:00:01:f5] drifted: wanted port 1, VLAN 101, found port 1, VLAN 99",
+         [&] { kernel.set(Map::fdb, to_abi(FdbKey{1, mac_of(501)}), to_abi(FdbTarget{1, 99})); }},
+        {"IVDS-D003 fdb[instance 2, 02:00:00:00:02:bc] is there, and nothing wants it: found port 4",
+         [&] { kernel.set(Map::fdb, to_abi(FdbKey{2, mac_of(700)}), to_abi(FdbTarget{4, 0})); }},
+    };
+    const bool by_mend = GENERATE(false, true);
+    for (const auto& fault : faults) {
+        INFO(fault.finding);
+        fault.make();
+        const auto found = drift(core);
+        INFO(text(found));
+        CHECK(std::ranges::any_of(found, [&](const auto& line) { return line.starts_with(fault.finding); }));
+        if (by_mend) {
+            REQUIRE(core.mend());
+        } else {
+            REQUIRE(core.apply(large(), true));
+        }
+        CHECK(drift(core).front().starts_with("IVDS-D000"));
+        auto after = kernel.state();
+        after.maps[static_cast<std::size_t>(Map::meta)] = before.maps[static_cast<std::size_t>(Map::meta)];
+        for (std::size_t map = 0; map < kMapCount; ++map) {
+            INFO("map " << map_name(static_cast<Map>(map)));
+            CHECK(after.maps[map] == before.maps[map]);
+        }
+        CHECK(after.links == before.links);
+    }
+    CHECK(kernel.violations.empty());
+}
+
+TEST_CASE("learned entries and what a vanished interface took along are no drift", "[R106]") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    learn(kernel, 1, mac_of(900), 1);
+    CHECK(drift(core).front().starts_with("IVDS-D000"));
+    kernel.remove("veth3");
+    const std::uint32_t port = 3;
+    REQUIRE(kernel.erase(Map::tx, &port));
+    CHECK(drift(core).front().starts_with("IVDS-D000"));
 }

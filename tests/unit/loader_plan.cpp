@@ -113,7 +113,7 @@ void run(World& world, const Plan& plan) {
 
 }  // namespace
 
-TEST_CASE("the plan from any tables to any others is safe at every step and ends there") {
+TEST_CASE("the plan from any tables to any others is safe at every step and ends there", "[R105][R119]") {
     CHECK(rc::check([] {
         const auto old = arbitrary_tables();
         const auto next = arbitrary_tables();

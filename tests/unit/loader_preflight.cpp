@@ -48,7 +48,7 @@ bool refuses(const Facts& facts, const std::string& id) {
 
 }  // namespace
 
-TEST_CASE("auto puts native XDP and TC on hardware that redirects, and prepares it") {
+TEST_CASE("auto puts native XDP and TC on hardware that redirects, and prepares it", "[R12]") {
     const auto decision = decide(hardware("mlx5_core", AttachMode::automatic));
     CHECK(decision.xdp == Point::native);
     CHECK(decision.tc == Point::tcx);
@@ -71,7 +71,7 @@ TEST_CASE("auto keeps virtual interfaces on TC and says why") {
     }
 }
 
-TEST_CASE("native on ixgbe with SR-IOV on is refused; auto takes TC and names the trap") {
+TEST_CASE("native on ixgbe with SR-IOV on is refused; auto takes TC and names the trap", "[R12]") {
     auto facts = hardware("ixgbe", AttachMode::native);
     CHECK_FALSE(refuses(facts, "IVDS-P001"));
     facts.netdev.num_vf = 4;

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "audit.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+namespace ivds {
+namespace {
+
+// So many findings say what is wrong; more of them only hide the others.
+constexpr std::size_t kShown = 50;
+
+using Fields = std::vector<std::pair<const char*, std::string>>;
+
+Fields fields_of(const ivds_port& port) {
+    Mac vmac{};
+    std::ranges::copy(port.vmac, vmac.begin());
+    return {{"kind", std::to_string(port.kind)},
+            {"ifindex", std::to_string(port.ifindex)},
+            {"instance", std::to_string(port.instance)},
+            {"next_member", std::to_string(port.next_member)},
+            {"flags", fmt::format("{:#06x}", port.flags)},
+            {"mtu_bytes", std::to_string(port.mtu_bytes)},
+            {"vmac", format_mac(vmac)},
+            {"outer_tpid", fmt::format("{:#06x}", ntohs(port.outer_tpid_be))},
+            {"inner_tpid", fmt::format("{:#06x}", ntohs(port.inner_tpid_be))},
+            {"fdb_limit", std::to_string(port.fdb_limit)}};
+}
+
+Fields fields_of(const ivds_instance& instance) {
+    return {
+        {"uplink", std::to_string(instance.uplink)},       {"first_member", std::to_string(instance.first_member)},
+        {"fdb_limit", std::to_string(instance.fdb_limit)}, {"vlan", std::to_string(instance.vlan)},
+        {"vvlan", std::to_string(instance.vvlan)},         {"mtu_bytes", std::to_string(instance.mtu_bytes)},
+        {"flags", fmt::format("{:#06x}", instance.flags)}, {"peer_vlans", fmt::format("{}", instance.peer_vlans)},
+        {"age_s", std::to_string(instance.age_s)}};
+}
+
+// "instance 2, mtu_bytes 1500": the fields of `value` in which it differs from `other`.
+template <class T>
+std::string differences(const T& value, const T& other) {
+    std::string text;
+    const Fields mine = fields_of(value);
+    const Fields theirs = fields_of(other);
+    for (std::size_t i = 0; i < mine.size(); ++i) {
+        if (mine[i].second != theirs[i].second) {
+            text += fmt::format("{}{} {}", text.empty() ? "" : ", ", mine[i].first, mine[i].second);
+        }
+    }
+    return text.empty() ? "other padding" : text;
+}
+
+template <class T>
+bool same_bytes(const T& a, const T& b) {
+    return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
+
+class Auditor {
+public:
+    // No text: there is no such entry.
+    void compare(const std::string& entry, const std::optional<std::string>& wanted,
+                 const std::optional<std::string>& found) {
+        if (wanted == found) {
+            return;
+        }
+        ++drifted_;
+        if (findings_.size() >= kShown) {
+            return;
+        }
+        const char* id = !found ? "IVDS-D001" : wanted ? "IVDS-D002" : "IVDS-D003";
+        std::string text = !found   ? fmt::format("is missing: wanted {}", *wanted)
+                           : wanted ? fmt::format("drifted: wanted {}, found {}", *wanted, *found)
+                                    : fmt::format("is there, and nothing wants it: found {}", *found);
+        findings_.push_back(
+            {Finding::Severity::error, id, entry, std::move(text),
+             "`ivds-ctl doctor --mend` or the next change writes it anew; find out who else writes the maps"});
+    }
+
+    template <class Key>
+    void words(const char* map, const char* key_text, const std::map<Key, std::uint32_t>& wanted,
+               const std::map<Key, std::uint32_t>& found) {
+        const auto text = [](const std::map<Key, std::uint32_t>& rows, const Key& key) {
+            const auto row = rows.find(key);
+            return row == rows.end() ? std::nullopt : std::optional(std::to_string(row->second));
+        };
+        for (const auto& [key, value] : wanted) {
+            compare(fmt::format("{}[{} {}]", map, key_text, key), text(wanted, key), text(found, key));
+        }
+        for (const auto& [key, value] : found) {
+            if (!wanted.contains(key)) {
+                compare(fmt::format("{}[{} {}]", map, key_text, key), std::nullopt, text(found, key));
+            }
+        }
+    }
+
+    [[nodiscard]] std::vector<Finding> finish(std::size_t entries) {
+        if (drifted_ == 0) {
+            return {{Finding::Severity::info, "IVDS-D000", "maps",
+                     fmt::format("the tables match the intent: {} entries", entries), ""}};
+        }
+        if (drifted_ > findings_.size()) {
+            findings_.push_back({Finding::Severity::error, "IVDS-D002", "maps",
+                                 fmt::format("{} more entries drifted", drifted_ - findings_.size()),
+                                 "`ivds-ctl doctor --mend` writes them anew"});
+        }
+        return std::move(findings_);
+    }
+
+private:
+    std::vector<Finding> findings_;
+    std::size_t drifted_ = 0;
+};
+
+std::string text_of(const FdbTarget& target) {
+    return target.vlan == 0 ? fmt::format("port {}", target.port)
+                            : fmt::format("port {}, VLAN {}", target.port, target.vlan);
+}
+
+}  // namespace
+
+bool same_runtime(const ivds_port& a, const ivds_port& b) {
+    return same_bytes(with_runtime(a, b), a);
+}
+
+ivds_port with_runtime(ivds_port value, const ivds_port& from) {
+    value.ifindex = from.ifindex;
+    value.flags = static_cast<std::uint16_t>((value.flags & ~kRuntimeFlags) | (from.flags & kRuntimeFlags));
+    if (value.kind == IVDS_PORT_UPLINK && from.kind == IVDS_PORT_UPLINK) {
+        value.mtu_bytes = from.mtu_bytes;
+    }
+    return value;
+}
+
+std::vector<Finding> audit(const Content& in_map, const FdbContent& fdb, const Content& known, const Tables& wanted) {
+    Auditor auditor;
+    const Plan plan = make_plan(in_map, wanted, &fdb, wanted);
+    // What the plan writes last to a place is what shall be there; on the way it may write it more than once.
+    std::map<std::uint32_t, std::optional<ivds_port>> ports;
+    std::map<std::uint32_t, std::optional<ivds_instance>> instances;
+    for (const Step& step : plan.steps) {
+        if (const auto* put = std::get_if<PutPort>(&step)) {
+            ports[put->port] = put->value;
+        } else if (const auto* clear = std::get_if<ClearPort>(&step)) {
+            ports[clear->port] = std::nullopt;
+        } else if (const auto* put_instance = std::get_if<PutInstance>(&step)) {
+            instances[put_instance->instance] = put_instance->value;
+        } else if (const auto* clear_instance = std::get_if<ClearInstance>(&step)) {
+            instances[clear_instance->instance] = std::nullopt;
+        }
+    }
+    // A port's run-time part is no part of the plan: it is as it was written last.
+    for (const auto& [id, value] : in_map.ports) {
+        const auto written = known.ports.find(id);
+        if (written != known.ports.end() && !same_runtime(value, written->second) && !ports.contains(id)) {
+            ports[id] = value;
+        }
+    }
+    const auto name_of = [](const auto& rows, std::uint32_t id) {
+        const auto row = rows.find(id);
+        return row == rows.end() ? "" : " " + row->second.name;
+    };
+    for (const auto& [id, value] : ports) {
+        const std::string entry = fmt::format("ports[{}]{}", id, name_of(wanted.ports, id));
+        const auto now = in_map.ports.find(id);
+        const auto written = known.ports.find(id);
+        if (!value) {
+            auditor.compare(entry, std::nullopt, differences(now->second, ivds_port{}));
+        } else if (now == in_map.ports.end()) {
+            auditor.compare(entry, differences(*value, ivds_port{}), std::nullopt);
+        } else {
+            const ivds_port shall =
+                with_runtime(*value, written == known.ports.end() ? now->second : written->second);
+            if (!same_bytes(shall, now->second)) {
+                auditor.compare(entry, differences(shall, now->second), differences(now->second, shall));
+            }
+        }
+    }
+    for (const auto& [id, value] : instances) {
+        const std::string entry = fmt::format("instances[{}]{}", id, name_of(wanted.instances, id));
+        const auto now = in_map.instances.find(id);
+        if (!value) {
+            auditor.compare(entry, std::nullopt, differences(now->second, ivds_instance{}));
+        } else if (now == in_map.instances.end()) {
+            auditor.compare(entry, differences(*value, ivds_instance{}), std::nullopt);
+        } else if (!same_bytes(*value, now->second)) {
+            auditor.compare(entry, differences(*value, now->second), differences(now->second, *value));
+        }
+    }
+    auditor.words("vvlans", "uplink, VLAN, V.VLAN", wanted.vvlans, in_map.vvlans);
+    auditor.words("ifports", "ifindex", known.ifports, in_map.ifports);
+    auditor.words("tx", "port", known.tx, in_map.tx);
+    for (const auto* changes : {&plan.fdb_puts, &plan.fdb_clears}) {
+        for (const FdbChange& change : *changes) {
+            const auto text = [](const FdbTarget& target) {
+                return target.port == 0 ? std::nullopt : std::optional(text_of(target));
+            };
+            auditor.compare(fmt::format("fdb[instance {}, {}]", change.key.instance, format_mac(change.key.mac)),
+                            text(change.after), text(change.before));
+        }
+    }
+    return auditor.finish(wanted.ports.size() + wanted.instances.size() + wanted.vvlans.size() +
+                          known.ifports.size() + known.tx.size() + fdb.size());
+}
+
+}  // namespace ivds
