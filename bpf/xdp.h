@@ -64,6 +64,14 @@ INLINE int xdp_pass_to_tc(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+/* Whether the frame carries that mark: the program that put it there has decided already. */
+INLINE int xdp_passed_to_tc(struct xdp_md *ctx)
+{
+	const __u32 *mark = (void *)(long)ctx->data_meta;
+
+	return (const void *)(mark + 1) <= (const void *)(long)ctx->data && *mark == IVDS_XDP_MARK;
+}
+
 INLINE int xdp_switch(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;

@@ -361,6 +361,13 @@ Result<> Core::hook(const Netdev& netdev, Point point) {
         note_hook(netdev, point, true);
         return {};
     }
+    if (is_shared(point)) {
+        if (auto joined = kernel_.join(netdev.ifindex, netdev.name, point); !joined) {
+            return std::unexpected(joined.error());
+        }
+        note_hook(netdev, point, true);
+        return {};
+    }
     auto link = kernel_.link_create(netdev, point, is_xdp(point) ? programs.xdp : programs.tc);
     if (!link) {
         return std::unexpected(link.error());
@@ -375,6 +382,7 @@ Result<> Core::hook(const Netdev& netdev, Point point) {
 
 Result<> Core::unhook(const Netdev& netdev, Point point) {
     auto r = point == Point::clsact ? kernel_.clsact_detach(netdev.ifindex)
+             : is_shared(point)     ? kernel_.leave(netdev.ifindex, netdev.name, {})
                                     : kernel_.link_remove(netdev.ifindex, netdev.name, point);
     if (r) {
         note_hook(netdev, point, false);
@@ -1171,6 +1179,15 @@ std::vector<Finding> Core::doctor() {
                  fmt::format("the clsact filter of port {} was taken off {}", row.name, row.netdev),
                  "set the interface down and up the configuration again; find out who runs `tc qdisc del`"});
         }
+        if (hooks != hooks_.end() && hooks->second.xdp && is_shared(*hooks->second.xdp) &&
+            facts.dispatcher.ours.empty()) {
+            findings.push_back(
+                {Finding::Severity::error, "IVDS-P018", row.netdev,
+                 fmt::format(
+                     "the program of port {} was taken out of libxdp's dispatcher on {}; TC carries its frames",
+                     row.name, row.netdev),
+                 "restart the agent, which adds it again; find out who runs `xdp-loader unload`"});
+        }
     }
     for (const auto& [ifindex, hooks] : hooks_) {
         if (!content_.ifports.contains(ifindex)) {
@@ -1222,6 +1239,28 @@ Result<> Core::upgrade(bool again) {
     }
     journal.add([this] { kernel_.unpin_next(); });
     std::vector<int> old_programs;
+    // In a dispatcher the new program is added beside the old one, which can be taken back; the old ones come out
+    // once all is done, as they could not be put back. Where both are, the second passes what the first has seen.
+    struct Joined {
+        std::uint32_t ifindex;
+        std::string netdev;
+        std::vector<std::uint32_t> before;
+    };
+    std::vector<Joined> joined;
+    const auto join = [&](std::uint32_t ifindex, const Hooks& hooks, Point point) -> Result<> {
+        auto before = kernel_.dispatcher(ifindex).ours;
+        auto fresh = kernel_.join(ifindex, hooks.netdev, point);
+        if (!fresh) {
+            return gone(fresh.error()) ? Result<>() : std::unexpected(fresh.error().in("upgrade " + hooks.netdev));
+        }
+        journal.add([this, ifindex, name = hooks.netdev, program = *fresh] {
+            (void)kernel_.leave(ifindex, name, {program});
+        });
+        if (!before.empty()) {
+            joined.push_back({ifindex, hooks.netdev, std::move(before)});
+        }
+        return {};
+    };
     const auto swap = [&](std::uint32_t ifindex, const Hooks& hooks, Point point) -> Result<> {
         auto old = kernel_.swap(ifindex, hooks.netdev, point, is_xdp(point) ? next->xdp : next->tc);
         if (!old) {
@@ -1240,7 +1279,8 @@ Result<> Core::upgrade(bool again) {
         for (const auto& [ifindex, hooks] : hooks_) {
             for (const auto& point : {hooks.tc, hooks.xdp}) {
                 if (point) {
-                    if (auto r = swap(ifindex, hooks, *point); !r) {
+                    if (auto r = is_shared(*point) ? join(ifindex, hooks, *point) : swap(ifindex, hooks, *point);
+                        !r) {
                         return r;
                     }
                 }
@@ -1255,6 +1295,10 @@ Result<> Core::upgrade(bool again) {
     auto r = all();
     if (!r) {
         journal.undo();
+    } else {
+        for (const auto& [ifindex, name, before] : joined) {
+            (void)kernel_.leave(ifindex, name, before);  // what stays does no harm, and hooks() takes it out
+        }
     }
     journal.commit();
     for (const int program : old_programs) {

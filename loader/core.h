@@ -110,7 +110,7 @@ private:
 
     Kernel& kernel_;
     bool assume_carrier_;
-    bool coexist_;          // asked to share XDP hooks; only changes what is said, as it cannot be done
+    bool coexist_;          // asked to share XDP hooks
     bool adopted_ = false;  // the maps' content did not come from `tables_`
     bool live_ = false;     // there are maps
     bool drifted_ = false;  // somebody else wrote to them

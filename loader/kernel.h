@@ -36,10 +36,14 @@ enum class Map : std::uint8_t {
 constexpr std::size_t kMapCount = 14;
 [[nodiscard]] const char* map_name(Map map);
 
-// A place on an interface that one of our programs can run at.
-enum class Point : std::uint8_t { native, generic, tcx, clsact };
+// A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one
+// of several programs in libxdp's dispatcher instead of alone on the hook.
+enum class Point : std::uint8_t { native, generic, tcx, clsact, shared_native, shared_generic };
+[[nodiscard]] constexpr bool is_shared(Point point) {
+    return point == Point::shared_native || point == Point::shared_generic;
+}
 [[nodiscard]] constexpr bool is_xdp(Point point) {
-    return point == Point::native || point == Point::generic;
+    return point == Point::native || point == Point::generic || is_shared(point);
 }
 [[nodiscard]] std::string to_string(Point point);
 
@@ -47,8 +51,8 @@ enum class Point : std::uint8_t { native, generic, tcx, clsact };
 struct Hooks {
     std::string netdev;
     std::optional<Point> tc;                // tcx or clsact
-    std::optional<Point> xdp;               // native or generic
-    [[nodiscard]] std::string got() const;  // "native+tcx" …, "none"
+    std::optional<Point> xdp;               // native or generic, alone or shared
+    [[nodiscard]] std::string got() const;  // "native+tcx", "native-libxdp+tcx" …, "none"
 };
 
 // The three programs of one build, as handles that the Kernel knows.
@@ -62,6 +66,13 @@ struct ForeignProgram {
     std::uint32_t id = 0;
     std::string name;
     std::string tag;
+};
+
+// What is in libxdp's dispatcher on an interface, in no order.
+struct Dispatcher {
+    bool there = false;               // the program on the XDP hook is a dispatcher that libxdp keeps
+    std::vector<std::uint32_t> ours;  // ids of our programs: one, or two in the middle of an upgrade
+    std::vector<ForeignProgram> others;
 };
 
 class Kernel {
@@ -113,7 +124,18 @@ public:
     [[nodiscard]] virtual Result<> clsact_attach(const Netdev& netdev, int program) = 0;
     [[nodiscard]] virtual Result<> clsact_detach(std::uint32_t ifindex) = 0;
     [[nodiscard]] virtual bool clsact_ours(std::uint32_t ifindex) = 0;
-    // The pinned links by interface index; dead ones (their interface is gone) are removed on the way.
+    // Whether this kernel and libxdp can share an XDP hook; tried for real, the error says what failed.
+    [[nodiscard]] virtual Result<> can_share() = 0;
+    [[nodiscard]] virtual Dispatcher dispatcher(std::uint32_t ifindex) = 0;
+    // Adds the program of this build to the dispatcher, which is made if the hook is empty; gives its id. The
+    // dispatcher is exchanged as a whole, so that no frame misses the others.
+    [[nodiscard]] virtual Result<std::uint32_t> join(std::uint32_t ifindex, const std::string& netdev,
+                                                     Point point) = 0;
+    // Takes these programs of ours out of it, the same way; with none named, all of ours. What is gone is fine.
+    [[nodiscard]] virtual Result<> leave(std::uint32_t ifindex, const std::string& netdev,
+                                         const std::vector<std::uint32_t>& programs) = 0;
+    // What runs by interface index: pinned links and dispatchers with a program of ours. What is dead (its
+    // interface is gone) is removed on the way.
     [[nodiscard]] virtual Result<std::map<std::uint32_t, Hooks>> hooks() = 0;
     [[nodiscard]] virtual bool has_tcx() = 0;
     [[nodiscard]] virtual ForeignProgram program_info(std::uint32_t id) = 0;

@@ -17,11 +17,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdarg>
-#include <cstdio>
 #include <cstring>
 
+#include "dispatcher.h"
 #include "switch.h"
+#include "words.h"
 
 namespace ivds {
 namespace {
@@ -34,43 +34,8 @@ constexpr std::uint32_t kBefore = 1u << 3;
 constexpr std::uint32_t kClsactPriority = 0x1d5;
 constexpr std::uint32_t kClsactHandle = 1;
 constexpr auto kTcName = "ivds_tc";
+constexpr auto kXdpName = "ivds_xdp";
 constexpr auto kPromiscuous = "promisc";
-
-struct SkeletonFree {
-    void operator()(ivds_bpf* skeleton) const { ivds_bpf__destroy(skeleton); }
-};
-using Skeleton = std::unique_ptr<ivds_bpf, SkeletonFree>;
-
-// libbpf and the verifier say why a load failed only through a callback; its last words go into the error.
-thread_local std::string* libbpf_words = nullptr;
-constexpr std::size_t kWordsKept = 2000;
-
-int keep_words(libbpf_print_level level, const char* format, va_list args) {
-    if (level == LIBBPF_WARN && libbpf_words != nullptr) {
-        std::array<char, 4096> line{};
-        (void)std::vsnprintf(line.data(), line.size(), format, args);
-        *libbpf_words += line.data();
-        if (libbpf_words->size() > kWordsKept) {
-            libbpf_words->erase(0, libbpf_words->size() - kWordsKept);
-        }
-    }
-    return 0;
-}
-
-class Words {
-public:
-    Words() {
-        libbpf_set_print(keep_words);
-        libbpf_words = &words_;
-    }
-    ~Words() { libbpf_words = nullptr; }
-    Words(const Words&) = delete;
-    Words& operator=(const Words&) = delete;
-    [[nodiscard]] std::string last() const { return words_.empty() ? "" : " (" + words_ + ")"; }
-
-private:
-    std::string words_;
-};
 
 Result<Skeleton> open_skeleton() {
     const Words words;
@@ -115,12 +80,7 @@ std::uint32_t link_ifindex(int fd, std::uint32_t& program) {
 
 std::string program_name(std::uint32_t id) {
     const Fd fd(bpf_prog_get_fd_by_id(id));
-    bpf_prog_info info{};
-    __u32 size = sizeof(info);
-    if (!fd || bpf_prog_get_info_by_fd(fd.get(), &info, &size) != 0) {
-        return "";
-    }
-    return static_cast<const char*>(info.name);
+    return dispatcher::describe(fd.get()).name;
 }
 
 struct Filter {
@@ -144,6 +104,10 @@ const char* pin_of(Point point) {
 
 }  // namespace
 
+void SkeletonFree::operator()(ivds_bpf* skeleton) const {
+    ivds_bpf__destroy(skeleton);
+}
+
 const char* map_name(Map map) {
     static constexpr std::array names = {"meta",           "ifports", "ports",  "port_state", "instances",
                                          "instance_state", "vvlans",  "fdb",    "tx",         "port_stats",
@@ -162,6 +126,10 @@ std::string to_string(Point point) {
             return "tcx";
         case Point::clsact:
             return "clsact";
+        case Point::shared_native:
+            return "native-libxdp";
+        case Point::shared_generic:
+            return "generic-libxdp";
     }
     return "none";
 }
@@ -197,6 +165,7 @@ Result<std::unique_ptr<LinuxKernel>> LinuxKernel::open(const std::string& root) 
     if (!query) {
         return std::unexpected(query.error());
     }
+    dispatcher::use_ours();
     std::unique_ptr<LinuxKernel> kernel(new LinuxKernel(PinPaths{root}, std::move(*query)));
     if (auto r = make_root(root); !r) {
         return std::unexpected(r.error());
@@ -224,6 +193,7 @@ Result<std::unique_ptr<LinuxKernel>> LinuxKernel::look(const std::string& root) 
     if (!query) {
         return std::unexpected(query.error());
     }
+    dispatcher::use_ours();
     std::unique_ptr<LinuxKernel> kernel(new LinuxKernel(PinPaths{root}, std::move(*query)));
     kernel->looking_ = true;
     if (exists(kernel->paths_.top())) {
@@ -553,18 +523,25 @@ Result<std::uint32_t> LinuxKernel::sweep(std::uint32_t port, std::uint32_t insta
 
 // ------------------------------------------------------------------ programs
 
+Result<> LinuxKernel::reuse_maps(bpf_object* object) const {
+    for (std::size_t i = 0; i < kMapCount; ++i) {
+        auto* map = bpf_object__find_map_by_name(object, map_name(static_cast<Map>(i)));
+        if (map == nullptr || bpf_map__reuse_fd(map, maps_[i].get()) != 0) {
+            return fail(Code::layout, "IVDS-L010",
+                        fmt::format("the pinned map {} cannot be reused", map_name(static_cast<Map>(i))));
+        }
+    }
+    return {};
+}
+
 Result<Programs> LinuxKernel::load() {
     auto skeleton = open_skeleton();
     if (!skeleton) {
         return std::unexpected(skeleton.error());
     }
     const auto& object = **skeleton;
-    for (std::size_t i = 0; i < kMapCount; ++i) {
-        auto* map = bpf_object__find_map_by_name(object.obj, map_name(static_cast<Map>(i)));
-        if (map == nullptr || bpf_map__reuse_fd(map, maps_[i].get()) != 0) {
-            return fail(Code::layout, "IVDS-L010",
-                        fmt::format("the pinned map {} cannot be reused", map_name(static_cast<Map>(i))));
-        }
+    if (auto r = reuse_maps(object.obj); !r) {
+        return std::unexpected(r.error());
     }
     const Words words;
     if (const int err = ivds_bpf__load(skeleton->get()); err != 0) {
@@ -752,6 +729,90 @@ Result<int> LinuxKernel::swap(std::uint32_t ifindex, const std::string& netdev, 
     return old.release();
 }
 
+// Our program as a component of libxdp's dispatcher, loaded over the same maps. Each dispatcher gets one of its own.
+Result<Skeleton> LinuxKernel::load_component() const {
+    auto skeleton = open_skeleton();
+    if (!skeleton) {
+        return std::unexpected(skeleton.error());
+    }
+    const auto& object = **skeleton;
+    if (pinned()) {
+        if (auto r = reuse_maps(object.obj); !r) {
+            return std::unexpected(r.error());
+        }
+    }
+    bpf_program* program = nullptr;
+    bpf_object__for_each_program(program, object.obj) {
+        (void)bpf_program__set_autoload(program, program == object.progs.ivds_xdp);
+    }
+    object.rodata->in_dispatcher = 1;
+    if (auto r = dispatcher::load(object.obj, kXdpName); !r) {
+        return std::unexpected(r.error());
+    }
+    return skeleton;
+}
+
+Result<> LinuxKernel::can_share() {
+    if (!can_share_) {
+        const auto component = load_component();
+        can_share_ =
+            component ? dispatcher::try_out((*component)->obj, kXdpName) : std::unexpected(component.error());
+    }
+    return *can_share_;
+}
+
+// By name, and by a map that no other switch has. A link pin would tell nothing: libxdp makes the links anew whenever
+// a program comes or goes.
+bool LinuxKernel::is_ours(int program) const {
+    std::array<__u32, 64> maps{};
+    bpf_prog_info info{};
+    __u32 size = sizeof(info);
+    info.nr_map_ids = maps.size();
+    info.map_ids = reinterpret_cast<std::uintptr_t>(maps.data());
+    if (bpf_prog_get_info_by_fd(program, &info, &size) != 0 ||
+        std::string_view(static_cast<const char*>(info.name)) != kXdpName) {
+        return false;
+    }
+    bpf_map_info map{};
+    size = sizeof(map);
+    return pinned() && bpf_map_get_info_by_fd(map_fd(Map::ports), &map, &size) == 0 &&
+           std::ranges::find(maps, map.id) != maps.end();
+}
+
+Dispatcher LinuxKernel::dispatcher(std::uint32_t ifindex) {
+    __u32 on_hook = 0;
+    if (bpf_xdp_query_id(static_cast<int>(ifindex), 0, &on_hook) != 0) {
+        return {};
+    }
+    return dispatcher::look(ifindex, on_hook, [this](int program) { return is_ours(program); });
+}
+
+Result<std::uint32_t> LinuxKernel::join(std::uint32_t ifindex, const std::string& netdev, Point point) {
+    const auto component = load_component();
+    if (!component) {
+        return std::unexpected(component.error());
+    }
+    auto id = dispatcher::join((*component)->obj, kXdpName, ifindex, point == Point::shared_generic);
+    if (!id) {
+        return std::unexpected(id.error().in(fmt::format("attach {} XDP on {}", to_string(point), netdev)));
+    }
+    return id;
+}
+
+Result<> LinuxKernel::leave(std::uint32_t ifindex, const std::string& netdev,
+                            const std::vector<std::uint32_t>& programs) {
+    auto there = dispatcher(ifindex).ours;
+    if (!programs.empty()) {
+        std::erase_if(there, [&](auto id) { return std::ranges::find(programs, id) == programs.end(); });
+    }
+    if (!there.empty()) {
+        auto r = dispatcher::leave(ifindex, there);
+        return r ? r : std::unexpected(r.error().in("detach XDP from " + netdev));
+    }
+    dispatcher::bury([this](int program) { return is_ours(program); }, false);
+    return {};
+}
+
 Result<> LinuxKernel::clsact_attach(const Netdev& netdev, int program) {
     auto filter = filter_of(netdev.ifindex);
     const Words words;
@@ -796,7 +857,6 @@ bool LinuxKernel::clsact_ours(std::uint32_t ifindex) {
 
 Result<std::map<std::uint32_t, Hooks>> LinuxKernel::hooks() {
     std::map<std::uint32_t, Hooks> found;
-    bool any_xdp = false;
     for (const auto& component : list_folder(paths_.links())) {
         const auto folder = parse_link_folder(component);
         const auto path = paths_.links() + "/" + component;
@@ -819,7 +879,6 @@ Result<std::map<std::uint32_t, Hooks>> LinuxKernel::hooks() {
             hooks.netdev = folder->netdev;
             if (pin == "xdp") {
                 hooks.xdp = Point::native;
-                any_xdp = true;
             } else {
                 hooks.tc = Point::tcx;
             }
@@ -828,17 +887,33 @@ Result<std::map<std::uint32_t, Hooks>> LinuxKernel::hooks() {
             (void)::rmdir(path.c_str());  // stays unless empty
         }
     }
-    if (any_xdp) {
-        auto all = query_.all();
-        if (!all) {
-            return std::unexpected(all.error());
-        }
-        for (const auto& netdev : *all) {
-            if (const auto hooks = found.find(netdev.ifindex);
-                hooks != found.end() && hooks->second.xdp && netdev.xdp_generic) {
-                hooks->second.xdp = Point::generic;
+    auto all = query_.all();
+    if (!all) {
+        return std::unexpected(all.error());
+    }
+    for (const auto& netdev : *all) {
+        const auto hooks = found.find(netdev.ifindex);
+        if (hooks != found.end() && hooks->second.xdp) {
+            hooks->second.xdp = netdev.xdp_generic ? Point::generic : Point::native;
+        } else if (netdev.xdp_program != 0) {
+            auto ours = dispatcher(netdev.ifindex).ours;
+            if (!ours.empty()) {
+                found[netdev.ifindex].netdev = netdev.name;
+                found[netdev.ifindex].xdp = netdev.xdp_generic ? Point::shared_generic : Point::shared_native;
+            }
+            if (ours.size() > 1 && !looking_) {
+                // An upgrade was cut off, before or after its programs became the current ones. The tag is the same
+                // for all loads of a program, also as a component.
+                const auto current = dispatcher::describe(current_.xdp).tag;
+                const auto stays =
+                    std::ranges::find_if(ours, [&](auto id) { return program_info(id).tag == current; });
+                ours.erase(stays != ours.end() ? stays : std::ranges::max_element(ours));
+                (void)leave(netdev.ifindex, netdev.name, ours);
             }
         }
+    }
+    if (!looking_) {
+        dispatcher::bury([this](int program) { return is_ours(program); }, true);
     }
     return found;
 }
@@ -853,16 +928,9 @@ bool LinuxKernel::has_tcx() {
 }
 
 ForeignProgram LinuxKernel::program_info(std::uint32_t id) {
-    ForeignProgram program{id, "", ""};
     const Fd fd(bpf_prog_get_fd_by_id(id));
-    bpf_prog_info info{};
-    __u32 size = sizeof(info);
-    if (fd && bpf_prog_get_info_by_fd(fd.get(), &info, &size) == 0) {
-        program.name = static_cast<const char*>(info.name);
-        for (const auto byte : info.tag) {
-            program.tag += fmt::format("{:02x}", byte);
-        }
-    }
+    auto program = dispatcher::describe(fd.get());
+    program.id = id;
     return program;
 }
 

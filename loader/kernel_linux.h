@@ -11,7 +11,15 @@
 #include "layout.h"
 #include "pin.h"
 
+struct bpf_object;
+struct ivds_bpf;  // the built-in programs, as bpftool makes a structure of them
+
 namespace ivds {
+
+struct SkeletonFree {
+    void operator()(ivds_bpf* skeleton) const;
+};
+using Skeleton = std::unique_ptr<ivds_bpf, SkeletonFree>;
 
 // The shapes of the maps in the object that is built in, by opening it without loading.
 [[nodiscard]] Result<std::vector<MapShape>> built_in_layout();
@@ -61,6 +69,11 @@ public:
     Result<> link_remove(std::uint32_t ifindex, const std::string& netdev, Point point) override;
     Result<int> swap(std::uint32_t ifindex, const std::string& netdev, Point point, int program) override;
     void close_program(int program) override;
+    Result<> can_share() override;
+    Dispatcher dispatcher(std::uint32_t ifindex) override;
+    Result<std::uint32_t> join(std::uint32_t ifindex, const std::string& netdev, Point point) override;
+    Result<> leave(std::uint32_t ifindex, const std::string& netdev,
+                   const std::vector<std::uint32_t>& programs) override;
     Result<> clsact_attach(const Netdev& netdev, int program) override;
     Result<> clsact_detach(std::uint32_t ifindex) override;
     bool clsact_ours(std::uint32_t ifindex) override;
@@ -90,6 +103,9 @@ private:
     Result<> adopt_pinned();  // checks and opens what was there
     Result<> open_state();
     Result<> zero(Map map, std::uint32_t key);
+    Result<> reuse_maps(bpf_object* object) const;
+    [[nodiscard]] Result<Skeleton> load_component() const;
+    [[nodiscard]] bool is_ours(int program) const;
     [[nodiscard]] std::string link_path(std::uint32_t ifindex, const std::string& netdev, Point point) const;
 
     PinPaths paths_;
@@ -104,6 +120,7 @@ private:
     ivds_port_state* port_state_ = nullptr;
     ivds_instance_state* instance_state_ = nullptr;
     std::optional<bool> has_tcx_;
+    std::optional<Result<>> can_share_;
 };
 
 }  // namespace ivds

@@ -56,6 +56,7 @@ struct Arguments {
     std::string state = "/var/lib/ivds/tables.state";
     std::vector<std::string> interfaces;
     bool json = false;
+    bool xdp_coexist = false;
     bool again = false;
     bool detach = false;
 };
@@ -64,6 +65,7 @@ Result<std::unique_ptr<Switch>> open_switch(const Arguments& arguments) {
     SwitchOptions options;
     options.root = arguments.root;
     options.assume_carrier = true;
+    options.xdp_coexist = arguments.xdp_coexist;
     return Switch::open(options);
 }
 
@@ -236,7 +238,7 @@ int check(const Arguments& arguments) {
     if (!tables) {
         return exit_of(tables.error());
     }
-    auto findings = doctor(arguments.root, *tables);
+    auto findings = doctor({.root = arguments.root, .xdp_coexist = arguments.xdp_coexist}, *tables);
     if (!findings) {
         return exit_of(findings.error());
     }
@@ -280,6 +282,13 @@ int main(int argc, char** argv) {
     auto* up_command = common(app.add_subcommand(
         "up", "Bring the saved state up; heal what went away. With interfaces named, hooks go on these alone."));
     up_command->add_option("IFACE", arguments.interfaces, "Interfaces of ports");
+    const auto coexist = [&](CLI::App* command) {
+        command
+            ->add_flag("--xdp-coexist", arguments.xdp_coexist,
+                       "XDP goes through libxdp's dispatcher, beside other programs")
+            ->envname("IVDS_XDP_COEXIST");
+    };
+    coexist(up_command);
     auto* status_command = common(app.add_subcommand("status", "Show what is pinned; works beside an agent."));
     status_command->add_flag("--json", arguments.json, "As one JSON object");
     auto* upgrade_command =
@@ -290,6 +299,7 @@ int main(int argc, char** argv) {
     down_command->add_flag("--detach", arguments.detach, "Set vPorts' interfaces down, detach, remove all pins");
     auto* check_command =
         common(app.add_subcommand("check", "Look for known traps of drivers and kernel. Changes nothing."));
+    coexist(check_command);
     // `ivds-loader IFACE…`, as a unit or a person at boot writes it, is short for `ivds-loader up IFACE…`.
     std::vector<std::string> words(argv + 1, argv + argc);
     if (!words.empty() && !words.front().starts_with('-') &&

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 namespace ivds {
 namespace {
@@ -85,6 +86,11 @@ private:
     }
 
     void beside() {
+        for (const auto& program : facts_.dispatcher.others) {
+            find(Severity::info, "IVDS-P013",
+                 fmt::format("a program of somebody else is in libxdp's dispatcher on {}: id {}, {}, tag {}",
+                             dev_.name, program.id, program.name, program.tag));
+        }
         for (const auto& program : facts_.foreign_tcx) {
             find(
                 Severity::info, "IVDS-P013",
@@ -126,13 +132,13 @@ private:
     void choose_xdp() {
         switch (facts_.wanted) {
             case AttachMode::native:
-                decision_.xdp = Point::native;
-                decision_.reason = "native as asked";
+                decision_.xdp = alone_or_shared(Point::native);
+                decision_.reason = shared() ? via_dispatcher("native") + ", as asked" : "native as asked";
                 native_rules();
                 break;
             case AttachMode::generic:
-                decision_.xdp = Point::generic;
-                decision_.reason = "generic as asked";
+                decision_.xdp = alone_or_shared(Point::generic);
+                decision_.reason = shared() ? via_dispatcher("generic") + ", as asked" : "generic as asked";
                 break;
             case AttachMode::automatic:
                 automatic();
@@ -141,11 +147,32 @@ private:
             case AttachMode::clsact:
                 return;
         }
-        if (foreign()) {
+        if (in_the_way()) {
             refuse("IVDS-P012", foreign_text(), foreign_fix());
+        } else if (shared() && !facts_.cannot_share.empty()) {
+            refuse("IVDS-P020", cannot_share_text(),
+                   "use mode auto or tcx, which run beside any XDP program; or leave --xdp-coexist away, and XDP is "
+                   "ours alone; or take a kernel with freplace, like Debian's");
         }
         strip_rules();
         veth_rules();
+    }
+
+    // The hook is ours alone, by a link, unless the operator asked to share it or it is shared already: that stays,
+    // as others may have come to rely on it.
+    [[nodiscard]] Point alone_or_shared(Point alone) const {
+        const auto shared = alone == Point::native ? Point::shared_native : Point::shared_generic;
+        return facts_.coexist || facts_.hooks.xdp == shared ? shared : alone;
+    }
+    [[nodiscard]] bool shared() const { return decision_.xdp && is_shared(*decision_.xdp); }
+    [[nodiscard]] std::string via_dispatcher(const char* mode) const {
+        std::string text = fmt::format("{} XDP through libxdp's dispatcher", mode);
+        const char* before = " beside ";
+        for (const auto& program : facts_.dispatcher.others) {
+            text += before + program.name;
+            before = ", ";
+        }
+        return text;
     }
 
     // Virtual interfaces take TC: frames keep their GSO form there, while XDP would take TCP apart. Hardware
@@ -163,20 +190,29 @@ private:
             to_tc("this kernel does not say what XDP the driver has (Linux 6.3)");
             return;
         }
-        if (foreign()) {
+        Rules as_native(facts_);
+        as_native.decision_.xdp = alone_or_shared(Point::native);
+        if (as_native.in_the_way()) {
             to_tc(foreign_text());
             return;
         }
-        Rules as_native(facts_);
-        as_native.decision_.xdp = Point::native;
+        if (as_native.shared() && !facts_.cannot_share.empty()) {
+            find(Severity::warning, "IVDS-P020", cannot_share_text(),
+                 "leave --xdp-coexist away, and XDP is ours alone; TC carries the frames meanwhile");
+            to_tc(cannot_share_text() + " [IVDS-P020]");
+            return;
+        }
         as_native.native_rules();
         as_native.strip_rules();
         if (const auto* error = as_native.decision_.error()) {
             to_tc(fmt::format("{} [{}]", error->text, error->id));
             return;
         }
-        decision_.xdp = Point::native;
+        decision_.xdp = as_native.decision_.xdp;
         decision_.reason = fmt::format("driver {} has native XDP with redirect", facts_.driver);
+        if (shared()) {
+            decision_.reason += "; " + via_dispatcher("native");
+        }
         decision_.changes = as_native.decision_.changes;
         for (auto& finding : as_native.decision_.findings) {
             decision_.findings.push_back(std::move(finding));
@@ -211,7 +247,9 @@ private:
                    fmt::format("lower the MTU to {} or less, or use mode tcx", kOneBufferMtu));
             return;
         }
-        if (among(facts_.driver, kResetAtFirst) && facts_.hooks.xdp != Point::native) {
+        const bool is_there =
+            facts_.hooks.xdp == decision_.xdp || (shared() && facts_.dispatcher.there && !dev_.xdp_generic);
+        if (among(facts_.driver, kResetAtFirst) && !is_there) {
             find(Severity::info, "IVDS-P004",
                  fmt::format(
                      "the first native program on {} ({}) resets the NIC: seconds without frames; later upgrades "
@@ -292,18 +330,41 @@ private:
         }
     }
 
-    [[nodiscard]] bool foreign() const { return facts_.foreign_xdp.has_value(); }
+    // A program of somebody else is no hindrance if it is in a dispatcher of the mode that we shall have, and we
+    // shall be in it too.
+    [[nodiscard]] bool in_the_way() const {
+        if (shared() && facts_.dispatcher.there) {
+            return !facts_.dispatcher.others.empty() && dev_.xdp_generic != (decision_.xdp == Point::shared_generic);
+        }
+        return facts_.foreign_xdp.has_value();
+    }
     [[nodiscard]] std::string foreign_text() const {
+        if (facts_.dispatcher.there) {
+            std::string names;
+            for (const auto& program : facts_.dispatcher.others) {
+                names += fmt::format("{}{} (id {}, tag {})", names.empty() ? "" : ", ", program.name, program.id,
+                                     program.tag);
+            }
+            return fmt::format("libxdp's dispatcher is on {} in {} mode, with {}", dev_.name,
+                               dev_.xdp_generic ? "generic" : "native", names.empty() ? "no program" : names);
+        }
         return fmt::format("an XDP program of somebody else is on {}: id {}, {}, tag {}", dev_.name,
                            facts_.foreign_xdp->id, facts_.foreign_xdp->name, facts_.foreign_xdp->tag);
     }
     [[nodiscard]] std::string foreign_fix() const {
+        if (facts_.dispatcher.there) {
+            return facts_.coexist ? "all that share a hook run in one mode: use that mode here, or load the others "
+                                    "anew in this one"
+                                  : "start ivdsd with --xdp-coexist to run beside it, or use mode tcx";
+        }
         if (facts_.coexist) {
-            return "it cannot be shared: our programs are attached by pinned links, so that they outlive the agent "
-                   "and are "
-                   "upgraded in place, and libxdp's dispatcher takes no such; use mode tcx, which runs beside it";
+            return "it is not in libxdp's dispatcher and cannot be shared: attach it with `xdp-loader load`, or use "
+                   "mode tcx, which runs beside it; it is never replaced";
         }
         return "detach it by the tool that attached it, or use mode tcx; it is never replaced";
+    }
+    [[nodiscard]] std::string cannot_share_text() const {
+        return fmt::format("XDP on {} cannot be shared through libxdp: {}", dev_.name, facts_.cannot_share);
     }
 
     const Facts& facts_;
@@ -344,8 +405,19 @@ Facts gather(Kernel& kernel, Facts basic) {
             facts.peer_error = features.error().what;
         }
     }
+    const bool ours_alone = facts.hooks.xdp && !is_shared(*facts.hooks.xdp);
+    if (facts.netdev.xdp_program != 0 && !ours_alone) {
+        facts.dispatcher = kernel.dispatcher(facts.netdev.ifindex);
+    }
     if (facts.netdev.xdp_program != 0 && !facts.hooks.xdp) {
         facts.foreign_xdp = kernel.program_info(facts.netdev.xdp_program);
+    }
+    if (facts.coexist) {
+        if (auto r = kernel.can_share(); !r) {
+            const auto& error = r.error();
+            facts.cannot_share =
+                error.os_errno == 0 ? error.what : fmt::format("{}: {}", error.what, std::strerror(error.os_errno));
+        }
     }
     return facts;
 }

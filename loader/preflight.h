@@ -27,9 +27,11 @@ struct Facts {
     // Only looked up where XDP is a question: asked for, or automatic on hardware.
     std::string driver;
     std::optional<Features> features;
-    std::optional<Features> peer_features;  // of a veth's peer
-    std::string peer_error;                 // why those are not known
-    std::optional<ForeignProgram> foreign_xdp;
+    std::optional<Features> peer_features;      // of a veth's peer
+    std::string peer_error;                     // why those are not known
+    std::optional<ForeignProgram> foreign_xdp;  // the program on the hook, where none of ours runs there
+    Dispatcher dispatcher;                      // what that is, or the dispatcher that ours is in
+    std::string cannot_share;                   // why XDP cannot be shared; looked up if `coexist`
     std::vector<ForeignProgram> foreign_tcx;
 };
 

@@ -122,12 +122,12 @@ Result<> Switch::tear_down() {
     return impl_->core->tear_down();
 }
 
-Result<std::vector<Finding>> doctor(const std::string& root, const Tables& tables) {
-    auto kernel = LinuxKernel::look(root);
+Result<std::vector<Finding>> doctor(const SwitchOptions& options, const Tables& tables) {
+    auto kernel = LinuxKernel::look(options.root);
     if (!kernel) {
         return std::unexpected(kernel.error());
     }
-    Core core(**kernel, false);
+    Core core(**kernel, options.assume_carrier, options.xdp_coexist);
     if ((*kernel)->pinned()) {
         if (auto r = core.adopt(); !r) {
             return std::unexpected(r.error());

@@ -20,7 +20,7 @@ namespace ivds {
 
 struct SwitchOptions {
     std::string root = IVDS_PIN_ROOT;  // a directory on a mounted bpffs
-    bool xdp_coexist = false;          // attach XDP through libxdp's dispatcher where the kernel allows it
+    bool xdp_coexist = false;          // attach XDP through libxdp's dispatcher, beside other programs
     bool assume_carrier = false;       // for a process that ends (ivds-loader): it cannot follow the carrier
 };
 
@@ -31,7 +31,7 @@ struct PortStatus {
     std::string netdev;
     std::uint32_t ifindex = 0;  // 0: the interface is away
     AttachMode wanted = AttachMode::automatic;
-    std::string got;              // "native+tcx", "generic+tcx", "tcx", "clsact", "none"
+    std::string got;              // "native+tcx", "native-libxdp+tcx", "generic+tcx", "tcx", "clsact", "none"
     std::string reason;           // why `got` and not something faster, or what failed
     bool up = false;              // attached, administratively up and with carrier: frames are sent to it
     std::uint16_t mtu_bytes = 0;  // of the interface
@@ -111,7 +111,7 @@ private:
 };
 
 // What doctor() finds for these tables, beside a running Switch or without one; takes no lock, changes nothing.
-[[nodiscard]] Result<std::vector<Finding>> doctor(const std::string& root, const Tables& tables);
+[[nodiscard]] Result<std::vector<Finding>> doctor(const SwitchOptions& options, const Tables& tables);
 
 // Read-only eyes on pinned maps; needs no lock and no agent, works beside a running Switch.
 struct FdbRow {

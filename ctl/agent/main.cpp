@@ -187,7 +187,8 @@ int main_of(int argc, char** argv) {
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}))
         ->capture_default_str();
     app.add_flag("--discard-state", options.discard_state, "set a damaged state aside and start without one");
-    app.add_flag("--xdp-coexist", options.xdp_coexist, "attach XDP through libxdp's dispatcher where the kernel can");
+    app.add_flag("--xdp-coexist", options.xdp_coexist, "XDP goes through libxdp's dispatcher, beside other programs")
+        ->envname("IVDS_XDP_COEXIST");
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& error) {

@@ -169,7 +169,7 @@ pb::DoctorReply Source::doctor() const {
         add("info", "IVDS-U016", options_.state_dir, "nothing is saved: nothing was ever applied", "");
     } else if (const auto tables = load_tables(tables_path(options_.state_dir)); !tables) {
         failed(options_.state_dir, tables.error());
-    } else if (const auto findings = ivds::doctor(options_.root, *tables); !findings) {
+    } else if (const auto findings = ivds::doctor({.root = options_.root}, *tables); !findings) {
         failed(options_.root, findings.error());
     } else {
         for (const Finding& finding : *findings) {

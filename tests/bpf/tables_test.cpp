@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <memory>
 #include <vector>
 
 #include "ivds.skel.h"
@@ -153,6 +154,44 @@ TEST_CASE("holds and finds a million MACs", "[R120]") {
     CHECK(bpf_map__update_elem(map, &missing, sizeof(missing), &entry, sizeof(entry), BPF_ANY) == -E2BIG);
     CHECK(rig().tc_verdict({.port = 9, .frame = found}) == TC_ACT_REDIRECT);
     CHECK(sweep({.now_s = 100000, .port = 0, .instance = 0, .removed = 0}) == 0);
+}
+
+TEST_CASE("in a dispatcher a frame that another program of ours has passed on is not looked at again", "[R4]") {
+    rig().apply(house(), Rung::xdp_then_tc);
+    const auto& plain = rig().programs();
+    const std::unique_ptr<ivds_bpf, decltype(&ivds_bpf__destroy)> shared(ivds_bpf__open(), ivds_bpf__destroy);
+    REQUIRE(shared != nullptr);
+    shared->rodata->in_dispatcher = 1;
+    bpf_map* map = nullptr;
+    bpf_object__for_each_map(map, shared->obj) {
+        if (!bpf_map__is_internal(map)) {
+            REQUIRE(bpf_map__reuse_fd(map, bpf_object__find_map_fd_by_name(plain.obj, bpf_map__name(map))) == 0);
+        }
+    }
+    REQUIRE(ivds_bpf__load(shared.get()) == 0);
+    ivds_port port{};
+    const std::uint32_t id = 2;
+    REQUIRE(bpf_map_lookup_elem(bpf_map__fd(plain.maps.ports), &id, &port) == 0);
+
+    // Known unicast from port 2 to port 3, with four bytes in front of it in metadata.
+    const auto verdict = [&](const ivds_bpf& programs, std::uint8_t metadata) {
+        Bytes bytes(4, metadata);
+        const Bytes frame = eth(vm(3), vm(2)) / ip4_udp(60);
+        bytes.insert(bytes.end(), frame.begin(), frame.end());
+        xdp_md context{};
+        context.data = 4;
+        context.data_end = static_cast<std::uint32_t>(bytes.size());
+        context.ingress_ifindex = port.ifindex;
+        LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = bytes.data(),
+                    .data_size_in = static_cast<std::uint32_t>(bytes.size()), .ctx_in = &context,
+                    .ctx_size_in = sizeof(context));
+        REQUIRE(bpf_prog_test_run_opts(bpf_program__fd(programs.progs.ivds_xdp), &options) == 0);
+        return options.retval;
+    };
+    CHECK(verdict(*shared, 0xff) == XDP_PASS);
+    CHECK(rig().state().counts.empty());
+    CHECK(verdict(*shared, 0) == XDP_REDIRECT);
+    CHECK(verdict(plain, 0xff) == XDP_REDIRECT);
 }
 
 }  // namespace ivds::test

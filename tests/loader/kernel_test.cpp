@@ -2,6 +2,7 @@
 // kernel_test.cpp -- the switch on this kernel: pins, hooks, adoption, the watch, upgrade under load.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch_session.hpp>
 #include <catch2/catch_test_macros.hpp>
@@ -23,9 +24,10 @@ std::string why(const Result<>& r) {
     return r ? "" : r.error().text();
 }
 
-std::unique_ptr<Switch> open_switch(const std::string& root) {
+std::unique_ptr<Switch> open_switch(const std::string& root, bool coexist = false) {
     SwitchOptions options;
     options.root = root;
+    options.xdp_coexist = coexist;
     auto sw = Switch::open(options);
     INFO((sw ? "" : sw.error().text()));
     REQUIRE(sw);
@@ -283,6 +285,35 @@ TEST_CASE("somebody else's XDP program is never replaced, and named") {
     CHECK(status_of(*other, 1).up);
     CHECK(is_admin_up("va"));
     REQUIRE(other->tear_down());
+    REQUIRE(sw->tear_down());
+}
+
+// Kernels differ in whether BPF programs can be replaced (freplace). Where they can, tests/lab has the rest.
+TEST_CASE("asked to coexist, XDP is shared or refused with the reason, and TC goes on as ever") {
+    const auto [mode, got] = GENERATE(table<AttachMode, std::string>(
+        {{AttachMode::native, "native-libxdp+tcx"}, {AttachMode::generic, "generic-libxdp+tcx"}}));
+    const Veths veths({"va", "vb"});
+    const auto root = fresh_root();
+    auto sw = open_switch(root, true);
+    if (const auto r = sw->apply(one_instance({"va", "vb"}, mode), true); r) {
+        CHECK(status_of(*sw, 1).got == got);
+        CHECK(status_of(*sw, 1).reason.find("libxdp's dispatcher") != std::string::npos);
+    } else {
+        INFO(why(r));
+        CHECK(r.error().id == "IVDS-P020");
+        CHECK(r.error().code == Code::unsupported);
+        CHECK(r.error().fix.find("--xdp-coexist") != std::string::npos);
+        CHECK(MapsView::open(root)->port(1)->kind == IVDS_PORT_NONE);
+        apply(*sw, one_instance({"va", "vb"}, mode), false);
+        CHECK(status_of(*sw, 1).got == "none");
+        CHECK(status_of(*sw, 1).reason.find("IVDS-P020") != std::string::npos);
+        CHECK(std::ranges::count(sw->doctor(), "IVDS-P020", &Finding::id) == 2);
+    }
+    apply(*sw, one_instance({"va", "vb"}));
+    CHECK(status_of(*sw, 1).got == "tcx");
+    const RawSocket a("ns-va", "vap");
+    const RawSocket b("ns-vb", "vbp");
+    CHECK(carries(a, b, 5));
     REQUIRE(sw->tear_down());
 }
 

@@ -93,6 +93,12 @@ void add_interfaces(FakeKernel& kernel) {
     }
 }
 
+// Dispatchers of somebody else's where large() has XDP, but for one whose hook is empty.
+void add_foreign(FakeKernel& kernel) {
+    kernel.add_foreign("ens1", true);
+    kernel.add_foreign("veth4", true, true);
+}
+
 std::string text(const Result<>& r) {
     return r ? "" : r.error().text();
 }
@@ -114,12 +120,15 @@ void learn(FakeKernel& kernel, std::uint32_t instance, const Mac& mac, std::uint
 
 // Makes a world, does `prepare`, then `act` with a failure at each of its calls in turn: it must fail, and all
 // must be as before. The last round has no failure and must succeed.
-int fail_everywhere(const std::function<void(FakeKernel&, Core&)>& prepare,
-                    const std::function<Result<>(Core&)>& act) {
+int fail_everywhere(const std::function<void(FakeKernel&, Core&)>& prepare, const std::function<Result<>(Core&)>& act,
+                    bool coexist = false) {
     for (int step = 1;; ++step) {
         FakeKernel kernel;
         add_interfaces(kernel);
-        Core core(kernel, false);
+        if (coexist) {
+            add_foreign(kernel);
+        }
+        Core core(kernel, false, coexist);
         REQUIRE(core.adopt());
         prepare(kernel, core);
         const auto before = kernel.state();
@@ -143,6 +152,7 @@ int fail_everywhere(const std::function<void(FakeKernel&, Core&)>& prepare,
             CHECK(after.maps[map] == before.maps[map]);
         }
         CHECK(after.links == before.links);
+        CHECK(after.foreign == before.foreign);
         CHECK(after.interfaces == before.interfaces);
         CHECK(after.running == before.running);
         for (std::size_t i = 0; i < status_before.size(); ++i) {
@@ -537,4 +547,142 @@ TEST_CASE("learned entries and what a vanished interface took along are no drift
     const std::uint32_t port = 3;
     REQUIRE(kernel.erase(Map::tx, &port));
     CHECK(drift(core).front().starts_with("IVDS-D000"));
+}
+
+TEST_CASE("asked to coexist, XDP joins the dispatchers of others or makes one, and leaves without them") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    add_foreign(kernel);
+    const auto foreign = kernel.state().foreign;
+    Core core(kernel, false, true);
+    REQUIRE(core.adopt());
+    const auto r = core.apply(large(), true);
+    INFO(text(r));
+    REQUIRE(r);
+    const auto status = core.status();
+    CHECK(status[0].got == "native-libxdp+tcx");
+    CHECK(status[0].reason.find("libxdp's dispatcher beside scrubber") != std::string::npos);
+    CHECK(status[1].got == "tcx");
+    CHECK(status[2].got == "native-libxdp+tcx");
+    CHECK(status[2].reason == "native XDP through libxdp's dispatcher, as asked");
+    CHECK(status[3].got == "generic-libxdp+tcx");
+    CHECK(kernel.state().foreign == foreign);
+    REQUIRE(core.tear_down());
+    INFO(text(kernel.violations));
+    CHECK(kernel.violations.empty());
+    CHECK(kernel.state().links.empty());
+    CHECK(kernel.state().foreign == foreign);
+}
+
+TEST_CASE("a failure at any step of an apply, a change or an upgrade undoes what was done in dispatchers") {
+    const auto nothing = [](FakeKernel&, Core&) {};
+    CHECK(fail_everywhere(nothing, [](Core& core) { return core.apply(large(), true); }, true) > 50);
+    // changed() moves veth3 from native to generic, and takes XDP off the uplink and off veth4.
+    const auto apply = [](FakeKernel&, Core& core) { REQUIRE(core.apply(large(), true)); };
+    CHECK(fail_everywhere(apply, [](Core& core) { return core.apply(changed(), true); }, true) > 50);
+    const auto newer = [](FakeKernel& kernel, Core& core) {
+        REQUIRE(core.apply(large(), true));
+        kernel.own_build = "fake-2";
+    };
+    CHECK(fail_everywhere(newer, [](Core& core) { return core.upgrade(false); }, true) >= 10);
+}
+
+TEST_CASE("an upgrade exchanges the program in a dispatcher, with one of ours there at every moment") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    add_foreign(kernel);
+    Core core(kernel, false, true);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    const auto old = kernel.shared_on("ens1");
+    kernel.own_build = "fake-2";
+    REQUIRE(core.upgrade(false));
+    INFO(text(kernel.violations));
+    CHECK(kernel.violations.empty());
+    for (const auto* name : {"ens1", "veth3", "veth4"}) {
+        CHECK(kernel.shared_on(name) == std::vector{kernel.current().xdp});
+    }
+    CHECK(kernel.shared_on("ens1") != old);
+}
+
+TEST_CASE("what shares a hook is adopted and stays shared, also by an agent that was not asked to") {
+    const bool coexist = GENERATE(false, true);
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    add_foreign(kernel);
+    {
+        Core core(kernel, false, true);
+        REQUIRE(core.adopt());
+        REQUIRE(core.apply(large(), true));
+    }
+    kernel.writes = 0;
+    Core core(kernel, false, coexist);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    CHECK(kernel.writes == 0);
+    CHECK(core.status()[0].got == "native-libxdp+tcx");
+    CHECK(core.status()[3].got == "generic-libxdp+tcx");
+}
+
+TEST_CASE("an agent that is asked to share takes over a hook that was ours alone") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core alone(kernel, false);
+    REQUIRE(alone.adopt());
+    REQUIRE(alone.apply(large(), true));
+    Core core(kernel, false, true);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    INFO(text(kernel.violations));
+    CHECK(kernel.violations.empty());
+    CHECK(core.status()[2].got == "native-libxdp+tcx");
+    CHECK(core.status()[0].got == "native+tcx");  // automatic: what it decided once stays
+}
+
+TEST_CASE("where XDP cannot be shared, asked-for XDP is refused and automatic goes by TC, both with the reason") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    kernel.cannot_share = "no freplace";
+    Core core(kernel, false, true);
+    REQUIRE(core.adopt());
+    const auto strict = core.apply(large(), true);
+    REQUIRE_FALSE(strict);
+    CHECK(strict.error().id == "IVDS-P020");
+    CHECK(strict.error().code == Code::unsupported);
+    CHECK(kernel.state().links.empty());
+    REQUIRE(core.apply(large(), false));
+    const auto status = core.status();
+    CHECK(status[0].got == "tcx");
+    CHECK(status[0].reason.find("no freplace") != std::string::npos);
+    CHECK(status[0].reason.find("IVDS-P020") != std::string::npos);
+    CHECK(status[2].got == "none");
+    CHECK(status[2].reason.find("IVDS-P020") != std::string::npos);
+}
+
+TEST_CASE("an interface that returns joins a dispatcher again, and one whose program was taken out is found") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false, true);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    NetdevWatch::Change change;
+    change.netdev = kernel.interfaces.at("veth3").netdev;
+    change.gone = true;
+    kernel.remove("veth3");
+    (void)core.on_change(change);
+    CHECK(core.status()[2].got == "none");
+    kernel.add("veth3", "veth");
+    change.netdev = kernel.interfaces.at("veth3").netdev;
+    change.gone = false;
+    (void)core.on_change(change);
+    CHECK(core.status()[2].got == "native-libxdp+tcx");
+    CHECK(kernel.shared_on("veth3").size() == 1);
+
+    const auto taken_out = [&] {
+        const auto findings = core.doctor();
+        return std::ranges::count(findings, "IVDS-P018", &Finding::id);
+    };
+    CHECK(taken_out() == 0);
+    REQUIRE(kernel.leave(kernel.interfaces.at("veth3").netdev.ifindex, "veth3", {}));
+    CHECK(taken_out() == 1);
 }

@@ -42,12 +42,27 @@ void FakeKernel::remove(const std::string& name) {
     const auto ifindex = interfaces.at(name).netdev.ifindex;
     interfaces.erase(name);
     filters_.erase(ifindex);
+    foreign_.erase(ifindex);
     hooked_.erase(ifindex);
     for (auto& [handle, link] : links_) {
         if (link.ifindex == ifindex) {
             link.ifindex = 0;  // the link is dead, its pin stays
         }
     }
+}
+
+void FakeKernel::add_foreign(const std::string& name, bool in_dispatcher, bool generic) {
+    foreign_[interfaces.at(name).netdev.ifindex] = {in_dispatcher, generic};
+}
+
+std::vector<int> FakeKernel::shared_on(const std::string& name) const {
+    std::vector<int> programs;
+    for (const auto& [handle, link] : links_) {
+        if (link.ifindex == interfaces.at(name).netdev.ifindex && is_shared(link.point)) {
+            programs.push_back(link.program);
+        }
+    }
+    return programs;
 }
 
 FakeKernel::State FakeKernel::state() const {
@@ -62,6 +77,9 @@ FakeKernel::State FakeKernel::state() const {
     }
     for (const auto& [handle, link] : links_) {
         state.links.insert(link);
+    }
+    for (const auto& [ifindex, foreign] : foreign_) {
+        state.foreign[ifindex] = foreign.in_dispatcher ? "in a dispatcher" : "alone";
     }
     for (const auto& [ifindex, program] : filters_) {
         state.links.insert({ifindex, Point::clsact, program});
@@ -332,7 +350,14 @@ Result<Programs> FakeKernel::load() {
         return std::unexpected(failed().error());
     }
     last_handle_ += 3;
-    return Programs{last_handle_ - 2, last_handle_ - 1, last_handle_};
+    own_xdp_ = last_handle_ - 2;
+    return Programs{own_xdp_, last_handle_ - 1, last_handle_};
+}
+
+void FakeKernel::unload(const Programs& programs) {
+    if (programs.xdp == own_xdp_) {
+        own_xdp_ = current_.xdp;
+    }
 }
 
 Result<> FakeKernel::pin_next(const Programs&) {
@@ -362,6 +387,9 @@ Result<int> FakeKernel::link_create(const Netdev& netdev, Point point, int progr
     }
     if (refused.contains(point)) {
         return std::unexpected(os_error(EOPNOTSUPP, "IVDS-A001", "attach " + to_string(point)).error());
+    }
+    if (is_xdp(point) && (foreign_.contains(netdev.ifindex) || link_on(netdev.ifindex, true) != nullptr)) {
+        return std::unexpected(os_error(EBUSY, "IVDS-P012", "attach " + to_string(point)).error());
     }
     ++writes;
     links_[++last_handle_] = {netdev.ifindex, point, program};
@@ -417,6 +445,65 @@ Result<int> FakeKernel::swap(std::uint32_t ifindex, const std::string&, Point po
     return std::unexpected(os_error(ENOLINK, "IVDS-A003", "update").error());
 }
 
+Result<> FakeKernel::can_share() {
+    if (fails()) {
+        return failed();
+    }
+    return cannot_share.empty() ? Result<>() : fail(Code::unsupported, "IVDS-A001", cannot_share);
+}
+
+Dispatcher FakeKernel::dispatcher(std::uint32_t ifindex) {
+    Dispatcher out;
+    for (const auto& [handle, link] : links_) {
+        if (link.ifindex == ifindex && is_shared(link.point)) {
+            out.there = true;
+            out.ours.push_back(static_cast<std::uint32_t>(handle));
+        }
+    }
+    if (const auto foreign = foreign_.find(ifindex); foreign != foreign_.end() && foreign->second.in_dispatcher) {
+        out.there = true;
+        out.others.push_back({42, "scrubber", "cafe"});
+    }
+    return out;
+}
+
+Result<std::uint32_t> FakeKernel::join(std::uint32_t ifindex, const std::string&, Point point) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    if (by_index(ifindex) == nullptr) {
+        return std::unexpected(os_error(ENODEV, "IVDS-A001", "join").error());
+    }
+    const auto* there = link_on(ifindex, true);
+    const auto foreign = foreign_.find(ifindex);
+    if (refused.contains(point) || (there != nullptr && there->point != point) ||
+        (foreign != foreign_.end() &&
+         (!foreign->second.in_dispatcher || foreign->second.generic != (point == Point::shared_generic)))) {
+        return std::unexpected(os_error(EBUSY, "IVDS-P012", "join").error());
+    }
+    ++writes;
+    links_[++last_handle_] = {ifindex, point, own_xdp_};
+    check();
+    return static_cast<std::uint32_t>(last_handle_);
+}
+
+Result<> FakeKernel::leave(std::uint32_t ifindex, const std::string&, const std::vector<std::uint32_t>& programs) {
+    if (fails()) {
+        return failed();
+    }
+    ++writes;
+    std::erase_if(links_, [&](const auto& item) {
+        const bool named =
+            programs.empty() || std::ranges::find(programs, static_cast<std::uint32_t>(item.first)) != programs.end();
+        return is_shared(item.second.point) && (item.second.ifindex == ifindex || item.second.ifindex == 0) && named;
+    });
+    if (!programs.empty() && !undoing_ && by_index(ifindex) != nullptr && link_on(ifindex, true) == nullptr) {
+        violations.emplace_back("an exchange of programs left none of ours in the dispatcher");
+    }
+    check();
+    return {};
+}
+
 Result<> FakeKernel::clsact_attach(const Netdev& netdev, int program) {
     if (fails()) {
         return failed();
@@ -460,6 +547,11 @@ Netdev FakeKernel::shown(const Interface& interface) const {
     auto netdev = interface.netdev;
     if (const auto* link = link_on(netdev.ifindex, true)) {
         netdev.xdp_program = static_cast<std::uint32_t>(link->program);
+        netdev.xdp_generic = link->point == Point::generic || link->point == Point::shared_generic;
+    }
+    if (const auto foreign = foreign_.find(netdev.ifindex); foreign != foreign_.end()) {
+        netdev.xdp_program = 42;
+        netdev.xdp_generic = foreign->second.generic;
     }
     return netdev;
 }
@@ -469,6 +561,7 @@ Result<std::vector<Netdev>> FakeKernel::netdevs() {
         return std::unexpected(failed().error());
     }
     std::vector<Netdev> out;
+    out.reserve(interfaces.size());
     for (const auto& [name, interface] : interfaces) {
         out.push_back(shown(interface));
     }

@@ -34,6 +34,7 @@ public:
         std::array<std::map<std::string, std::string>, kMapCount> maps;
         std::set<Link> links;
         std::map<std::string, std::tuple<bool, bool, std::map<std::string, bool>>> interfaces;
+        std::map<std::uint32_t, std::string> foreign;
         std::string running;
         bool operator==(const State&) const = default;
     };
@@ -41,6 +42,9 @@ public:
     FakeKernel();
     void add(const std::string& name, const std::string& kind, const std::string& driver = "");
     void remove(const std::string& name);
+    // Somebody else's program, in a dispatcher of libxdp or alone on the hook.
+    void add_foreign(const std::string& name, bool in_dispatcher, bool generic = false);
+    [[nodiscard]] std::vector<int> shared_on(const std::string& name) const;  // our programs in its dispatcher
     [[nodiscard]] State state() const;
 
     int fail_at = 0;  // the call that fails, counted from 1; 0: none does
@@ -50,7 +54,8 @@ public:
     std::vector<std::string> violations;
     std::map<std::string, Interface> interfaces;
     std::map<std::string, std::string> drivers;
-    std::set<Point> refused;  // link_create of these fails as a driver does
+    std::set<Point> refused;  // link_create and join of these fail as a driver does
+    std::string cannot_share;
     std::string own_build = "fake-1";
 
     // Contents by structure.
@@ -90,7 +95,7 @@ public:
     std::string running() const override { return running_; }
     Programs current() const override { return current_; }
     Result<Programs> load() override;
-    void unload(const Programs&) override {}
+    void unload(const Programs& programs) override;
     Result<> pin_next(const Programs&) override;
     void unpin_next() override { next_pinned_ = false; }
     Result<> adopt(const Programs& programs) override;
@@ -101,6 +106,11 @@ public:
     Result<> link_remove(std::uint32_t ifindex, const std::string& netdev, Point point) override;
     Result<int> swap(std::uint32_t ifindex, const std::string& netdev, Point point, int program) override;
     void close_program(int) override {}
+    Result<> can_share() override;
+    Dispatcher dispatcher(std::uint32_t ifindex) override;
+    Result<std::uint32_t> join(std::uint32_t ifindex, const std::string& netdev, Point point) override;
+    Result<> leave(std::uint32_t ifindex, const std::string& netdev,
+                   const std::vector<std::uint32_t>& programs) override;
     Result<> clsact_attach(const Netdev& netdev, int program) override;
     Result<> clsact_detach(std::uint32_t ifindex) override;
     bool clsact_ours(std::uint32_t ifindex) override;
@@ -129,7 +139,13 @@ private:
     void check();
 
     std::array<std::map<std::string, std::string>, kMapCount> maps_;
-    std::map<int, Link> links_;  // by handle; pinned and open alike
+    std::map<int, Link> links_;  // by handle; pinned and open alike, and what is in dispatchers
+    struct Foreign {
+        bool in_dispatcher = false;
+        bool generic = false;
+    };
+    std::map<std::uint32_t, Foreign> foreign_;  // by ifindex
+    int own_xdp_ = 1;                           // this binary's program, which dispatchers get
     std::set<int> pinned_;
     std::map<std::uint32_t, int> filters_;  // ifindex -> program
     std::set<std::uint32_t> hooked_;        // vPort interfaces that had a TC hook once

@@ -163,6 +163,7 @@ TEST_CASE("somebody else's program is named and never replaced; auto goes beside
     CHECK(to_error(*decide(facts).error()).code == Code::foreign);
     CHECK(decide(facts).error()->text.find("42") != std::string::npos);
     facts.coexist = true;
+    CHECK(refuses(facts, "IVDS-P012"));
     CHECK(decide(facts).error()->fix.find("dispatcher") != std::string::npos);
     facts.wanted = AttachMode::automatic;
     CHECK_FALSE(decide(facts).xdp);
@@ -194,4 +195,48 @@ TEST_CASE("a driver without native XDP refuses native, and a jumbo MTU without f
     CHECK(refuses(facts, "IVDS-P017"));
     facts.netdev.xdp_features = kXdpBasic | kXdpRedirect | 32;
     CHECK(decide(facts).error() == nullptr);
+}
+
+TEST_CASE("a dispatcher of libxdp is joined if that was asked for and it runs in the wanted mode") {
+    auto facts = hardware("mlx5_core", AttachMode::native);
+    facts.foreign_xdp = ForeignProgram{42, "xdp_dispatcher", "cafe"};
+    facts.dispatcher = {.there = true, .ours = {}, .others = {{43, "scrubber", "beef"}}};
+    CHECK(refuses(facts, "IVDS-P012"));
+    CHECK(decide(facts).error()->fix.find("--xdp-coexist") != std::string::npos);
+    CHECK(decide(facts).error()->text.find("scrubber") != std::string::npos);
+    facts.coexist = true;
+    CHECK(decide(facts).error() == nullptr);
+    CHECK(decide(facts).xdp == Point::shared_native);
+    CHECK(finding(decide(facts), "IVDS-P013") != nullptr);
+    facts.wanted = AttachMode::generic;
+    CHECK(refuses(facts, "IVDS-P012"));
+    facts.netdev.xdp_generic = true;
+    CHECK(decide(facts).xdp == Point::shared_generic);
+    facts.wanted = AttachMode::automatic;
+    CHECK_FALSE(decide(facts).xdp);
+    CHECK(decide(facts).reason.find("scrubber") != std::string::npos);
+    facts.netdev.xdp_generic = false;
+    CHECK(decide(facts).xdp == Point::shared_native);
+}
+
+TEST_CASE("XDP that cannot be shared is refused where it was asked for, and automatic does without") {
+    auto facts = hardware("mlx5_core", AttachMode::native);
+    facts.coexist = true;
+    facts.cannot_share = "no freplace";
+    CHECK(refuses(facts, "IVDS-P020"));
+    CHECK(decide(facts).error()->text.find("no freplace") != std::string::npos);
+    facts.wanted = AttachMode::automatic;
+    CHECK(decide(facts).error() == nullptr);
+    CHECK_FALSE(decide(facts).xdp);
+    CHECK(finding(decide(facts), "IVDS-P020")->severity == Finding::Severity::warning);
+    facts.wanted = AttachMode::tcx;
+    CHECK(finding(decide(facts), "IVDS-P020") == nullptr);
+}
+
+TEST_CASE("joining a dispatcher that runs natively resets no NIC") {
+    auto facts = hardware("ice", AttachMode::native);
+    facts.coexist = true;
+    CHECK(finding(decide(facts), "IVDS-P004") != nullptr);
+    facts.dispatcher.there = true;
+    CHECK(finding(decide(facts), "IVDS-P004") == nullptr);
 }
