@@ -98,24 +98,36 @@ static long acl_step(__u32 index, struct ivds_acl_walk *walk)
 	return 0;
 }
 
-/* Whether the list lets the frame in the scratch pass: 0, or 1 if it is dropped. Counts for the rule that decided. */
-__noinline int acl_refuses(__u32 acl, __u32 packets, __u32 bytes)
+/* Whether the list lets the frame in the scratch pass: 0, or 1 if it is dropped. The rule that decided is in the
+ * scratch, to be counted where the frame's way ends: XDP may leave it to TC, which asks again. */
+__noinline int acl_refuses(__u32 acl)
 {
 	struct ivds_acl_walk walk = {.acl = acl, .order = 0xffffffff};
 	const struct ivds_acl *list = bpf_map_lookup_elem(&acls, &acl);
+	struct ivds_scratch *s = scratch_of_cpu();
 
-	/* Used in every build: for arguments that one leaves unused the compiler passes nothing, which the verifier
-	 * of a global function refuses. */
-	barrier_var(packets);
-	barrier_var(bytes);
-	if (!list)
+	if (!list || !s)
+		return 1;
+	/* More tags than are read: nobody can tell what is behind them, so no list lets it pass. */
+	s->rule = 0;
+	if (is_tag(s->fields.type_be))
 		return 1;
 	walk.action = list->default_action;
 	bpf_loop(list->masks, acl_step, &walk, 0);
 	note(IVDS_TRACE_ACL, acl, walk.rule, walk.action, 0);
-	if (walk.rule && !IVDS_TRACING)
-		add_count(&rule_stats, &walk.rule, packets, bytes);
+	s->rule = walk.rule;
 	return walk.action != IVDS_ACL_ALLOW;
+}
+
+/* Counts what a rule decided; 0 is a list's default. */
+__noinline int count_rule(__u32 rule, __u32 packets, __u32 bytes)
+{
+	/* Used in every build: for arguments that one leaves unused the compiler passes nothing, which the verifier
+	 * of a global function refuses. */
+	barrier_var(rule);
+	barrier_var(packets);
+	barrier_var(bytes);
+	return rule && !IVDS_TRACING ? add_count(&rule_stats, &rule, packets, bytes) : 0;
 }
 
 #endif

@@ -69,6 +69,8 @@ struct ivds_verdict {
 	__u16 wire_tags;    /* that the frame came in with and loses: 2 from the wire, 1 if plain, 0 from a vPort */
 	__u16 guest_tagged; /* the payload carries a VLAN tag of the guest's own */
 	__u16 has_fields;   /* the scratch holds what rules look at */
+	__u32 rule_in;      /* that decided about the frame where it came in, and where it goes; 0: none */
+	__u32 rule_out;
 	const struct ivds_port *egress;
 	const struct ivds_instance *instance;
 };
@@ -118,11 +120,18 @@ INLINE int read_fields(struct ivds_verdict *v, const struct ivds_packet *packet,
 			      : read_fields_tc(packet->ctx, f->l3_at, f->type_be);
 }
 
-/* Whether the list drops the frame; what cannot be read is dropped. */
+/* Whether the list drops the frame, and by which rule; what cannot be read is dropped. */
 INLINE int is_refused(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f, __u32 acl,
-		      const struct ivds_size *size, __u32 bytes)
+		      __u32 *rule)
 {
-	return read_fields(v, packet, f) || acl_refuses(acl, size->packets, bytes);
+	const struct ivds_scratch *s = scratch_of_cpu();
+	int refused;
+
+	if (read_fields(v, packet, f) || !s)
+		return 1;
+	refused = acl_refuses(acl);
+	*rule = s->rule;
+	return refused;
 }
 
 /* Notes that the source is behind the port, and outer VLAN `vlan` (0: a vPort). `entry` is what is known of it. */
@@ -175,9 +184,7 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, co
 	} else {
 		v->action = IVDS_ACT_LOCAL;
 		reason = check_vport(v->egress, v->instance_id, size->l3_bytes, v->guest_tagged);
-		if (!reason && v->egress->acl_out &&
-		    is_refused(v, packet, f, v->egress->acl_out, size,
-			       size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES))
+		if (!reason && v->egress->acl_out && is_refused(v, packet, f, v->egress->acl_out, &v->rule_out))
 			reason = IVDS_DROP_ACL_OUT;
 	}
 	note(IVDS_TRACE_EGRESS, to, v->vlan, v->vvlan, reason);
@@ -224,7 +231,7 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_packet *pac
 			is_news = 1;
 		}
 	}
-	if (port->acl_in && is_refused(v, packet, f, port->acl_in, size, size->bytes))
+	if (port->acl_in && is_refused(v, packet, f, port->acl_in, &v->rule_in))
 		return set_drop(v, IVDS_DROP_ACL, port_id);
 	if (is_news)
 		learn_source(f, v, port_id, port, 0, entry);
@@ -329,6 +336,15 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 		classify_uplink(v, packet, f, size, port_id, port);
 }
 
+/* Counts for the rules that let the frame pass, or dropped it, as the VM's frame where it goes. */
+INLINE void count_rules(const struct ivds_verdict *v, const struct ivds_size *size)
+{
+	if (v->rule_in)
+		count_rule(v->rule_in, size->packets, size->bytes);
+	if (v->rule_out)
+		count_rule(v->rule_out, size->packets, size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES);
+}
+
 /* Counts a drop where its reason belongs. At the port that a frame from the wire was meant for it counts as the
  * VM's frame, without the tags of the wire, as in a flood. */
 INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id)
@@ -337,6 +353,7 @@ INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *
 
 	if (v->drop_port != port_id)
 		bytes -= size->packets * v->wire_tags * IVDS_TAG_BYTES;
+	count_rules(v, size);
 	count_drop(v->drop_port, v->reason, size->packets, bytes);
 }
 
@@ -352,6 +369,7 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 	note(IVDS_TRACE_ACCEPT, v->action, port_id, size->packets, size->bytes);
 	if (IVDS_TRACING)
 		return;
+	count_rules(v, size);
 	if (ps) {
 		ps->rx_packets += size->packets;
 		ps->rx_bytes += size->bytes;

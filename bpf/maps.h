@@ -143,6 +143,7 @@ struct ivds_scratch {
 	struct ivds_fields fields;
 	struct ivds_l3 l3;
 	__u8 macs[12];
+	__u32 rule; /* that decided last; 0: a default */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -120,8 +120,13 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	reason = check_vport(port, flood->instance_id, flood->l3_bytes, flood->guest_tagged);
 	if (reason == IVDS_DROP_PORT_DOWN)
 		return 0; /* not a member that a flood owes a copy */
-	if (!reason && port->acl_out && acl_refuses(port->acl_out, flood->packets, flood->bytes))
-		reason = IVDS_DROP_ACL_OUT;
+	if (!reason && port->acl_out) {
+		const struct ivds_scratch *s = scratch_of_cpu();
+
+		if (acl_refuses(port->acl_out))
+			reason = IVDS_DROP_ACL_OUT;
+		count_rule(s ? s->rule : 0, flood->packets, flood->bytes);
+	}
 	if (!reason && send_copy(flood->skb, port->ifindex))
 		reason = IVDS_DROP_REDIRECT;
 	if (reason) {
@@ -304,10 +309,11 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		bpf_loop(IVDS_MAX_PORTS, flood_member, &flood, 0);
 		if (port->kind == IVDS_PORT_VPORT && v.instance->flags & IVDS_IF_WIRE)
 			flood.sent += flood_wire(skb, v.instance, &flood, f.tags, port_id);
-		if (flood.sent)
-			count_accepted(&v, &size, port_id, port);
-		else
-			count_drop(port_id, IVDS_DROP_LONE_FLOOD, size.packets, size.bytes);
+		if (!flood.sent) {
+			set_drop(&v, IVDS_DROP_LONE_FLOOD, port_id);
+			goto drop;
+		}
+		count_accepted(&v, &size, port_id, port);
 		return IVDS_TC_DROP; /* the copies are on their way */
 	}
 

@@ -377,6 +377,9 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
 }
 
 bool ReferenceSwitch::passes(const Frame& frame, std::uint32_t acl, std::size_t frame_length) {
+    if (is_tpid(frame.parsed.ethertype)) {
+        return false;  // a fourth tag: what is behind it is not looked for
+    }
     const AclVerdict verdict = judge(world_.acls.at(acl), frame.inner);
     if (verdict.rule != 0) {
         const ivds_count count{.packets = packets(frame), .bytes = bytes(frame, frame_length)};

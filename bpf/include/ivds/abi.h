@@ -157,6 +157,7 @@ struct ivds_fdb_entry {
 /* ------------------------------- acls ARRAY: ACL id -> struct ivds_acl
  * A list of rules in order, laid out for look-up: the rules that look at the same bits of a frame share a mask, and
  * each is an entry of `acl_rules` under its mask. Of all entries that a frame finds, the first in the list decides.
+ * A frame with more than three tags on its way in passes no list: what is behind them is not read.
  * A list never changes: other rules are another list under another id, which one word of the port then names. */
 enum ivds_acl_action {
 	IVDS_ACL_ALLOW = 1,
