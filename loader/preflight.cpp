@@ -259,7 +259,9 @@ private:
         }
     }
 
-    // XDP sees the bytes: a tag that the NIC strips or inserts is not there, and LRO makes frames too large.
+    // XDP sees the bytes: a tag that the NIC strips is not there, and LRO makes frames too large. Tags that the NIC
+    // inserts are left to it: they concern what goes out by TC, and a card may find the checksum of a frame behind
+    // one tag in the bytes but not behind two. (A driver such as igb turns both off together.)
     void strip_rules() {
         if (!facts_.features) {
             return;
@@ -278,8 +280,6 @@ private:
         if (!dev_.is_veth()) {
             want(change, facts_.features, "rx-vlan-hw-parse", false);
             want(change, facts_.features, "rx-vlan-stag-hw-parse", false);
-            want(change, facts_.features, "tx-vlan-hw-insert", false);
-            want(change, facts_.features, "tx-vlan-stag-hw-insert", false);
             if (stuck(facts_.features, "rx-lro")) {
                 refuse("IVDS-P014", fmt::format("XDP on {}: LRO is on and cannot be off", dev_.name), "use mode tcx");
                 return;

@@ -5,9 +5,13 @@
 #
 #   deps.sh            install what is missing (as root)
 #   deps.sh --check    install nothing; exit 1 and list what is missing
+#   deps.sh --lab DIR  what scripts/lab.sh needs: install QEMU and the tools that
+#                      pack a boot, and put into DIR the packages of the guest,
+#                      which are unpacked there and never installed (as root)
 #
 # Debian 12 itself gives nearly all of it. From bookworm-backports come only
-# the packages of BACKPORTS below, pinned one by one; nothing else moves.
+# the packages of BACKPORTS below, pinned one by one, and for the lab QEMU and
+# a kernel of LAB_KERNEL; nothing else moves.
 set -euo pipefail
 
 BUILD=(build-essential cmake ninja-build ccache pkg-config git ca-certificates
@@ -20,6 +24,10 @@ CHECK=(clang-format-19 clang-tidy-19 libclang-rt-19-dev librapidcheck-dev shellc
 RUN=(iproute2 ethtool iputils-ping iperf3 tcpdump tshark python3 python3-scapy python3-grpcio
      python3-protobuf util-linux procps jq kmod)
 BACKPORTS=(libbpf-dev libbpf1 bpftool catch2)
+# The NIC with virtual functions, igb, is in QEMU from version 8 on.
+LAB=(qemu-system-x86 cpio xz-utils kmod)
+LAB_GUEST=(busybox-static udev)
+LAB_KERNEL=6.12
 
 missing() {
     local p
@@ -54,6 +62,35 @@ add_backports() {
     } >/etc/apt/preferences.d/ivds-backports
 }
 
+# The lab's own group: some hundred megabytes that nothing but the lab needs.
+lab() {
+    local kernel p want=() dir=$1
+    [ "$(id -u)" -eq 0 ] || { echo "deps.sh: --lab installs packages: run it as root" >&2; exit 1; }
+    mkdir -p "$dir"
+    add_backports
+    apt-get -q update
+    for p in "${LAB[@]}"; do
+        dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || want+=("$p")
+    done
+    qemu-system-x86_64 -device help 2>/dev/null | grep -q '"igb"' || want+=(qemu-system-x86)
+    if [ ${#want[@]} -gt 0 ]; then
+        apt-get -q -y --no-install-recommends -t bookworm-backports install "${want[@]}"
+    fi
+    kernel=$(apt-cache show -a linux-image-amd64 |
+        sed -n "s/^Depends: \\(linux-image-${LAB_KERNEL//./\\.}[^ ,]*\\) .*/\\1/p" | sort -V | tail -n 1)
+    [ -n "$kernel" ] || { echo "deps.sh: no kernel $LAB_KERNEL in the package lists" >&2; exit 1; }
+    # As root, because the folder need not be open to apt's own user. The guest has this machine's libraries, so its
+    # packages are of this machine's release; only the kernel is not.
+    (cd "$dir" && apt-get -q -o APT::Sandbox::User=root download "${LAB_GUEST[@]}" "$kernel/bookworm-backports")
+    printf '%s\n' "${LAB_GUEST[@]}" "$kernel" >"$dir/names"
+}
+
+if [ "${1:-}" = --lab ]; then
+    [ $# -eq 2 ] || { echo "deps.sh: usage: deps.sh --lab DIR" >&2; exit 1; }
+    export DEBIAN_FRONTEND=noninteractive
+    lab "$2"
+    exit 0
+fi
 mapfile -t want < <(missing)
 mapfile -t want_bpo < <(missing_backports)
 if [ "${1:-}" = --check ]; then

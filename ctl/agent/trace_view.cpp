@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
 #include <string>
 
@@ -17,16 +18,15 @@ namespace {
 constexpr std::uint16_t kIp4 = 0x0800;
 constexpr std::uint16_t kIp6 = 0x86dd;
 
-std::uint32_t stage_of(std::uint32_t kind) {
-    switch (kind) {
-#define IVDS_X(name, number, stage) \
-    case number:                    \
-        return stage;
-        IVDS_TRACE_KINDS(IVDS_X)
+// By kind, which are numbered from 1 on without a gap.
+constexpr std::uint32_t kStages[] = {0,
+#define IVDS_X(name, number, stage) stage,
+                                     IVDS_TRACE_KINDS(IVDS_X)
 #undef IVDS_X
-        default:
-            return 0;
-    }
+};
+
+std::uint32_t stage_of(std::uint32_t kind) {
+    return kind < std::size(kStages) ? kStages[kind] : 0;
 }
 
 std::string mac_text(const std::uint8_t (&bytes)[6]) {

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """scene.py -- a lab with the switch in it: networks of tenants, VMs on hosts, and the agents' configuration for them."""
 import itertools
+import pathlib
 import socket
+import sys
 import threading
 import time
 
-from harness import check
+from harness import check, check_equal
 from lab import LabError, RawPort
 
 MARK = b"ivds-mark "
+TRANSFER = pathlib.Path(__file__).with_name("transfer.py")
 
 
 def mac(number):
@@ -97,7 +100,8 @@ class Scene:
 
     def apply(self, host):
         self.hosts[host].apply(self.config(host))
-        self.lab.wait(lambda: all(port.get("up") for port in self.ports(host).values()), 10,
+        # A NIC that resets when it gets its first program takes its seconds.
+        self.lab.wait(lambda: all(port.get("up") for port in self.ports(host).values()), 40,
                       f"{host}: not every port is up")
 
     def ports(self, host):
@@ -135,6 +139,18 @@ class Scene:
                                                   self.vms[pair[1]].address, stdout=-3, stderr=-3)) for pair in pairs]
         silent = [f"{one} to {other}" for (one, other), process in running if process.wait(30) != 0]
         check(not silent, f"no answer: {', '.join(silent)}")
+
+    def transfer(self, one, other, mib):
+        """Sends so much by TCP from one VM to the other; both ends must agree on it, byte for byte."""
+        receiver = self.vms[other].start(sys.executable, TRANSFER, "receive", 7000, stdout=-1)
+        check_equal(receiver.stdout.readline().strip(), "ready", f"{other} listens")
+        sent = self.vms[one].run(sys.executable, TRANSFER, "send", self.vms[other].address, 7000, mib,
+                                 timeout=240).stdout.strip()
+        got = receiver.stdout.readline().strip()
+        receiver.wait(30)
+        receiver.stdout.close()
+        check_equal(got, sent, f"{one} to {other}, {mib} MiB")
+        check_equal(int(got.split()[0]), mib << 20, "bytes")
 
     def raw_ports(self):
         return {name: RawPort(vm, "eth0") for name, vm in self.vms.items()}

@@ -1,25 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tcp_test.py -- large TCP with the offloads of the guests on, through tag push and pop, by each way to attach."""
-import pathlib
-import sys
-
-from harness import case, check, check_equal, main
+from harness import case, check, main
 from scene import Scene, network
-
-TRANSFER = pathlib.Path(__file__).with_name("transfer.py")
-
-
-def transfer(scene, one, other, mib):
-    """Sends so much from one VM to the other; both ends must agree on it, byte for byte."""
-    receiver = scene.vms[other].start(sys.executable, TRANSFER, "receive", 7000, stdout=-1)
-    check_equal(receiver.stdout.readline().strip(), "ready", f"{other} listens")
-    sent = scene.vms[one].run(sys.executable, TRANSFER, "send", scene.vms[other].address, 7000, mib,
-                              timeout=240).stdout.strip()
-    got = receiver.stdout.readline().strip()
-    receiver.wait(30)
-    receiver.stdout.close()
-    check_equal(got, sent, f"{one} to {other}, {mib} MiB")
-    check_equal(int(got.split()[0]), mib << 20, "bytes")
 
 
 def both_ways(bench, attach, mib, uplink_features=()):
@@ -36,9 +18,9 @@ def both_ways(bench, attach, mib, uplink_features=()):
         print(f"{attach}: {scene.ports('a')['red-1']['got']}; in the guest " +
               ", ".join(line.strip() for line in features.splitlines()
                         if line.startswith(("tx-checksumming", "tcp-segmentation-offload"))))
-        transfer(scene, "red-1", "red-2", mib)
-        transfer(scene, "red-1", "red-3", mib)
-        transfer(scene, "red-3", "red-1", mib)
+        scene.transfer("red-1", "red-2", mib)
+        scene.transfer("red-1", "red-3", mib)
+        scene.transfer("red-3", "red-1", mib)
         # Small segments and a last one of odd length come out of an ordinary stream too.
         check(scene.ping("red-1", "red-3", "-s", "1472", "-M", "do") == 3, "full-sized frames after the transfer")
 

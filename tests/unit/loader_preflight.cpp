@@ -54,8 +54,8 @@ TEST_CASE("auto puts native XDP and TC on hardware that redirects, and prepares 
     CHECK(decision.tc == Point::tcx);
     CHECK(decision.error() == nullptr);
     REQUIRE(decision.changes.size() == 1);
-    CHECK(decision.changes[0].wanted ==
-          std::map<std::string, bool>{{"rx-vlan-hw-parse", false}, {"tx-vlan-hw-insert", false}, {"rx-lro", false}});
+    // What the NIC inserts on the way out is none of XDP's business.
+    CHECK(decision.changes[0].wanted == std::map<std::string, bool>{{"rx-vlan-hw-parse", false}, {"rx-lro", false}});
     CHECK(decision.reason.find("mlx5_core") != std::string::npos);
 }
 
@@ -87,6 +87,21 @@ TEST_CASE("native on a VF that cannot redirect is refused") {
     auto facts = hardware("ixgbevf", AttachMode::native);
     facts.netdev.xdp_features = kXdpBasic;
     CHECK(refuses(facts, "IVDS-P002"));
+}
+
+TEST_CASE("igb redirects with VFs on; its VF's driver has no XDP and strips tags for good, so that TC is left") {
+    auto pf = hardware("igb", AttachMode::automatic);
+    pf.netdev.num_vf = 2;
+    CHECK(decide(pf).xdp == Point::native);
+    CHECK(decide(pf).error() == nullptr);
+    auto vf = hardware("igbvf", AttachMode::automatic);
+    vf.uplink = false;
+    vf.netdev.xdp_features = 0;
+    vf.features = Features{{"rx-vlan-hw-parse", {true, true}}};
+    CHECK_FALSE(decide(vf).xdp);
+    CHECK(decide(vf).reason.find("IVDS-P002") != std::string::npos);
+    vf.wanted = AttachMode::generic;
+    CHECK(refuses(vf, "IVDS-P008"));
 }
 
 TEST_CASE("a TC-only port on a driver that needs its own program says that it is no redirect target") {
