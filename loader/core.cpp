@@ -385,7 +385,10 @@ Result<> Core::put_fdb(const std::vector<FdbChange>& changes, Journal& journal) 
 // first of the other, so that no frame meets a list that is not whole.
 Result<> Core::change_acl(std::uint32_t id, const std::shared_ptr<const AclRows>& rows, bool there,
                           Journal& journal) {
-    const auto count = rows->rules.size() + rows->masks.size() + 1;
+    // What was never live has nothing to switch off, and what somebody else wrote may be of an id that no list can
+    // have.
+    const bool live = !same_bytes(rows->head, ivds_acl{});
+    const auto count = rows->rules.size() + rows->masks.size() + (live ? 1 : 0);
     const auto write = [this, id, rows](std::size_t at, bool put) -> Result<> {
         const auto row = [&](Map map, const auto& item) {
             return put ? kernel_.put(map, &item.first, &item.second) : kernel_.erase(map, &item.first);

@@ -292,14 +292,15 @@ AclSteps diff_acls(const Content& now, const Tables& old, const Bulk* in_map, co
     for (const auto& [id, list] : next.acls) {
         const auto found = in_map->acls.find(id);
         auto rows = rows_of(id, *list);
-        if (found == in_map->acls.end()) {
-            steps.before_ports.emplace_back(PutAcl{id, std::move(rows)});
-        } else if (!same(*rows, *found->second)) {
+        if (found != in_map->acls.end()) {
+            if (same(*rows, *found->second)) {
+                continue;
+            }
             steps.before_ports.emplace_back(ClearAcl{id, found->second});
-            // Ports that name it now may be about to name another: they must not meet the rules of other ports.
-            auto& when = named.contains(id) ? steps.behind_ports : steps.before_ports;
-            when.emplace_back(PutAcl{id, std::move(rows)});
         }
+        // Ports that name it now may be about to name another: they must not meet the rules of other ports.
+        auto& when = named.contains(id) ? steps.behind_ports : steps.before_ports;
+        when.emplace_back(PutAcl{id, std::move(rows)});
     }
     for (const auto& [id, rows] : in_map->acls) {
         if (!next.acls.contains(id)) {

@@ -825,6 +825,8 @@ TEST_CASE("the audit finds what somebody else changed in lists of rules, and the
              other.fields.proto = 6;
              kernel.set(Map::acl_rules, other, ivds_acl_rule{0, 0, IVDS_ACL_ALLOW, {}});
          }},
+        {"IVDS-D003 acl_masks[ACL 4000000, index 0] is there, and nothing wants it: found nothing; first 7",
+         [&] { kernel.set(Map::acl_masks, ivds_acl_mask_key{4000000, 0}, ivds_acl_mask{{}, 7, 0}); }},
         {"IVDS-D002 ports[2] port-veth2 drifted: wanted acl_out 2, found acl_out 0",
          [&] {
              auto port = kernel.get<ivds_port>(Map::ports, 2u);

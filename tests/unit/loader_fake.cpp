@@ -341,6 +341,12 @@ Result<> FakeKernel::put(Map map, const void* key, const void* value) {
     if (fails(map)) {
         return failed();
     }
+    if (std::uint32_t id = 0; map == Map::acls) {
+        std::memcpy(&id, key, sizeof(id));
+        if (id >= IVDS_MAX_ACLS) {
+            return os_error(E2BIG, "IVDS-M002", "write the map acls");
+        }
+    }
     ++writes;
     check_list_row(map, key);
     maps_[static_cast<std::size_t>(map)][bytes(key, key_size(map))] = bytes(value, value_size(map));
