@@ -216,6 +216,8 @@ struct ivds_acl_rule {
 /* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_count: frames it decided
  * Id 0 counts nothing: a list's default. */
 
+/* ------------------------------- scratch PERCPU_ARRAY[1]: the data plane's own, while a frame is under way */
+
 /* ------------------------------- tx DEVMAP: __u32 port id -> __u32 ifindex
  * Only ports with IVDS_PF_XDP_TARGET are in it. The kernel drops an entry when its netdev goes. */
 
