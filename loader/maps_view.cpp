@@ -19,6 +19,7 @@
 namespace ivds {
 
 struct MapsView::Impl {
+    std::string root;
     std::array<Fd, kMapCount> maps;
     std::array<MapShape, kMapCount> shapes;
 
@@ -86,6 +87,7 @@ MapsView::~MapsView() = default;
 
 Result<MapsView> MapsView::open(const std::string& root) {
     auto impl = std::make_unique<Impl>();
+    impl->root = root;
     const PinPaths paths{root};
     LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = BPF_F_RDONLY);
     for (std::size_t i = 0; i < kMapCount; ++i) {
@@ -196,6 +198,34 @@ Result<std::vector<MissRow>> MapsView::misses() const {
         return std::unexpected(r.error());
     }
     return rows;
+}
+
+Result<std::map<std::uint32_t, ivds_count>> MapsView::rule_stats() const {
+    std::map<std::uint32_t, ivds_count> counts;
+    const auto path = PinPaths{impl_->root}.map("rule_stats");
+    LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = BPF_F_RDONLY);
+    Fd map;
+    map.reset(bpf_obj_get_opts(path.c_str(), &opts));
+    if (!map) {
+        if (errno == ENOENT) {
+            return counts;
+        }
+        return os_error(errno, "IVDS-V001", "open " + path);
+    }
+    const auto shape = shape_of(map.get(), "rule_stats");
+    if (!shape) {
+        return std::unexpected(shape.error());
+    }
+    const auto read =
+        each_of_map(map.get(), *shape, sizeof(ivds_count) * Impl::cpus(), [&](const void* key, const void* values) {
+            std::uint32_t id = 0;
+            std::memcpy(&id, key, sizeof(id));
+            counts[id] = Impl::sum<ivds_count>(values);
+        });
+    if (!read) {
+        return std::unexpected(read.error());
+    }
+    return counts;
 }
 
 Result<> MapsView::fdb(const std::function<bool(const FdbRow&)>& sink) const {
