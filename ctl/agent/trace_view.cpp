@@ -8,6 +8,7 @@
 #include <array>
 #include <iterator>
 #include <map>
+#include <span>
 #include <string>
 
 #include "loader/switch.h"
@@ -46,6 +47,7 @@ public:
     Teller(const Model& model, const Ids& ids) : model_(model) {
         for (const auto& [name, id] : ids.ports) ports_.emplace(id, name);
         for (const auto& [name, id] : ids.instances) instances_.emplace(id, name);
+        for (const auto& [key, id] : ids.rules) rules_.emplace(id, key);
     }
 
     void tell(const RungTrace& rung, pb::TraceReply& reply) {
@@ -53,13 +55,17 @@ public:
         reply.clear_drop_reason();
         reply.clear_sent();
         flooded_ = false;
-        for (const ivds_trace_step& step : rung.steps) {
+        forwarding_ = false;
+        for (auto step = rung.steps.begin(); step != rung.steps.end(); ++step) {
             text_.clear();
             change_.clear();
-            words(step, rung.fields, reply);
+            if (step->kind == IVDS_TRACE_ACL)
+                acl(*step, std::span(step + 1, rung.steps.end()));
+            else
+                words(*step, rung.fields, reply);
             pb::TraceStep& out = *reply.add_steps();
             out.set_rung(rung.rung);
-            out.set_stage(stage_of(step.kind));
+            out.set_stage(stage_of(step->kind));
             out.set_text(text_);
             out.set_change(change_);
         }
@@ -108,6 +114,7 @@ private:
                 break;
             case IVDS_TRACE_SOURCE:
             case IVDS_TRACE_DESTINATION:
+                forwarding_ = forwarding_ || step.kind == IVDS_TRACE_DESTINATION;
                 lookup(step);
                 break;
             case IVDS_TRACE_LEARN:
@@ -118,6 +125,7 @@ private:
                 break;
             case IVDS_TRACE_GROUP:
                 flooded_ = true;
+                forwarding_ = true;
                 text_ = "a group address: flooded";
                 break;
             case IVDS_TRACE_EGRESS:
@@ -134,7 +142,7 @@ private:
                 break;
             case IVDS_TRACE_DROP:
                 text_ = fmt::format("dropped at {}, {}: {}", port(a[0]), drop_id(a[1]), drop_text(a[1]));
-                change_ = fix_of(a[1]);
+                change_ = fix_of(a[1], a[0]);
                 reply.set_verdict("dropped");
                 reply.set_drop_reason(drop_id(a[1]));
                 break;
@@ -146,6 +154,49 @@ private:
                 break;
             default:
                 text_ = fmt::format("a step of kind {}", step.kind);
+        }
+    }
+
+    // Which rule decided, or whose default. `rest` is what follows: it names the port that the frame is for.
+    void acl(const ivds_trace_step& step, std::span<const ivds_trace_step> rest) {
+        const std::uint32_t rule = step.arg[1];
+        const bool drop = step.arg[2] != IVDS_ACL_ALLOW;
+        const char* action = drop ? "drop" : "allow";
+        const char* other = drop ? "allow" : "drop";
+        if (rule != 0) {
+            const auto key = rules_.find(rule);
+            if (key == rules_.end()) {
+                text_ = fmt::format("rule #{}: {}", rule, action);
+                return;
+            }
+            // "vport/web1/no-telnet": no part holds a slash.
+            const std::size_t first = key->second.find('/');
+            const std::size_t last = key->second.rfind('/');
+            const std::string owner =
+                fmt::format("{} {}", key->second.substr(0, first), key->second.substr(first + 1, last - first - 1));
+            const std::string name = key->second.substr(last + 1);
+            text_ = fmt::format("rule {} of {}: {}", name, owner, action);
+            change_ = fmt::format("ivds-ctl rule set {} {} --action {}", owner, name, other);
+            return;
+        }
+        std::uint32_t at = port_;
+        if (forwarding_) {
+            const auto next = std::ranges::find_if(rest, [](const ivds_trace_step& later) {
+                return later.kind == IVDS_TRACE_EGRESS || later.kind == IVDS_TRACE_SEND ||
+                       later.kind == IVDS_TRACE_DROP;
+            });
+            at = next == rest.end() ? 0 : next->arg[0];
+        }
+        const auto vport = model_.vports.find(port(at));
+        const std::string profile = vport == model_.vports.end() ? "" : vport->second->profile();
+        const char* way = forwarding_ ? "to" : "from";
+        if (profile.empty()) {
+            text_ = fmt::format("no rule matches, and vport {} has no profile: {}", port(at), action);
+            change_ = fmt::format("ivds-ctl rule add vport {}", port(at));
+        } else {
+            text_ = fmt::format("default of profile {} for frames {} the VM: {}", profile, way, action);
+            change_ =
+                fmt::format("ivds-ctl profile update {} --default-{} {}", profile, forwarding_ ? "out" : "in", other);
         }
     }
 
@@ -241,7 +292,7 @@ private:
         }
     }
 
-    [[nodiscard]] std::string fix_of(std::uint32_t reason) const {
+    [[nodiscard]] std::string fix_of(std::uint32_t reason, std::uint32_t at) const {
         switch (reason) {
             case IVDS_DROP_NO_INSTANCE:
                 return fmt::format("ivds-ctl vport update {} --instance INSTANCE", port(port_));
@@ -263,6 +314,9 @@ private:
                                    port(port_));
             case IVDS_DROP_PORT_DOWN:
                 return "ivds-ctl status says why that port is down";
+            case IVDS_DROP_ACL:
+            case IVDS_DROP_ACL_OUT:
+                return fmt::format("ivds-ctl rule list --vport {} shows the rules in their order", port(at));
             case IVDS_DROP_NO_UPLINK:
                 return fmt::format("ivds-ctl instance update {} --scope distributed", instance(instance_));
             default:
@@ -286,10 +340,12 @@ private:
     const Model& model_;
     std::map<std::uint32_t, std::string> ports_;
     std::map<std::uint32_t, std::string> instances_;
+    std::map<std::uint32_t, std::string> rules_;  // keys of Ids::rules
     std::uint32_t port_ = 0;
     std::uint32_t instance_ = 0;
     bool from_wire_ = false;
     bool flooded_ = false;
+    bool forwarding_ = false;  // past what the ingress port decides: rules are those of the port it is for
     std::string text_;
     std::string change_;
 };
