@@ -55,10 +55,11 @@ std::optional<T> find_word(const std::array<Word<T>, N>& words, std::string_view
     return found == words.end() ? std::nullopt : std::optional(found->value);
 }
 
-// "tcp, udp or sctp", with the nearest one first where the word was mistyped.
+// "use tcp, udp, sctp", behind the nearest one where the word was mistyped.
 template <class T, std::size_t N>
 std::string choices(const std::array<Word<T>, N>& words, const std::string& text) {
     std::vector<std::string> all;
+    all.reserve(N);
     for (const auto& word : words) all.emplace_back(word.text);
     const std::string near = nearest(text, all);
     return fmt::format("{}use {}", near.empty() ? "" : fmt::format("did you mean {}? ", near), fmt::join(all, ", "));
@@ -143,7 +144,6 @@ private:
         return fail(Code::invalid, id, what, fix);
     }
 
-    // Whether the addresses of ARP or of no protocol that has any are in question.
     [[nodiscard]] bool is_arp() const { return type_ == kArp; }
     [[nodiscard]] bool is_other() const { return type_ != 0 && type_ != kIp && type_ != kIp6 && type_ != kArp; }
 
