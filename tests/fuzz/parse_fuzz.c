@@ -14,8 +14,8 @@
 #define INLINE static inline
 #define bpf_htons(x) __builtin_bswap16(x)
 #define bpf_ntohs(x) __builtin_bswap16(x)
-#include "parse.h"
 #include "fields.h"
+#include "parse.h"
 
 #define MUST(condition)            \
     do {                           \

@@ -172,7 +172,7 @@ struct ivds_acl {
 /* What rules look at: of the VM's frame, without the tags of the wire. Where a frame has no such field it is 0. */
 #define IVDS_L4_FRAGMENT 0x01u /* one of several */
 #define IVDS_L4_UNKNOWN  0x02u /* ports, ICMP type and TCP flags could not be read: a later fragment, or cut off */
-#define IVDS_L3_UNKNOWN  0x04u /* the EtherType says IP or ARP, and its headers cannot be read, or not to their end */
+#define IVDS_L3_UNKNOWN  0x04u /* the EtherType says IP or ARP, and its headers could not be read to their end */
 struct ivds_fields {
 	__u8 src_mac[6];
 	__u8 dst_mac[6];
