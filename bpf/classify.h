@@ -7,8 +7,8 @@
 #ifndef IVDS_CLASSIFY_H
 #define IVDS_CLASSIFY_H
 
+#include "acl.h"
 #include "fdb.h"
-#include "parse.h"
 
 #ifdef IVDS_TRACE
 /* A traced frame comes in by the port that the caller names, whether its interface is there or not. */
@@ -68,6 +68,9 @@ struct ivds_verdict {
 	__u16 vvlan;
 	__u16 wire_tags;    /* that the frame came in with and loses: 2 from the wire, 1 if plain, 0 from a vPort */
 	__u16 guest_tagged; /* the payload carries a VLAN tag of the guest's own */
+	__u16 has_fields;   /* the scratch holds what rules look at */
+	__u32 rule_in;      /* that decided about the frame where it came in, and where it goes; 0: none */
+	__u32 rule_out;
 	const struct ivds_port *egress;
 	const struct ivds_instance *instance;
 };
@@ -101,6 +104,36 @@ INLINE __u32 check_uplink(const struct ivds_port *to, __u32 l3_bytes, __u32 tags
 	return 0;
 }
 
+/* A front end's packet, for what needs its helpers. */
+struct ivds_packet {
+	void *ctx;
+	int is_xdp; /* a constant where it is inlined */
+};
+
+/* Reads what rules look at, once a frame. */
+INLINE int read_fields(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f)
+{
+	if (v->has_fields)
+		return 0;
+	v->has_fields = 1;
+	return packet->is_xdp ? read_fields_xdp(packet->ctx, f->l3_at, f->type_be)
+			      : read_fields_tc(packet->ctx, f->l3_at, f->type_be);
+}
+
+/* Whether the list drops the frame, and by which rule; what cannot be read is dropped. */
+INLINE int is_refused(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f, __u32 acl,
+		      __u32 *rule)
+{
+	const struct ivds_scratch *s = scratch_of_cpu();
+	int refused;
+
+	if (read_fields(v, packet, f) || !s)
+		return 1;
+	refused = acl_refuses(acl);
+	*rule = s->rule;
+	return refused;
+}
+
 /* Notes that the source is behind the port, and outer VLAN `vlan` (0: a vPort). `entry` is what is known of it. */
 INLINE void learn_source(const struct ivds_frame *f, const struct ivds_verdict *v, __u32 port_id,
 			 const struct ivds_port *port, __u16 vlan, struct ivds_fdb_entry *entry)
@@ -119,7 +152,8 @@ INLINE void learn_source(const struct ivds_frame *f, const struct ivds_verdict *
 }
 
 /* Where a frame of the instance goes that was let in at the port, whichever kind of port it is. */
-INLINE void forward(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size, __u32 port_id)
+INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
+		    const struct ivds_size *size, __u32 port_id)
 {
 	const struct ivds_instance *instance = v->instance;
 	const struct ivds_fdb_entry *entry;
@@ -150,18 +184,21 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_frame *f, const st
 	} else {
 		v->action = IVDS_ACT_LOCAL;
 		reason = check_vport(v->egress, v->instance_id, size->l3_bytes, v->guest_tagged);
+		if (!reason && v->egress->acl_out && is_refused(v, packet, f, v->egress->acl_out, &v->rule_out))
+			reason = IVDS_DROP_ACL_OUT;
 	}
 	note(IVDS_TRACE_EGRESS, to, v->vlan, v->vvlan, reason);
 	if (reason)
 		set_drop(v, reason, to);
 }
 
-INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size,
-			   __u32 port_id, const struct ivds_port *port)
+INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
+			   const struct ivds_size *size, __u32 port_id, const struct ivds_port *port)
 {
+	int is_news = 0;
 	__u32 instance_id = port->instance;
 	const struct ivds_instance *instance;
-	struct ivds_fdb_entry *entry;
+	struct ivds_fdb_entry *entry = 0;
 
 	v->instance_id = instance_id;
 	instance = bpf_map_lookup_elem(&instances, &instance_id);
@@ -191,19 +228,23 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_frame *f, c
 		} else if (port->flags & IVDS_PF_ANTI_SPOOF) {
 			goto spoof;
 		} else {
-			learn_source(f, v, port_id, port, 0, entry);
+			is_news = 1;
 		}
 	}
+	if (port->acl_in && is_refused(v, packet, f, port->acl_in, &v->rule_in))
+		return set_drop(v, IVDS_DROP_ACL, port_id);
+	if (is_news)
+		learn_source(f, v, port_id, port, 0, entry);
 
-	return forward(v, f, size, port_id);
+	return forward(v, packet, f, size, port_id);
 
 spoof:
 	event(IVDS_EVENT_SPOOF, port_id, 0, instance_id, f->src);
 	set_drop(v, IVDS_DROP_SPOOF, port_id);
 }
 
-INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size,
-			    __u32 port_id, const struct ivds_port *port)
+INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
+			    const struct ivds_size *size, __u32 port_id, const struct ivds_port *port)
 {
 	struct ivds_vvlan_key key = {.uplink = port_id, .vlan = f->tag[0].vid};
 	const struct ivds_instance *instance;
@@ -275,20 +316,33 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, 
 		learn_source(f, v, port_id, port, key.vlan, entry);
 	}
 
-	return forward(v, f, size, port_id);
+	return forward(v, packet, f, size, port_id);
 
 host:
 	note(IVDS_TRACE_HOST, host, 0, 0, 0);
 	v->action = IVDS_ACT_HOST;
 }
 
-INLINE void classify(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size, __u32 port_id,
-		     const struct ivds_port *port)
+INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
+		     const struct ivds_size *size, __u32 port_id, const struct ivds_port *port)
 {
+	if (IVDS_TRACING) {
+		read_fields(v, packet, f);
+		note_frame(f, size->l3_bytes, size->bytes);
+	}
 	if (port->kind == IVDS_PORT_VPORT)
-		classify_vport(v, f, size, port_id, port);
+		classify_vport(v, packet, f, size, port_id, port);
 	else
-		classify_uplink(v, f, size, port_id, port);
+		classify_uplink(v, packet, f, size, port_id, port);
+}
+
+/* Counts for the rules that let the frame pass, or dropped it, as the VM's frame where it goes. */
+INLINE void count_rules(const struct ivds_verdict *v, const struct ivds_size *size)
+{
+	if (v->rule_in)
+		count_rule(v->rule_in, size->packets, size->bytes);
+	if (v->rule_out)
+		count_rule(v->rule_out, size->packets, size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES);
 }
 
 /* Counts a drop where its reason belongs. At the port that a frame from the wire was meant for it counts as the
@@ -299,6 +353,7 @@ INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *
 
 	if (v->drop_port != port_id)
 		bytes -= size->packets * v->wire_tags * IVDS_TAG_BYTES;
+	count_rules(v, size);
 	count_drop(v->drop_port, v->reason, size->packets, bytes);
 }
 
@@ -314,6 +369,7 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 	note(IVDS_TRACE_ACCEPT, v->action, port_id, size->packets, size->bytes);
 	if (IVDS_TRACING)
 		return;
+	count_rules(v, size);
 	if (ps) {
 		ps->rx_packets += size->packets;
 		ps->rx_bytes += size->bytes;

@@ -6,7 +6,6 @@
 #ifndef IVDS_COUNT_H
 #define IVDS_COUNT_H
 
-#include "maps.h"
 #include "note.h"
 
 /* What a frame counts as. A GSO frame counts as the segments that it will become. */

@@ -7,6 +7,8 @@
 #define IVDS_MAPS_H
 
 #include "common.h"
+#include "parse.h"
+#include "fields.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -104,6 +106,51 @@ struct {
 	__type(key, struct ivds_vvlan_key);
 	__type(value, struct ivds_count);
 } misses SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IVDS_MAX_ACLS);
+	__type(key, __u32);
+	__type(value, struct ivds_acl);
+} acls SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_ACLS * 16);
+	__type(key, struct ivds_acl_mask_key);
+	__type(value, struct ivds_acl_mask);
+} acl_masks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_ACL_RULES);
+	__type(key, struct ivds_acl_key);
+	__type(value, struct ivds_acl_rule);
+} acl_rules SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_ACL_RULES);
+	__type(key, __u32);
+	__type(value, struct ivds_count);
+} rule_stats SEC(".maps");
+
+/* Scratch: the fields of the frame under way. Programs of ours never nest on a CPU: what they send is queued. */
+struct ivds_scratch {
+	struct ivds_fields fields;
+	struct ivds_l3 l3;
+	__u8 macs[12];
+	__u32 rule; /* that decided last; 0: a default */
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ivds_scratch);
+} scratch SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -6,8 +6,7 @@
 #ifndef IVDS_NOTE_H
 #define IVDS_NOTE_H
 
-#include "parse.h"
-#include "tuple.h"
+#include "maps.h"
 
 #ifdef IVDS_TRACE
 
@@ -68,27 +67,25 @@ INLINE void note_mac(const __u8 *mac)
 
 	note_address(&words);
 }
-/* The frame as it was read: tags, sizes and six-tuple. `in_bytes` of its tags are in [data, data_end). */
-INLINE void note_frame(const struct ivds_frame *f, __u32 l3_bytes, __u32 bytes, __u32 in_bytes, const __u8 *vmac,
-		       const void *data, const void *data_end)
+/* The frame as it was read: tags, sizes, and the fields in the scratch. */
+INLINE void note_frame(const struct ivds_frame *f, __u32 l3_bytes, __u32 bytes)
 {
+	__u32 only = 0;
+	const struct ivds_scratch *s = bpf_map_lookup_elem(&scratch, &only);
 	struct ivds_trace *t = the_trace();
 
 	note(IVDS_TRACE_FRAME, f->tags, bpf_ntohs(f->type_be), l3_bytes, bytes);
 	for (int i = 0; i < IVDS_TAGS_MAX; i++)
 		if (i < f->tags)
 			note(IVDS_TRACE_TAG, i, bpf_ntohs(f->tag[i].tpid_be), f->tag[i].vid, 0);
-	/* Read where it stays: a copy on the stack would tell the verifier's states apart behind here. */
-	if (t) {
-		copy_mac(t->tuple.vmac, vmac);
-		parse_tuple(&t->tuple, data + IVDS_ETH_BYTES + (in_bytes & 3) * IVDS_TAG_BYTES, data_end, f->type_be);
-	}
-	note(IVDS_TRACE_TUPLE, 0, 0, 0, 0);
+	if (s && t)
+		t->fields = s->fields;
+	note(IVDS_TRACE_FIELDS, 0, 0, 0, 0);
 }
 
 #define IVDS_TRACING 1
 #else
-#define IVDS_TRACING    0
+#define IVDS_TRACING 0
 INLINE void note(__u32 kind, __u32 a, __u32 b, __u32 c, __u32 d)
 {
 	(void)kind, (void)a, (void)b, (void)c, (void)d;
@@ -97,7 +94,10 @@ INLINE void note_mac(const __u8 *mac)
 {
 	(void)mac;
 }
-#define note_frame(...) ((void)0)
+INLINE void note_frame(const struct ivds_frame *f, __u32 l3_bytes, __u32 bytes)
+{
+	(void)f, (void)l3_bytes, (void)bytes;
+}
 #endif
 
 #endif

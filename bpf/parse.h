@@ -27,6 +27,7 @@ struct ivds_frame {
 	struct ivds_tag tag[IVDS_TAGS_MAX]; /* outermost first; a fourth tag is payload */
 	__u16 tags;
 	__be16 type_be; /* behind the tags */
+	__u16 l3_at;    /* where L3 begins in the bytes, which a tag in metadata is not among */
 };
 
 INLINE int is_tag(__be16 type_be)
@@ -88,6 +89,7 @@ INLINE int parse_frame(struct ivds_frame *f, const void *data, const void *data_
 		found = i + 1;
 	}
 	f->type_be = *type;
+	f->l3_at = IVDS_ETH_BYTES + found * IVDS_TAG_BYTES;
 	if (meta.tpid_be) {
 		f->tag[2] = f->tag[1];
 		f->tag[1] = f->tag[0];

@@ -120,6 +120,13 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	reason = check_vport(port, flood->instance_id, flood->l3_bytes, flood->guest_tagged);
 	if (reason == IVDS_DROP_PORT_DOWN)
 		return 0; /* not a member that a flood owes a copy */
+	if (!reason && port->acl_out) {
+		const struct ivds_scratch *s = scratch_of_cpu();
+
+		if (acl_refuses(port->acl_out))
+			reason = IVDS_DROP_ACL_OUT;
+		count_rule(s ? s->rule : 0, flood->packets, flood->bytes);
+	}
 	if (!reason && send_copy(flood->skb, port->ifindex))
 		reason = IVDS_DROP_REDIRECT;
 	if (reason) {
@@ -218,6 +225,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	const __u32 in_metadata = skb->vlan_present ? IVDS_TAG_BYTES : 0;
 	struct ivds_size size = {.packets = 1, .bytes = skb->len + in_metadata};
 	struct ivds_tag meta = {};
+	const struct ivds_packet packet = {.ctx = skb, .is_xdp = 0};
 	struct ivds_verdict v = {};
 	const struct ivds_port *port;
 	struct ivds_frame f = {};
@@ -262,9 +270,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		size.bytes += (size.packets - 1) * (eth + headers);
 		size.l3_bytes = headers + skb->gso_size;
 	}
-	note_frame(&f, size.l3_bytes, size.bytes, f.tags - (in_metadata ? 1 : 0),
-		   port->kind == IVDS_PORT_VPORT ? f.src : f.dst, data, data_end);
-	classify(&v, &f, &size, port_id, port);
+	classify(&v, &packet, &f, &size, port_id, port);
 
 	if (v.action == IVDS_ACT_DROP)
 		goto drop;
@@ -273,6 +279,11 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		return IVDS_TC_NEXT;
 	}
 
+	/* While the tags are where they were: members of a flood may have rules. */
+	if (v.action == IVDS_ACT_FLOOD && read_fields(&v, &packet, &f)) {
+		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
+		goto drop;
+	}
 	out_bytes = size.bytes;
 	if (port->kind == IVDS_PORT_UPLINK) {
 		if (tc_pop_tags(skb, port, v.wire_tags)) {
@@ -298,10 +309,11 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		bpf_loop(IVDS_MAX_PORTS, flood_member, &flood, 0);
 		if (port->kind == IVDS_PORT_VPORT && v.instance->flags & IVDS_IF_WIRE)
 			flood.sent += flood_wire(skb, v.instance, &flood, f.tags, port_id);
-		if (flood.sent)
-			count_accepted(&v, &size, port_id, port);
-		else
-			count_drop(port_id, IVDS_DROP_LONE_FLOOD, size.packets, size.bytes);
+		if (!flood.sent) {
+			set_drop(&v, IVDS_DROP_LONE_FLOOD, port_id);
+			goto drop;
+		}
+		count_accepted(&v, &size, port_id, port);
 		return IVDS_TC_DROP; /* the copies are on their way */
 	}
 

@@ -78,6 +78,7 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 	const __u32 bytes = bpf_xdp_get_buff_len(ctx);
 	const struct ivds_tag no_meta = {};
 	struct ivds_size size = {.packets = 1, .bytes = bytes};
+	const struct ivds_packet packet = {.ctx = ctx, .is_xdp = 1};
 	struct ivds_verdict v = {};
 	const struct ivds_port *port;
 	struct ivds_frame f = {};
@@ -98,8 +99,7 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		goto drop;
 	}
 	size.l3_bytes = bytes - IVDS_ETH_BYTES - f.tags * IVDS_TAG_BYTES;
-	note_frame(&f, size.l3_bytes, bytes, f.tags, port->kind == IVDS_PORT_VPORT ? f.src : f.dst, data, data_end);
-	classify(&v, &f, &size, port_id, port);
+	classify(&v, &packet, &f, &size, port_id, port);
 
 	if (v.action == IVDS_ACT_DROP)
 		goto drop;

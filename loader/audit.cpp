@@ -6,6 +6,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 #include <optional>
 
@@ -29,7 +31,9 @@ Fields fields_of(const ivds_port& port) {
             {"vmac", format_mac(vmac)},
             {"outer_tpid", fmt::format("{:#06x}", ntohs(port.outer_tpid_be))},
             {"inner_tpid", fmt::format("{:#06x}", ntohs(port.inner_tpid_be))},
-            {"fdb_limit", std::to_string(port.fdb_limit)}};
+            {"fdb_limit", std::to_string(port.fdb_limit)},
+            {"acl_in", std::to_string(port.acl_in)},
+            {"acl_out", std::to_string(port.acl_out)}};
 }
 
 Fields fields_of(const ivds_instance& instance) {
@@ -98,6 +102,19 @@ public:
         }
     }
 
+    // Entries and their values as text.
+    void texts(const std::map<std::string, std::string>& wanted, const std::map<std::string, std::string>& found) {
+        for (const auto& [entry, value] : wanted) {
+            const auto row = found.find(entry);
+            compare(entry, value, row == found.end() ? std::nullopt : std::optional(row->second));
+        }
+        for (const auto& [entry, value] : found) {
+            if (!wanted.contains(entry)) {
+                compare(entry, std::nullopt, value);
+            }
+        }
+    }
+
     [[nodiscard]] std::vector<Finding> finish(std::size_t entries) {
         if (drifted_ == 0) {
             return {{Finding::Severity::info, "IVDS-D000", "maps",
@@ -121,6 +138,53 @@ std::string text_of(const FdbTarget& target) {
                             : fmt::format("port {}, VLAN {}", target.port, target.vlan);
 }
 
+// "dst 00ab…, proto 06": the fields that are not all zeros, their bytes in hexadecimal.
+std::string text_of(const ivds_fields& fields) {
+    std::string text;
+    const auto add = [&](const char* name, const auto& field) {
+        using Bytes = std::array<unsigned char, sizeof(field)>;
+        const auto bytes = std::bit_cast<Bytes>(field);
+        if (bytes != Bytes{}) {
+            text += fmt::format("{}{} {:02x}", text.empty() ? "" : ", ", name, fmt::join(bytes, ""));
+        }
+    };
+    add("src_mac", std::to_array(fields.src_mac));
+    add("dst_mac", std::to_array(fields.dst_mac));
+    add("src", std::to_array(fields.src));
+    add("dst", std::to_array(fields.dst));
+    add("type", fields.type_be);
+    add("sport", fields.sport_be);
+    add("dport", fields.dport_be);
+    add("proto", fields.proto);
+    add("tcp_flags", fields.tcp_flags);
+    add("icmp_type", fields.icmp_type);
+    add("icmp_code", fields.icmp_code);
+    add("unknown", fields.unknown);
+    add("padding", fields.pad0);
+    return text.empty() ? "nothing" : text;
+}
+
+std::string text_of(std::uint8_t action) {
+    return action == IVDS_ACL_ALLOW ? "allow" : action == IVDS_ACL_DROP ? "drop" : fmt::format("action {}", action);
+}
+
+std::map<std::string, std::string> texts_of(std::uint32_t acl, const AclRows& rows) {
+    std::map<std::string, std::string> out;
+    if (!same_bytes(rows.head, ivds_acl{})) {
+        out.emplace(fmt::format("acls[{}]", acl),
+                    fmt::format("{} masks, default {}", rows.head.masks, text_of(rows.head.default_action)));
+    }
+    for (const auto& [key, mask] : rows.masks) {
+        out.emplace(fmt::format("acl_masks[ACL {}, index {}]", acl, key.index),
+                    fmt::format("{}; first {}", text_of(mask.fields), mask.first));
+    }
+    for (const auto& [key, rule] : rows.rules) {
+        out.emplace(fmt::format("acl_rules[ACL {}, mask {}, {}]", acl, key.mask, text_of(key.fields)),
+                    fmt::format("order {}, rule {}, {}", rule.order, rule.rule, text_of(rule.action)));
+    }
+    return out;
+}
+
 }  // namespace
 
 bool same_runtime(const ivds_port& a, const ivds_port& b) {
@@ -136,12 +200,13 @@ ivds_port with_runtime(ivds_port value, const ivds_port& from) {
     return value;
 }
 
-std::vector<Finding> audit(const Content& in_map, const FdbContent& fdb, const Content& known, const Tables& wanted) {
+std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Content& known, const Tables& wanted) {
     Auditor auditor;
-    const Plan plan = make_plan(in_map, wanted, &fdb, wanted);
+    const Plan plan = make_plan(in_map, wanted, &bulk, wanted);
     // What the plan writes last to a place is what shall be there; on the way it may write it more than once.
     std::map<std::uint32_t, std::optional<ivds_port>> ports;
     std::map<std::uint32_t, std::optional<ivds_instance>> instances;
+    std::map<std::uint32_t, std::shared_ptr<const AclRows>> acls;  // null: shall not be there
     for (const Step& step : plan.steps) {
         if (const auto* put = std::get_if<PutPort>(&step)) {
             ports[put->port] = put->value;
@@ -151,6 +216,10 @@ std::vector<Finding> audit(const Content& in_map, const FdbContent& fdb, const C
             instances[put_instance->instance] = put_instance->value;
         } else if (const auto* clear_instance = std::get_if<ClearInstance>(&step)) {
             instances[clear_instance->instance] = std::nullopt;
+        } else if (const auto* put_acl = std::get_if<PutAcl>(&step)) {
+            acls[put_acl->acl] = put_acl->rows;
+        } else if (const auto* clear_acl = std::get_if<ClearAcl>(&step)) {
+            acls[clear_acl->acl] = nullptr;
         }
     }
     // A port's run-time part is no part of the plan: it is as it was written last.
@@ -194,6 +263,11 @@ std::vector<Finding> audit(const Content& in_map, const FdbContent& fdb, const C
     auditor.words("vvlans", "uplink, VLAN, V.VLAN", wanted.vvlans, in_map.vvlans);
     auditor.words("ifports", "ifindex", known.ifports, in_map.ifports);
     auditor.words("tx", "port", known.tx, in_map.tx);
+    for (const auto& [id, rows] : acls) {
+        const auto found = bulk.acls.find(id);
+        auditor.texts(rows ? texts_of(id, *rows) : std::map<std::string, std::string>{},
+                      found == bulk.acls.end() ? std::map<std::string, std::string>{} : texts_of(id, *found->second));
+    }
     for (const auto* changes : {&plan.fdb_puts, &plan.fdb_clears}) {
         for (const FdbChange& change : *changes) {
             const auto text = [](const FdbTarget& target) {
@@ -203,8 +277,12 @@ std::vector<Finding> audit(const Content& in_map, const FdbContent& fdb, const C
                             text(change.after), text(change.before));
         }
     }
-    return auditor.finish(wanted.ports.size() + wanted.instances.size() + wanted.vvlans.size() +
-                          known.ifports.size() + known.tx.size() + fdb.size());
+    std::size_t entries = wanted.ports.size() + wanted.instances.size() + wanted.vvlans.size() +
+                          known.ifports.size() + known.tx.size() + bulk.fdb.size();
+    for (const auto& [id, list] : wanted.acls) {
+        entries += 1 + list->masks.size() + list->rules.size();
+    }
+    return auditor.finish(entries);
 }
 
 }  // namespace ivds

@@ -15,9 +15,9 @@ namespace ivds {
 // `value` with the run-time part of `from`.
 [[nodiscard]] ivds_port with_runtime(ivds_port value, const ivds_port& from);
 
-// `in_map` and `fdb` were read from the maps just now; `known` is what was last written there, whose run-time part is
-// the one that shall hold. One error a drifted entry, or one info that says how many entries match.
-[[nodiscard]] std::vector<Finding> audit(const Content& in_map, const FdbContent& fdb, const Content& known,
+// `in_map` and `bulk` were read from the maps just now; `known` is what was last written there, whose run-time part
+// is the one that shall hold. One error a drifted entry, or one info that says how many entries match.
+[[nodiscard]] std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Content& known,
                                          const Tables& wanted);
 
 }  // namespace ivds

@@ -53,6 +53,15 @@ bool same_bytes(const T& a, const T& b) {
     return std::memcmp(&a, &b, sizeof(T)) == 0;
 }
 
+// The error of a write to a map that holds no more than `capacity` entries says so.
+Error full(Error error, const char* what_holds, std::uint32_t capacity) {
+    if (error.os_errno == E2BIG || error.os_errno == ENOSPC) {
+        error.code = Code::exhausted;
+        error.fix = fmt::format("{} {} entries", what_holds, capacity);
+    }
+    return error;
+}
+
 }  // namespace
 
 // ------------------------------------------------------------------ adoption
@@ -169,6 +178,65 @@ Result<FdbContent> Core::static_fdb() {
         return std::unexpected(r.error());
     }
     return entries;
+}
+
+// The lists of rules, also what a crash left of one. Live or not, they are read whole: what is in them cannot be told
+// from anything less.
+Result<AclContent> Core::read_acls() {
+    std::map<std::uint32_t, std::shared_ptr<AclRows>> lists;
+    const auto list = [&](std::uint32_t id) -> AclRows& {
+        auto& rows = lists[id];
+        if (!rows) {
+            rows = std::make_shared<AclRows>();
+        }
+        return *rows;
+    };
+    auto r = kernel_.each(Map::acls, [&](const void* key, const void* value) {
+        std::uint32_t id = 0;
+        ivds_acl head;
+        std::memcpy(&id, key, sizeof(id));
+        std::memcpy(&head, value, sizeof(head));
+        if (!same_bytes(head, ivds_acl{})) {
+            list(id).head = head;
+        }
+    });
+    if (r) {
+        r = kernel_.each(Map::acl_masks, [&](const void* key, const void* value) {
+            std::pair<ivds_acl_mask_key, ivds_acl_mask> row;
+            std::memcpy(&row.first, key, sizeof(row.first));
+            std::memcpy(&row.second, value, sizeof(row.second));
+            list(row.first.acl).masks.push_back(row);
+        });
+    }
+    if (r) {
+        r = kernel_.each(Map::acl_rules, [&](const void* key, const void* value) {
+            std::pair<ivds_acl_key, ivds_acl_rule> row;
+            std::memcpy(&row.first, key, sizeof(row.first));
+            std::memcpy(&row.second, value, sizeof(row.second));
+            list(row.first.acl).rules.push_back(row);
+        });
+    }
+    if (!r) {
+        return std::unexpected(r.error());
+    }
+    AclContent content;
+    for (const auto& [id, rows] : lists) {
+        rows->sort();
+        content.emplace(id, rows);
+    }
+    return content;
+}
+
+Result<Bulk> Core::read_bulk() {
+    auto fdb = static_fdb();
+    if (!fdb) {
+        return std::unexpected(fdb.error());
+    }
+    auto acls = read_acls();
+    if (!acls) {
+        return std::unexpected(acls.error());
+    }
+    return Bulk{std::move(*fdb), std::move(*acls)};
 }
 
 // ------------------------------------------------------------------ rows, each with its inverse
@@ -306,14 +374,53 @@ Result<> Core::put_fdb(const std::vector<FdbChange>& changes, Journal& journal) 
     for (const auto& change : changes) {
         if (auto r = put_static(change, done->learned); !r) {
             // A learned entry taken out for a static one that then failed goes back with the rest.
-            auto error = r.error();
-            if (error.os_errno == E2BIG || error.os_errno == ENOSPC) {
-                error.code = Code::exhausted;
-                error.fix = fmt::format("the FDB holds {} entries", IVDS_MAX_FDB);
-            }
-            return std::unexpected(error);
+            return std::unexpected(full(r.error(), "the FDB holds", IVDS_MAX_FDB));
         }
         ++done->count;
+    }
+    return {};
+}
+
+// Writes a list of rules (`there`), or takes it away. The entry that makes it live is the last of the one and the
+// first of the other, so that no frame meets a list that is not whole.
+Result<> Core::change_acl(std::uint32_t id, const std::shared_ptr<const AclRows>& rows, bool there,
+                          Journal& journal) {
+    // What was never live has nothing to switch off, and what somebody else wrote may be of an id that no list can
+    // have.
+    const bool live = !same_bytes(rows->head, ivds_acl{});
+    const auto count = rows->rules.size() + rows->masks.size() + (live ? 1 : 0);
+    const auto write = [this, id, rows](std::size_t at, bool put) -> Result<> {
+        const auto row = [&](Map map, const auto& item) {
+            return put ? kernel_.put(map, &item.first, &item.second) : kernel_.erase(map, &item.first);
+        };
+        if (at < rows->rules.size()) {
+            return row(Map::acl_rules, rows->rules[at]);
+        }
+        if (at -= rows->rules.size(); at < rows->masks.size()) {
+            return row(Map::acl_masks, rows->masks[at]);
+        }
+        const ivds_acl head = put ? rows->head : ivds_acl{};
+        return kernel_.put(Map::acls, &id, &head);
+    };
+    // As many of the rows, from the first on, are in the maps.
+    const auto in_map = std::make_shared<std::size_t>(there ? 0 : count);
+    const auto bring_to = [write, in_map](std::size_t wanted) -> Result<> {
+        Result<> r;
+        while (r && *in_map != wanted) {
+            const bool put = *in_map < wanted;
+            r = write(put ? *in_map : *in_map - 1, put);
+            if (r) {
+                put ? ++*in_map : --*in_map;
+            }
+        }
+        return r;
+    };
+    journal.add([this, bring_to, before = *in_map] {
+        // Rows that stay behind would be in the way of another list under this id: the next change looks for them.
+        drifted_ = !bring_to(before) || drifted_;
+    });
+    if (auto r = bring_to(there ? count : 0); !r) {
+        return std::unexpected(full(r.error(), "the lists of rules together hold", IVDS_MAX_ACL_RULES));
     }
     return {};
 }
@@ -811,6 +918,12 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
             return put_row<decltype(content_.vvlans), VvlanKey, ivds_vvlan_key, std::uint32_t>(
                 Map::vvlans, content_.vvlans, s->key, to_abi(s->key), nullptr, journal);
         }
+        if (const auto* s = std::get_if<PutAcl>(&step)) {
+            return change_acl(s->acl, s->rows, true, journal);
+        }
+        if (const auto* s = std::get_if<ClearAcl>(&step)) {
+            return change_acl(s->acl, s->rows, false, journal);
+        }
         if (std::holds_alternative<PutFdb>(step)) {
             return put_fdb(plan.fdb_puts, journal);
         }
@@ -836,8 +949,8 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
     return {};
 }
 
-// Writes what was written last over what somebody else made of it. The static FDB has no mirror here: as after an
-// adoption, the next plan starts from what the map holds of it.
+// Writes what was written last over what somebody else made of it. The static FDB and the lists of rules have no
+// mirror here: as after an adoption, the next plan starts from what the maps hold of them.
 Result<> Core::reconcile() {
     auto now = read_content();
     if (!now) {
@@ -891,7 +1004,7 @@ Result<> Core::mend() {
 }
 
 Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only) {
-    if (auto r = validate(next); !r) {
+    if (auto r = validate(next, tables_); !r) {
         return r;
     }
     if (drifted_) {
@@ -901,7 +1014,7 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
     }
     Plan plan;
     if (adopted_) {
-        auto in_map = static_fdb();
+        auto in_map = read_bulk();
         if (!in_map) {
             return std::unexpected(in_map.error());
         }
@@ -941,6 +1054,7 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
     for (const auto id : plan.gone_instances) {
         kernel_.forget_instance(id);
     }
+    kernel_.forget_rules(plan.gone_rules);
     tables_ = std::move(next);
     adopted_ = false;
     drifted_ = false;
@@ -1205,16 +1319,16 @@ std::vector<Finding> Core::doctor() {
     }
     if (live_) {
         auto in_map = read_content();
-        auto fdb = static_fdb();
-        if (!in_map || !fdb) {
-            const Error& error = in_map ? fdb.error() : in_map.error();
+        auto bulk = read_bulk();
+        if (!in_map || !bulk) {
+            const Error& error = in_map ? bulk.error() : in_map.error();
             findings.push_back({Finding::Severity::error, error.id, "maps", error.text(), error.fix});
             return findings;
         }
         // The kernel takes a redirect target away with its interface; the watch is about to hear of it.
         Content known = content_;
         std::erase_if(known.tx, [&](const auto& row) { return !there.contains(row.second); });
-        for (auto& finding : audit(*in_map, *fdb, known, tables_)) {
+        for (auto& finding : audit(*in_map, *bulk, known, tables_)) {
             drifted_ = drifted_ || finding.severity == Finding::Severity::error;
             findings.push_back(std::move(finding));
         }

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <utility>
@@ -93,12 +94,16 @@ private:
     template <class MirrorMap, class Key, class AbiKey, class Value>
     [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key,
                                    const Value* value, Journal& journal);
+    [[nodiscard]] Result<> change_acl(std::uint32_t id, const std::shared_ptr<const AclRows>& rows, bool there,
+                                      Journal& journal);
     [[nodiscard]] Result<> put_fdb(const std::vector<FdbChange>& changes, Journal& journal);
     [[nodiscard]] Result<> put_static(const FdbChange& change,
                                       std::vector<std::pair<FdbKey, ivds_fdb_entry>>& learned);
     [[nodiscard]] Result<> bump_generation(Journal& journal, const std::string* build);
     [[nodiscard]] Result<Content> read_content();
     [[nodiscard]] Result<FdbContent> static_fdb();
+    [[nodiscard]] Result<AclContent> read_acls();
+    [[nodiscard]] Result<Bulk> read_bulk();
     [[nodiscard]] Result<> reconcile();
     void flush_pending();
 

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,9 +32,14 @@ enum class Map : std::uint8_t {
     instance_stats,
     drops,
     misses,
+    acls,
+    acl_masks,
+    acl_rules,
+    rule_stats,
+    scratch,
     events,
 };
-constexpr std::size_t kMapCount = 14;
+constexpr std::size_t kMapCount = 19;
 [[nodiscard]] const char* map_name(Map map);
 
 // A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one
@@ -96,6 +102,8 @@ public:
     // Counters, state and drop rows of a slot that nothing uses any more.
     virtual void forget_port(std::uint32_t port) = 0;
     virtual void forget_instance(std::uint32_t instance) = 0;
+    // Counters of rules that no list holds any more.
+    virtual void forget_rules(const std::set<std::uint32_t>& rules) = 0;
     [[nodiscard]] virtual Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) = 0;
 
     // ---- programs

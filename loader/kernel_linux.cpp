@@ -109,9 +109,10 @@ void SkeletonFree::operator()(ivds_bpf* skeleton) const {
 }
 
 const char* map_name(Map map) {
-    static constexpr std::array names = {"meta",           "ifports", "ports",  "port_state", "instances",
-                                         "instance_state", "vvlans",  "fdb",    "tx",         "port_stats",
-                                         "instance_stats", "drops",   "misses", "events"};
+    static constexpr std::array names = {"meta",           "ifports",    "ports",   "port_state", "instances",
+                                         "instance_state", "vvlans",     "fdb",     "tx",         "port_stats",
+                                         "instance_stats", "drops",      "misses",  "acls",       "acl_masks",
+                                         "acl_rules",      "rule_stats", "scratch", "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }
@@ -510,6 +511,12 @@ void LinuxKernel::forget_port(std::uint32_t port) {
 void LinuxKernel::forget_instance(std::uint32_t instance) {
     (void)zero(Map::instance_stats, instance);
     instance_state_[instance] = {};
+}
+
+void LinuxKernel::forget_rules(const std::set<std::uint32_t>& rules) {
+    for (const std::uint32_t rule : rules) {
+        (void)erase(Map::rule_stats, &rule);
+    }
 }
 
 Result<std::uint32_t> LinuxKernel::sweep(std::uint32_t port, std::uint32_t instance) {

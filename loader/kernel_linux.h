@@ -51,6 +51,7 @@ public:
     bool has_learned(std::uint32_t port, std::uint32_t instance) override;
     void forget_port(std::uint32_t port) override;
     void forget_instance(std::uint32_t instance) override;
+    void forget_rules(const std::set<std::uint32_t>& rules) override;
     Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) override;
 
     std::string build() const override { return built_in_build(); }

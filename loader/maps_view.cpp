@@ -126,7 +126,7 @@ Result<MapsView> MapsView::open(const std::string& root) {
             }
         }
     }
-    const std::array<std::pair<Map, std::size_t>, 11> sizes = {{{Map::ports, sizeof(ivds_port)},
+    const std::array<std::pair<Map, std::size_t>, 12> sizes = {{{Map::ports, sizeof(ivds_port)},
                                                                 {Map::instances, sizeof(ivds_instance)},
                                                                 {Map::port_state, sizeof(ivds_port_state)},
                                                                 {Map::instance_state, sizeof(ivds_instance_state)},
@@ -136,7 +136,8 @@ Result<MapsView> MapsView::open(const std::string& root) {
                                                                 {Map::vvlans, sizeof(ivds_vvlan)},
                                                                 {Map::tx, sizeof(std::uint32_t)},
                                                                 {Map::drops, sizeof(ivds_count)},
-                                                                {Map::misses, sizeof(ivds_count)}}};
+                                                                {Map::misses, sizeof(ivds_count)},
+                                                                {Map::rule_stats, sizeof(ivds_count)}}};
     for (const auto& [map, size] : sizes) {
         const auto& shape = impl->shapes[static_cast<std::size_t>(map)];
         if (shape.value_size != size) {
@@ -196,6 +197,20 @@ Result<std::vector<MissRow>> MapsView::misses() const {
         return std::unexpected(r.error());
     }
     return rows;
+}
+
+Result<std::map<std::uint32_t, ivds_count>> MapsView::rule_stats() const {
+    std::map<std::uint32_t, ivds_count> counts;
+    auto r =
+        impl_->each(Map::rule_stats, sizeof(ivds_count) * Impl::cpus(), [&](const void* key, const void* values) {
+            std::uint32_t rule = 0;
+            std::memcpy(&rule, key, sizeof(rule));
+            counts[rule] = Impl::sum<ivds_count>(values);
+        });
+    if (!r) {
+        return std::unexpected(r.error());
+    }
+    return counts;
 }
 
 Result<> MapsView::fdb(const std::function<bool(const FdbRow&)>& sink) const {

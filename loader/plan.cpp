@@ -4,18 +4,41 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <ranges>
+#include <type_traits>
 #include <unordered_set>
 
 namespace ivds {
 namespace {
 
-bool same(const ivds_port& a, const ivds_port& b) {
+template <class T>
+bool same_bytes(const T& a, const T& b) {
+    static_assert(std::has_unique_object_representations_v<T>);
     return std::memcmp(&a, &b, sizeof(a)) == 0;
 }
+bool same(const ivds_port& a, const ivds_port& b) {
+    return same_bytes(a, b);
+}
 bool same(const ivds_instance& a, const ivds_instance& b) {
-    return std::memcmp(&a, &b, sizeof(a)) == 0;
+    return same_bytes(a, b);
+}
+
+const auto same_row = [](const auto& a, const auto& b) {
+    return same_bytes(a.first, b.first) && same_bytes(a.second, b.second);
+};
+const auto less_row = [](const auto& a, const auto& b) {
+    return std::memcmp(&a.first, &b.first, sizeof(a.first)) < 0;
+};
+
+bool same(const AclRow& a, const AclRow& b) {
+    return a.default_action == b.default_action && std::ranges::equal(a.masks, b.masks, same_bytes<ivds_acl_mask>) &&
+           std::ranges::equal(a.rules, b.rules, same_row);
+}
+
+bool is_action(std::uint8_t action) {
+    return action == IVDS_ACL_ALLOW || action == IVDS_ACL_DROP;
 }
 
 // The part of a port's value that the tables decide.
@@ -240,8 +263,98 @@ private:
     Members members_;
 };
 
+// The steps of the lists of rules: before the ports are written, right behind them, and when all else is done.
+struct AclSteps {
+    std::vector<Step> before_ports;
+    std::vector<Step> behind_ports;
+    std::vector<Step> last;
+};
+
+AclSteps diff_acls(const Content& now, const Tables& old, const Bulk* in_map, const Tables& next) {
+    AclSteps steps;
+    if (in_map == nullptr) {
+        for (const auto& [id, list] : next.acls) {
+            if (!old.acls.contains(id)) {
+                steps.before_ports.emplace_back(PutAcl{id, rows_of(id, *list)});
+            }
+        }
+        for (const auto& [id, list] : old.acls) {
+            if (!next.acls.contains(id)) {
+                steps.last.emplace_back(ClearAcl{id, rows_of(id, *list)});
+            }
+        }
+        return steps;
+    }
+    std::set<std::uint32_t> named;
+    for (const auto& [id, port] : now.ports) {
+        named.insert({port.acl_in, port.acl_out});
+    }
+    for (const auto& [id, list] : next.acls) {
+        const auto found = in_map->acls.find(id);
+        auto rows = rows_of(id, *list);
+        if (found != in_map->acls.end()) {
+            if (same(*rows, *found->second)) {
+                continue;
+            }
+            steps.before_ports.emplace_back(ClearAcl{id, found->second});
+        }
+        // Ports that name it now may be about to name another: they must not meet the rules of other ports.
+        auto& when = named.contains(id) ? steps.behind_ports : steps.before_ports;
+        when.emplace_back(PutAcl{id, std::move(rows)});
+    }
+    for (const auto& [id, rows] : in_map->acls) {
+        if (!next.acls.contains(id)) {
+            steps.last.emplace_back(ClearAcl{id, rows});
+        }
+    }
+    return steps;
+}
+
+// Of the rules in the lists that the plan clears, those that no list of `next` holds.
+std::set<std::uint32_t> gone_rules(const Plan& plan, const Tables& next) {
+    std::set<std::uint32_t> gone;
+    for (const auto& step : plan.steps) {
+        if (const auto* clear = std::get_if<ClearAcl>(&step)) {
+            for (const auto& [key, rule] : clear->rows->rules) {
+                gone.insert(rule.rule);
+            }
+        }
+    }
+    gone.erase(0);  // counts nothing
+    for (const auto& [id, list] : next.acls) {
+        if (gone.empty()) {
+            break;
+        }
+        for (const auto& [key, rule] : list->rules) {
+            gone.erase(rule.rule);
+        }
+    }
+    return gone;
+}
+
 std::unexpected<Error> wrong(const std::string& what) {
     return fail(Code::invalid, "IVDS-T001", "the tables contradict themselves: " + what);
+}
+
+Result<> validate_list(std::uint32_t id, const AclRow& list) {
+    if (!is_action(list.default_action)) {
+        return wrong(fmt::format("the list of rules {} has no default", id));
+    }
+    if (list.masks.size() > IVDS_MAX_ACL_MASKS) {
+        return wrong(fmt::format("the list of rules {} has {} masks", id, list.masks.size()));
+    }
+    for (const auto& [key, rule] : list.rules) {
+        if (key.acl != 0 || key.mask >= list.masks.size() || !is_action(rule.action)) {
+            return wrong(fmt::format("the list of rules {} has an entry with ACL {}, mask {} of {} and action {}", id,
+                                     key.acl, key.mask, list.masks.size(), rule.action));
+        }
+    }
+    const auto rows = rows_of(id, list);
+    const auto same_key = [](const auto& a, const auto& b) { return same_bytes(a.first, b.first); };
+    if (std::ranges::adjacent_find(rows->rules, same_key) != rows->rules.end()) {
+        return wrong(fmt::format("the list of rules {} has an entry twice", id));
+    }
+    return {};
 }
 
 }  // namespace
@@ -252,6 +365,32 @@ std::size_t FdbKeyHash::operator()(const FdbKey& key) const noexcept {
         bits = bits * 0x100000001b3ull ^ byte;
     }
     return std::hash<std::uint64_t>{}(bits * 0x9e3779b97f4a7c15ull);
+}
+
+void AclRows::sort() {
+    std::ranges::sort(masks, less_row);
+    std::ranges::sort(rules, less_row);
+}
+
+std::shared_ptr<const AclRows> rows_of(std::uint32_t acl, const AclRow& list) {
+    auto rows = std::make_shared<AclRows>();
+    rows->head.masks = static_cast<std::uint32_t>(list.masks.size());
+    rows->head.default_action = list.default_action;
+    rows->masks.reserve(list.masks.size());
+    for (const auto& mask : list.masks) {
+        rows->masks.emplace_back(ivds_acl_mask_key{acl, static_cast<std::uint32_t>(rows->masks.size())}, mask);
+    }
+    rows->rules = list.rules;
+    for (auto& [key, rule] : rows->rules) {
+        key.acl = acl;
+    }
+    rows->sort();
+    return rows;
+}
+
+bool same(const AclRows& a, const AclRows& b) {
+    return same_bytes(a.head, b.head) && std::ranges::equal(a.masks, b.masks, same_row) &&
+           std::ranges::equal(a.rules, b.rules, same_row);
 }
 
 Members members_of(const Tables& tables) {
@@ -267,7 +406,7 @@ Members members_of(const Tables& tables) {
     return members;
 }
 
-Result<> validate(const Tables& tables) {
+Result<> validate(const Tables& tables, const Tables& before) {
     std::set<std::string> netdevs;
     const auto is_uplink = [&](std::uint32_t id) {
         const auto found = tables.ports.find(id);
@@ -288,6 +427,12 @@ Result<> validate(const Tables& tables) {
             return wrong(
                 fmt::format("port {} is bound to instance {}, which does not exist", row.name, value.instance));
         }
+        for (const auto acl : {value.acl_in, value.acl_out}) {
+            if (acl != 0 && (value.kind != IVDS_PORT_VPORT || !tables.acls.contains(acl))) {
+                return wrong(fmt::format("port {} names the list of rules {}, which {}", row.name, acl,
+                                         tables.acls.contains(acl) ? "only a vPort may" : "does not exist"));
+            }
+        }
         if (!row.netdev.empty() && !netdevs.insert(row.netdev).second) {
             return wrong(fmt::format("interface {} has two ports", row.netdev));
         }
@@ -303,6 +448,21 @@ Result<> validate(const Tables& tables) {
             return wrong(fmt::format("instance {} names uplink {}, which is none", row.name, row.value.uplink));
         }
     }
+    for (const auto& [id, list] : tables.acls) {
+        if (id == 0 || id >= IVDS_MAX_ACLS || !list) {
+            return wrong(fmt::format("the list of rules {} is {}", id, list ? "out of range" : "empty"));
+        }
+        const auto known = before.acls.find(id);
+        if (known != before.acls.end() && known->second == list) {
+            continue;
+        }
+        if (known != before.acls.end() && !same(*known->second, *list)) {
+            return wrong(fmt::format("the list of rules {} changed under its id", id));
+        }
+        if (auto r = validate_list(id, *list); !r) {
+            return r;
+        }
+    }
     for (const auto& [key, instance] : tables.vvlans) {
         if (!is_uplink(key[0]) || key[1] == 0 || key[1] > IVDS_VLAN_MAX || key[2] > IVDS_VLAN_MAX ||
             (instance != 0 && !tables.instances.contains(instance)) || (key[2] != 0 && instance == 0)) {
@@ -313,18 +473,21 @@ Result<> validate(const Tables& tables) {
     return {};
 }
 
-Plan make_plan(const Content& now, const Tables& old, const FdbContent* in_map, const Tables& next) {
+Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const Tables& next) {
     Plan plan;
     if (in_map != nullptr) {
-        diff_fdb(*in_map, next, plan);
+        diff_fdb(in_map->fdb, next, plan);
     } else {
         diff_fdb(old, next, plan);
     }
 
+    const auto acls = diff_acls(now, old, in_map, next);
+    plan.steps = acls.before_ports;
     ListPlanner lists(now, next, plan);
     lists.new_instances();
     lists.unlink();
     lists.ports();
+    plan.steps.insert(plan.steps.end(), acls.behind_ports.begin(), acls.behind_ports.end());
     lists.instances();
     if (!plan.fdb_puts.empty()) {
         plan.steps.emplace_back(PutFdb{});
@@ -368,6 +531,8 @@ Plan make_plan(const Content& now, const Tables& old, const FdbContent* in_map, 
             plan.flush_instances.insert(id);
         }
     }
+    plan.steps.insert(plan.steps.end(), acls.last.begin(), acls.last.end());
+    plan.gone_rules = gone_rules(plan, next);
     return plan;
 }
 

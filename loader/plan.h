@@ -5,13 +5,18 @@
 //  - nothing is pointed at before it is written: ports before the member lists that name them (from the
 //    list's end), instances before vvlans, an instance's ACTIVE flag after all that it needs;
 //  - nothing is cleared before it is out of reach: a port leaves its list before it changes or goes;
+//  - a list of rules is live before a port names it, and goes when none does any more. Where somebody else changed
+//  one
+//    under its ports, it is off until it is right, and their frames drop meanwhile;
 //  - hooks of a port that goes are taken off before its entries, and hooks of a new one put on after them.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <set>
 #include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -33,6 +38,16 @@ struct Content {
     std::map<std::uint32_t, std::uint32_t> tx;       // port id -> ifindex
 };
 
+// A list of rules as the maps hold it, its rows sorted by their keys: also one that is not whole, as a crash leaves
+// it.
+struct AclRows {
+    ivds_acl head{};  // zeros: it is not live
+    std::vector<std::pair<ivds_acl_mask_key, ivds_acl_mask>> masks;
+    std::vector<std::pair<ivds_acl_key, ivds_acl_rule>> rules;
+    void sort();
+};
+using AclContent = std::map<std::uint32_t, std::shared_ptr<const AclRows>>;
+
 struct FdbKey {
     std::uint32_t instance = 0;
     Mac mac{};
@@ -48,6 +63,12 @@ struct FdbTarget {
 };
 // The static entries that are in the map, read from it after adoption.
 using FdbContent = std::unordered_map<FdbKey, FdbTarget, FdbKeyHash>;
+
+// What the maps hold besides Content: too much to keep a copy of it.
+struct Bulk {
+    FdbContent fdb;
+    AclContent acls;
+};
 
 struct FdbChange {
     FdbKey key;
@@ -80,11 +101,20 @@ struct PutVvlan {
 struct ClearVvlan {
     VvlanKey key;
 };
+// A whole list: its rules, its masks, and then the entry that makes it live; ClearAcl the other way round.
+struct PutAcl {
+    std::uint32_t acl;
+    std::shared_ptr<const AclRows> rows;
+};
+struct ClearAcl {
+    std::uint32_t acl;
+    std::shared_ptr<const AclRows> rows;
+};
 struct PutFdb {};    // all of Plan::fdb_puts
 struct ClearFdb {};  // all of Plan::fdb_clears
 struct HooksOn {};   // every port of the new tables whose hooks are not as wanted
-using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutFdb,
-                          ClearFdb, HooksOn>;
+using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutAcl,
+                          ClearAcl, PutFdb, ClearFdb, HooksOn>;
 
 struct Plan {
     std::vector<Step> steps;
@@ -94,15 +124,17 @@ struct Plan {
     std::set<std::uint32_t> flush_instances;  // instances that are gone, or on another VLAN or uplink
     std::set<std::uint32_t> gone_ports;
     std::set<std::uint32_t> gone_instances;
+    std::set<std::uint32_t> gone_rules;  // ids of rules that were in a list, and are in none now
     [[nodiscard]] bool empty() const { return steps.size() == 1 && fdb_puts.empty() && fdb_clears.empty(); }
 };
 
-// Ids in range, references that exist, no interface twice, runtime fields zero.
-[[nodiscard]] Result<> validate(const Tables& tables);
+// Ids in range, references that exist, no interface twice, runtime fields zero, and each list of rules as it is in
+// `before`, if it was there.
+[[nodiscard]] Result<> validate(const Tables& tables, const Tables& before = {});
 
-// `now` is in the maps. The FDB's static entries are those of `old` (which `now` was made from), or, if
-// `in_map` is given, exactly those. `next` must be valid.
-[[nodiscard]] Plan make_plan(const Content& now, const Tables& old, const FdbContent* in_map, const Tables& next);
+// `now` is in the maps. The FDB's static entries and the lists of rules are those of `old` (which `now` was made
+// from), or, if `in_map` is given, exactly those. `next` must be valid after `old`.
+[[nodiscard]] Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const Tables& next);
 
 // The member lists of `tables`: port id -> next member, and instance id -> first member.
 struct Members {
@@ -110,6 +142,10 @@ struct Members {
     std::map<std::uint32_t, std::uint32_t> first;
 };
 [[nodiscard]] Members members_of(const Tables& tables);
+
+// The rows of the list under its id, and whether two lists have the same.
+[[nodiscard]] std::shared_ptr<const AclRows> rows_of(std::uint32_t acl, const AclRow& list);
+[[nodiscard]] bool same(const AclRows& a, const AclRows& b);
 
 [[nodiscard]] ivds_fdb_key to_abi(const FdbKey& key);
 [[nodiscard]] ivds_fdb_entry to_abi(const FdbTarget& target);

@@ -143,6 +143,8 @@ public:
     [[nodiscard]] Result<ivds_instance_state> instance_state(std::uint32_t id) const;
     [[nodiscard]] Result<std::vector<DropRow>> drops() const;
     [[nodiscard]] Result<std::vector<MissRow>> misses() const;
+    // What rules decided, by the id that they count under; none for one that decided nothing yet.
+    [[nodiscard]] Result<std::map<std::uint32_t, ivds_count>> rule_stats() const;
     // Calls `sink` for every entry of the FDB (batched reads; not a snapshot); stops early on false.
     [[nodiscard]] Result<> fdb(const std::function<bool(const FdbRow&)>& sink) const;
     [[nodiscard]] Result<std::optional<ivds_fdb_entry>> fdb_entry(std::uint32_t instance, const Mac& mac) const;

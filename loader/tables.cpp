@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // tables.cpp -- MACs and attach modes as text, and the saved state as one checked file.
 //
-// The file: a header of fixed size (magic, version, sizes of the ABI structures inside, length and CRC-32 of
-// the body), then the body in host byte order. It is a cache for this host's next boot, no exchange format;
+// The file: a header of fixed size (magic, version, its own size and those of the ABI structures inside, length and
+// CRC-32 of the body), then the body in host byte order. It is a cache for this host's next boot, no exchange format;
 // a host of another byte order reads a wrong magic and refuses.
 #include "tables.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <zlib.h>
 
@@ -23,17 +24,18 @@ namespace ivds {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x53564449u;
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 
 struct Header {
     std::uint32_t magic;
     std::uint32_t version;
-    std::uint16_t port_size;
-    std::uint16_t instance_size;
+    std::array<std::uint16_t, 6> sizes;
     std::uint32_t crc;
     std::uint64_t length;
 };
-static_assert(sizeof(Header) == 24);
+static_assert(sizeof(Header) == 32);
+constexpr std::array<std::uint16_t, 6> kSizes = {sizeof(Header),        sizeof(ivds_port),    sizeof(ivds_instance),
+                                                 sizeof(ivds_acl_mask), sizeof(ivds_acl_key), sizeof(ivds_acl_rule)};
 
 class Writer {
 public:
@@ -128,6 +130,20 @@ void write_body(Writer& out, const Tables& tables) {
         out.value(key);
         out.value(instance);
     }
+    out.count(tables.acls.size());
+    for (const auto& [id, list] : tables.acls) {
+        out.value(id);
+        out.value(list->default_action);
+        out.count(list->masks.size());
+        for (const auto& mask : list->masks) {
+            out.value(mask);
+        }
+        out.count(list->rules.size());
+        for (const auto& [key, rule] : list->rules) {
+            out.value(key);
+            out.value(rule);
+        }
+    }
 }
 
 bool read_body(Reader& in, Tables& tables) {
@@ -170,6 +186,19 @@ bool read_body(Reader& in, Tables& tables) {
     for (auto n = in.count(16); n > 0 && in.ok(); --n) {
         const auto key = in.value<std::array<std::uint32_t, 3>>();
         tables.vvlans.emplace(key, in.value<std::uint32_t>());
+    }
+    for (auto n = in.count(4); n > 0 && in.ok(); --n) {
+        const auto id = in.value<std::uint32_t>();
+        auto list = std::make_shared<AclRow>();
+        list->default_action = in.value<std::uint8_t>();
+        for (auto m = in.count(sizeof(ivds_acl_mask)); m > 0; --m) {
+            list->masks.push_back(in.value<ivds_acl_mask>());
+        }
+        for (auto m = in.count(sizeof(ivds_acl_key) + sizeof(ivds_acl_rule)); m > 0; --m) {
+            const auto key = in.value<ivds_acl_key>();
+            list->rules.emplace_back(key, in.value<ivds_acl_rule>());
+        }
+        tables.acls.emplace(id, std::move(list));
     }
     return in.done();
 }
@@ -260,8 +289,7 @@ std::string to_string(AttachMode mode) {
 Result<> save_tables(const std::string& path, const Tables& tables) {
     Writer body;
     write_body(body, tables);
-    const Header header{kMagic,          kVersion,         sizeof(ivds_port), sizeof(ivds_instance),
-                        crc(body.out()), body.out().size()};
+    const Header header{kMagic, kVersion, kSizes, crc(body.out()), body.out().size()};
 
     const std::string temporary = path + ".new";
     const Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
@@ -310,12 +338,10 @@ Result<Tables> load_tables(const std::string& path) {
     if (header.magic != kMagic) {
         return damaged(path, "wrong magic");
     }
-    if (header.version != kVersion || header.port_size != sizeof(ivds_port) ||
-        header.instance_size != sizeof(ivds_instance)) {
-        return damaged(path, fmt::format("version {} with ports of {} and instances of {} bytes; this build reads "
-                                         "version {} with {} and {}",
-                                         header.version, header.port_size, header.instance_size, kVersion,
-                                         sizeof(ivds_port), sizeof(ivds_instance)));
+    if (header.version != kVersion || header.sizes != kSizes) {
+        return damaged(path,
+                       fmt::format("version {} with structures of {} bytes; this build reads version {} with {}",
+                                   header.version, header.sizes, kVersion, kSizes));
     }
     if (header.length != size - sizeof(header)) {
         return damaged(path, fmt::format("{} bytes where {} belong", size - sizeof(header), header.length));

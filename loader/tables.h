@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "error.h"
@@ -37,6 +38,13 @@ struct PortRow {
     std::vector<Mac> macs;  // vPort: vMAC and extra MACs, each a static FDB entry of this port
 };
 
+// A list of rules, laid out as the data plane looks it up (abi.h, acls). The ACL's id is not in its keys.
+struct AclRow {
+    std::uint8_t default_action = IVDS_ACL_ALLOW;
+    std::vector<ivds_acl_mask> masks;  // by index
+    std::vector<std::pair<ivds_acl_key, ivds_acl_rule>> rules;
+};
+
 // A static FDB entry of an instance that is not a vPort's own MAC.
 struct StaticMac {
     Mac mac{};
@@ -58,6 +66,8 @@ struct Tables {
     std::map<std::uint32_t, InstanceRow> instances;
     // {uplink, vlan, vvlan} -> instance, and {uplink, vlan, 0} for each VLAN that carries V.VLANs.
     std::map<std::array<std::uint32_t, 3>, std::uint32_t> vvlans;
+    // By ACL id, which ports name. A list never changes under its id.
+    std::map<std::uint32_t, std::shared_ptr<const AclRow>> acls;
 };
 
 // The saved state that ivds-loader brings up at boot with no agent running: one file, replaced atomically

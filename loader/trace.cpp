@@ -48,7 +48,7 @@ struct Tracer::Impl {
         const std::uint32_t kept = std::min(notes.steps, IVDS_TRACE_STEPS);
         result.steps.assign(notes.step, notes.step + kept);
         result.more_steps = notes.steps - kept;
-        result.tuple = notes.tuple;
+        result.fields = notes.fields;
         return result;
     }
 };

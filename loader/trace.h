@@ -21,7 +21,7 @@ struct RungTrace {
     std::string rung;  // "xdp", "tc"
     std::vector<ivds_trace_step> steps;
     std::uint32_t more_steps = 0;  // that were not kept: copies of a flood to very many members
-    ivds_tuple tuple{};
+    ivds_fields fields{};
 };
 
 inline constexpr std::size_t kTraceFrameMin = 14;

@@ -53,16 +53,21 @@ def structures(header, known):
     for block in re.finditer(r"struct (ivds_\w+) \{\n(.*?)\n\};", header, re.S):
         members, offset = [], 0
         for line in block[2].split("\n"):
-            member = re.match(r"\s*(__\w+) (\w+)(?:\[(\w+)\])?;\s*(?:/\*(.*)\*/)?$", line)
+            member = re.match(r"\s*(__\w+|struct ivds_\w+) (\w+)(?:\[(\w+)\])?;\s*(?:/\*(.*)\*/)?$", line)
             if not member:
                 sys.exit(f"struct {block[1]}: cannot read '{line.strip()}'")
             kind, name, count, comment = member.groups()
             length = evaluate(count, known) if count else 1
-            if offset % WIDTH[kind]:
+            if kind.startswith("struct "):
+                inner = found[kind.removeprefix("struct ")]
+                size, align = inner[1], max(WIDTH.get(part[2].partition("[")[0], 4) for part in inner[0])
+            else:
+                size = align = WIDTH[kind]
+            if offset % align:
                 sys.exit(f"struct {block[1]}: {name} is not aligned")
             text = f"{kind}[{length}]" if count else kind
-            members.append((offset, WIDTH[kind] * length, text, name, (comment or "").strip()))
-            offset += WIDTH[kind] * length
+            members.append((offset, size * length, text, name, (comment or "").strip()))
+            offset += size * length
         found[block[1]] = (members, offset)
     return found
 
@@ -91,7 +96,8 @@ def table(head, rows):
 
 def link(kind):
     name = kind.removeprefix("struct ")
-    return f"[`{name}`](#{name})" if kind.startswith("struct ") else f"`{kind}`" if kind else ""
+    known = kind.startswith("struct ") and name != "ivds_scratch"  # which no agent has a use for
+    return f"[`{name}`](#{name})" if known else f"`{name}`" if kind else ""
 
 
 def flags(known, prefix):

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "agent/nic_view.h"
+#include "agent/rule_view.h"
 #include "agent/trace_view.h"
 #include "agent/view.h"
 #include "api/codec.h"
@@ -49,6 +50,11 @@ Ids ids_last_in_force(const std::string& state_dir) {
     for (const auto& [id, row] : tables->instances) {
         ids.instances.emplace(row.name, id);
         ids.next_instance = id + 1;
+    }
+    // Whose lists and rules these are is lost: the next ones get other ids.
+    for (const auto& [id, list] : tables->acls) {
+        ids.acls.emplace(fmt::format("lost {}", id), id);
+        for (const auto& [key, rule] : list->rules) ids.rules.emplace(fmt::format("lost {}", rule.rule), rule.rule);
     }
     return ids;
 }
@@ -101,7 +107,9 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac
                      intent_path(agent->state_dir_));
     auto saved = agent->store_.take_loaded();
     if (saved) {
-        if (auto done = plane.apply(compile(saved->model, saved->ids), false); !done)
+        auto tables = compile(saved->model, saved->ids);
+        if (!tables) return std::unexpected(tables.error().in("compile the saved intent"));
+        if (auto done = plane.apply(std::move(*tables), false); !done)
             return std::unexpected(done.error().in("apply the saved intent"));
         agent->boot_tables_stale_ = true;
         agent->intent_ = std::make_shared<const Intent>(std::move(*saved));
@@ -139,18 +147,26 @@ Result<> Agent::commit(Model next_model, bool strict) {
     auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids)});
 
     const auto changes = diff(intent_->model, next->model);
-    Tables tables = compile(next->model, next->ids, intent_->model, plane_.tables());
+    auto tables = compile(next->model, next->ids, intent_->model, plane_.tables());
+    if (!tables) return std::unexpected(tables.error());
     watch.lap("compile");
-    if (auto done = plane_.apply(std::move(tables), strict); !done) return done;
+    if (auto done = plane_.apply(std::move(*tables), strict); !done) return done;
     watch.lap("data plane");
     if (changes.empty() && next->ids == intent_->ids) return {};
 
     if (auto saved = store_.save(*intent_, *next); !saved) {
-        auto undone = plane_.apply(compile(intent_->model, intent_->ids, next->model, plane_.tables()), false);
+        auto before = compile(intent_->model, intent_->ids, next->model, plane_.tables());
+        auto undone =
+            before ? plane_.apply(std::move(*before), false) : Result<>(std::unexpected(std::move(before.error())));
         Error error = saved.error().in("save the change, which is undone");
         if (!undone) {
             error = saved.error().in("save the change");
             error.what += "; and undoing it failed: " + undone.error().text();
+            // The data plane holds lists of the change: their ids are not given to others.
+            auto burnt = std::make_shared<Intent>(*intent_);
+            burnt->ids.next_acl = next->ids.next_acl;
+            burnt->ids.next_rule = next->ids.next_rule;
+            intent_ = std::move(burnt);
             boot_tables_stale_ = true;
         }
         return std::unexpected(error);
@@ -184,7 +200,10 @@ Result<pb::ApplyReply> Agent::apply(pb::ApplyRequest request) {
     pb::ApplyReply reply;
     for (pb::Change& change : diff(intent_->model, *next)) *reply.add_changes() = std::move(change);
     if (request.dry_run()) {
-        if (auto ids = assign_ids(*next, intent_->ids); !ids) return std::unexpected(ids.error());
+        const auto ids = assign_ids(*next, intent_->ids);
+        if (!ids) return std::unexpected(ids.error());
+        const auto tables = compile(*next, *ids, intent_->model, plane_.tables());
+        if (!tables) return std::unexpected(tables.error());
     } else {
         if (auto done = commit(std::move(*next), request.strict()); !done) return std::unexpected(done.error());
         for (const PortStatus& port : plane_.status()) {
@@ -392,6 +411,13 @@ Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {
     const auto rungs = plane_.trace(id->second, frame, xdp);
     if (!rungs) return std::unexpected(rungs.error());
     return view_trace(intent_->model, intent_->ids, *rungs);
+}
+
+Result<pb::RulesReply> Agent::rules(const pb::RulesRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    const auto counts = plane_.maps().rule_stats();
+    if (!counts) return std::unexpected(counts.error());
+    return view_rules(intent_->model, intent_->ids, *counts, request);
 }
 
 std::string Agent::summary() const {

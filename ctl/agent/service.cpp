@@ -120,4 +120,8 @@ grpc::Status Service::Map(grpc::ServerContext* context, const pb::MapRequest* re
     return answer(*context, agent_.map(*request), reply);
 }
 
+grpc::Status Service::Rules(grpc::ServerContext* context, const pb::RulesRequest* request, pb::RulesReply* reply) {
+    return answer(*context, agent_.rules(*request), reply);
+}
+
 }  // namespace ivds

@@ -35,6 +35,7 @@ public:
     grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
                         pb::DoctorReply* reply) override;
     grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override;
+    grpc::Status Rules(grpc::ServerContext* context, const pb::RulesRequest* request, pb::RulesReply* reply) override;
     grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override;
 
 private:

@@ -100,8 +100,12 @@ state::Record change(const Intent& now, const Intent& next) {
     });
     put_ids(now.ids.ports, next.ids.ports, record.mutable_ports());
     put_ids(now.ids.instances, next.ids.instances, record.mutable_instances());
+    put_ids(now.ids.rules, next.ids.rules, record.mutable_rules());
+    put_ids(now.ids.acls, next.ids.acls, record.mutable_acls());
     record.set_next_port(next.ids.next_port);
     record.set_next_instance(next.ids.next_instance);
+    record.set_next_rule(next.ids.next_rule);
+    record.set_next_acl(next.ids.next_acl);
     return record;
 }
 
@@ -126,8 +130,12 @@ struct Fold {
         };
         fold_ids(ids.ports, record.ports());
         fold_ids(ids.instances, record.instances());
+        fold_ids(ids.rules, record.rules());
+        fold_ids(ids.acls, record.acls());
         ids.next_port = record.next_port();
         ids.next_instance = record.next_instance();
+        ids.next_rule = record.next_rule();
+        ids.next_acl = record.next_acl();
     }
 
     Intent finish() {

@@ -8,12 +8,16 @@
 #include <array>
 #include <iterator>
 #include <map>
+#include <span>
 #include <string>
 
 #include "loader/switch.h"
 
 namespace ivds {
 namespace {
+
+constexpr std::uint16_t kIp4 = 0x0800;
+constexpr std::uint16_t kIp6 = 0x86dd;
 
 // By kind, which are numbered from 1 on without a gap.
 constexpr std::uint32_t kStages[] = {0,
@@ -43,6 +47,7 @@ public:
     Teller(const Model& model, const Ids& ids) : model_(model) {
         for (const auto& [name, id] : ids.ports) ports_.emplace(id, name);
         for (const auto& [name, id] : ids.instances) instances_.emplace(id, name);
+        for (const auto& [key, id] : ids.rules) rules_.emplace(id, key);
     }
 
     void tell(const RungTrace& rung, pb::TraceReply& reply) {
@@ -50,13 +55,17 @@ public:
         reply.clear_drop_reason();
         reply.clear_sent();
         flooded_ = false;
-        for (const ivds_trace_step& step : rung.steps) {
+        forwarding_ = false;
+        for (auto step = rung.steps.begin(); step != rung.steps.end(); ++step) {
             text_.clear();
             change_.clear();
-            words(step, rung.tuple, reply);
+            if (step->kind == IVDS_TRACE_ACL)
+                acl(*step, std::span(step + 1, rung.steps.end()));
+            else
+                words(*step, rung.fields, reply);
             pb::TraceStep& out = *reply.add_steps();
             out.set_rung(rung.rung);
-            out.set_stage(stage_of(step.kind));
+            out.set_stage(stage_of(step->kind));
             out.set_text(text_);
             out.set_change(change_);
         }
@@ -69,11 +78,12 @@ public:
     }
 
 private:
-    void words(const ivds_trace_step& step, const ivds_tuple& tuple, pb::TraceReply& reply) {
+    void words(const ivds_trace_step& step, const ivds_fields& fields, pb::TraceReply& reply) {
         const auto& a = step.arg;
         switch (step.kind) {
             case IVDS_TRACE_PORT:
                 port_ = a[0];
+                from_wire_ = a[1] == IVDS_PORT_UPLINK;
                 text_ = fmt::format("came in by {} {}", a[1] == IVDS_PORT_UPLINK ? "uplink" : "vPort", port(a[0]));
                 break;
             case IVDS_TRACE_FRAME:
@@ -96,14 +106,15 @@ private:
                                     (a[1] & IVDS_IF_ACTIVE) != 0 ? "active" : "draining",
                                     (a[1] & IVDS_IF_WIRE) != 0 ? "on the wire" : "local", a[2]);
                 break;
-            case IVDS_TRACE_TUPLE:
-                six_tuple(tuple, *reply.mutable_tuple());
+            case IVDS_TRACE_FIELDS:
+                six_tuple(fields, *reply.mutable_tuple());
                 break;
             case IVDS_TRACE_VMAC:
                 text_ = "the source is the vPort's vMAC";
                 break;
             case IVDS_TRACE_SOURCE:
             case IVDS_TRACE_DESTINATION:
+                forwarding_ = forwarding_ || step.kind == IVDS_TRACE_DESTINATION;
                 lookup(step);
                 break;
             case IVDS_TRACE_LEARN:
@@ -114,6 +125,7 @@ private:
                 break;
             case IVDS_TRACE_GROUP:
                 flooded_ = true;
+                forwarding_ = true;
                 text_ = "a group address: flooded";
                 break;
             case IVDS_TRACE_EGRESS:
@@ -130,7 +142,7 @@ private:
                 break;
             case IVDS_TRACE_DROP:
                 text_ = fmt::format("dropped at {}, {}: {}", port(a[0]), drop_id(a[1]), drop_text(a[1]));
-                change_ = fix_of(a[1]);
+                change_ = fix_of(a[1], a[0]);
                 reply.set_verdict("dropped");
                 reply.set_drop_reason(drop_id(a[1]));
                 break;
@@ -142,6 +154,49 @@ private:
                 break;
             default:
                 text_ = fmt::format("a step of kind {}", step.kind);
+        }
+    }
+
+    // Which rule decided, or whose default. `rest` is what follows: it names the port that the frame is for.
+    void acl(const ivds_trace_step& step, std::span<const ivds_trace_step> rest) {
+        const std::uint32_t rule = step.arg[1];
+        const bool drop = step.arg[2] != IVDS_ACL_ALLOW;
+        const char* action = drop ? "drop" : "allow";
+        const char* other = drop ? "allow" : "drop";
+        if (rule != 0) {
+            const auto key = rules_.find(rule);
+            if (key == rules_.end()) {
+                text_ = fmt::format("rule #{}: {}", rule, action);
+                return;
+            }
+            // "vport/web1/no-telnet": no part holds a slash.
+            const std::size_t first = key->second.find('/');
+            const std::size_t last = key->second.rfind('/');
+            const std::string owner =
+                fmt::format("{} {}", key->second.substr(0, first), key->second.substr(first + 1, last - first - 1));
+            const std::string name = key->second.substr(last + 1);
+            text_ = fmt::format("rule {} of {}: {}", name, owner, action);
+            change_ = fmt::format("ivds-ctl rule set {} {} --action {}", owner, name, other);
+            return;
+        }
+        std::uint32_t at = port_;
+        if (forwarding_) {
+            const auto next = std::ranges::find_if(rest, [](const ivds_trace_step& later) {
+                return later.kind == IVDS_TRACE_EGRESS || later.kind == IVDS_TRACE_SEND ||
+                       later.kind == IVDS_TRACE_DROP;
+            });
+            at = next == rest.end() ? 0 : next->arg[0];
+        }
+        const auto vport = model_.vports.find(port(at));
+        const std::string profile = vport == model_.vports.end() ? "" : vport->second->profile();
+        const char* way = forwarding_ ? "to" : "from";
+        if (profile.empty()) {
+            text_ = fmt::format("no rule matches, and vport {} has no profile: {}", port(at), action);
+            change_ = fmt::format("ivds-ctl rule add vport {}", port(at));
+        } else {
+            text_ = fmt::format("default of profile {} for frames {} the VM: {}", profile, way, action);
+            change_ =
+                fmt::format("ivds-ctl profile update {} --default-{} {}", profile, forwarding_ ? "out" : "in", other);
         }
     }
 
@@ -178,25 +233,26 @@ private:
                             port(port_), a[1], a[2]);
     }
 
-    void six_tuple(const ivds_tuple& tuple, pb::FrameTuple& out) {
-        out.set_vmac(mac_text(tuple.vmac));
-        const bool v4 = (tuple.flags & IVDS_TUPLE_IPV4) != 0;
-        if (v4 || (tuple.flags & IVDS_TUPLE_IPV6) != 0) {
-            out.set_protocol(tuple.proto);
-            out.set_src(address_text(tuple.src, v4));
-            out.set_dst(address_text(tuple.dst, v4));
-            out.set_src_port(ntohs(tuple.sport_be));
-            out.set_dst_port(ntohs(tuple.dport_be));
-            text_ = fmt::format("six-tuple: vMAC {}, protocol {}, {} port {} to {} port {}", out.vmac(), tuple.proto,
+    void six_tuple(const ivds_fields& fields, pb::FrameTuple& out) {
+        const std::uint16_t type = ntohs(fields.type_be);
+        const bool known = (fields.unknown & IVDS_L3_UNKNOWN) == 0;
+        out.set_vmac(mac_text(from_wire_ ? fields.dst_mac : fields.src_mac));
+        out.set_fragment((fields.unknown & IVDS_L4_FRAGMENT) != 0);
+        out.set_cut(!known || ((fields.unknown & IVDS_L4_UNKNOWN) != 0 && !out.fragment()));
+        if (type == kIp4 || type == kIp6) {
+            out.set_protocol(fields.proto);
+            out.set_src(address_text(fields.src, type == kIp4));
+            out.set_dst(address_text(fields.dst, type == kIp4));
+            out.set_src_port(ntohs(fields.sport_be));
+            out.set_dst_port(ntohs(fields.dport_be));
+            text_ = fmt::format("six-tuple: vMAC {}, protocol {}, {} port {} to {} port {}", out.vmac(), fields.proto,
                                 out.src(), out.src_port(), out.dst(), out.dst_port());
         } else {
             text_ = fmt::format("six-tuple: vMAC {}, no IP", out.vmac());
         }
-        out.set_fragment((tuple.flags & IVDS_TUPLE_FRAGMENT) != 0);
-        out.set_cut((tuple.flags & IVDS_TUPLE_CUT) != 0);
         if (out.fragment())
-            text_ += (tuple.flags & IVDS_TUPLE_LATER) != 0 ? ", a later fragment" : ", first fragment";
-        if (out.cut()) text_ += ", cut";
+            text_ += (fields.unknown & IVDS_L4_UNKNOWN) != 0 ? ", a later fragment" : ", first fragment";
+        if (out.cut()) text_ += ", headers cut";
     }
 
     void lookup(const ivds_trace_step& step) {
@@ -236,7 +292,7 @@ private:
         }
     }
 
-    [[nodiscard]] std::string fix_of(std::uint32_t reason) const {
+    [[nodiscard]] std::string fix_of(std::uint32_t reason, std::uint32_t at) const {
         switch (reason) {
             case IVDS_DROP_NO_INSTANCE:
                 return fmt::format("ivds-ctl vport update {} --instance INSTANCE", port(port_));
@@ -258,6 +314,9 @@ private:
                                    port(port_));
             case IVDS_DROP_PORT_DOWN:
                 return "ivds-ctl status says why that port is down";
+            case IVDS_DROP_ACL:
+            case IVDS_DROP_ACL_OUT:
+                return fmt::format("ivds-ctl rule list --vport {} shows the rules in their order", port(at));
             case IVDS_DROP_NO_UPLINK:
                 return fmt::format("ivds-ctl instance update {} --scope distributed", instance(instance_));
             default:
@@ -281,9 +340,12 @@ private:
     const Model& model_;
     std::map<std::uint32_t, std::string> ports_;
     std::map<std::uint32_t, std::string> instances_;
+    std::map<std::uint32_t, std::string> rules_;  // keys of Ids::rules
     std::uint32_t port_ = 0;
     std::uint32_t instance_ = 0;
+    bool from_wire_ = false;
     bool flooded_ = false;
+    bool forwarding_ = false;  // past what the ingress port decides: rules are those of the port it is for
     std::string text_;
     std::string change_;
 };

@@ -24,8 +24,8 @@ constexpr const char* main_footer =
     "  ivds-ctl status                             which hooks each port got, and why\n"
     "  ivds-ctl stats --port web1 --watch 1        is it passing frames? what drops?\n"
     "\n"
-    "Without the agent, show, status, stats, nic, map, vlan, fdb show, get, list and\n"
-    "export read the pinned maps and the saved state, and say so.\n"
+    "Without the agent, show, status, stats, nic, map, vlan, fdb show, get, list, rule list\n"
+    "and export read the pinned maps and the saved state, and say so.\n"
     "\n"
     "Exit codes:\n"
     "  0  done                                5  a pool, table or limit is full\n"
@@ -190,6 +190,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_trace_command(commands);
     add_doctor_commands(commands);
     add_plane_commands(commands);
+    add_rule_commands(commands);
     add_boot_command(commands);
 
     if (!arguments.empty() && arguments.front() == "__complete") {

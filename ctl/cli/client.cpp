@@ -133,6 +133,9 @@ Result<pb::NicReply> Client::nics(const pb::NicRequest& request) {
 Result<pb::MapReply> Client::map(const pb::MapRequest& request) {
     return impl_->call(&pb::Switch::Stub::Map, request);
 }
+Result<pb::RulesReply> Client::rules(const pb::RulesRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Rules, request);
+}
 Result<pb::TraceReply> Client::trace(const pb::TraceRequest& request) {
     return impl_->call(&pb::Switch::Stub::Trace, request);
 }

@@ -40,6 +40,7 @@ public:
     [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request);
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
+    [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
 
     // Streams end early when the sink says false; `follow` has no deadline.

@@ -50,8 +50,8 @@ private:
 [[nodiscard]] const CLI::App& deepest(const CLI::App& root);
 
 // Value names of options tell what they take, in the help and to the completion: the names of a kind of
-// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT), any port (PORT), an interface (NETDEV), a file
-// (FILE), or words to choose from ("auto|native"); others (MAC, N, TEXT) are free.
+// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT), any port (PORT), what has rules (OWNER), an
+// interface (NETDEV), a file (FILE), or words to choose from ("auto|native"); others (MAC, N, TEXT) are free.
 template <class Value>
 CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string& type, Value& value,
                        const std::string& description) {
@@ -73,6 +73,7 @@ void add_events_command(Commands& commands);   // events
 void add_trace_command(Commands& commands);    // trace
 void add_doctor_commands(Commands& commands);  // doctor, version
 void add_plane_commands(Commands& commands);   // nic, map, vlan, tenant show
+void add_rule_commands(Commands& commands);    // rule
 void add_boot_command(Commands& commands);     // boot
 
 }  // namespace ivds::cli

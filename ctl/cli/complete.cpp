@@ -24,10 +24,15 @@ const CLI::Option* find_option(const CLI::App* app, const std::string& name) {
 std::set<std::string> values(const std::string& type,
                              const std::function<std::vector<std::string>(pb::Kind)>& names) {
     static const std::map<std::string, std::vector<pb::Kind>> kinds = {
-        {"UPLINK", {pb::UPLINK}},          {"PROFILE", {pb::PROFILE}},
-        {"POOL", {pb::VMAC_POOL}},         {"VNIC", {pb::VNIC}},
-        {"INSTANCE", {pb::INSTANCE}},      {"VPORT", {pb::VPORT}},
-        {"PORT", {pb::VPORT, pb::UPLINK}}, {"TENANT", {pb::TENANT}},
+        {"UPLINK", {pb::UPLINK}},
+        {"PROFILE", {pb::PROFILE}},
+        {"POOL", {pb::VMAC_POOL}},
+        {"VNIC", {pb::VNIC}},
+        {"INSTANCE", {pb::INSTANCE}},
+        {"VPORT", {pb::VPORT}},
+        {"PORT", {pb::VPORT, pb::UPLINK}},
+        {"TENANT", {pb::TENANT}},
+        {"OWNER", {pb::VPORT, pb::PROFILE, pb::INSTANCE}},
     };
     std::set<std::string> found;
     if (const auto known = kinds.find(type); known != kinds.end()) {

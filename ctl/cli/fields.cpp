@@ -44,11 +44,15 @@ constexpr std::array help_table{
     FieldHelp{"Instance.peer_vlans", "VLAN", "further outer VLANs that peers are on; at most 8"},
     FieldHelp{"Instance.fdb", "mac=MAC,vport=VPORT", "a MAC known without learning; or mac=MAC,vlan=VLAN"},
     FieldHelp{"Instance.plain_access", nullptr, "hosts on its VLAN that know no V.VLAN belong to it"},
+    FieldHelp{"Instance.rules", "protocol=P,action=A", "a rule for all its vPorts; see 'rule add' for its fields"},
     FieldHelp{"Instance.draining", nullptr, "forward nothing, keep the configuration"},
     FieldHelp{"Profile.guest_tags", nullptr, "what happens to frames with a tag of the guest's own"},
     FieldHelp{"Profile.allow_spoof", nullptr, "any source MAC, and sources are learned"},
     FieldHelp{"Profile.mtu_bytes", "N", "largest L3 packet; 0: the instance's"},
     FieldHelp{"Profile.fdb_limit", "N", "learned MACs a vPort (16 with allow-spoof)"},
+    FieldHelp{"Profile.rules", "protocol=P,action=A", "a rule for its vPorts; see 'rule add' for its fields"},
+    FieldHelp{"Profile.default_in", nullptr, "frames from the VM that no rule matches (allow)"},
+    FieldHelp{"Profile.default_out", nullptr, "frames to the VM that no rule matches (allow)"},
     FieldHelp{"VmacPool.physical_mac", "MAC", "MAC that the vMACs derive from"},
     FieldHelp{"VmacPool.uplink", "UPLINK", "derive them from the MAC of this uplink's interface"},
     FieldHelp{"VmacPool.size", "N", "vMACs in the pool, 1 to 65536 (256)"},
@@ -62,6 +66,21 @@ constexpr std::array help_table{
     FieldHelp{"VPort.attach", nullptr, "hooks to use; auto decides by the kind of interface"},
     FieldHelp{"VPort.extra_macs", "MAC", "further source MACs allowed beside the vMAC"},
     FieldHelp{"VPort.mtu_bytes", "N", "largest L3 packet; 0: the profile's, then the instance's"},
+    FieldHelp{"VPort.rules", "protocol=P,action=A", "a rule of its own; see 'rule add' for its fields"},
+    FieldHelp{"Rule.name", "RULE", "its name, new in its list"},
+    FieldHelp{"Rule.priority", "N", "higher first; equal: in the order of the list (0)"},
+    FieldHelp{"Rule.direction", nullptr, "in: from the VM, out: to the VM (both)"},
+    FieldHelp{"Rule.ethertype", "ip|ip6|arp|0xNNNN", "EtherType behind all tags"},
+    FieldHelp{"Rule.src_mac", "MAC[/MASK]", "source MAC"},
+    FieldHelp{"Rule.dst_mac", "MAC[/MASK]", "destination MAC"},
+    FieldHelp{"Rule.src", "PREFIX", "source address or prefix, IPv4 or IPv6; ARP: the sender's"},
+    FieldHelp{"Rule.dst", "PREFIX", "destination address or prefix; ARP: the target's"},
+    FieldHelp{"Rule.protocol", "tcp|udp|sctp|icmp|icmp6", "or a number; ARP: request, reply or a number"},
+    FieldHelp{"Rule.src_ports", "PORT[-PORT]", "any of these source ports; at most 16 ranges"},
+    FieldHelp{"Rule.dst_ports", "PORT[-PORT]", "any of these destination ports; at most 16 ranges"},
+    FieldHelp{"Rule.icmp", "TYPE[/CODE]", "ICMP type, and code"},
+    FieldHelp{"Rule.tcp_flags", "FLAGS[/MASK]", "of the flags in the mask these are set: syn, syn/syn+ack"},
+    FieldHelp{"Rule.action", nullptr, "what becomes of the frame (allow)"},
     FieldHelp{"Tenant.max_instances", "N", "instances, each one V.VLAN; 0: unlimited"},
     FieldHelp{"Tenant.max_vports", "N", "vPorts of its instances; 0: unlimited"},
     FieldHelp{"Tenant.max_fdb", "N", "learned MACs: the fdb-limits of its instances together; 0: unlimited"},
@@ -169,11 +188,10 @@ const FieldHelp* field_help(const FieldDescriptor& field) {
     return found == help_table.end() ? nullptr : found;
 }
 
-FieldFlags::FieldFlags(CLI::App& app, pb::Kind kind) {
-    const google::protobuf::Descriptor& descriptor = descriptor_of(kind);
+FieldFlags::FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descriptor, bool with_name) {
     for (int i = 0; i < descriptor.field_count(); ++i) {
         const FieldDescriptor* field = descriptor.field(i);
-        if (field->name() == "name") continue;
+        if (field->name() == "name" && !with_name) continue;
         const FieldHelp* help = field_help(*field);
         const std::string text = help == nullptr ? "" : help->text;
         const std::string flag = dashed(field->name());

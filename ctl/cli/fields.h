@@ -33,11 +33,12 @@ struct FieldHelp {
 };
 [[nodiscard]] const FieldHelp* field_help(const google::protobuf::FieldDescriptor& field);
 
-// The flags of one kind of object on a command, and the values that they were given.
+// The flags of an object or a rule on a command, and the values that they were given.
 class FieldFlags {
 public:
-    // Adds a flag for every field but `name`. FieldFlags must stay where it is while `app` parses.
-    FieldFlags(CLI::App& app, pb::Kind kind);
+    // Adds a flag for every field of the message, but for `name` unless it is asked for. FieldFlags must stay where
+    // it is while `app` parses.
+    FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descriptor, bool with_name = false);
     FieldFlags(const FieldFlags&) = delete;
     FieldFlags& operator=(const FieldFlags&) = delete;
 

@@ -192,7 +192,7 @@ void add_kind(Commands& commands, pb::Kind kind) {
              example(fmt::format("create {}", facts.create)),
              [](const Context& context, pb::Kind k, const Words& w) { return create(context, k, w.name, *w.flags); });
     add_value(*create_app, "NAME", "NAME", create_words->name, "its name, new among its kind").required();
-    create_words->flags = std::make_unique<FieldFlags>(*create_app, kind);
+    create_words->flags = std::make_unique<FieldFlags>(*create_app, descriptor_of(kind));
 
     auto [update_app, update_words] =
         verb("update", "Change the given fields and keep the others",
@@ -200,7 +200,7 @@ void add_kind(Commands& commands, pb::Kind kind) {
                  "\nA list that is given replaces the list that was; '' empties it.",
              [](const Context& context, pb::Kind k, const Words& w) { return update(context, k, w.name, *w.flags); });
     add_value(*update_app, "NAME", facts.value, update_words->name, "which one").required();
-    update_words->flags = std::make_unique<FieldFlags>(*update_app, kind);
+    update_words->flags = std::make_unique<FieldFlags>(*update_app, descriptor_of(kind));
 
     auto [delete_app, delete_words] =
         verb("delete", "Delete it; what others still refer to stays, with an error", example("delete NAME"),

@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "agent/nic_view.h"
+#include "agent/rule_view.h"
 #include "agent/store.h"
 #include "agent/view.h"
 #include "loader/switch.h"
@@ -120,6 +121,18 @@ Result<pb::MapReply> Source::map(const pb::MapRequest& request) {
             const auto status = view_status(source);
             if (!status) return std::unexpected(status.error());
             return view_map(source, *status, request);
+        });
+}
+
+Result<pb::RulesReply> Source::rules(const pb::RulesRequest& request) {
+    auto reply = agent_.rules(request);
+    if (reply || !fall_back(reply.error(), pinned_maps)) return reply;
+    return with_maps(
+        options_, reply.error(), false, [](const Model&) { return std::set<std::string>(); },
+        [&](const ViewSource& source) -> Result<pb::RulesReply> {
+            const auto counts = source.maps.rule_stats();
+            if (!counts) return std::unexpected(counts.error());
+            return view_rules(source.model, source.ids, *counts, request);
         });
 }
 

@@ -34,6 +34,7 @@ public:
     [[nodiscard]] Result<pb::StatsReply> stats();
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request);
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
+    [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
 
     // What doctor finds without the agent: whether pins and saved state read back.

@@ -2,9 +2,12 @@
 #include "compile/compile.h"
 
 #include <arpa/inet.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
+
+#include "compile/rules.h"
 
 namespace ivds {
 namespace {
@@ -115,13 +118,57 @@ InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance&
     return row;
 }
 
+// Puts the lists that the vPort's frames are held against into the tables, and names them in its row.
+Result<> put_lists(const pb::VPort& vport, const Ids& ids, RuleLists& lists, const Tables& tables_now,
+                   Tables& tables) {
+    ivds_port& row = tables.ports.at(ids.ports.at(vport.name())).value;
+    for (const auto& [direction, slot] :
+         {std::pair(pb::Rule::IN, &row.acl_in), std::pair(pb::Rule::OUT, &row.acl_out)}) {
+        const std::string& digest = lists.digest(vport, direction);
+        if (digest.empty()) continue;
+        *slot = ids.acls.at(digest);
+        std::shared_ptr<const AclRow>& list = tables.acls[*slot];
+        if (list != nullptr) continue;
+        // No list that goes leaves its id to one that comes: what has this id now is this list.
+        if (const auto old = tables_now.acls.find(*slot); old != tables_now.acls.end()) {
+            list = old->second;
+            continue;
+        }
+        auto compiled = lists.compile(vport, direction);
+        if (!compiled) return std::unexpected(compiled.error());
+        list = std::make_shared<const AclRow>(std::move(*compiled));
+    }
+    return {};
+}
+
+Result<> check_capacity(const Tables& tables) {
+    std::size_t masks = 0;
+    std::size_t entries = 0;
+    for (const auto& [id, list] : tables.acls) {
+        masks += list->masks.size();
+        entries += list->rules.size();
+    }
+    if (entries > IVDS_MAX_ACL_RULES || masks > IVDS_MAX_ACLS * 16)
+        return fail(
+            Code::exhausted, "IVDS-M020",
+            fmt::format("all lists of rules together need {} entries and {} masks: the data plane holds {} and {}",
+                        entries, masks, IVDS_MAX_ACL_RULES, IVDS_MAX_ACLS * 16),
+            "use fewer rules, or put those that vPorts share into their profile: such vPorts share one list");
+    return {};
+}
+
 }  // namespace
 
-Tables compile(const Model& model, const Ids& ids, const Model& now, const Tables& tables_now) {
+Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, const Tables& tables_now) {
     Tables tables;
     for (const auto& [name, uplink] : model.uplinks) tables.ports.emplace(ids.ports.at(name), uplink_row(*uplink));
     for (const auto& [name, vport] : model.vports)
         tables.ports.emplace(ids.ports.at(name), vport_row(model, ids, *vport));
+    RuleLists lists(model, ids.rules);
+    for (const auto& [name, vport] : model.vports)
+        if (auto done = put_lists(*vport, ids, lists, tables_now, tables); !done)
+            return std::unexpected(done.error());
+    if (auto done = check_capacity(tables); !done) return std::unexpected(done.error());
 
     for (const auto& [name, instance] : model.instances) {
         const std::uint32_t id = ids.instances.at(name);

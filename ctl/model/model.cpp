@@ -13,6 +13,7 @@
 
 #include "api/codec.h"
 #include "model/kinds.h"
+#include "model/rule.h"
 #include "model/vmac_pool.h"
 
 namespace ivds {
@@ -43,19 +44,23 @@ void normalise(pb::Uplink& uplink) {
     normalise_tpid(*uplink.mutable_inner_tpid());
 }
 void normalise(pb::Tenant&) {}
-void normalise(pb::Profile&) {}
+void normalise(pb::Profile& profile) {
+    normalise_rules(*profile.mutable_rules());
+}
 void normalise(pb::VmacPool& pool) {
     normalise_mac(*pool.mutable_physical_mac());
     for (std::string& mac : *pool.mutable_reserved()) normalise_mac(mac);
 }
 void normalise(pb::Instance& instance) {
     for (pb::StaticMac& entry : *instance.mutable_fdb()) normalise_mac(*entry.mutable_mac());
+    normalise_rules(*instance.mutable_rules());
 }
 void normalise(pb::Vnic& vnic) {
     normalise_mac(*vnic.mutable_vmac());
 }
 void normalise(pb::VPort& vport) {
     for (std::string& mac : *vport.mutable_extra_macs()) normalise_mac(mac);
+    normalise_rules(*vport.mutable_rules());
 }
 
 bool same(const Message& a, const Message& b) {

@@ -11,6 +11,7 @@
 
 #include "model/kinds.h"
 #include "model/model.h"
+#include "model/rule.h"
 #include "model/vmac_pool.h"
 
 namespace ivds {
@@ -80,6 +81,11 @@ public:
 
     void that(bool good, const char* id, const std::string& what, const std::string& fix) {
         if (result_ && !good) result_ = fail(Code::invalid, id, fmt::format("{}: {}", who_, what), fix);
+    }
+
+    void rules(const RuleList& list) {
+        if (!result_) return;
+        if (auto valid = validate_rules(list); !valid) result_ = std::unexpected(valid.error().in(who_));
     }
 
     [[nodiscard]] bool ok() const { return result_.has_value(); }
@@ -394,6 +400,9 @@ Result<> validate_object(const pb::Profile& profile) {
     check.number("fdb_limit", profile.fdb_limit(), 1, IVDS_MAX_FDB, true);
     check.that(profile.fdb_limit() == 0 || profile.allow_spoof(), "IVDS-M003",
                "fdb_limit without allow_spoof has no effect", "set allow_spoof: true, or leave fdb_limit out");
+    check.that(pb::Rule::Action_IsValid(profile.default_in()) && pb::Rule::Action_IsValid(profile.default_out()),
+               "IVDS-M042", "unknown default_in or default_out", "use allow or drop");
+    check.rules(profile.rules());
     return check.result();
 }
 
@@ -456,6 +465,7 @@ Result<> validate_object(const pb::Instance& instance) {
                        fmt::format("static MAC {} is on another host, and the instance is local", entry.mac()),
                        "use scope: distributed");
     }
+    check.rules(instance.rules());
     return check.result();
 }
 
@@ -472,6 +482,7 @@ Result<> validate_object(const pb::VPort& vport) {
     check.netdev(vport.netdev());
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
     for (const std::string& mac : vport.extra_macs()) check.unicast("extra_macs", mac);
+    check.rules(vport.rules());
     return check.result();
 }
 

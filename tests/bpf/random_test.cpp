@@ -53,6 +53,47 @@ Mac drawn_mac() {
     return mac(0x020000000000U + between<std::uint64_t>(2, 9));
 }
 
+// Rules about few values, so that they meet the frames that are drawn, each other, and what cannot be read.
+AclRule drawn_rule(std::uint32_t id) {
+    AclRule rule;
+    rule.id = id;
+    rule.action = one_of({IVDS_ACL_ALLOW, IVDS_ACL_DROP});
+    if (rarely(2)) {
+        rule.ethertypes = *rc::gen::elementOf(
+            std::vector<std::vector<std::uint16_t>>{{0x0800}, {0x86dd}, {0x0806}, {0x88b5}, {0x0800, 0x86dd}});
+    }
+    if (rarely(4)) {
+        rule.src_mac = MacMatch{.value = drawn_mac()};
+    }
+    if (rarely(4)) {
+        rule.dst_mac = MacMatch{.value = drawn_mac(), .mask = one_of({mac(0xffffffffffff), mac(0x010000000000)})};
+    }
+    if (rarely(3)) {
+        rule.src = PrefixMatch{.value = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1},
+                               .bits = 96 + one_of<unsigned>({0, 8, 31, 32})};
+    }
+    if (rarely(4)) {
+        rule.dst = PrefixMatch{.value = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 2},
+                               .bits = one_of<unsigned>({0, 96, 128})};
+    }
+    if (rarely(2)) {
+        rule.proto = one_of<std::uint8_t>({1, 6, 17, 17, 58, 0});
+    }
+    if (rarely(3)) {
+        rule.sports = {{one_of<std::uint16_t>({0, 1, 4096}), one_of<std::uint16_t>({4096, 5001, 65535})}};
+    }
+    if (rarely(3)) {
+        rule.dports = {{5001, 5001}, {7, 9}};
+    }
+    if (rarely(6)) {
+        rule.icmp_type = one_of<std::uint8_t>({8, 135});
+    }
+    if (rarely(6)) {
+        rule.tcp_flags = FlagsMatch{.value = 0x02, .mask = one_of<std::uint8_t>({0x02, 0x12})};
+    }
+    return rule;
+}
+
 // Whether plain hosts can be in the instance at all: no outer TPID 0x9100 (abi.h, IVDS_IF_PLAIN_OUT).
 bool speaks_plain(const World& world, std::uint32_t instance) {
     return world.ports.at(world.instances.at(instance).uplink).outer_tpid_be != __builtin_bswap16(tpid_q);
@@ -98,6 +139,15 @@ World drawn_world() {
             world.ports.at(id).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
         }
     }
+    for (std::uint32_t id = between(0, 4); id > 0; --id) {
+        Acl& acl = world.acls[id];
+        acl.default_action = one_of({IVDS_ACL_ALLOW, IVDS_ACL_ALLOW, IVDS_ACL_DROP});
+        for (std::uint32_t rule = between(0, 6); rule > 0; --rule) {
+            acl.rules.push_back(drawn_rule(10 * id + rule));
+        }
+        ivds_port& port = world.ports.at(*rc::gen::elementOf(vports));
+        (rarely(2) ? port.acl_in : port.acl_out) = port.kind == IVDS_PORT_VPORT ? id : 0;
+    }
     for (int i = between(0, 5); i > 0; --i) {
         const std::uint32_t instance = one_of<std::uint32_t>({1, 2, 3});
         const Mac address = drawn_mac();
@@ -139,6 +189,19 @@ std::uint16_t drawn_vid() {
     return one_of<std::uint16_t>({0, 5, 10, 20, 31, 100, 200, 4095});
 }
 
+// IP and ARP whole, in pieces, and broken. A test run takes no IP frame that is shorter than its header.
+Layer drawn_net(std::size_t l3) {
+    Layer layer = *rc::gen::element(ip4_tcp(l3), ip4_udp(l3), ip6_neighbour_solicitation(), arp_request(drawn_mac()));
+    const std::size_t at = between<std::size_t>(0, 44);
+    if (rarely(2) && at < layer.bytes.size()) {
+        layer.bytes[at] = one_of<std::uint8_t>({0, 1, 6, 17, 44, 58, 0x45, 0x4f, 0x60, 0xff});
+    }
+    if (rarely(4)) {
+        layer.bytes.resize(std::min<std::size_t>(layer.bytes.size(), between<std::size_t>(40, 60)));
+    }
+    return layer;
+}
+
 Step drawn_step(const World& world) {
     Step step{.port = between<std::uint32_t>(1, 8)};
     Packet packet = eth(drawn_destination(), drawn_source(world, step.port));
@@ -156,7 +219,7 @@ Step drawn_step(const World& world) {
         packet = packet / tag(*rc::gen::elementOf(all_tpids), drawn_vid(), one_of<std::uint8_t>({0, 5}));
     }
     const std::size_t l3 = one_of<std::size_t>({46, 47, 100, 101, 1500, 1501});
-    packet = packet / (rarely(10) ? pause() : rarely(3) ? raw(0x88b5, l3) : ip4_udp(l3));
+    packet = packet / (rarely(10) ? pause() : rarely(3) ? raw(0x88b5, l3) : rarely(2) ? ip4_udp(l3) : drawn_net(l3));
     if (rarely(10)) {
         // A test run refuses an IPv4 frame that is too short for its header.
         packet = (eth(mac(0x020000000002), mac(0x020000000003)) / tag(*rc::gen::elementOf(all_tpids), drawn_vid()) /

@@ -704,6 +704,212 @@ void add_plain_access(std::vector<Vector>& table) {
         .drops(1, IVDS_DROP_OVERSIZE_OUT);
 }
 
+PrefixMatch prefix(std::initializer_list<std::uint8_t> ip4, unsigned bits) {
+    PrefixMatch match{.value = {}, .bits = 96 + bits};
+    match.value[10] = match.value[11] = 0xff;
+    std::ranges::copy(ip4, match.value.begin() + 12);
+    return match;
+}
+
+// The red world with one list on what VM 2 sends, or on what VM 3 gets.
+World with_rules(bool out, std::vector<AclRule> rules, ivds_acl_action otherwise) {
+    World world = house();
+    world.acls[7] = {.rules = std::move(rules), .default_action = otherwise};
+    if (out) {
+        world.ports.at(3).acl_out = 7;
+    } else {
+        world.ports.at(2).acl_in = 7;
+    }
+    return world;
+}
+
+// IPv4 with these bytes behind its header; 10.0.0.1 to 10.0.0.2, as ip4_udp.
+Layer ip4_of(std::uint8_t protocol, std::uint16_t fragment, Bytes behind) {
+    Bytes bytes{0x45,
+                0,
+                0,
+                0,
+                0,
+                0,
+                static_cast<std::uint8_t>(fragment >> 8U),
+                static_cast<std::uint8_t>(fragment),
+                64,
+                protocol,
+                0,
+                0,
+                10,
+                0,
+                0,
+                1,
+                10,
+                0,
+                0,
+                2};
+    bytes.insert(bytes.end(), behind.begin(), behind.end());
+    bytes[3] = static_cast<std::uint8_t>(bytes.size());
+    return raw(0x0800, bytes);
+}
+
+// IPv6 with so many destination options of 8 bytes in front of a UDP header to port 5001.
+Layer ip6_behind(std::size_t extensions) {
+    Bytes bytes(40);
+    bytes[0] = 0x60;
+    bytes[6] = extensions == 0 ? 17 : 60;
+    bytes[23] = 1;
+    bytes[39] = 2;
+    for (std::size_t i = 1; i <= extensions; ++i) {
+        bytes.insert(bytes.end(), {static_cast<std::uint8_t>(i == extensions ? 17 : 60), 0, 1, 4, 0, 0, 0, 0});
+    }
+    bytes.insert(bytes.end(), {0x10, 0, 0x13, 0x89, 0, 8, 0, 0});
+    return raw(0x86dd, bytes);
+}
+
+AclRule rule(std::uint32_t id, ivds_acl_action action, std::vector<std::uint16_t> ethertypes = {}) {
+    AclRule out;
+    out.id = id;
+    out.action = action;
+    out.ethertypes = std::move(ethertypes);
+    return out;
+}
+
+AclRule to_port(AclRule out, std::uint8_t proto, std::uint16_t port) {
+    out.proto = proto;
+    out.dports = {{port, port}};
+    return out;
+}
+
+void add_rules(std::vector<Vector>& table) {
+    const Packet udp = eth(vm(3), vm(2)) / ip4_udp(46);  // 10.0.0.1:4096 to 10.0.0.2:5001
+    const Packet tcp = eth(vm(3), vm(2)) / ip4_tcp(46);
+    const AclRule to_5001 = to_port(rule(1, IVDS_ACL_DROP, {0x0800}), 17, 5001);
+    AclRule allow_5001 = to_5001;
+    allow_5001.action = IVDS_ACL_ALLOW;
+
+    add(table, "drops what a rule of the sender drops, and counts for the rule", "[R51][R130]",
+        with_rules(false, {to_5001}, IVDS_ACL_ALLOW))
+        .send(2, udp)
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1)
+        .counts("rule 1 bytes", 60)
+        .send(2, tcp)
+        .arrives(3, tcp);
+    add(table, "drops what a rule of the receiver drops, counted there", "[R51][R130]",
+        with_rules(true, {to_5001}, IVDS_ACL_ALLOW))
+        .send(2, udp)
+        .drops(3, IVDS_DROP_ACL_OUT)
+        .counts("rule 1 packets", 1)
+        .send(1, wire(vm(3), remote(1), 10, 100) / ip4_udp(46))
+        .drops(3, IVDS_DROP_ACL_OUT)
+        .counts("rule 1 bytes", 60);
+    add(table, "lets pass what a rule allows where the default drops", "[R51][R130]",
+        with_rules(false, {allow_5001}, IVDS_ACL_DROP))
+        .send(2, udp)
+        .arrives(3, udp)
+        .counts("rule 1 packets", 1)
+        .send(2, tcp)
+        .drops(2, IVDS_DROP_ACL)
+        .send(2, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .drops(2, IVDS_DROP_ACL);
+    AclRule near_by = rule(1, IVDS_ACL_ALLOW, {0x0800});
+    near_by.dst = prefix({10, 0, 0, 2}, 32);
+    AclRule wide = rule(2, IVDS_ACL_DROP, {0x0800});
+    wide.src = prefix({10, 0, 0, 0}, 8);
+    add(table, "takes the first rule that matches, whatever it looks at", "[R51][R130]",
+        with_rules(false, {near_by, wide, rule(3, IVDS_ACL_ALLOW)}, IVDS_ACL_DROP))
+        .send(2, udp)
+        .arrives(3, udp)
+        .counts("rule 1 packets", 1);
+    add(table, "leaves a member out of a flood whose rules drop it", "[R51][R130]",
+        with_rules(true, {rule(9, IVDS_ACL_DROP, {0x0806})}, IVDS_ACL_ALLOW))
+        .send(4, eth(broadcast, vm(4)) / arp_request(vm(4)))
+        .arrives(2, eth(broadcast, vm(4)) / arp_request(vm(4)))
+        .arrives(1, wire(broadcast, vm(4), 10, 100) / arp_request(vm(4)))
+        .arrives(1, wire(broadcast, vm(4), 30, 100) / arp_request(vm(4)))
+        .drops(3, IVDS_DROP_ACL_OUT)
+        .counts("rule 9 packets", 1);
+    const Packet request = eth(broadcast, vm(2)) / arp_request(vm(2));
+    AclRule asking = rule(1, IVDS_ACL_DROP, {0x0806});
+    asking.proto = 1;
+    add(table, "tells ARP by its operation", "[R130]", with_rules(false, {asking}, IVDS_ACL_ALLOW))
+        .send(2, request)
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1);
+    add(table, "looks at what is behind the guest's own tags", "[R130]",
+        [&] {
+            World world = with_rules(false, {to_5001}, IVDS_ACL_ALLOW);
+            world.ports.at(2).flags |= IVDS_PF_CARRY_TAGS;
+            return world;
+        }())
+        .send(2, eth(vm(3), vm(2)) / tag(tpid_c, 5) / ip4_udp(46))
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1);
+
+    World deep = with_rules(false, {}, IVDS_ACL_ALLOW);
+    deep.ports.at(2).flags |= IVDS_PF_CARRY_TAGS;
+    deep.ports.at(3).flags |= IVDS_PF_CARRY_TAGS;
+    add(table, "lets nothing pass any list that hides behind a fourth tag", "[R130]", deep)
+        .send(2, eth(vm(3), vm(2)) / tag(tpid_c, 1) / tag(tpid_c, 2) / tag(tpid_c, 3) / tag(tpid_c, 4) / ip4_udp(46))
+        .drops(2, IVDS_DROP_ACL);
+
+    // What cannot be read is never a way around: an allow rule that looks at it does not match, a drop rule does.
+    const Packet later = eth(vm(3), vm(2)) / ip4_of(17, 0x0005, Bytes(26));
+    const Packet first = eth(vm(3), vm(2)) / ip4_of(17, 0x2000, {0x10, 0, 0x13, 0x89, 0, 8, 0, 0});
+    const Packet cut = eth(vm(3), vm(2)) / ip4_of(6, 0, {0x10, 0, 0x13, 0x89});
+    const Packet broken = eth(vm(3), vm(2)) / raw(0x0800, Bytes(26, 0x99));
+    const AclRule telnet = to_port(rule(1, IVDS_ACL_DROP, {0x0800}), 6, 23);
+    add(table, "holds a later fragment against a rule with ports as if it matched, if the rule drops", "[R130]",
+        with_rules(false, {to_5001}, IVDS_ACL_ALLOW))
+        .send(2, later)
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1)
+        .send(2, first)
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1);
+    add(table, "lets no later fragment pass for a rule with ports that allows", "[R130]",
+        with_rules(false, {allow_5001}, IVDS_ACL_DROP))
+        .send(2, first)
+        .arrives(3, first)
+        .counts("rule 1 packets", 1)
+        .send(2, later)
+        .drops(2, IVDS_DROP_ACL);
+    add(table, "holds a TCP header that is cut off against a rule with ports, if the rule drops", "[R130]",
+        with_rules(false, {telnet}, IVDS_ACL_ALLOW))
+        .send(2, cut)
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1);
+    add(table, "holds what says IP and is none against every rule about IP that drops", "[R130]",
+        with_rules(false, {telnet}, IVDS_ACL_ALLOW))
+        .send(2, broken)
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1);
+    for (const std::size_t extensions : {0U, 1U, 6U, 7U}) {
+        AclRule six = allow_5001;
+        six.ethertypes = {0x86dd};
+        const Packet frame = eth(vm(3), vm(2)) / ip6_behind(extensions);
+        Vector& vector = add(table, fmt::format("follows {} IPv6 extension headers, and six at most", extensions),
+                             "[R130]", with_rules(false, {six}, IVDS_ACL_DROP));
+        if (extensions <= 6) {
+            vector.send(2, frame).arrives(3, frame).counts("rule 1 packets", 1);
+        } else {
+            vector.send(2, frame).drops(2, IVDS_DROP_ACL);
+        }
+    }
+    add(table, "learns no source of a frame that the rules drop", "[R120][R130]",
+        [&] {
+            World world = with_rules(false, {to_5001}, IVDS_ACL_ALLOW);
+            world.ports.at(2).flags &= static_cast<std::uint16_t>(~IVDS_PF_ANTI_SPOOF);
+            return world;
+        }())
+        .send(2, eth(vm(3), mac(0x020000000bad)) / ip4_udp(46))
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1)
+        .send(4, eth(mac(0x020000000bad), vm(4)) / raw(0x88b5, 46))
+        .arrives(2, eth(mac(0x020000000bad), vm(4)) / raw(0x88b5, 46))
+        .arrives(3, eth(mac(0x020000000bad), vm(4)) / raw(0x88b5, 46))
+        .arrives(1, wire(mac(0x020000000bad), vm(4), 10, 100) / raw(0x88b5, 46))
+        .arrives(1, wire(mac(0x020000000bad), vm(4), 30, 100) / raw(0x88b5, 46));
+}
+
 void add_learning(std::vector<Vector>& table) {
     const World open = without_spoof_check({2, 3});
     constexpr Mac nested = mac(0x020000000aaa);
@@ -855,6 +1061,7 @@ std::vector<Vector> all_vectors() {
     add_states(table);
     add_from_wire(table);
     add_plain_access(table);
+    add_rules(table);
     add_learning(table);
     return table;
 }

@@ -172,6 +172,19 @@ TEST_CASE("every field of the schema is a flag with a help text") {
     }
 }
 
+TEST_CASE("every field of a rule is a flag with a help text") {
+    Shell shell;
+    const std::string help = shell({"rule", "add", "--help"}).out;
+    const auto& descriptor = *pb::Rule::descriptor();
+    for (int i = 0; i < descriptor.field_count(); ++i) {
+        INFO(descriptor.field(i)->full_name());
+        std::string flag = descriptor.field(i)->name();
+        std::ranges::replace(flag, '_', '-');
+        CHECK_THAT(help, ContainsSubstring("--" + flag));
+        CHECK(cli::field_help(*descriptor.field(i)) != nullptr);
+    }
+}
+
 TEST_CASE("update changes the given fields and keeps the others") {
     Shell shell;
     shell.agent.object = web1();
@@ -710,6 +723,10 @@ TEST_CASE("the completion knows commands, flags, choices and the names of object
     CHECK(offered({"vport", "update", "web1", "--mtu-bytes", "1500", "--vnic", "w"}) == "web1\n");
     CHECK(shell.agent.listed == pb::VNIC);
     CHECK(offered({"vport", "get", "web1", ""}) == "");
+    CHECK(offered({"rule", ""}) == "add\nlist\nremove\nset\n");
+    CHECK(offered({"rule", "add", ""}) == "instance\nprofile\nvport\n");
+    CHECK(offered({"rule", "add", "vport", ""}) == "web1\n");
+    CHECK(offered({"rule", "add", "vport", "web1", "--direction", ""}) == "both\nin\nout\n");
     CHECK(offered({"vport", "create", ""}) == "");
     CHECK_THAT(offered({"show", "ports", "--"}), ContainsSubstring("--json\n"));
 }

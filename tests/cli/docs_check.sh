@@ -95,7 +95,7 @@ done
 page ivds.yaml.5 >"$work/yaml"
 # The objects, up to the messages of state, and the lists of a file.
 sed -n '1,/^message Object /p' ctl/api/ivds.proto |
-    sed -nE 's/^  (repeated )?[A-Za-z0-9]+ ([a-z_0-9]+) = [0-9]+;.*/\2/p' | sort -u >"$work/fields"
+    sed -nE 's/^  (repeated )?[A-Za-z0-9.]+ ([a-z_0-9]+) = [0-9]+;.*/\2/p' | sort -u >"$work/fields"
 [ "$(wc -l <"$work/fields")" -gt 30 ] || complain "few fields were found in ivds.proto"
 while read -r word; do
     grep -qE "(^|[^a-z_])$word([^a-z_]|\$)" "$work/yaml" || complain "ivds.yaml(5) lacks the field $word"

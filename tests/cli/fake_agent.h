@@ -40,6 +40,8 @@ public:
     pb::NicReply nics;
     pb::MapReply map;
     pb::TraceReply trace_reply;
+    pb::RulesReply rules_reply;
+    pb::RulesRequest rules_request;
     std::vector<pb::TraceRequest> trace_requests;
     std::uint32_t removed = 0;
     std::string vmac;
@@ -127,6 +129,11 @@ public:
                        pb::TraceReply* reply) override {
         trace_requests.push_back(*request);
         return answer(context, "Trace", trace_reply, reply);
+    }
+    grpc::Status Rules(grpc::ServerContext* context, const pb::RulesRequest* request,
+                       pb::RulesReply* reply) override {
+        rules_request = *request;
+        return answer(context, "Rules", rules_reply, reply);
     }
     grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
                         pb::DoctorReply* reply) override {

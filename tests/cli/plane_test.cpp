@@ -167,6 +167,7 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"doctor"},
         {"nic", "show"},
         {"map", "show"},
+        {"rule", "list"},
         {"trace", "web1", "--hex", "020000000002020000000001080045"},
     };
     for (const auto& line : lines) {

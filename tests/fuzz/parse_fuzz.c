@@ -3,7 +3,7 @@
  * parse_fuzz.c -- libFuzzer on the data plane's parser, compiled for the host from bpf/parse.h. An input is one byte
  * that picks the TPID of a tag in metadata (0: none), two bytes of its VID, and the frame. The parser may not read
  * outside the frame, and must read it as the plain readers below do, wherever the outer tag is; so must the reader of
- * the six-tuple.
+ * the fields that rules look at.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,9 +14,8 @@
 #define INLINE static inline
 #define bpf_htons(x) __builtin_bswap16(x)
 #define bpf_ntohs(x) __builtin_bswap16(x)
-#include "ivds/trace.h"
+#include "fields.h"
 #include "parse.h"
-#include "tuple.h"
 
 #define MUST(condition)            \
     do {                           \
@@ -57,63 +56,82 @@ static struct reading read_plainly(const uint8_t *frame, size_t length) {
     }
 }
 
-/* The six-tuple of what is at `ip`, byte by byte. */
-static struct ivds_tuple read_tuple_plainly(const uint8_t *ip, size_t length, unsigned type) {
-    struct ivds_tuple t = {0};
-    size_t at;
+/* What rules look at, of L3 at `ip`, byte by byte. */
+static struct ivds_fields read_fields_plainly(const uint8_t *ip, size_t length, unsigned type) {
+    struct ivds_fields f = {0};
+    size_t at = 0;
     unsigned next;
 
+    f.type_be = bpf_htons(type);
+    if (length > IVDS_L3_BYTES) length = IVDS_L3_BYTES;
+    if (type == 0x0806) {
+        f.unknown = IVDS_L3_UNKNOWN | IVDS_L4_UNKNOWN;
+        if (length < 28 || memcmp(ip, "\0\1\x08\0\6\4", 6) != 0) return f;
+        f.unknown = 0;
+        f.proto = ip[7];
+        memset(f.src + 10, 0xff, 2);
+        memset(f.dst + 10, 0xff, 2);
+        memcpy(f.src + 12, ip + 14, 4);
+        memcpy(f.dst + 12, ip + 24, 4);
+        return f;
+    }
     if (type == 0x0800) {
-        t.flags = IVDS_TUPLE_CUT;
-        if (length < 20 || ip[0] < 0x45 || ip[0] > 0x4f) return t;
+        f.unknown = IVDS_L3_UNKNOWN | IVDS_L4_UNKNOWN;
+        if (length < 20 || ip[0] < 0x45 || ip[0] > 0x4f) return f;
         const unsigned fragment = get16(ip + 6) & 0x3fff;
 
-        t.flags = IVDS_TUPLE_IPV4 | (fragment ? IVDS_TUPLE_FRAGMENT : 0) | (fragment & 0x1fff ? IVDS_TUPLE_LATER : 0);
-        memset(t.src + 10, 0xff, 2);
-        memset(t.dst + 10, 0xff, 2);
-        memcpy(t.src + 12, ip + 12, 4);
-        memcpy(t.dst + 12, ip + 16, 4);
-        t.proto = ip[9];
+        f.unknown = (fragment ? IVDS_L4_FRAGMENT : 0) | (fragment & 0x1fff ? IVDS_L4_UNKNOWN : 0);
+        memset(f.src + 10, 0xff, 2);
+        memset(f.dst + 10, 0xff, 2);
+        memcpy(f.src + 12, ip + 12, 4);
+        memcpy(f.dst + 12, ip + 16, 4);
+        f.proto = ip[9];
         at = (ip[0] & 15u) * 4;
     } else if (type == 0x86dd) {
-        t.flags = IVDS_TUPLE_CUT;
-        if (length < 40 || ip[0] >> 4 != 6) return t;
-        t.flags = IVDS_TUPLE_IPV6;
-        memcpy(t.src, ip + 8, 16);
-        memcpy(t.dst, ip + 24, 16);
+        f.unknown = IVDS_L3_UNKNOWN | IVDS_L4_UNKNOWN;
+        if (length < 40 || ip[0] >> 4 != 6) return f;
+        f.unknown = 0;
+        memcpy(f.src, ip + 8, 16);
+        memcpy(f.dst, ip + 24, 16);
         at = 40;
         next = ip[6];
         for (int headers = 0; next == 0 || next == 43 || next == 60 || next == 44 || next == 51; headers++) {
             if (headers >= IVDS_IP6_HEADERS_MAX || at + 8 > length) {
-                t.flags |= IVDS_TUPLE_CUT;
-                return t;
+                f.unknown |= IVDS_L3_UNKNOWN | IVDS_L4_UNKNOWN;
+                return f;
             }
             const unsigned of_next = ip[at];
 
             if (next == 44) {
-                t.flags |= IVDS_TUPLE_FRAGMENT;
+                f.unknown |= IVDS_L4_FRAGMENT;
                 if (get16(ip + at + 2) >= 8) {
-                    t.flags |= IVDS_TUPLE_LATER;
-                    t.proto = of_next;
-                    return t;
+                    f.unknown |= IVDS_L4_UNKNOWN;
+                    f.proto = of_next;
+                    return f;
                 }
             }
             at += next == 44 ? 8 : next == 51 ? (ip[at + 1] + 2u) * 4 : (ip[at + 1] + 1u) * 8;
             next = of_next;
         }
-        t.proto = next;
+        f.proto = next;
     } else {
-        return t;
+        return f;
     }
-    if ((t.proto == 6 || t.proto == 17 || t.proto == 132) && !(t.flags & IVDS_TUPLE_LATER)) {
-        if (at + 4 > length) {
-            t.flags |= IVDS_TUPLE_CUT;
-        } else {
-            memcpy(&t.sport_be, ip + at, 2);
-            memcpy(&t.dport_be, ip + at + 2, 2);
-        }
+    if (f.unknown & IVDS_L4_UNKNOWN) return f;
+    const int is_icmp = f.proto == 1 || f.proto == 58;
+
+    if (!is_icmp && f.proto != 6 && f.proto != 17 && f.proto != 132) return f;
+    if (at + 14 > IVDS_L3_BYTES || at + (f.proto == 6 ? 14 : 4) > length) {
+        f.unknown |= IVDS_L4_UNKNOWN;
+    } else if (is_icmp) {
+        f.icmp_type = ip[at];
+        f.icmp_code = ip[at + 1];
+    } else {
+        memcpy(&f.sport_be, ip + at, 2);
+        memcpy(&f.dport_be, ip + at + 2, 2);
+        if (f.proto == 6) f.tcp_flags = ip[at + 13];
     }
-    return t;
+    return f;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
@@ -155,12 +173,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
         MUST(is_guest_tagged_behind_two(&f) == (r.vid[2] != 0));
         MUST(is_multicast(f.dst) == (whole[0] & 1));
         MUST(is_link_local(f.dst) == (!memcmp(whole, "\x01\x80\xc2\0\0", 5) && whole[5] < 16));
-        const size_t l3 = IVDS_ETH_BYTES + (f.tags - (meta.tpid_be ? 1u : 0u)) * IVDS_TAG_BYTES;
-        struct ivds_tuple tuple = {0};
+        const size_t at = IVDS_ETH_BYTES + (f.tags - (meta.tpid_be ? 1u : 0u)) * IVDS_TAG_BYTES;
+        struct ivds_l3 l3 = {0};
+        struct ivds_fields fields = {0};
 
-        parse_tuple(&tuple, frame + l3, frame + length, f.type_be);
-        const struct ivds_tuple plain = read_tuple_plainly(frame + l3, length - l3, r.type);
-        MUST(!memcmp(&tuple, &plain, sizeof(tuple)));
+        MUST(f.l3_at == at);
+        l3.length = length - at < IVDS_L3_BYTES ? length - at : IVDS_L3_BYTES;
+        memcpy(l3.bytes, frame + at, l3.length);
+        parse_fields(&fields, &l3, f.type_be);
+        const struct ivds_fields plain = read_fields_plainly(frame + at, length - at, r.type);
+        MUST(!memcmp(&fields, &plain, sizeof(fields)));
         MUST(is_bad_source(f.src) == ((whole[6] & 1) || !memcmp(whole + 6, "\0\0\0\0\0", 6)));
     }
     free(frame);

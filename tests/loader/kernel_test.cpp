@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // kernel_test.cpp -- the switch on this kernel: pins, hooks, adoption, the watch, upgrade under load.
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -246,6 +249,116 @@ TEST_CASE("a vPort that is removed leaves its interface down and its slot empty"
     CHECK(view->fdb_entry(1, mac_of(1))->has_value());
     apply(*sw, one_instance({"va", "vb"}));
     CHECK(status_of(*sw, 2).up);
+    REQUIRE(sw->tear_down());
+}
+
+namespace {
+
+// A list with one rule, which is about the EtherType of numbered frames.
+std::shared_ptr<const AclRow> list_of(std::uint32_t rule, ivds_acl_action action, ivds_acl_action default_action) {
+    AclRow list;
+    list.default_action = static_cast<std::uint8_t>(default_action);
+    list.masks.resize(1);
+    list.masks[0].fields.type_be = 0xffff;
+    ivds_acl_key key{};
+    key.fields.type_be = htons(0x88b5);
+    list.rules.emplace_back(key, ivds_acl_rule{0, rule, static_cast<std::uint8_t>(action), {}});
+    return std::make_shared<const AclRow>(std::move(list));
+}
+
+// The keys of a pinned map.
+template <class Key>
+std::vector<Key> keys_of(const std::string& root, const char* map) {
+    const int fd = bpf_obj_get(fmt::format("{}/v1/maps/{}", root, map).c_str());
+    REQUIRE(fd >= 0);
+    std::vector<Key> keys;
+    Key key{};
+    while (bpf_map_get_next_key(fd, keys.empty() ? nullptr : &keys.back(), &key) == 0) {
+        keys.push_back(key);
+    }
+    ::close(fd);
+    return keys;
+}
+
+}  // namespace
+
+TEST_CASE("lists of rules are applied, decide and count, are adopted, and go without a trace") {
+    const auto mode = GENERATE(AttachMode::tcx, AttachMode::native);
+    const Veths veths({"va", "vb"});
+    const auto root = fresh_root();
+    auto tables = one_instance({"va", "vb"}, mode);
+    tables.acls = {{1, list_of(11, IVDS_ACL_ALLOW, IVDS_ACL_DROP)}, {2, list_of(12, IVDS_ACL_ALLOW, IVDS_ACL_DROP)}};
+    tables.ports[1].value.acl_in = 1;
+    tables.ports[2].value.acl_out = 2;
+    const RawSocket a("ns-va", "vap");
+    const RawSocket b("ns-vb", "vbp");
+    const auto counted = [&](std::uint32_t rule) {
+        const auto counts = MapsView::open(root)->rule_stats();
+        REQUIRE(counts);
+        const auto found = counts->find(rule);
+        return found == counts->end() ? 0 : found->second.packets;
+    };
+    {
+        auto sw = open_switch(root);
+        apply(*sw, tables);
+        const auto findings = sw->doctor();
+        CHECK(std::ranges::count(findings, "IVDS-D000", &Finding::id) == 1);
+        CHECK(keys_of<ivds_acl_mask_key>(root, "acl_masks").size() == 2);
+        CHECK(keys_of<ivds_acl_key>(root, "acl_rules").size() == 2);
+        CHECK(carries(a, b, 1));
+        CHECK(counted(11) == 1);
+        CHECK(counted(12) == 1);
+    }
+    const auto written = generation(root);
+    auto sw = open_switch(root);
+    apply(*sw, tables);
+    CHECK(generation(root) == written);
+    CHECK(carries(a, b, 2));
+    CHECK(counted(11) == 2);
+
+    // Another list in the place of the second: what it drops does not arrive.
+    tables.acls.erase(2);
+    tables.acls[3] = list_of(13, IVDS_ACL_DROP, IVDS_ACL_ALLOW);
+    tables.ports[2].value.acl_out = 3;
+    apply(*sw, tables);
+    CHECK_FALSE(carries(a, b, 3));
+    CHECK(counted(11) == 3);
+    CHECK(counted(12) == 0);
+    CHECK(counted(13) == 1);
+    const auto rules = keys_of<ivds_acl_key>(root, "acl_rules");
+    REQUIRE(rules.size() == 2);
+    CHECK(std::ranges::count(rules, 1u, &ivds_acl_key::acl) == 1);
+    CHECK(std::ranges::count(rules, 3u, &ivds_acl_key::acl) == 1);
+
+    apply(*sw, one_instance({"va", "vb"}, mode));
+    CHECK(keys_of<ivds_acl_mask_key>(root, "acl_masks").empty());
+    CHECK(keys_of<ivds_acl_key>(root, "acl_rules").empty());
+    CHECK(keys_of<std::uint32_t>(root, "rule_stats").empty());
+    CHECK(carries(a, b, 4));
+    REQUIRE(sw->tear_down());
+}
+
+TEST_CASE("a list of 10,000 entries goes into the maps and is adopted as it is") {
+    const Veths veths({"va"});
+    const auto root = fresh_root();
+    auto tables = one_instance({"va"});
+    AclRow list = *list_of(1, IVDS_ACL_ALLOW, IVDS_ACL_DROP);
+    list.masks[0].fields.dport_be = 0xffff;
+    list.rules.resize(1);
+    for (std::uint32_t n = 1; n < 10000; ++n) {
+        auto [key, rule] = list.rules.front();
+        key.fields.dport_be = htons(static_cast<std::uint16_t>(n));
+        rule.order = n;
+        list.rules.emplace_back(key, rule);
+    }
+    tables.acls[IVDS_MAX_ACLS - 1] = std::make_shared<const AclRow>(std::move(list));
+    tables.ports[1].value.acl_in = IVDS_MAX_ACLS - 1;
+    apply(*open_switch(root), tables);
+    const auto written = generation(root);
+    auto sw = open_switch(root);
+    apply(*sw, tables);
+    CHECK(generation(root) == written);
+    CHECK(keys_of<ivds_acl_key>(root, "acl_rules").size() == 10000);
     REQUIRE(sw->tear_down());
 }
 

@@ -536,6 +536,8 @@ def _(bench):
         check_equal(len(stub.Apply(pb.ApplyRequest(config=config)).changes), 0, "changes of applying the export")
         check_equal(stub.Nics(pb.NicRequest()).nics[0].netdev.name, "wire0", "the NIC")
         check_equal(stub.Map(pb.MapRequest(vport="red-1")).vports[0].vmac, mac(1), "the map")
+        check_equal([(each.name, each.rule.action) for each in stub.Rules(pb.RulesRequest(
+            owner=pb.Ref(kind=pb.VPORT, name="red-1"))).rules], [("", pb.Rule.ALLOW)] * 2, "rules of a vPort without any")
         traced = stub.Trace(pb.TraceRequest(port="red-1", frame=frame(mac(2), mac(1), "ivds-mark ")))
         check_equal((traced.verdict, list(traced.sent)), ("forwarded", ["uplink"]), "the trace of a frame to the other host")
         stub.Create(pb.PutRequest(object=pb.Object(vmac_pool=pb.VmacPool(name="pool", uplink="uplink"))))

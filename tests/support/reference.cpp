@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <string>
 
+#include "reference_acl.h"
+
 namespace ivds::test {
 
 namespace {
@@ -164,6 +166,9 @@ void ReferenceSwitch::from_vport(Frame& frame) {
     if (!is_known_good && ((port.flags & IVDS_PF_ANTI_SPOOF) != 0 || is_static_elsewhere)) {
         event(IVDS_EVENT_SPOOF, frame, 0, port.instance);
         return refuse(IVDS_DROP_SPOOF);
+    }
+    if (port.acl_in != 0 && !passes(frame, port.acl_in, frame.bytes.size())) {
+        return refuse(IVDS_DROP_ACL);
     }
     if (!is_known_good) {
         learn(frame, port.instance, IVDS_VLAN_NONE);
@@ -338,6 +343,9 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
     if (frame.l3_bytes > found->second.mtu_bytes) {
         return refuse(IVDS_DROP_OVERSIZE_OUT);
     }
+    if (found->second.acl_out != 0 && !passes(frame, found->second.acl_out, frame.inner.size())) {
+        return refuse(IVDS_DROP_ACL_OUT);
+    }
     outcome_.sent.push_back({member, frame.inner});
     outcome_.counts[fmt::format("port {} tx_packets", member)] += packets(frame);
     outcome_.counts[fmt::format("port {} tx_bytes", member)] += bytes(frame, frame.inner.size());
@@ -366,6 +374,18 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
         outcome_.counts[fmt::format("port {} tx_bytes", from.uplink)] += bytes(frame, out.size());
     }
     return true;
+}
+
+bool ReferenceSwitch::passes(const Frame& frame, std::uint32_t acl, std::size_t frame_length) {
+    if (is_tpid(frame.parsed.ethertype)) {
+        return false;  // a fourth tag: what is behind it is not looked for
+    }
+    const AclVerdict verdict = judge(world_.acls.at(acl), frame.inner);
+    if (verdict.rule != 0) {
+        const ivds_count count{.packets = packets(frame), .bytes = bytes(frame, frame_length)};
+        add_counts(outcome_.counts, fmt::format("rule {}", verdict.rule), count);
+    }
+    return verdict.is_allowed;
 }
 
 // Remembers where the source is. `vlan` is the outer VLAN it came by, 0 at a vPort. The source is not static.

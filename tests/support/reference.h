@@ -68,6 +68,8 @@ private:
         std::uint16_t vvlan = 0;
     };
     bool send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies);
+    // Whether the list lets the frame pass; counts for the rule that decided, as `frame_length` bytes.
+    bool passes(const Frame& frame, std::uint32_t acl, std::size_t frame_length);
     void learn(const Frame& frame, std::uint32_t instance, std::uint16_t vlan);
     void accept(const Frame& frame, std::uint32_t instance, __u64 ivds_port_stats::* path);
 

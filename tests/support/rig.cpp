@@ -562,6 +562,9 @@ std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
     for (const auto& key : keys_of<ivds_drop_key>(maps.drops)) {
         add_counts(counts, fmt::format("drop {} {}", key.port, drop_name(key.reason)), count_of(maps.drops, key));
     }
+    for (const auto& rule : keys_of<std::uint32_t>(maps.rule_stats)) {
+        add_counts(counts, fmt::format("rule {}", rule), count_of(maps.rule_stats, rule));
+    }
     for (const auto& key : keys_of<ivds_vvlan_key>(maps.misses)) {
         add_counts(counts, fmt::format("miss {} {} {}", key.uplink, key.vlan, key.vvlan), count_of(maps.misses, key));
     }
@@ -642,6 +645,9 @@ void Rig::apply(const World& world, Rung rung) {
     clear<ivds_fdb_key>(maps.fdb);
     clear<ivds_drop_key>(maps.drops);
     clear<ivds_vvlan_key>(maps.misses);
+    clear<ivds_acl_mask_key>(maps.acl_masks);
+    clear<ivds_acl_key>(maps.acl_rules);
+    clear<std::uint32_t>(maps.rule_stats);
 
     rig.world = world;
     rig.world.link_members();
@@ -700,6 +706,23 @@ void Rig::apply(const World& world, Rung rung) {
         name.instance = key.instance;
         std::ranges::copy(key.mac, name.mac);
         put(maps.fdb, name, entry);
+    }
+    for (const auto& [id, acl] : rig.world.acls) {
+        const auto row = compile_acl(acl.rules, acl.default_action);
+        if (!row) {
+            throw std::runtime_error(row.error().what);
+        }
+        for (std::uint32_t index = 0; index < row->masks.size(); ++index) {
+            put(maps.acl_masks, ivds_acl_mask_key{.acl = id, .index = index}, row->masks[index]);
+        }
+        for (auto [key, rule] : row->rules) {
+            key.acl = id;
+            put(maps.acl_rules, key, rule);
+        }
+        put(maps.acls, id,
+            ivds_acl{.masks = static_cast<std::uint32_t>(row->masks.size()),
+                     .default_action = row->default_action,
+                     .pad0 = {}});
     }
     rig.applied_s = now_s();
 }

@@ -176,6 +176,23 @@ std::string World::text() const {
     for (const auto& [key, entry] : fdb) {
         out += "fdb " + fdb_text(key, entry, false) + "\n";
     }
+    for (const auto& [id, port] : ports) {
+        if (port.acl_in != 0 || port.acl_out != 0) {
+            out += fmt::format("port {}: rules in {} out {}\n", id, port.acl_in, port.acl_out);
+        }
+    }
+    for (const auto& [id, acl] : acls) {
+        out += fmt::format("rules {}, else {}\n", id, static_cast<int>(acl.default_action));
+        for (const AclRule& rule : acl.rules) {
+            out += fmt::format(
+                "  {}: action {} types {::x} macs {} {} src {} dst {} proto {} ports {} {} icmp {} flags {}\n",
+                rule.id, static_cast<int>(rule.action), rule.ethertypes,
+                rule.src_mac ? to_text(rule.src_mac->value) : "-", rule.dst_mac ? to_text(rule.dst_mac->value) : "-",
+                rule.src ? int(rule.src->bits) : -1, rule.dst ? int(rule.dst->bits) : -1,
+                rule.proto ? *rule.proto : -1, rule.sports.size(), rule.dports.size(),
+                rule.icmp_type ? *rule.icmp_type : -1, rule.tcp_flags ? rule.tcp_flags->mask : -1);
+        }
+    }
     return out;
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "ctl/compile/acl.h"
 #include "ivds/abi.h"
 #include "packet.h"
 
@@ -23,11 +24,18 @@ struct FdbKey {
 
 using VvlanKey = std::array<std::uint32_t, 3>;  // uplink, VLAN, V.VLAN
 
+// A list of rules, in order; what none of them matches takes the default.
+struct Acl {
+    std::vector<AclRule> rules;
+    ivds_acl_action default_action = IVDS_ACL_ALLOW;
+};
+
 struct World {
     std::map<std::uint32_t, ivds_port> ports;          // ifindex and next_member are filled elsewhere
     std::map<std::uint32_t, ivds_instance> instances;  // first_member as well
     std::map<VvlanKey, std::uint32_t> vvlans;
     std::map<FdbKey, ivds_fdb_entry> fdb;
+    std::map<std::uint32_t, Acl> acls;
     std::set<std::uint32_t> strangers;  // interfaces that carry the programs and are no port of the switch
 
     // A port that is up, may be a redirect target, and has room for 16 learned MACs.

@@ -227,6 +227,23 @@ TEST_CASE("what the plane refuses is neither in force, nor shown, nor saved", "[
     REQUIRE(agent->apply(request(kTwo)));
 }
 
+TEST_CASE("rules that do not fit change nothing, and a dry run says so") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request(kOne)));
+    std::string ranges;
+    for (int i = 0; i < 16; ++i) ranges += fmt::format("'{}-{}', ", i * 4096 + 1, i * 4096 + 4094);
+    const std::string text = fmt::format(
+        "vports: [{{name: p, netdev: d, rules: [{{protocol: tcp, src_ports: [{0}], dst_ports: [{0}]}}]}}]\n", ranges);
+    pb::ApplyRequest dry = request(text);
+    dry.set_dry_run(true);
+    CHECK(agent->apply(std::move(dry)).error().id == "IVDS-M041");
+    CHECK(agent->apply(request(text)).error().id == "IVDS-M041");
+    CHECK(plane.applies == 1);
+    CHECK(agent->get(ref(pb::VPORT, "p")).value().vport().rules().empty());
+}
+
 TEST_CASE("what cannot be saved is taken back from the plane", "[R41]") {
     FakePlane plane;
     const Directory dir;
@@ -293,11 +310,17 @@ TEST_CASE("when even taking back fails, the error says both") {
     Result<pb::ApplyReply> reply;
     {
         const FullDisk full;
-        reply = second->apply(request(kTwo));
+        reply = second->apply(request("vports: [{name: p, netdev: d, rules: [{name: a}]}]\n"));
     }
     REQUIRE(!reply);
     CHECK_THAT(reply.error().what, ContainsSubstring("undoing it failed"));
     CHECK_THAT(reply.error().what, ContainsSubstring("no way back"));
+    // What is stuck in the plane keeps its id: another list gets another one.
+    const auto stuck = inner.tables().acls;
+    REQUIRE(stuck.size() == 1);
+    REQUIRE(second->apply(request("vports: [{name: p, netdev: d, rules: [{name: a, action: drop}]}]\n")));
+    REQUIRE(inner.tables().acls.size() == 1);
+    CHECK(inner.tables().acls.begin()->first != stuck.begin()->first);
 }
 
 TEST_CASE("a restart brings the same intent under the same ids into force", "[R4][R83]") {

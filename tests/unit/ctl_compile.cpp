@@ -33,7 +33,7 @@ Compiled compiled(const std::string& text, const Compiled& now = {}) {
     INFO((model ? "" : model.error().text()));
     REQUIRE(model);
     Compiled out{*model, assign_ids(*model, now.ids).value(), {}};
-    out.tables = compile(out.model, out.ids, now.model, now.tables);
+    out.tables = compile(out.model, out.ids, now.model, now.tables).value();
     return out;
 }
 
@@ -267,7 +267,7 @@ TEST_CASE("100,000 instances with their own pairs compile", "[R72]") {
     auto model = next_from_config({}, std::move(config), {});
     REQUIRE(model);
     const Ids ids = assign_ids(*model, {}).value();
-    const Tables tables = compile(*model, ids);
+    const Tables tables = compile(*model, ids).value();
     CHECK(tables.instances.size() == 100'000);
     CHECK(tables.vvlans.size() == 100'000 + 25);
 }

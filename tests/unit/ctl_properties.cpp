@@ -59,6 +59,17 @@ void fill(google::protobuf::Message& message, int depth = 0) {
     }
 }
 
+// A rule that is valid, of few kinds, so that lists are often the same.
+void add_rule(google::protobuf::RepeatedPtrField<pb::Rule>& rules) {
+    pb::Rule& rule = *rules.Add();
+    if (*rc::gen::arbitrary<bool>()) rule.set_name(fmt::format("r{}", rules.size()));
+    rule.set_priority(*rc::gen::inRange(0U, 3U));
+    rule.set_direction(*rc::gen::element(pb::Rule::BOTH, pb::Rule::IN, pb::Rule::OUT));
+    rule.set_protocol(*rc::gen::element("", "tcp", "udp"));
+    if (!rule.protocol().empty()) rule.add_dst_ports(*rc::gen::element("80", "1000-2000"));
+    rule.set_action(*rc::gen::element(pb::Rule::ALLOW, pb::Rule::DROP));
+}
+
 // A configuration that is valid, with references between its objects and things left to assign.
 pb::Config valid_config() {
     pb::Config config;
@@ -72,6 +83,8 @@ pb::Config valid_config() {
     pb::Profile& profile = *config.add_profiles();
     profile.set_name("router");
     profile.set_allow_spoof(true);
+    profile.set_default_in(*rc::gen::element(pb::Rule::ALLOW, pb::Rule::DROP));
+    for (int n = *rc::gen::inRange(0, 4); n > 0; --n) add_rule(*profile.mutable_rules());
     const int instances = *rc::gen::inRange(1, 6);
     for (int i = 0; i < instances; ++i) {
         pb::Instance& instance = *config.add_instances();
@@ -84,6 +97,7 @@ pb::Config valid_config() {
         instance.set_scope(*rc::gen::element(pb::LOCAL, pb::DISTRIBUTED));
         instance.set_draining(*rc::gen::inRange(0, 4) == 0);
         if (*rc::gen::arbitrary<bool>()) instance.set_mtu_bytes(*rc::gen::inRange(68U, 65536U));
+        for (int n = *rc::gen::inRange(0, 2); n > 0; --n) add_rule(*instance.mutable_rules());
     }
     const int vports = *rc::gen::inRange(0, 12);
     for (int i = 0; i < vports; ++i) {
@@ -97,6 +111,7 @@ pb::Config valid_config() {
         const int instance = *rc::gen::inRange(0, instances);
         vport.set_instance(fmt::format("i{}", instance));
         if (*rc::gen::arbitrary<bool>()) vport.set_profile("router");
+        for (int n = *rc::gen::inRange(0, 2); n > 0; --n) add_rule(*vport.mutable_rules());
         if (*rc::gen::arbitrary<bool>()) {
             pb::StaticMac& entry = *config.mutable_instances(instance)->add_fdb();
             entry.set_mac(fmt::format("02:00:00:00:01:{:02x}", i));
@@ -120,6 +135,14 @@ std::string bytes_of(const Tables& tables) {
         if (row.fdb != nullptr)
             for (const StaticMac& entry : *row.fdb)
                 out += fmt::format("{} {} {} ", format_mac(entry.mac), entry.port, entry.vlan);
+    }
+    for (const auto& [id, list] : tables.acls) {
+        out += fmt::format("acl {} {} ", id, list->default_action);
+        for (const ivds_acl_mask& mask : list->masks) add(mask);
+        for (const auto& [key, rule] : list->rules) {
+            add(key);
+            add(rule);
+        }
     }
     for (const auto& [key, instance] : tables.vvlans)
         out += fmt::format("{} {} {} {} ", key[0], key[1], key[2], instance);
@@ -162,14 +185,17 @@ TEST_CASE("the same intent and ids compile to the same tables, whatever came bef
     CHECK(rc::check([] {
         const Model before = next_from_config({}, valid_config(), {}).value();
         const Ids before_ids = assign_ids(before, {}).value();
-        const Tables before_tables = compile(before, before_ids);
+        const Tables before_tables = compile(before, before_ids).value();
         auto next = next_from_config(before, valid_config(), {});
         if (!next) RC_DISCARD("the second may not follow the first: an instance would have to drain");
         const Ids ids = assign_ids(*next, before_ids).value();
-        const Tables alone = compile(*next, ids);
-        const Tables after = compile(*next, ids, before, before_tables);
+        const Tables alone = compile(*next, ids).value();
+        const Tables after = compile(*next, ids, before, before_tables).value();
         RC_ASSERT(bytes_of(alone) == bytes_of(after));
         RC_ASSERT(assign_ids(*next, ids).value() == ids);
+        // A list never changes under its id.
+        for (const auto& [id, list] : before_tables.acls)
+            if (const auto kept = after.acls.find(id); kept != after.acls.end()) RC_ASSERT(kept->second == list);
         for (const auto& [name, id] : ids.ports)
             if (const auto old = before_ids.ports.find(name); old != before_ids.ports.end())
                 RC_ASSERT(old->second == id);
@@ -181,7 +207,7 @@ TEST_CASE("no two instances share a {VLAN, V.VLAN} pair of an uplink, and every 
     CHECK(rc::check([] {
         const Model model = next_from_config({}, valid_config(), {}).value();
         const Ids ids = assign_ids(model, {}).value();
-        const Tables tables = compile(model, ids);
+        const Tables tables = compile(model, ids).value();
         std::size_t wired = 0;
         for (const auto& [id, row] : tables.instances) wired += (row.value.flags & IVDS_IF_WIRE) != 0 ? 1 : 0;
         std::size_t named = 0;

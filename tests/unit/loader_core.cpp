@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // loader_core.cpp -- the switch's logic: full undo of a failure at any step, adoption, the life of ports.
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <cstring>
@@ -116,6 +118,65 @@ void learn(FakeKernel& kernel, std::uint32_t instance, const Mac& mac, std::uint
     entry.port = port;
     kernel.set(Map::fdb, key, entry);
     kernel.learned(port, instance, 1);
+}
+
+// A list of rules with `entries` entries under two masks; rule ids go up from `first_rule`.
+std::shared_ptr<const AclRow> list_of(std::uint32_t entries, std::uint32_t first_rule,
+                                      ivds_acl_action default_action = IVDS_ACL_DROP) {
+    AclRow list;
+    list.default_action = static_cast<std::uint8_t>(default_action);
+    list.masks.resize(2);
+    list.masks[0].fields.type_be = 0xffff;
+    list.masks[1].fields.dport_be = 0xffff;
+    list.masks[1].first = 1;
+    for (std::uint32_t n = 0; n < entries; ++n) {
+        ivds_acl_key key{};
+        key.mask = n % 2;
+        (key.mask == 0 ? key.fields.type_be : key.fields.dport_be) = static_cast<std::uint16_t>(n + 1);
+        list.rules.emplace_back(key, ivds_acl_rule{n, first_rule + n, IVDS_ACL_ALLOW, {}});
+    }
+    return std::make_shared<const AclRow>(std::move(list));
+}
+
+void name_lists(Tables& tables, std::uint32_t port, std::uint32_t in, std::uint32_t out) {
+    tables.ports[port].value.acl_in = in;
+    tables.ports[port].value.acl_out = out;
+}
+
+// Lists that stay, go, and are replaced.
+Tables with_lists() {
+    auto tables = large();
+    tables.acls = {{1, list_of(3, 10)}, {2, list_of(4, 20)}, {3, list_of(5, 30)}};
+    name_lists(tables, 2, 1, 2);
+    name_lists(tables, 3, 2, 0);
+    name_lists(tables, 4, 3, 3);
+    return tables;
+}
+
+// From with_lists(): list 1 stays, 4 is in the place of 2, 3 goes, 5 is new.
+Tables other_lists() {
+    auto tables = large();
+    tables.acls = {{1, list_of(3, 10)}, {4, list_of(6, 22)}, {5, list_of(1, 50)}};
+    name_lists(tables, 2, 1, 4);
+    name_lists(tables, 3, 4, 1);
+    name_lists(tables, 5, 0, 5);
+    return tables;
+}
+
+constexpr std::array kListMaps = {Map::ports, Map::acls, Map::acl_masks, Map::acl_rules};
+
+// Whether `kernel` holds the lists of `tables`, and the ports that name them, as if nothing else had ever been there.
+void must_hold_lists(const FakeKernel& kernel, const Tables& tables) {
+    FakeKernel fresh;
+    add_interfaces(fresh);
+    Core reference(fresh, false);
+    REQUIRE(reference.adopt());
+    REQUIRE(reference.apply(tables, true));
+    for (const auto map : kListMaps) {
+        INFO("map " << map_name(map));
+        CHECK(kernel.state().maps[static_cast<std::size_t>(map)] ==
+              fresh.state().maps[static_cast<std::size_t>(map)]);
+    }
 }
 
 // Makes a world, does `prepare`, then `act` with a failure at each of its calls in turn: it must fail, and all
@@ -269,6 +330,189 @@ TEST_CASE("a failure at any step of a change leaves everything as it was", "[R12
         learn(kernel, 1, mac_of(502), 2);  // in the way of a static entry of the change
     };
     CHECK(fail_everywhere(prepare, [](Core& core) { return core.apply(changed(), true); }) > 50);
+}
+
+TEST_CASE("lists of rules are in the maps as the tables have them, whole before a port names them") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(with_lists(), true));
+    CHECK(kernel.get<ivds_acl>(Map::acls, 2u).masks == 2);
+    CHECK(kernel.get<ivds_acl>(Map::acls, 2u).default_action == IVDS_ACL_DROP);
+    CHECK(kernel.get<ivds_acl_mask>(Map::acl_masks, ivds_acl_mask_key{2, 1}).fields.dport_be == 0xffff);
+    ivds_acl_key key{};
+    key.acl = 2;
+    key.mask = 1;
+    key.fields.dport_be = 4;
+    CHECK(kernel.get<ivds_acl_rule>(Map::acl_rules, key).rule == 23);
+    CHECK(kernel.rows(Map::acl_masks) == 6);
+    CHECK(kernel.rows(Map::acl_rules) == 12);
+    CHECK(kernel.get<ivds_port>(Map::ports, 2u).acl_in == 1);
+    CHECK(kernel.get<ivds_port>(Map::ports, 2u).acl_out == 2);
+    REQUIRE(core.apply(other_lists(), true));
+    must_hold_lists(kernel, other_lists());
+    REQUIRE(core.apply(large(), true));
+    must_hold_lists(kernel, large());
+    CHECK(kernel.rows(Map::acl_masks) == 0);
+    CHECK(kernel.rows(Map::acl_rules) == 0);
+    INFO(text(kernel.violations));
+    CHECK(kernel.violations.empty());
+}
+
+TEST_CASE("a failure at any step of a change of lists of rules leaves everything as it was") {
+    const auto prepare = [](FakeKernel&, Core& core) { REQUIRE(core.apply(with_lists(), true)); };
+    // 6 + 2 + 1 and 1 + 2 + 1 rows of new lists, 7 + 8 of those that go, and four ports.
+    CHECK(fail_everywhere(prepare, [](Core& core) { return core.apply(other_lists(), true); }) >= 32);
+}
+
+TEST_CASE("a list of rules that changes under its id is refused, and nothing is written") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(with_lists(), true));
+    kernel.writes = 0;
+    auto next = with_lists();
+    next.acls[2] = list_of(4, 21);
+    const auto r = core.apply(next, true);
+    REQUIRE_FALSE(r);
+    CHECK(r.error().id == "IVDS-T001");
+    CHECK(kernel.writes == 0);
+    next.acls[2] = list_of(4, 20);  // the same again in another place
+    CHECK(core.apply(next, true));
+    CHECK(kernel.writes == 0);
+}
+
+TEST_CASE("a list of 10,000 entries is replaced whole, and comes back whole when that fails") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    auto before = large();
+    before.acls[1] = list_of(10000, 1);
+    name_lists(before, 2, 1, 1);
+    REQUIRE(core.apply(before, true));
+    auto next = large();
+    next.acls[2] = list_of(10000, 20000);
+    name_lists(next, 2, 2, 2);
+    const auto state = kernel.state();
+    // In the middle of the new list, of the old one, and at its last row.
+    for (const int at : {5000, 15000, 20007}) {
+        kernel.calls = 0;
+        kernel.fail_at = at;
+        CHECK_FALSE(core.apply(next, true));
+        CHECK(kernel.state() == state);
+    }
+    kernel.revive();
+    kernel.writes = 0;
+    REQUIRE(core.apply(next, true));
+    CHECK(kernel.writes == 2 * (10000 + 2 + 1) + 1 + 1);  // both lists, the port, the generation
+    CHECK(kernel.rows(Map::acl_rules) == 10000);
+    must_hold_lists(kernel, next);
+    INFO(text(kernel.violations));
+    CHECK(kernel.violations.empty());
+}
+
+TEST_CASE("a change of lists of rules that ended anywhere is finished or taken back by whoever comes next") {
+    const bool same_process = GENERATE(false, true);
+    const bool forward = GENERATE(false, true);
+    const auto wanted = forward ? other_lists() : with_lists();
+    int steps = 0;
+    for (bool crashed = true; crashed; ++steps) {
+        INFO("step " << steps);
+        FakeKernel kernel;
+        add_interfaces(kernel);
+        Core core(kernel, false);
+        REQUIRE(core.adopt());
+        REQUIRE(core.apply(with_lists(), true));
+        kernel.calls = 0;
+        kernel.fail_at = steps + 1;
+        kernel.dead_from_then = true;
+        crashed = !core.apply(other_lists(), true);
+        kernel.revive();
+        Core next(kernel, false);
+        if (!same_process) {
+            REQUIRE(next.adopt());
+        }
+        const auto r = (same_process ? core : next).apply(wanted, true);
+        INFO(text(r));
+        REQUIRE(r);
+        must_hold_lists(kernel, wanted);
+        INFO(text(kernel.violations));
+        CHECK(kernel.violations.empty());
+    }
+    CHECK(steps > 32);
+}
+
+TEST_CASE("maps that hold another list under an id get the right one, and it is never met half") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core first(kernel, false);
+    REQUIRE(first.adopt());
+    REQUIRE(first.apply(with_lists(), true));
+    auto wanted = with_lists();
+    wanted.acls[1] = list_of(7, 70);
+    wanted.acls[2] = list_of(1, 80, IVDS_ACL_ALLOW);
+    Core second(kernel, false);
+    REQUIRE(second.adopt());
+    REQUIRE(second.apply(wanted, true));
+    must_hold_lists(kernel, wanted);
+    // The ports stay on a list that is off for a moment: their frames drop.
+    CHECK(kernel.violations == std::vector<std::string>{"port 2 names the list of rules 1, which is not live",
+                                                        "port 2 names the list of rules 2, which is not live",
+                                                        "port 3 names the list of rules 2, which is not live"});
+}
+
+TEST_CASE("a change of one port of 1,000 does not look at the 100 lists of rules") {
+    FakeKernel kernel;
+    kernel.add("ens1", "", "mlx5_core");
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    Tables tables;
+    add_instance(tables, 1, 0, 7);
+    for (std::uint32_t id = 1; id <= 100; ++id) {
+        tables.acls[id] = list_of(20, id * 100);
+    }
+    for (std::uint32_t id = 1; id <= 1000; ++id) {
+        add_vport(tables, id, fmt::format("v{}", id), id == 1 ? 0 : 1);  // their interfaces are away
+        name_lists(tables, id, 1 + id % 100, 1 + id % 7);
+    }
+    REQUIRE(core.apply(tables, false));
+    const auto touches = [&] {
+        return kernel.touched[static_cast<std::size_t>(Map::acls)] +
+               kernel.touched[static_cast<std::size_t>(Map::acl_masks)] +
+               kernel.touched[static_cast<std::size_t>(Map::acl_rules)];
+    };
+    REQUIRE(touches() >= 100 * (20 + 2 + 1));
+    kernel.touched = {};
+    kernel.writes = 0;
+    tables.ports[500].value.acl_in = 99;
+    REQUIRE(core.apply(tables, false));
+    CHECK(kernel.writes == 2);  // the port and the generation
+    CHECK(touches() == 0);
+}
+
+TEST_CASE("rules that no list holds any more are no longer counted") {
+    const bool adopted = GENERATE(false, true);
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core first(kernel, false);
+    REQUIRE(first.adopt());
+    REQUIRE(first.apply(with_lists(), true));
+    // Rule 22 is in list 2, which goes, and in list 4, which comes.
+    for (const std::uint32_t rule : {10u, 20u, 22u, 23u, 30u}) {
+        kernel.set(Map::rule_stats, rule, ivds_count{1, 60});
+    }
+    Core second(kernel, false);
+    if (adopted) {
+        REQUIRE(second.adopt());
+    }
+    REQUIRE((adopted ? second : first).apply(other_lists(), true));
+    CHECK(kernel.rows(Map::rule_stats) == 3);
+    for (const std::uint32_t rule : {10u, 22u, 23u}) {
+        CHECK(kernel.get<ivds_count>(Map::rule_stats, rule).bytes == 60);
+    }
 }
 
 TEST_CASE("a failure at any step of an upgrade leaves every hook on the old programs") {
@@ -533,6 +777,84 @@ TEST_CASE("the audit finds each entry that somebody else changed, and the next c
         CHECK(after.links == before.links);
     }
     CHECK(kernel.violations.empty());
+}
+
+TEST_CASE("the audit finds what somebody else changed in lists of rules, and the next change writes it anew",
+          "[R106]") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(with_lists(), true));
+    const auto before = kernel.state();
+    // Besides what the tables without lists have: 3 lists, 2 masks each, 12 rules.
+    CHECK(drift(core) ==
+          std::vector<std::string>{fmt::format("IVDS-D000 maps the tables match the intent: {} entries",
+                                               5 + 2 + 3 + 5 + kernel.rows(Map::tx) + 6 + 3 + 6 + 12)});
+    ivds_acl_key key{};  // of rule 21
+    key.acl = 2;
+    key.mask = 1;
+    key.fields.dport_be = 2;
+    struct Fault {
+        const char* finding;
+        std::function<void()> make;
+    };
+    const std::vector<Fault> faults = {
+        {"IVDS-D001 acls[2] is missing: wanted 2 masks, default drop",
+         [&] { kernel.set(Map::acls, 2u, ivds_acl{}); }},
+        {"IVDS-D002 acls[2] drifted: wanted 2 masks, default drop, found 0 masks, default allow",
+         [&] { kernel.set(Map::acls, 2u, ivds_acl{0, IVDS_ACL_ALLOW, {}}); }},
+        {"IVDS-D003 acls[9] is there, and nothing wants it: found 0 masks, default allow",
+         [&] { kernel.set(Map::acls, 9u, ivds_acl{0, IVDS_ACL_ALLOW, {}}); }},
+        {"IVDS-D002 acl_masks[ACL 2, index 1] drifted: wanted dport ffff; first 1, found dport ff00; first 1",
+         [&] {
+             auto mask = kernel.get<ivds_acl_mask>(Map::acl_masks, ivds_acl_mask_key{2, 1});
+             mask.fields.dport_be = htons(0xff00);
+             kernel.set(Map::acl_masks, ivds_acl_mask_key{2, 1}, mask);
+         }},
+        {"IVDS-D001 acl_rules[ACL 2, mask 1, dport 0200] is missing: wanted order 1, rule 21, allow",
+         [&] { kernel.unset(Map::acl_rules, key); }},
+        {"IVDS-D002 acl_rules[ACL 2, mask 1, dport 0200] drifted: wanted order 1, rule 21, allow, found order 1, "
+         "rule "
+         "21, drop",
+         [&] { kernel.set(Map::acl_rules, key, ivds_acl_rule{1, 21, IVDS_ACL_DROP, {}}); }},
+        {"IVDS-D003 acl_rules[ACL 2, mask 1, dport 0200, proto 06] is there, and nothing wants it: found order 0, "
+         "rule 0, allow",
+         [&] {
+             auto other = key;
+             other.fields.proto = 6;
+             kernel.set(Map::acl_rules, other, ivds_acl_rule{0, 0, IVDS_ACL_ALLOW, {}});
+         }},
+        {"IVDS-D003 acl_masks[ACL 4000000, index 0] is there, and nothing wants it: found nothing; first 7",
+         [&] { kernel.set(Map::acl_masks, ivds_acl_mask_key{4000000, 0}, ivds_acl_mask{{}, 7, 0}); }},
+        {"IVDS-D002 ports[2] port-veth2 drifted: wanted acl_out 2, found acl_out 0",
+         [&] {
+             auto port = kernel.get<ivds_port>(Map::ports, 2u);
+             port.acl_out = 0;
+             kernel.set(Map::ports, 2u, port);
+         }},
+    };
+    const bool by_mend = GENERATE(false, true);
+    for (const auto& fault : faults) {
+        INFO(fault.finding);
+        fault.make();
+        const auto found = drift(core);
+        INFO(text(found));
+        CHECK(found == std::vector<std::string>{fault.finding});
+        if (by_mend) {
+            REQUIRE(core.mend());
+        } else {
+            REQUIRE(core.apply(with_lists(), true));
+        }
+        CHECK(drift(core).front().starts_with("IVDS-D000"));
+        for (const auto map : kListMaps) {
+            INFO("map " << map_name(map));
+            CHECK(kernel.state().maps[static_cast<std::size_t>(map)] == before.maps[static_cast<std::size_t>(map)]);
+        }
+    }
+    // A list is off while it is mended, which its ports notice; but it does not change while it is live.
+    INFO(text(kernel.violations));
+    CHECK(std::ranges::all_of(kernel.violations, [](const auto& line) { return line.ends_with("is not live"); }));
 }
 
 TEST_CASE("learned entries and what a vanished interface took along are no drift", "[R106]") {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 
 namespace ivds::test {
@@ -120,6 +121,10 @@ std::size_t FakeKernel::key_size(Map map) {
             return sizeof(ivds_vvlan_key);
         case Map::drops:
             return sizeof(ivds_drop_key);
+        case Map::acl_masks:
+            return sizeof(ivds_acl_mask_key);
+        case Map::acl_rules:
+            return sizeof(ivds_acl_key);
         default:
             return sizeof(std::uint32_t);
     }
@@ -141,6 +146,14 @@ std::size_t FakeKernel::value_size(Map map) {
             return sizeof(ivds_vvlan);
         case Map::fdb:
             return sizeof(ivds_fdb_entry);
+        case Map::acls:
+            return sizeof(ivds_acl);
+        case Map::acl_masks:
+            return sizeof(ivds_acl_mask);
+        case Map::acl_rules:
+            return sizeof(ivds_acl_rule);
+        case Map::rule_stats:
+            return sizeof(ivds_count);
         default:
             return sizeof(std::uint32_t);
     }
@@ -148,13 +161,25 @@ std::size_t FakeKernel::value_size(Map map) {
 
 bool FakeKernel::is_array(Map map) {
     return map == Map::meta || map == Map::ports || map == Map::instances || map == Map::port_state ||
-           map == Map::instance_state;
+           map == Map::instance_state || map == Map::acls;
 }
 
 bool FakeKernel::fails() {
-    const bool now = ++calls == fail_at;
+    ++calls;
+    const bool now = calls == fail_at || (dead_from_then && fail_at != 0 && calls > fail_at);
     undoing_ = undoing_ || now;
     return now;
+}
+
+bool FakeKernel::fails(Map map) {
+    ++touched[static_cast<std::size_t>(map)];
+    return fails();
+}
+
+// As the next process finds it.
+void FakeKernel::revive() {
+    fail_at = 0;
+    undoing_ = false;
 }
 
 Result<> FakeKernel::failed() const {
@@ -170,16 +195,70 @@ FakeKernel::Interface* FakeKernel::by_index(std::uint32_t ifindex) {
     return nullptr;
 }
 
+void FakeKernel::note(std::string text) {
+    if (std::ranges::find(violations, text) == violations.end()) {
+        violations.push_back(std::move(text));
+    }
+}
+
+bool FakeKernel::is_live(std::uint32_t acl) const {
+    return get<ivds_acl>(Map::acls, acl).default_action != 0;
+}
+
+// What must hold of lists of rules, in an undo as well. Before a write: the rows of a live list are not touched.
+void FakeKernel::check_list_row(Map map, const void* key) {
+    std::uint32_t acl = 0;
+    if (map == Map::acl_masks) {
+        std::memcpy(&acl, key, sizeof(acl));
+    } else if (map == Map::acl_rules) {
+        std::memcpy(&acl, static_cast<const char*>(key) + offsetof(ivds_acl_key, acl), sizeof(acl));
+    }
+    if (acl != 0 && is_live(acl)) {
+        note(fmt::format("the list of rules {} changes while it is live", acl));
+    }
+}
+
+// After it: ports name live lists alone, and a list goes live with all its masks.
+void FakeKernel::check_lists(Map map, const void* key) {
+    std::uint32_t id = 0;
+    std::memcpy(&id, key, sizeof(id));
+    const auto check_port = [&](std::uint32_t port_id, const ivds_port& port) {
+        for (const auto acl : {port.acl_in, port.acl_out}) {
+            if (acl != 0 && !is_live(acl)) {
+                note(fmt::format("port {} names the list of rules {}, which is not live", port_id, acl));
+            }
+        }
+    };
+    if (map == Map::ports) {
+        check_port(id, get<ivds_port>(Map::ports, id));
+    }
+    if (map != Map::acls) {
+        return;
+    }
+    if (is_live(id)) {
+        const auto masks = get<ivds_acl>(Map::acls, id).masks;
+        const auto& rows = maps_[static_cast<std::size_t>(Map::acl_masks)];
+        for (std::uint32_t index = 0; index <= masks; ++index) {
+            const ivds_acl_mask_key mask{id, index};
+            if (rows.contains(bytes(&mask, sizeof(mask))) != (index < masks)) {
+                note(fmt::format("the list of rules {} went live with other masks than it says", id));
+            }
+        }
+        return;
+    }
+    for (const auto& [port_key, value] : maps_[static_cast<std::size_t>(Map::ports)]) {
+        ivds_port port;
+        std::memcpy(&id, port_key.data(), sizeof(id));
+        std::memcpy(&port, value.data(), sizeof(port));
+        check_port(id, port);
+    }
+}
+
 // The rules that must hold at every moment of a change (its undo only has to end where it began).
 void FakeKernel::check() {
     if (undoing_) {
         return;
     }
-    const auto note = [&](std::string text) {
-        if (std::ranges::find(violations, text) == violations.end()) {
-            violations.push_back(std::move(text));
-        }
-    };
     const auto has_tc = [&](std::uint32_t ifindex) {
         return link_on(ifindex, false) != nullptr || filters_.contains(ifindex);
     };
@@ -245,7 +324,7 @@ void FakeKernel::check() {
 }
 
 Result<bool> FakeKernel::lookup(Map map, const void* key, void* value) {
-    if (fails()) {
+    if (fails(map)) {
         return std::unexpected(failed().error());
     }
     const auto& rows = maps_[static_cast<std::size_t>(map)];
@@ -259,17 +338,25 @@ Result<bool> FakeKernel::lookup(Map map, const void* key, void* value) {
 }
 
 Result<> FakeKernel::put(Map map, const void* key, const void* value) {
-    if (fails()) {
+    if (fails(map)) {
         return failed();
     }
+    if (std::uint32_t id = 0; map == Map::acls) {
+        std::memcpy(&id, key, sizeof(id));
+        if (id >= IVDS_MAX_ACLS) {
+            return os_error(E2BIG, "IVDS-M002", "write the map acls");
+        }
+    }
     ++writes;
+    check_list_row(map, key);
     maps_[static_cast<std::size_t>(map)][bytes(key, key_size(map))] = bytes(value, value_size(map));
+    check_lists(map, key);
     check();
     return {};
 }
 
 Result<bool> FakeKernel::put_new(Map map, const void* key, const void* value) {
-    if (fails()) {
+    if (fails(map)) {
         return std::unexpected(failed().error());
     }
     const bool fresh =
@@ -279,7 +366,7 @@ Result<bool> FakeKernel::put_new(Map map, const void* key, const void* value) {
 }
 
 Result<bool> FakeKernel::take(Map map, const void* key, void* value) {
-    if (fails()) {
+    if (fails(map)) {
         return std::unexpected(failed().error());
     }
     auto& rows = maps_[static_cast<std::size_t>(map)];
@@ -294,23 +381,30 @@ Result<bool> FakeKernel::take(Map map, const void* key, void* value) {
 }
 
 Result<> FakeKernel::erase(Map map, const void* key) {
-    if (fails()) {
+    if (fails(map)) {
         return failed();
     }
     ++writes;
+    check_list_row(map, key);
     maps_[static_cast<std::size_t>(map)].erase(bytes(key, key_size(map)));
     check();
     return {};
 }
 
 Result<> FakeKernel::each(Map map, const std::function<void(const void*, const void*)>& sink) {
-    if (fails()) {
+    if (fails(map)) {
         return failed();
     }
     for (const auto& [key, value] : maps_[static_cast<std::size_t>(map)]) {
         sink(key.data(), value.data());
     }
     return {};
+}
+
+void FakeKernel::forget_rules(const std::set<std::uint32_t>& rules) {
+    for (const auto rule : rules) {
+        maps_[static_cast<std::size_t>(Map::rule_stats)].erase(bytes(&rule, sizeof(rule)));
+    }
 }
 
 void FakeKernel::learned(std::uint32_t port, std::uint32_t instance, int by) {

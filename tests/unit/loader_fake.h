@@ -49,7 +49,10 @@ public:
 
     int fail_at = 0;  // the call that fails, counted from 1; 0: none does
     int calls = 0;
-    int writes = 0;  // to maps and hooks
+    int writes = 0;                        // to maps and hooks
+    std::array<int, kMapCount> touched{};  // reads and writes, by map
+    bool dead_from_then = false;           // not only that call fails but all from it on, as if the process ended
+    void revive();
     int tcx = 1;
     std::vector<std::string> violations;
     std::map<std::string, Interface> interfaces;
@@ -73,6 +76,10 @@ public:
     void set(Map map, const Key& key, const T& value) {
         maps_[static_cast<std::size_t>(map)][bytes(&key, sizeof(key))] = bytes(&value, sizeof(value));
     }
+    template <class Key>
+    void unset(Map map, const Key& key) {
+        maps_[static_cast<std::size_t>(map)].erase(bytes(&key, sizeof(key)));
+    }
     [[nodiscard]] std::size_t rows(Map map) const { return maps_[static_cast<std::size_t>(map)].size(); }
     [[nodiscard]] const Link* link_on(std::uint32_t ifindex, bool xdp) const;
     [[nodiscard]] int learned_of(std::uint32_t port) const;
@@ -90,6 +97,7 @@ public:
     }
     void forget_port(std::uint32_t) override {}
     void forget_instance(std::uint32_t) override {}
+    void forget_rules(const std::set<std::uint32_t>& rules) override;
     Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) override;
     std::string build() const override { return own_build; }
     std::string running() const override { return running_; }
@@ -133,10 +141,15 @@ private:
     static std::size_t value_size(Map map);
     static bool is_array(Map map);
     bool fails();
+    bool fails(Map map);
     Result<> failed() const;
     Interface* by_index(std::uint32_t ifindex);
     Netdev shown(const Interface& interface) const;
+    void note(std::string text);
     void check();
+    [[nodiscard]] bool is_live(std::uint32_t acl) const;
+    void check_list_row(Map map, const void* key);
+    void check_lists(Map map, const void* key);
 
     std::array<std::map<std::string, std::string>, kMapCount> maps_;
     std::map<int, Link> links_;  // by handle; pinned and open alike, and what is in dispatchers

@@ -2,14 +2,31 @@
 // loader_plan.cpp -- properties of the plan between any two tables.
 #include <rapidcheck.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstring>
+#include <iterator>
 
 #include "plan.h"
 
 using namespace ivds;
 
 namespace {
+
+// The one content of a list of rules under its id.
+std::shared_ptr<const AclRow> list_of(std::uint32_t id) {
+    AclRow list;
+    list.default_action = id % 2 == 0 ? IVDS_ACL_DROP : IVDS_ACL_ALLOW;
+    for (std::uint32_t n = 0; n < id; ++n) {
+        list.masks.push_back({{}, n, 0});
+        ivds_acl_key key{};
+        key.fields.proto = static_cast<std::uint8_t>(id);
+        key.mask = n;
+        // Some rules are in more lists than one.
+        list.rules.emplace_back(key, ivds_acl_rule{n, n + id / 2, IVDS_ACL_DROP, {}});
+    }
+    return std::make_shared<const AclRow>(std::move(list));
+}
 
 // Tables over few ids, so that two of them often meet.
 Tables arbitrary_tables() {
@@ -32,6 +49,13 @@ Tables arbitrary_tables() {
             row.fdb = std::make_shared<const std::vector<StaticMac>>(std::move(fdb));
         }
     }
+    std::vector<std::uint32_t> lists = {0};
+    for (std::uint32_t id = 1; id <= 4; ++id) {
+        if (*rc::gen::arbitrary<bool>()) {
+            tables.acls[id] = list_of(id);
+            lists.push_back(id);
+        }
+    }
     for (std::uint32_t id = 2; id <= 7; ++id) {
         const auto instance = *rc::gen::inRange<std::uint32_t>(0, 5);
         if (instance == 4) {
@@ -43,13 +67,15 @@ Tables arbitrary_tables() {
         row.value.instance = tables.instances.contains(instance) ? instance : 0;
         row.value.mtu_bytes = *rc::gen::element<std::uint16_t>(1400, 1500);
         row.macs = {Mac{2, 0, 0, 0, 0, static_cast<std::uint8_t>(id)}};
+        row.value.acl_in = *rc::gen::elementOf(lists);
+        row.value.acl_out = *rc::gen::elementOf(lists);
     }
     return tables;
 }
 
 struct World {
     Content content;
-    FdbContent fdb;
+    Bulk bulk;
 };
 
 void take(World& world, const Plan& plan, const Step& step) {
@@ -68,14 +94,21 @@ void take(World& world, const Plan& plan, const Step& step) {
         content.vvlans.erase(cv->key);
     } else if (std::holds_alternative<PutFdb>(step)) {
         for (const auto& change : plan.fdb_puts) {
-            const auto found = world.fdb.find(change.key);
-            RC_ASSERT((found == world.fdb.end() ? FdbTarget{} : found->second) == change.before);
-            world.fdb[change.key] = change.after;
+            const auto found = world.bulk.fdb.find(change.key);
+            RC_ASSERT((found == world.bulk.fdb.end() ? FdbTarget{} : found->second) == change.before);
+            world.bulk.fdb[change.key] = change.after;
         }
     } else if (std::holds_alternative<ClearFdb>(step)) {
         for (const auto& change : plan.fdb_clears) {
-            RC_ASSERT(world.fdb.erase(change.key) == 1);
+            RC_ASSERT(world.bulk.fdb.erase(change.key) == 1);
         }
+    } else if (const auto* a = std::get_if<PutAcl>(&step)) {
+        RC_ASSERT(world.bulk.acls.emplace(a->acl, a->rows).second);
+    } else if (const auto* ca = std::get_if<ClearAcl>(&step)) {
+        const auto found = world.bulk.acls.find(ca->acl);
+        RC_ASSERT(found != world.bulk.acls.end());
+        RC_ASSERT(same(*found->second, *ca->rows));
+        world.bulk.acls.erase(found);
     }
 }
 
@@ -94,6 +127,27 @@ void must_be_safe(const World& world) {
     for (const auto& [key, instance] : world.content.vvlans) {
         RC_ASSERT(world.content.instances.contains(instance));
     }
+    for (const auto& [id, port] : world.content.ports) {
+        for (const auto acl : {port.acl_in, port.acl_out}) {
+            RC_ASSERT(acl == 0 || world.bulk.acls.contains(acl));
+        }
+    }
+}
+
+bool same(const AclContent& a, const AclContent& b) {
+    return std::ranges::equal(
+        a, b, [](const auto& x, const auto& y) { return x.first == y.first && ivds::same(*x.second, *y.second); });
+}
+
+std::set<std::uint32_t> rules_of(const Tables& tables) {
+    std::set<std::uint32_t> rules;
+    for (const auto& [id, list] : tables.acls) {
+        for (const auto& [key, rule] : list->rules) {
+            rules.insert(rule.rule);
+        }
+    }
+    rules.erase(0);
+    return rules;
 }
 
 std::set<std::uint32_t> members(const Content& content, std::uint32_t instance) {
@@ -118,7 +172,7 @@ TEST_CASE("the plan from any tables to any others is safe at every step and ends
         const auto old = arbitrary_tables();
         const auto next = arbitrary_tables();
         RC_ASSERT(validate(old));
-        RC_ASSERT(validate(next));
+        RC_ASSERT(validate(next, old));
         World world;
         run(world, make_plan({}, {}, nullptr, old));
         const World between = world;
@@ -139,7 +193,11 @@ TEST_CASE("the plan from any tables to any others is safe at every step and ends
 
         World direct;
         run(direct, make_plan({}, {}, nullptr, next));
-        RC_ASSERT(world.fdb == direct.fdb);
+        RC_ASSERT(world.bulk.fdb == direct.bulk.fdb);
+        RC_ASSERT(same(world.bulk.acls, direct.bulk.acls));
+        std::set<std::uint32_t> gone;
+        std::ranges::set_difference(rules_of(old), rules_of(next), std::inserter(gone, gone.end()));
+        RC_ASSERT(plan.gone_rules == gone);
         RC_ASSERT(world.content.vvlans == direct.content.vvlans);
         RC_ASSERT(world.content.ports.size() == direct.content.ports.size());
         for (const auto& [id, port] : direct.content.ports) {
@@ -152,8 +210,9 @@ TEST_CASE("the plan from any tables to any others is safe at every step and ends
 
         // From the same state read out of the maps the plan does the same.
         World adopted = between;
-        run(adopted, make_plan(between.content, {}, &between.fdb, next));
-        RC_ASSERT(adopted.fdb == direct.fdb);
+        run(adopted, make_plan(between.content, {}, &between.bulk, next));
+        RC_ASSERT(adopted.bulk.fdb == direct.bulk.fdb);
+        RC_ASSERT(same(adopted.bulk.acls, direct.bulk.acls));
         RC_ASSERT(adopted.content.vvlans == direct.content.vvlans);
     }));
 }
@@ -164,7 +223,7 @@ TEST_CASE("nothing is planned where nothing changed") {
         World world;
         run(world, make_plan({}, {}, nullptr, tables));
         RC_ASSERT(make_plan(world.content, tables, nullptr, tables).empty());
-        RC_ASSERT(make_plan(world.content, {}, &world.fdb, tables).empty());
+        RC_ASSERT(make_plan(world.content, {}, &world.bulk, tables).empty());
     }));
 }
 
@@ -185,11 +244,42 @@ TEST_CASE("a new instance forwards only when everything of it is there") {
         take(world, plan, step);
         if (world.content.instances.contains(1) && (world.content.instances.at(1).flags & IVDS_IF_ACTIVE) != 0) {
             CHECK(world.content.vvlans.size() == 1);
-            CHECK(world.fdb.size() == 1);
+            CHECK(world.bulk.fdb.size() == 1);
             CHECK(world.content.instances.at(1).first_member == 2);
         }
     }
     CHECK((world.content.instances.at(1).flags & IVDS_IF_ACTIVE) != 0);
+}
+
+TEST_CASE("a list of rules that is made anew under ports that name it is off until they name what they shall") {
+    Tables tables;
+    for (const std::uint32_t id : {1u, 2u}) {
+        tables.acls[id] = list_of(id);
+        auto& port = tables.ports[id];
+        port.netdev = "v" + std::to_string(id);
+        port.value.kind = IVDS_PORT_VPORT;
+        port.value.acl_in = id;
+    }
+    World world;
+    run(world, make_plan({}, {}, nullptr, tables));
+    // The maps hold the lists under each other's ids.
+    std::swap(world.bulk.acls[1], world.bulk.acls[2]);
+    const auto foreign = world.bulk;
+    auto next = tables;
+    next.ports[1].value.acl_in = 2;
+    next.ports[2].value.acl_in = 1;
+    for (const auto& step : make_plan(world.content, {}, &foreign, next).steps) {
+        take(world, {}, step);
+        for (const auto& [id, port] : world.content.ports) {
+            const auto list = world.bulk.acls.find(port.acl_in);
+            if (list != world.bulk.acls.end() && port.acl_in == id) {
+                CHECK(list->second == foreign.acls.at(port.acl_in));  // what the port met before
+            }
+        }
+    }
+    CHECK(world.content.ports.at(1).acl_in == 2);
+    CHECK(same(*world.bulk.acls.at(1), *rows_of(1, *list_of(1))));
+    CHECK(same(*world.bulk.acls.at(2), *rows_of(2, *list_of(2))));
 }
 
 TEST_CASE("tables that contradict themselves are refused") {
@@ -202,9 +292,13 @@ TEST_CASE("tables that contradict themselves are refused") {
         tables.ports[2].value.instance = 1;
         tables.instances[1].value.uplink = 1;
         tables.vvlans[{1, 10, 20}] = 1;
+        tables.acls[1] = list_of(1);
+        tables.ports[2].value.acl_in = 1;
+        const auto before = tables;
         REQUIRE(validate(tables));
+        REQUIRE(validate(tables, before));
         change(tables);
-        const auto r = validate(tables);
+        const auto r = validate(tables, before);
         return !r && r.error().code == Code::invalid;
     };
     CHECK(wrong([](Tables& t) { t.ports[0].value.kind = IVDS_PORT_VPORT; }));
@@ -219,4 +313,27 @@ TEST_CASE("tables that contradict themselves are refused") {
     CHECK(wrong([](Tables& t) { t.vvlans[{2, 10, 20}] = 1; }));
     CHECK(wrong([](Tables& t) { t.vvlans[{1, 4095, 20}] = 1; }));
     CHECK(wrong([](Tables& t) { t.vvlans[{1, 10, 21}] = 7; }));
+    CHECK(wrong([](Tables& t) { t.ports[2].value.acl_in = 7; }));
+    CHECK(wrong([](Tables& t) { t.ports[2].value.acl_out = 7; }));
+    CHECK(wrong([](Tables& t) { t.ports[1].value.acl_in = 1; }));
+    CHECK(wrong([](Tables& t) { t.ports[1].value.acl_out = 1; }));
+    CHECK(wrong([](Tables& t) { t.acls[0] = list_of(1); }));
+    CHECK(wrong([](Tables& t) { t.acls[IVDS_MAX_ACLS] = list_of(1); }));
+    CHECK(wrong([](Tables& t) { t.acls[2] = nullptr; }));
+    CHECK(wrong([](Tables& t) { t.acls[1] = list_of(2); }));
+    const auto wrong_list = [&](const std::function<void(AclRow&)>& change) {
+        return wrong([&](Tables& t) {
+            auto list = *list_of(3);
+            t.acls[2] = std::make_shared<const AclRow>(list);
+            REQUIRE(validate(t));
+            change(list);
+            t.acls[2] = std::make_shared<const AclRow>(list);
+        });
+    };
+    CHECK(wrong_list([](AclRow& list) { list.default_action = 0; }));
+    CHECK(wrong_list([](AclRow& list) { list.masks.resize(IVDS_MAX_ACL_MASKS + 1); }));
+    CHECK(wrong_list([](AclRow& list) { list.rules[0].first.acl = 2; }));
+    CHECK(wrong_list([](AclRow& list) { list.rules[0].first.mask = 3; }));
+    CHECK(wrong_list([](AclRow& list) { list.rules[0].second.action = 3; }));
+    CHECK(wrong_list([](AclRow& list) { list.rules.push_back(list.rules[0]); }));
 }

@@ -3,12 +3,15 @@
 #include <rapidcheck.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
+#include "plan.h"
 #include "tables.h"
 
 using namespace ivds;
@@ -52,11 +55,27 @@ Tables sample() {
     tables.instances[10].name = "empty";
     tables.vvlans[{5, 100, 0}] = 0;
     tables.vvlans[{5, 100, 7}] = 9;
+    AclRow list;
+    list.default_action = IVDS_ACL_DROP;
+    list.masks.resize(2);
+    list.masks[1].fields.proto = 0xff;
+    list.masks[1].first = 1;
+    ivds_acl_key key{};
+    key.fields.proto = 6;
+    key.mask = 1;
+    list.rules = {{ivds_acl_key{}, {0, 17, IVDS_ACL_ALLOW, {}}}, {key, {1, 18, IVDS_ACL_DROP, {}}}};
+    tables.acls[3] = std::make_shared<const AclRow>();
+    tables.acls[4] = std::make_shared<const AclRow>(std::move(list));
+    tables.ports[3].value.acl_out = 4;
     return tables;
 }
 
 bool same(const Tables& a, const Tables& b) {
-    if (a.vvlans != b.vvlans || a.ports.size() != b.ports.size() || a.instances.size() != b.instances.size()) {
+    const auto same_list = [](const auto& x, const auto& y) {
+        return x.first == y.first && same(*rows_of(0, *x.second), *rows_of(0, *y.second));
+    };
+    if (!std::ranges::equal(a.acls, b.acls, same_list) || a.vvlans != b.vvlans || a.ports.size() != b.ports.size() ||
+        a.instances.size() != b.instances.size()) {
         return false;
     }
     for (const auto& [id, row] : a.ports) {
@@ -162,6 +181,39 @@ TEST_CASE("a saved state with any byte changed is refused") {
         write(folder.file(), broken);
         INFO("byte " << at);
         CHECK_FALSE(load_tables(folder.file()));
+    }
+}
+
+TEST_CASE("a saved state whose counts exceed what is there is refused, also with the right checksum") {
+    const Folder folder;
+    REQUIRE(save_tables(folder.file(), sample()));
+    const auto bytes = read(folder.file());
+    constexpr std::size_t header = 32;
+    constexpr std::size_t crc_at = 20;
+    const auto load_with = [&](std::size_t at, std::uint32_t number) {
+        auto broken = bytes;
+        std::memcpy(broken.data() + at, &number, sizeof(number));
+        const auto crc = static_cast<std::uint32_t>(
+            ::crc32_z(0, reinterpret_cast<const unsigned char*>(broken.data()) + header, broken.size() - header));
+        std::memcpy(broken.data() + crc_at, &crc, sizeof(crc));
+        write(folder.file(), broken);
+        return load_tables(folder.file());
+    };
+    // From the end: the last list's two rules, their count, two masks, their count, the default, the id.
+    const auto rules = bytes.size() - 2 * (sizeof(ivds_acl_key) + sizeof(ivds_acl_rule)) - 4;
+    const auto masks = rules - 2 * sizeof(ivds_acl_mask) - 4;
+    const auto lists = masks - 1 - 4 - (4 + 1 + 4 + 4) - 4;
+    for (const auto at : {rules, masks, lists}) {
+        INFO("at " << at);
+        std::uint32_t count = 0;
+        std::memcpy(&count, bytes.data() + at, sizeof(count));
+        REQUIRE(count == 2);
+        CHECK(load_with(at, 2));
+        for (const std::uint32_t number : {0u, 1u, 3u, 0x7fffffffu, 0xffffffffu}) {
+            const auto r = load_with(at, number);
+            REQUIRE_FALSE(r);
+            CHECK(r.error().what.find("contradicts itself") != std::string::npos);
+        }
     }
 }
 

@@ -34,6 +34,9 @@
 #define IVDS_MAX_VVLANS     262144u  /* {uplink, VLAN, V.VLAN} entries */
 #define IVDS_MAX_PEER_VLANS 8u       /* outer VLANs of one instance's peers, besides its own */
 #define IVDS_MAX_MISSES     4096u    /* {uplink, VLAN, V.VLAN} pairs counted as unknown, LRU */
+#define IVDS_MAX_ACLS       16384u   /* lists of rules; ports with the same rules share one */
+#define IVDS_MAX_ACL_MASKS  1024u    /* of one list: combinations of fields and prefix lengths in its rules */
+#define IVDS_MAX_ACL_RULES  1048576u /* entries of all lists together */
 #define IVDS_EVENTS_BYTES   (256u * 1024u)
 
 #define IVDS_VLAN_NONE  0u
@@ -81,7 +84,9 @@ struct ivds_port {
 	__be16 outer_tpid_be; /* uplink: TPID of the outer VLAN tag on the wire */
 	__be16 inner_tpid_be; /* uplink: TPID of the V.VLAN tag on the wire */
 	__u32 fdb_limit;      /* learned FDB entries this port may own, 0: none */
-	__u32 pad0[8];
+	__u32 acl_in;         /* vPort: the list that frames from it are held against, 0: none */
+	__u32 acl_out;        /* vPort: the list that frames to it are held against, 0: none */
+	__u32 pad0[6];
 };
 
 /* -------------------------------------- port_state ARRAY, mmapable: port id -> struct ivds_port_state
@@ -149,6 +154,70 @@ struct ivds_fdb_entry {
 	__u32 pad1;
 };
 
+/* ------------------------------- acls ARRAY: ACL id -> struct ivds_acl
+ * A list of rules in order, laid out for look-up: the rules that look at the same bits of a frame share a mask, and
+ * each is an entry of `acl_rules` under its mask. Of all entries that a frame finds, the first in the list decides.
+ * A frame with more than three tags on its way in passes no list: what is behind them is not read.
+ * A list never changes: other rules are another list under another id, which one word of the port then names. */
+enum ivds_acl_action {
+	IVDS_ACL_ALLOW = 1,
+	IVDS_ACL_DROP = 2,
+};
+struct ivds_acl {
+	__u32 masks;         /* how many there are, at {ACL id, 0} and on in acl_masks; 0: the default decides */
+	__u8 default_action; /* enum ivds_acl_action, where no rule matches; 0: the slot is free, frames drop */
+	__u8 pad0[3];
+};
+
+/* What rules look at: of the VM's frame, without the tags of the wire. Where a frame has no such field it is 0. */
+#define IVDS_L4_FRAGMENT 0x01u /* one of several */
+#define IVDS_L4_UNKNOWN  0x02u /* ports, ICMP type and TCP flags could not be read: a later fragment, or cut off */
+#define IVDS_L3_UNKNOWN  0x04u /* the EtherType says IP or ARP, and its headers could not be read to their end */
+struct ivds_fields {
+	__u8 src_mac[6];
+	__u8 dst_mac[6];
+	__u8 src[16]; /* IPv4: ::ffff:a.b.c.d; ARP: the sender's and the target's protocol address, likewise */
+	__u8 dst[16];
+	__be16 type_be; /* EtherType behind all tags */
+	__be16 sport_be;
+	__be16 dport_be;
+	__u8 proto;     /* behind IPv6 extension headers; ARP: the operation */
+	__u8 tcp_flags; /* the 14th byte of the TCP header */
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 unknown; /* IVDS_L4_*, IVDS_L3_* */
+	__u8 pad0;
+};
+
+/* ------------------------------- acl_masks HASH: struct ivds_acl_mask_key -> struct ivds_acl_mask */
+struct ivds_acl_mask_key {
+	__u32 acl;
+	__u32 index;
+};
+struct ivds_acl_mask {
+	struct ivds_fields fields; /* ones where a rule looks */
+	__u32 first;               /* the least `order` of the rules under it; masks are sorted by it */
+	__u32 pad0;
+};
+
+/* ------------------------------- acl_rules HASH: struct ivds_acl_key -> struct ivds_acl_rule */
+struct ivds_acl_key {
+	struct ivds_fields fields; /* as masked */
+	__u32 acl;
+	__u32 mask; /* index */
+};
+struct ivds_acl_rule {
+	__u32 order; /* place in the list; the least decides */
+	__u32 rule;  /* id, for counting */
+	__u8 action; /* enum ivds_acl_action */
+	__u8 pad0[3];
+};
+
+/* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_count: frames it decided
+ * Id 0 counts nothing: a list's default. */
+
+/* ------------------------------- scratch PERCPU_ARRAY[1]: the data plane's own, while a frame is under way */
+
 /* ------------------------------- tx DEVMAP: __u32 port id -> __u32 ifindex
  * Only ports with IVDS_PF_XDP_TARGET are in it. The kernel drops an entry when its netdev goes. */
 
@@ -211,14 +280,17 @@ struct ivds_count {
 	X(TAG_FAILED, 21, IN, "tag_failed", "the kernel could not push or pop a tag")                                \
 	X(REDIRECT, 22, OUT, "redirect", "the kernel refused to send to the egress port")                            \
 	X(LONE_FLOOD, 23, IN, "lone_flood", "a flood with no other member and no wire")                              \
-	X(PLAIN_SOURCE, 24, IN, "plain_source", "a MAC known with a V.VLAN, or at a vPort, came in without a V.VLAN")
+	X(PLAIN_SOURCE, 24, IN, "plain_source",                                                                      \
+	  "a MAC known with a V.VLAN, or at a vPort, came in without a V.VLAN")                                      \
+	X(ACL, 25, IN, "acl", "a rule or the default of the ingress vPort's rules")                                  \
+	X(ACL_OUT, 26, OUT, "acl_out", "a rule or the default of the egress vPort's rules")
 
 enum ivds_drop {
 	IVDS_DROP_NONE = 0,
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	    IVDS_DROP_MAX = 25,
+	    IVDS_DROP_MAX = 27,
 };
 
 /* ------------------------------- events RINGBUF: struct ivds_event

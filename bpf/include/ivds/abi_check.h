@@ -32,6 +32,29 @@ IVDS_OFFSET(ivds_port, vmac, 18);
 IVDS_OFFSET(ivds_port, outer_tpid_be, 24);
 IVDS_OFFSET(ivds_port, inner_tpid_be, 26);
 IVDS_OFFSET(ivds_port, fdb_limit, 28);
+IVDS_OFFSET(ivds_port, acl_in, 32);
+IVDS_OFFSET(ivds_port, acl_out, 36);
+
+IVDS_SIZE(ivds_acl, 8);
+IVDS_OFFSET(ivds_acl, default_action, 4);
+
+IVDS_SIZE(ivds_fields, 56);
+IVDS_OFFSET(ivds_fields, src, 12);
+IVDS_OFFSET(ivds_fields, dst, 28);
+IVDS_OFFSET(ivds_fields, type_be, 44);
+IVDS_OFFSET(ivds_fields, sport_be, 46);
+IVDS_OFFSET(ivds_fields, dport_be, 48);
+IVDS_OFFSET(ivds_fields, proto, 50);
+IVDS_OFFSET(ivds_fields, unknown, 54);
+
+IVDS_SIZE(ivds_acl_mask_key, 8);
+IVDS_SIZE(ivds_acl_mask, 64);
+IVDS_OFFSET(ivds_acl_mask, first, 56);
+IVDS_SIZE(ivds_acl_key, 64);
+IVDS_OFFSET(ivds_acl_key, acl, 56);
+IVDS_OFFSET(ivds_acl_key, mask, 60);
+IVDS_SIZE(ivds_acl_rule, 12);
+IVDS_OFFSET(ivds_acl_rule, action, 8);
 
 IVDS_SIZE(ivds_port_state, 64);
 IVDS_OFFSET(ivds_port_state, event_s, 16);

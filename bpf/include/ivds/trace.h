@@ -20,7 +20,7 @@
 	X(HOST, 4, 1)         /* enum ivds_trace_host: it is the host's */                                           \
 	X(VVLAN, 5, 2)        /* uplink, VLAN, V.VLAN, instance or 0 */                                              \
 	X(INSTANCE, 6, 2)     /* instance, flags, MTU, uplink */                                                     \
-	X(TUPLE, 7, 3)        /* none: ivds_trace.tuple holds it */                                                  \
+	X(FIELDS, 7, 3)       /* none: ivds_trace.fields holds them */                                               \
 	X(VMAC, 8, 3)         /* none: the source is the vPort's vMAC */                                             \
 	X(SOURCE, 9, 3)       /* look-up of the source: instance, port or 0, outer VLAN, flags; mac */               \
 	X(DESTINATION, 10, 3) /* and of the destination: the same */                                                 \
@@ -31,7 +31,8 @@
 	X(TO_TC, 15, 4)       /* none: XDP leaves it to TC */                                                        \
 	X(SEND, 16, 4)        /* port, packets, bytes of them together */                                            \
 	X(DROP, 17, 4)        /* port, enum ivds_drop, packets, bytes */                                             \
-	X(ACCEPT, 18, 4)      /* enum ivds_action, port, packets, bytes: it went somewhere */
+	X(ACCEPT, 18, 4)      /* enum ivds_action, port, packets, bytes: it went somewhere */                        \
+	X(ACL, 19, 3)         /* ACL id, rule id or 0 for the default, enum ivds_acl_action */
 
 enum ivds_trace_kind {
 	IVDS_TRACE_NONE = 0,
@@ -55,22 +56,6 @@ enum ivds_trace_learn {
 	IVDS_TRACE_LEARN_LIMIT = 4, /* the port or the instance is full: the frame goes on, unlearned */
 };
 
-/* The six-tuple of a frame (R92), and how much of it could be read. */
-#define IVDS_TUPLE_IPV4     0x01u
-#define IVDS_TUPLE_IPV6     0x02u
-#define IVDS_TUPLE_FRAGMENT 0x04u /* one of several; only the first has ports */
-#define IVDS_TUPLE_LATER    0x08u /* a fragment that is not the first: ports are 0 */
-#define IVDS_TUPLE_CUT      0x10u /* ends inside, or has more IPv6 extension headers than are followed */
-struct ivds_tuple {
-	__u8 src[16]; /* IPv4: ::ffff:a.b.c.d */
-	__u8 dst[16];
-	__be16 sport_be; /* TCP, UDP and SCTP; 0 else */
-	__be16 dport_be;
-	__u8 proto;   /* behind IPv6 extension headers; 0 where it is no IP, or could not be read */
-	__u8 flags;   /* IVDS_TUPLE_* */
-	__u8 vmac[6]; /* the VM's address: source from a vPort, destination from the wire */
-};
-
 struct ivds_trace_step {
 	__u32 kind; /* enum ivds_trace_kind */
 	__u32 arg[4];
@@ -81,8 +66,7 @@ struct ivds_trace_step {
 struct ivds_trace {
 	__u32 port;  /* in: id of the port that the frame comes in by */
 	__u32 steps; /* out: how many there were; more than IVDS_TRACE_STEPS are not kept */
-	struct ivds_tuple tuple;
-	__u32 pad0;
+	struct ivds_fields fields;
 	struct ivds_trace_step step[IVDS_TRACE_STEPS];
 };
 

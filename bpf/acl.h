@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * acl.h -- holds a frame against a list of rules (abi.h, acls): tuple-space search, one look-up for each combination
+ * of fields that rules of the list look at, however many rules there are.
+ */
+#ifndef IVDS_ACL_H
+#define IVDS_ACL_H
+
+#include "count.h"
+#include "fields.h"
+
+INLINE struct ivds_scratch *scratch_of_cpu(void)
+{
+	__u32 only = 0;
+
+	return bpf_map_lookup_elem(&scratch, &only);
+}
+
+/* Empties the scratch for a frame of `all` bytes whose L3 begins at `at`. Returns how much of L3 is to be copied. */
+INLINE __u32 begin_fields(struct ivds_scratch *s, __u32 all, __u32 at)
+{
+	__u32 length = all > at ? all - at : 0;
+
+	__builtin_memset(&s->fields, 0, sizeof(s->fields));
+	if (length > IVDS_L3_BYTES)
+		length = IVDS_L3_BYTES;
+	s->l3.length = length;
+	return length;
+}
+
+/* Global functions from here on: the verifier looks at each once, and not on every path that calls it. */
+
+/* Reads the fields of the frame into the scratch. `at` is where L3 begins in the bytes. */
+__noinline int read_fields_xdp(struct xdp_md *ctx, __u32 at, __u32 type_be)
+{
+	struct ivds_scratch *s = scratch_of_cpu();
+	__u32 length;
+
+	if (!s)
+		return -1;
+	length = begin_fields(s, bpf_xdp_get_buff_len(ctx), at);
+	if (length - 1 < IVDS_L3_BYTES && bpf_xdp_load_bytes(ctx, at, s->l3.bytes, length))
+		s->l3.length = 0;
+	if (bpf_xdp_load_bytes(ctx, 0, s->macs, sizeof(s->macs)))
+		return -1;
+	copy_mac(s->fields.dst_mac, s->macs);
+	copy_mac(s->fields.src_mac, s->macs + 6);
+	parse_fields(&s->fields, &s->l3, type_be);
+	return 0;
+}
+
+__noinline int read_fields_tc(struct __sk_buff *skb, __u32 at, __u32 type_be)
+{
+	struct ivds_scratch *s = scratch_of_cpu();
+	__u32 length;
+
+	if (!s)
+		return -1;
+	length = begin_fields(s, skb->len, at);
+	if (length - 1 < IVDS_L3_BYTES && bpf_skb_load_bytes(skb, at, s->l3.bytes, length))
+		s->l3.length = 0;
+	if (bpf_skb_load_bytes(skb, 0, s->macs, sizeof(s->macs)))
+		return -1;
+	copy_mac(s->fields.dst_mac, s->macs);
+	copy_mac(s->fields.src_mac, s->macs + 6);
+	parse_fields(&s->fields, &s->l3, type_be);
+	return 0;
+}
+
+struct ivds_acl_walk {
+	__u32 acl;
+	__u32 order; /* of the best rule so far */
+	__u32 rule;
+	__u32 action;
+};
+
+/* Looks for the frame under one mask of the list. */
+static long acl_step(__u32 index, struct ivds_acl_walk *walk)
+{
+	struct ivds_acl_mask_key at = {.acl = walk->acl, .index = index};
+	const struct ivds_acl_mask *mask = bpf_map_lookup_elem(&acl_masks, &at);
+	const struct ivds_scratch *s = scratch_of_cpu();
+	struct ivds_acl_key key = {.acl = walk->acl, .mask = index};
+	const struct ivds_acl_rule *rule;
+
+	/* Masks are sorted by their first rule: none behind this one can be before the best so far. */
+	if (!mask || !s || mask->first >= walk->order)
+		return 1;
+#pragma unroll
+	for (unsigned i = 0; i < sizeof(key.fields) / 8; i++)
+		((__u64 *)&key.fields)[i] = ((const __u64 *)&s->fields)[i] & ((const __u64 *)&mask->fields)[i];
+	rule = bpf_map_lookup_elem(&acl_rules, &key);
+	if (rule && rule->order < walk->order) {
+		walk->order = rule->order;
+		walk->rule = rule->rule;
+		walk->action = rule->action;
+	}
+	return 0;
+}
+
+/* Whether the list lets the frame in the scratch pass: 0, or 1 if it is dropped. The rule that decided is in the
+ * scratch, to be counted where the frame's way ends: XDP may leave it to TC, which asks again. */
+__noinline int acl_refuses(__u32 acl)
+{
+	struct ivds_acl_walk walk = {.acl = acl, .order = 0xffffffff};
+	const struct ivds_acl *list = bpf_map_lookup_elem(&acls, &acl);
+	struct ivds_scratch *s = scratch_of_cpu();
+
+	if (!list || !s)
+		return 1;
+	/* More tags than are read: nobody can tell what is behind them, so no list lets it pass. */
+	s->rule = 0;
+	if (is_tag(s->fields.type_be))
+		return 1;
+	walk.action = list->default_action;
+	bpf_loop(list->masks, acl_step, &walk, 0);
+	note(IVDS_TRACE_ACL, acl, walk.rule, walk.action, 0);
+	s->rule = walk.rule;
+	return walk.action != IVDS_ACL_ALLOW;
+}
+
+/* Counts what a rule decided; 0 is a list's default. */
+__noinline int count_rule(__u32 rule, __u32 packets, __u32 bytes)
+{
+	/* Used in every build: for arguments that one leaves unused the compiler passes nothing, which the verifier
+	 * of a global function refuses. */
+	barrier_var(rule);
+	barrier_var(packets);
+	barrier_var(bytes);
+	return rule && !IVDS_TRACING ? add_count(&rule_stats, &rule, packets, bytes) : 0;
+}
+
+#endif

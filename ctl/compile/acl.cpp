@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compile/acl.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace ivds {
+namespace {
+
+constexpr std::size_t kMaxEntries = 65536;  // of one list
+
+// A value and the bits of it that count.
+struct Masked {
+    ivds_fields value{};
+    ivds_fields mask{};
+};
+
+struct PortPrefix {
+    std::uint16_t value = 0;
+    std::uint16_t mask = 0;
+};
+
+// The least prefixes that cover the range and nothing else.
+void add_prefixes(const PortRange& range, std::vector<PortPrefix>& out) {
+    for (std::uint32_t at = range.first; at <= range.last;) {
+        const std::uint32_t aligned = at == 0 ? 0x10000U : at & (~at + 1);
+        const std::uint32_t size = std::min(aligned, std::bit_floor(range.last - at + 1U));
+        out.push_back({static_cast<std::uint16_t>(at), static_cast<std::uint16_t>(~(size - 1))});
+        at += size;
+    }
+}
+
+// All that a list of ranges matches; one prefix of no bits where there is none.
+std::vector<PortPrefix> prefixes(const std::vector<PortRange>& ranges) {
+    std::vector<PortPrefix> out;
+    for (const PortRange& range : ranges) add_prefixes(range, out);
+    if (out.empty()) out.emplace_back();
+    return out;
+}
+
+void put_prefix(const PrefixMatch& prefix, std::uint8_t (&value)[16], std::uint8_t (&mask)[16]) {
+    for (unsigned i = 0; i < 16; ++i) {
+        const unsigned bits = prefix.bits > i * 8 ? std::min(prefix.bits - i * 8, 8U) : 0;
+        mask[i] = static_cast<std::uint8_t>(0xff00U >> bits);
+        value[i] = prefix.value[i] & mask[i];
+    }
+}
+
+void put_mac(const MacMatch& mac, std::uint8_t (&value)[6], std::uint8_t (&mask)[6]) {
+    for (std::size_t i = 0; i < 6; ++i) {
+        mask[i] = mac.mask[i];
+        value[i] = mac.value[i] & mac.mask[i];
+    }
+}
+
+class Builder {
+public:
+    void add(const AclRule& rule) {
+        const std::uint32_t order = order_++;
+        const bool has_l4 =
+            !rule.sports.empty() || !rule.dports.empty() || rule.icmp_type || rule.icmp_code || rule.tcp_flags;
+        const bool has_l3 = rule.src || rule.dst || rule.proto || has_l4;
+        std::vector<Masked> links = link_layer(rule);
+        for (const Masked& link : links) {
+            if (!has_l3) {
+                put(rule, order, link);
+                continue;
+            }
+            Masked net = link;
+            net.mask.unknown |= IVDS_L3_UNKNOWN;
+            if (rule.src) put_prefix(*rule.src, net.value.src, net.mask.src);
+            if (rule.dst) put_prefix(*rule.dst, net.value.dst, net.mask.dst);
+            if (rule.proto) {
+                net.value.proto = *rule.proto;
+                net.mask.proto = 0xff;
+            }
+            if (has_l4) {
+                transport(rule, order, net);
+            } else {
+                put(rule, order, net);
+            }
+            if (rule.action != IVDS_ACL_DROP) continue;
+            if (has_l4) {
+                net.mask.unknown |= IVDS_L4_UNKNOWN;
+                net.value.unknown = IVDS_L4_UNKNOWN;
+                put(rule, order, net);
+            }
+            Masked unread = link;
+            unread.mask.unknown |= IVDS_L3_UNKNOWN;
+            unread.value.unknown = IVDS_L3_UNKNOWN;
+            put(rule, order, unread);
+        }
+    }
+
+    Result<AclRow> finish(ivds_acl_action default_action) {
+        if (entries_ > kMaxEntries)
+            return fail(Code::exhausted, "IVDS-M041",
+                        "the rules need more than 65536 entries: port ranges multiply, source by destination",
+                        "use fewer or simpler ranges");
+        AclRow row;
+        row.default_action = static_cast<std::uint8_t>(default_action);
+        std::vector<const std::pair<const std::string, Group>*> groups;
+        for (const auto& group : groups_) groups.push_back(&group);
+        std::ranges::sort(groups, {}, [](const auto* group) { return group->second.first; });
+        if (groups.size() > IVDS_MAX_ACL_MASKS)
+            return fail(Code::exhausted, "IVDS-M040", "the rules look at more than 1024 different sets of bits",
+                        "use fewer kinds of rules: the same fields with the same prefix lengths cost nothing more");
+        for (const auto* group : groups) {
+            ivds_acl_mask mask{};
+            mask.fields = group->second.mask;
+            mask.first = group->second.first;
+            for (const auto& [bytes, rule] : group->second.rules) {
+                ivds_acl_key key{};
+                std::memcpy(&key.fields, bytes.data(), sizeof key.fields);
+                key.mask = static_cast<std::uint32_t>(row.masks.size());
+                row.rules.emplace_back(key, rule);
+            }
+            row.masks.push_back(mask);
+        }
+        return row;
+    }
+
+private:
+    // The rules that look at the same bits, by their masked values.
+    struct Group {
+        ivds_fields mask{};
+        std::uint32_t first = 0xffffffff;
+        std::map<std::string, ivds_acl_rule> rules;
+    };
+
+    static std::vector<Masked> link_layer(const AclRule& rule) {
+        Masked base;
+        if (rule.src_mac) put_mac(*rule.src_mac, base.value.src_mac, base.mask.src_mac);
+        if (rule.dst_mac) put_mac(*rule.dst_mac, base.value.dst_mac, base.mask.dst_mac);
+        if (rule.ethertypes.empty()) return {base};
+        std::vector<Masked> out;
+        for (const std::uint16_t type : rule.ethertypes) {
+            base.value.type_be = htons(type);
+            base.mask.type_be = 0xffff;
+            out.push_back(base);
+        }
+        return out;
+    }
+
+    // Everything above L3 that can be read.
+    void transport(const AclRule& rule, std::uint32_t order, Masked net) {
+        net.mask.unknown |= IVDS_L4_UNKNOWN;
+        if (rule.icmp_type) {
+            net.value.icmp_type = *rule.icmp_type;
+            net.mask.icmp_type = 0xff;
+        }
+        if (rule.icmp_code) {
+            net.value.icmp_code = *rule.icmp_code;
+            net.mask.icmp_code = 0xff;
+        }
+        if (rule.tcp_flags) {
+            net.mask.tcp_flags = rule.tcp_flags->mask;
+            net.value.tcp_flags = rule.tcp_flags->value & rule.tcp_flags->mask;
+        }
+        for (const PortPrefix& source : prefixes(rule.sports)) {
+            net.value.sport_be = htons(source.value);
+            net.mask.sport_be = htons(source.mask);
+            for (const PortPrefix& destination : prefixes(rule.dports)) {
+                net.value.dport_be = htons(destination.value);
+                net.mask.dport_be = htons(destination.mask);
+                put(rule, order, net);
+            }
+        }
+    }
+
+    void put(const AclRule& rule, std::uint32_t order, const Masked& masked) {
+        const std::string mask(reinterpret_cast<const char*>(&masked.mask), sizeof masked.mask);
+        const std::string value(reinterpret_cast<const char*>(&masked.value), sizeof masked.value);
+        Group& group = groups_[mask];
+        group.mask = masked.mask;
+        group.first = std::min(group.first, order);
+        // An earlier rule of the same bits wins: this one never decides.
+        const ivds_acl_rule entry{
+            .order = order, .rule = rule.id, .action = static_cast<std::uint8_t>(rule.action), .pad0 = {}};
+        entries_ += group.rules.emplace(value, entry).second ? 1 : 0;
+    }
+
+    std::map<std::string, Group> groups_;
+    std::uint32_t order_ = 0;
+    std::size_t entries_ = 0;
+};
+
+}  // namespace
+
+Result<AclRow> compile_acl(std::span<const AclRule> rules, ivds_acl_action default_action) {
+    Builder builder;
+    for (const AclRule& rule : rules) builder.add(rule);
+    return builder.finish(default_action);
+}
+
+}  // namespace ivds

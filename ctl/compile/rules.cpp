@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compile/rules.h"
+
+#include <fmt/format.h>
+#include <openssl/evp.h>
+
+#include <cstdint>
+
+#include "api/codec.h"
+#include "model/rule.h"
+
+namespace ivds {
+namespace {
+
+// What a digest begins with. A release that lays the same rules out differently has another one: what is compiled
+// under an ACL id never changes, also not by an upgrade.
+constexpr const char* kListForm = "ivds list 1";
+
+// Half of a SHA-256, in hexadecimal digits: nobody finds two lists with the same.
+std::string digest_of(const std::string& bytes) {
+    std::array<unsigned char, EVP_MAX_MD_SIZE> hash{};
+    unsigned size = 0;
+    if (::EVP_Digest(bytes.data(), bytes.size(), hash.data(), &size, ::EVP_sha256(), nullptr) != 1) std::abort();
+    std::string text;
+    for (std::size_t i = 0; i < 16; ++i) text += fmt::format("{:02x}", hash[i]);
+    return text;
+}
+
+const RuleList* rules_of(const Model& model, pb::Kind owner_kind, const std::string& owner) {
+    const auto of = [&](const auto& objects) -> const RuleList* {
+        const auto found = objects.find(owner);
+        return found == objects.end() ? nullptr : &found->second->rules();
+    };
+    switch (owner_kind) {
+        case pb::VPORT:
+            return of(model.vports);
+        case pb::PROFILE:
+            return of(model.profiles);
+        case pb::INSTANCE:
+            return of(model.instances);
+        default:
+            return nullptr;
+    }
+}
+
+void add_rules(pb::Kind owner_kind, const std::string& owner, const RuleList& rules, std::vector<OwnedRule>& out) {
+    for (const int place : by_priority(rules))
+        out.push_back({owner_kind, owner, rule_name(rules, place), &rules[place]});
+}
+
+bool is_for(const pb::Rule& rule, pb::Rule::Direction direction) {
+    return rule.direction() == pb::Rule::BOTH || rule.direction() == direction;
+}
+
+}  // namespace
+
+std::string rule_key(pb::Kind owner_kind, const std::string& owner, const std::string& rule) {
+    return fmt::format("{}/{}/{}", to_text(owner_kind), owner, rule);
+}
+
+std::vector<OwnedRule> all_rules(const Model& model) {
+    std::vector<OwnedRule> out;
+    for (const auto& [name, vport] : model.vports) add_rules(pb::VPORT, name, vport->rules(), out);
+    for (const auto& [name, profile] : model.profiles) add_rules(pb::PROFILE, name, profile->rules(), out);
+    for (const auto& [name, instance] : model.instances) add_rules(pb::INSTANCE, name, instance->rules(), out);
+    return out;
+}
+
+std::vector<OwnedRule> own_rules(const Model& model, pb::Kind owner_kind, const std::string& owner) {
+    std::vector<OwnedRule> out;
+    if (const RuleList* rules = rules_of(model, owner_kind, owner); rules != nullptr)
+        add_rules(owner_kind, owner, *rules, out);
+    return out;
+}
+
+std::vector<OwnedRule> effective_rules(const Model& model, const pb::VPort& vport) {
+    std::vector<OwnedRule> out;
+    add_rules(pb::VPORT, vport.name(), vport.rules(), out);
+    if (const RuleList* rules = rules_of(model, pb::PROFILE, vport.profile()); rules != nullptr)
+        add_rules(pb::PROFILE, vport.profile(), *rules, out);
+    if (const RuleList* rules = rules_of(model, pb::INSTANCE, vport.instance()); rules != nullptr)
+        add_rules(pb::INSTANCE, vport.instance(), *rules, out);
+    return out;
+}
+
+pb::Rule::Action default_action(const Model& model, const pb::VPort& vport, pb::Rule::Direction direction) {
+    const auto found = model.profiles.find(vport.profile());
+    if (found == model.profiles.end()) return pb::Rule::ALLOW;
+    return direction == pb::Rule::IN ? found->second->default_in() : found->second->default_out();
+}
+
+const std::string& RuleLists::part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction) {
+    static const std::string nothing;
+    const RuleList* rules = rules_of(model_, owner_kind, owner);
+    if (rules == nullptr || rules->empty()) return nothing;
+    const auto [place, fresh] = parts_.try_emplace({owner_kind, owner, direction});
+    if (!fresh) return place->second;
+    std::string bytes;
+    for (const int at : by_priority(*rules)) {
+        pb::Rule rule = (*rules)[at];
+        if (!is_for(rule, direction)) continue;
+        // What is left of it is what it matches and does.
+        rule.clear_name();
+        rule.clear_priority();
+        rule.clear_direction();
+        const std::string content = rule.SerializeAsString();
+        bytes +=
+            fmt::format("{} {} ", rule_ids_.at(rule_key(owner_kind, owner, rule_name(*rules, at))), content.size());
+        bytes += content;
+    }
+    if (!bytes.empty()) place->second = digest_of(bytes);
+    return place->second;
+}
+
+const std::string& RuleLists::digest(const pb::VPort& vport, pb::Rule::Direction direction) {
+    static const std::string nothing;
+    const std::string& own = part(pb::VPORT, vport.name(), direction);
+    const std::string& profile = part(pb::PROFILE, vport.profile(), direction);
+    const std::string& instance = part(pb::INSTANCE, vport.instance(), direction);
+    const pb::Rule::Action last = default_action(model_, vport, direction);
+    if (own.empty() && profile.empty() && instance.empty() && last == pb::Rule::ALLOW) return nothing;
+    const std::string parts =
+        fmt::format("{} {} {}/{}/{}", kListForm, static_cast<int>(last), own, profile, instance);
+    const auto [place, fresh] = digests_.try_emplace(parts);
+    if (fresh) place->second = digest_of(parts);
+    return place->second;
+}
+
+Result<AclRow> RuleLists::compile(const pb::VPort& vport, pb::Rule::Direction direction) const {
+    std::vector<AclRule> rules;
+    for (const OwnedRule& owned : effective_rules(model_, vport)) {
+        if (!is_for(*owned.rule, direction)) continue;
+        auto rule = parse_rule(*owned.rule);
+        if (!rule) return std::unexpected(rule.error());
+        rule->id = rule_ids_.at(rule_key(owned.owner_kind, owned.owner, owned.name));
+        rules.push_back(std::move(*rule));
+    }
+    const bool drop = default_action(model_, vport, direction) == pb::Rule::DROP;
+    auto row = compile_acl(rules, drop ? IVDS_ACL_DROP : IVDS_ACL_ALLOW);
+    if (!row)
+        return std::unexpected(row.error().in(
+            fmt::format("the rules of vport {} {} the VM", vport.name(), direction == pb::Rule::IN ? "from" : "to")));
+    return row;
+}
+
+}  // namespace ivds

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// rules.h -- which rules a vPort's frames are held against, in which order: the vPort's own, then those of its
+// profile, then those of its instance, each by priority. vPorts whose rules are the same share one list. Pure.
+#pragma once
+
+#include <array>
+#include <map>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "loader/tables.h"
+#include "model/model.h"
+
+namespace ivds {
+
+// A rule of the model, and whose it is.
+struct OwnedRule {
+    pb::Kind owner_kind = pb::KIND_NONE;
+    std::string owner;
+    std::string name;
+    const pb::Rule* rule = nullptr;
+};
+
+// The name that a rule has in Ids::rules: "vport/web1/no-telnet".
+[[nodiscard]] std::string rule_key(pb::Kind owner_kind, const std::string& owner, const std::string& rule);
+
+// All rules of the model, by owner; those of one owner by priority.
+[[nodiscard]] std::vector<OwnedRule> all_rules(const Model& model);
+// Those of one vPort, profile or instance, and none where there is no such object.
+[[nodiscard]] std::vector<OwnedRule> own_rules(const Model& model, pb::Kind owner_kind, const std::string& owner);
+// Those that the vPort's frames are held against, of both directions.
+[[nodiscard]] std::vector<OwnedRule> effective_rules(const Model& model, const pb::VPort& vport);
+// What happens to a frame that none of them matches; IN or OUT.
+[[nodiscard]] pb::Rule::Action default_action(const Model& model, const pb::VPort& vport,
+                                              pb::Rule::Direction direction);
+
+// The lists of one direction, IN or OUT, each told by a digest of all that it holds. Valid as long as the model and
+// the ids of its rules.
+class RuleLists {
+public:
+    RuleLists(const Model& model, const std::map<std::string, std::uint32_t>& rule_ids)
+        : model_(model), rule_ids_(rule_ids) {}
+
+    // Lists with the same digest are the same; empty: there is nothing to hold a frame against.
+    [[nodiscard]] const std::string& digest(const pb::VPort& vport, pb::Rule::Direction direction);
+    [[nodiscard]] Result<AclRow> compile(const pb::VPort& vport, pb::Rule::Direction direction) const;
+
+private:
+    // What an owner adds to a list; made once, however many vPorts have it.
+    const std::string& part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction);
+
+    const Model& model_;
+    const std::map<std::string, std::uint32_t>& rule_ids_;
+    std::map<std::tuple<pb::Kind, std::string, pb::Rule::Direction>, std::string> parts_;
+    std::unordered_map<std::string, std::string> digests_;  // by the parts, joined
+};
+
+}  // namespace ivds

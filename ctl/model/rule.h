@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// rule.h -- the words of a rule and what they mean in the data plane's terms. Pure.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "compile/acl.h"
+#include "model/model.h"
+
+namespace ivds {
+
+using RuleList = google::protobuf::RepeatedPtrField<pb::Rule>;
+
+constexpr int kMaxRules = 10'000;   // of one list
+constexpr int kMaxPortRanges = 16;  // of one field
+
+// What the rule matches and does; its id is 0. Fails with the first word that is wrong, or that contradicts another.
+[[nodiscard]] Result<AclRule> parse_rule(const pb::Rule& rule);
+// Whether every rule of a list parses, and has a name of its own.
+[[nodiscard]] Result<> validate_rules(const RuleList& rules);
+
+// Writes addresses and words in one form; what does not parse stays as it is.
+void normalise_rules(RuleList& rules);
+
+// The name of the rule at `place`: its own, or rule-N, counted from 1.
+[[nodiscard]] std::string rule_name(const RuleList& rules, int place);
+// The places of a list's rules in the order in which they are held against a frame.
+[[nodiscard]] std::vector<int> by_priority(const RuleList& rules);
+// What the rule matches, in words: "tcp from 10.0.0.0/8 to any port 23".
+[[nodiscard]] std::string match_text(const pb::Rule& rule);
+
+}  // namespace ivds
