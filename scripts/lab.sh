@@ -193,6 +193,9 @@ if [ -n "$systemd" ]; then
     echo "/lib/systemd/systemd --unit=ivds-lab.target" >"$run/lab/init"
     mkdir -p "$run/layer/usr/lib/systemd/system"
     [ -z "$layer" ] || cp -a "$layer/." "$run/layer/"
+    # A boot empties /tmp, where the tree under test may be; this file of nothing takes the place of the one that says so.
+    mkdir -p "$run/layer/etc/tmpfiles.d"
+    : >"$run/layer/etc/tmpfiles.d/tmp.conf"
     cat >"$run/layer/usr/lib/systemd/system/ivds-lab.target" <<'UNIT'
 [Unit]
 Requires=basic.target ivds-lab.service
