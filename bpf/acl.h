@@ -16,7 +16,8 @@ INLINE struct ivds_scratch *scratch_of_cpu(void)
 	return bpf_map_lookup_elem(&scratch, &only);
 }
 
-/* Empties the scratch for a frame of `all` bytes whose L3 begins at `at`. Returns how much of L3 is to be copied. */
+/* Empties the scratch for a frame of `all` bytes whose L3 begins at `at`. Returns how much of L3 is to be copied, in
+ * a form that every verifier sees is neither 0 nor too much; of an L3 of no bytes the copy fails. */
 INLINE __u32 begin_fields(struct ivds_scratch *s, __u32 all, __u32 at)
 {
 	__u32 length = all > at ? all - at : 0;
@@ -25,7 +26,9 @@ INLINE __u32 begin_fields(struct ivds_scratch *s, __u32 all, __u32 at)
 	if (length > IVDS_L3_BYTES)
 		length = IVDS_L3_BYTES;
 	s->l3.length = length;
-	return length;
+	length--;
+	barrier_var(length);
+	return (length & (IVDS_L3_BYTES - 1)) + 1;
 }
 
 /* Global functions from here on: the verifier looks at each once, and not on every path that calls it. */
@@ -39,7 +42,7 @@ __noinline int read_fields_xdp(struct xdp_md *ctx, __u32 at, __u32 type_be)
 	if (!s)
 		return -1;
 	length = begin_fields(s, bpf_xdp_get_buff_len(ctx), at);
-	if (length - 1 < IVDS_L3_BYTES && bpf_xdp_load_bytes(ctx, at, s->l3.bytes, length))
+	if (bpf_xdp_load_bytes(ctx, at, s->l3.bytes, length))
 		s->l3.length = 0;
 	if (bpf_xdp_load_bytes(ctx, 0, s->macs, sizeof(s->macs)))
 		return -1;
@@ -57,7 +60,7 @@ __noinline int read_fields_tc(struct __sk_buff *skb, __u32 at, __u32 type_be)
 	if (!s)
 		return -1;
 	length = begin_fields(s, skb->len, at);
-	if (length - 1 < IVDS_L3_BYTES && bpf_skb_load_bytes(skb, at, s->l3.bytes, length))
+	if (bpf_skb_load_bytes(skb, at, s->l3.bytes, length))
 		s->l3.length = 0;
 	if (bpf_skb_load_bytes(skb, 0, s->macs, sizeof(s->macs)))
 		return -1;

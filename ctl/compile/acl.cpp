@@ -106,6 +106,7 @@ public:
         AclRow row;
         row.default_action = static_cast<std::uint8_t>(default_action);
         std::vector<const std::pair<const std::string, Group>*> groups;
+        groups.reserve(groups_.size());
         for (const auto& group : groups_) groups.push_back(&group);
         std::ranges::sort(groups, {}, [](const auto* group) { return group->second.first; });
         if (groups.size() > IVDS_MAX_ACL_MASKS)
@@ -140,6 +141,7 @@ private:
         if (rule.dst_mac) put_mac(*rule.dst_mac, base.value.dst_mac, base.mask.dst_mac);
         if (rule.ethertypes.empty()) return {base};
         std::vector<Masked> out;
+        out.reserve(rule.ethertypes.size());
         for (const std::uint16_t type : rule.ethertypes) {
             base.value.type_be = htons(type);
             base.mask.type_be = 0xffff;
