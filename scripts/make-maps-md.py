@@ -116,7 +116,10 @@ def document(folder):
     known = constants(header)
     described = structures(header, known)
     all_maps = maps((folder / "maps.h").read_text(encoding="utf-8"))
-    drops = re.findall(r"X\((\w+), (\d+), (\w+), \"(\w+)\", \"(.*?)\"\)", header)
+    # A long entry of the list goes on behind a backslash.
+    drops = re.findall(r"X\((\w+), (\d+), (\w+), \"(\w+)\",[\s\\]*\"(.*?)\"\)", header)
+    if [int(number) for _, number, *_ in drops] != list(range(1, len(drops) + 1)):
+        sys.exit("IVDS_DROPS: cannot read the list of drop reasons, numbered from 1 on without a gap")
 
     out = ["<!-- Made by scripts/make-maps-md.py from abi.h and maps.h; do not edit. -->"]
     out.append("# The pinned maps, byte by byte\n")
