@@ -101,8 +101,8 @@ void add_trace_command(Commands& commands) {
     CLI::App& app = commands.leaf(
         commands.root(), "trace",
         "Say what the switch would do with a frame that comes in by a port, rung by rung and stage by stage, which\n"
-        "entry decided, and how to change it. The data plane's own programs are asked, over the tables in force;\n"
-        "nothing is sent, counted or learned.",
+        "entry decided, and how to change it. The data plane's sources, compiled to tell and to do nothing, run\n"
+        "over the tables in force.",
         "ivds-ctl trace web1 'eth dst=02:00:00:00:00:02 / ip dst=10.0.0.2 / tcp dport=443'\n"
         "ivds-ctl trace up0 'eth dst=02:00:00:00:00:01 / vlan id=100 / vlan id=10 / arp'\n"
         "ivds-ctl trace web1 --pcap lost.pcap --json\n" +
