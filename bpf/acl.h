@@ -9,13 +9,6 @@
 #include "count.h"
 #include "fields.h"
 
-INLINE struct ivds_scratch *scratch_of_cpu(void)
-{
-	__u32 only = 0;
-
-	return bpf_map_lookup_elem(&scratch, &only);
-}
-
 /* Empties the scratch for a frame of `all` bytes whose L3 begins at `at`. Returns how much of L3 is to be copied, in
  * a form that every verifier sees is neither 0 nor too much; of an L3 of no bytes the copy fails. */
 INLINE __u32 begin_fields(struct ivds_scratch *s, __u32 all, __u32 at)
@@ -29,6 +22,14 @@ INLINE __u32 begin_fields(struct ivds_scratch *s, __u32 all, __u32 at)
 	length--;
 	barrier_var(length);
 	return (length & (IVDS_L3_BYTES - 1)) + 1;
+}
+
+/* The rest, from the copies of the MACs and of L3 that are in the scratch. */
+INLINE void end_fields(struct ivds_scratch *s, __be16 type_be)
+{
+	copy_mac(s->fields.dst_mac, s->macs);
+	copy_mac(s->fields.src_mac, s->macs + 6);
+	parse_fields(&s->fields, &s->l3, type_be);
 }
 
 /* Global functions from here on: the verifier looks at each once, and not on every path that calls it. */
@@ -46,9 +47,7 @@ __noinline int read_fields_xdp(struct xdp_md *ctx, __u32 at, __u32 type_be)
 		s->l3.length = 0;
 	if (bpf_xdp_load_bytes(ctx, 0, s->macs, sizeof(s->macs)))
 		return -1;
-	copy_mac(s->fields.dst_mac, s->macs);
-	copy_mac(s->fields.src_mac, s->macs + 6);
-	parse_fields(&s->fields, &s->l3, type_be);
+	end_fields(s, type_be);
 	return 0;
 }
 
@@ -64,9 +63,7 @@ __noinline int read_fields_tc(struct __sk_buff *skb, __u32 at, __u32 type_be)
 		s->l3.length = 0;
 	if (bpf_skb_load_bytes(skb, 0, s->macs, sizeof(s->macs)))
 		return -1;
-	copy_mac(s->fields.dst_mac, s->macs);
-	copy_mac(s->fields.src_mac, s->macs + 6);
-	parse_fields(&s->fields, &s->l3, type_be);
+	end_fields(s, type_be);
 	return 0;
 }
 

@@ -310,11 +310,8 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_packet *pa
 	/* The plain copy of a flood that came with its V.VLAN as well, or a plain host with a VM's address. */
 	if (entry && v->wire_tags == 1 && !(entry->flags & IVDS_FDB_PLAIN))
 		return set_drop(v, IVDS_DROP_PLAIN_SOURCE, port_id);
-	if (entry && entry->flags & IVDS_FDB_STATIC) {
-		/* It is where it belongs. */
-	} else if (instance->flags & IVDS_IF_LEARN_WIRE) {
+	if (!(entry && entry->flags & IVDS_FDB_STATIC) && instance->flags & IVDS_IF_LEARN_WIRE)
 		learn_source(f, v, port_id, port, key.vlan, entry);
-	}
 
 	return forward(v, packet, f, size, port_id);
 

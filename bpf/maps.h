@@ -152,6 +152,13 @@ struct {
 	__type(value, struct ivds_scratch);
 } scratch SEC(".maps");
 
+INLINE struct ivds_scratch *scratch_of_cpu(void)
+{
+	__u32 only = 0;
+
+	return bpf_map_lookup_elem(&scratch, &only);
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, IVDS_EVENTS_BYTES);

@@ -67,11 +67,11 @@ INLINE void note_mac(const __u8 *mac)
 
 	note_address(&words);
 }
+
 /* The frame as it was read: tags, sizes, and the fields in the scratch. */
 INLINE void note_frame(const struct ivds_frame *f, __u32 l3_bytes, __u32 bytes)
 {
-	__u32 only = 0;
-	const struct ivds_scratch *s = bpf_map_lookup_elem(&scratch, &only);
+	const struct ivds_scratch *s = scratch_of_cpu();
 	struct ivds_trace *t = the_trace();
 
 	note(IVDS_TRACE_FRAME, f->tags, bpf_ntohs(f->type_be), l3_bytes, bytes);

@@ -12,9 +12,6 @@
 #define IVDS_TC_NEXT (-1)
 #define IVDS_TC_DROP 2
 
-#define IVDS_IP_TCP 6
-#define IVDS_IP_UDP 17
-
 /* Bytes of the L3 and L4 headers at `offset` of a GSO frame. Other protocols than TCP and UDP, and
  * IPv6 extension headers, count as the smallest header: the frame then looks smaller than its segments
  * are, and the egress device has the last word. */

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 
+#include "agent/names.h"
 #include "loader/switch.h"
 
 namespace ivds {
@@ -30,12 +31,6 @@ std::uint32_t stage_of(std::uint32_t kind) {
     return kind < std::size(kStages) ? kStages[kind] : 0;
 }
 
-std::string mac_text(const std::uint8_t (&bytes)[6]) {
-    Mac mac{};
-    std::ranges::copy(bytes, mac.begin());
-    return format_mac(mac);
-}
-
 std::string address_text(const std::uint8_t (&bytes)[16], bool v4) {
     std::array<char, INET6_ADDRSTRLEN> text{};
     return ::inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? bytes + 12 : bytes, text.data(), text.size());
@@ -44,11 +39,11 @@ std::string address_text(const std::uint8_t (&bytes)[16], bool v4) {
 // Turns steps into sentences. Keeps what earlier steps said, as later ones mean it: which port, which instance.
 class Teller {
 public:
-    Teller(const Model& model, const Ids& ids) : model_(model) {
-        for (const auto& [name, id] : ids.ports) ports_.emplace(id, name);
-        for (const auto& [name, id] : ids.instances) instances_.emplace(id, name);
-        for (const auto& [key, id] : ids.rules) rules_.emplace(id, key);
-    }
+    Teller(const Model& model, const Ids& ids)
+        : model_(model),
+          ports_(names_by_id(ids.ports)),
+          instances_(names_by_id(ids.instances)),
+          rules_(names_by_id(ids.rules)) {}
 
     void tell(const RungTrace& rung, pb::TraceReply& reply) {
         reply.clear_verdict();
@@ -324,19 +319,14 @@ private:
         }
     }
 
-    [[nodiscard]] std::string port(std::uint32_t id) const { return name(ports_, id); }
-    [[nodiscard]] std::string instance(std::uint32_t id) const { return name(instances_, id); }
+    [[nodiscard]] std::string port(std::uint32_t id) const { return name_or_number(ports_, id); }
+    [[nodiscard]] std::string instance(std::uint32_t id) const { return name_or_number(instances_, id); }
     [[nodiscard]] std::string tenant(std::uint32_t id) const {
         const auto found = model_.instances.find(instance(id));
         return found == model_.instances.end() || found->second->tenant().empty()
                    ? ""
                    : fmt::format(" of tenant {}", found->second->tenant());
     }
-    static std::string name(const std::map<std::uint32_t, std::string>& names, std::uint32_t id) {
-        const auto found = names.find(id);
-        return found != names.end() ? found->second : fmt::format("#{}", id);
-    }
-
     const Model& model_;
     std::map<std::uint32_t, std::string> ports_;
     std::map<std::uint32_t, std::string> instances_;

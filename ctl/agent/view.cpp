@@ -7,16 +7,11 @@
 #include <map>
 #include <unordered_map>
 
+#include "agent/names.h"
 #include "agent/nic_view.h"
 
 namespace ivds {
 namespace {
-
-std::string mac_text(const std::uint8_t (&bytes)[6]) {
-    Mac mac{};
-    std::ranges::copy(bytes, mac.begin());
-    return format_mac(mac);
-}
 
 pb::AttachMode attach_mode(AttachMode mode) {
     switch (mode) {
@@ -32,17 +27,6 @@ pb::AttachMode attach_mode(AttachMode mode) {
             break;
     }
     return pb::AUTO;
-}
-
-std::map<std::uint32_t, std::string> names_by_id(const std::map<std::string, std::uint32_t>& ids) {
-    std::map<std::uint32_t, std::string> names;
-    for (const auto& [name, id] : ids) names.emplace(id, name);
-    return names;
-}
-
-std::string name_or_number(const std::map<std::uint32_t, std::string>& names, std::uint32_t id) {
-    const auto found = names.find(id);
-    return found != names.end() ? found->second : fmt::format("#{}", id);
 }
 
 // Everything about ports and instances, read in one go.
