@@ -138,6 +138,22 @@ struct {
 	__type(value, struct ivds_count);
 } rule_stats SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_FLOWS);
+	__type(key, struct ivds_flow_key);
+	__type(value, struct ivds_flow);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_POOLS);
+	__type(key, __u32);
+	__type(value, struct ivds_pool);
+} pools SEC(".maps");
+
 /* Scratch: the fields of the frame under way. Programs of ours never nest on a CPU: what they send is queued. */
 struct ivds_scratch {
 	struct ivds_fields fields;

@@ -37,6 +37,10 @@
 #define IVDS_MAX_ACLS       16384u   /* lists of rules; ports with the same rules share one */
 #define IVDS_MAX_ACL_MASKS  1024u    /* of one list: combinations of fields and prefix lengths in its rules */
 #define IVDS_MAX_ACL_RULES  1048576u /* entries of all lists together */
+#define IVDS_MAX_FLOWS      1048576u /* flow entries on a host */
+#define IVDS_MAX_POOLS      1024u    /* vPort pools */
+#define IVDS_MAX_POOL_PORTS 32u      /* vPorts of one pool */
+#define IVDS_MAX_MIRRORS    32u      /* mirror sessions: one bit each in a mask of sessions */
 #define IVDS_EVENTS_BYTES   (256u * 1024u)
 
 #define IVDS_VLAN_NONE  0u
@@ -62,6 +66,7 @@ enum ivds_port_kind {
 	IVDS_PORT_NONE = 0, /* the slot is free: frames are dropped (no_port) */
 	IVDS_PORT_VPORT = 1,
 	IVDS_PORT_UPLINK = 2,
+	IVDS_PORT_PATCH = 3, /* a vPort without an interface: what is redirected to it comes in by its peer */
 };
 
 /* ivds_port.flags */
@@ -86,7 +91,12 @@ struct ivds_port {
 	__u32 fdb_limit;      /* learned FDB entries this port may own, 0: none */
 	__u32 acl_in;         /* vPort: the list that frames from it are held against, 0: none */
 	__u32 acl_out;        /* vPort: the list that frames to it are held against, 0: none */
-	__u32 pad0[6];
+	__u32 flow_limit;     /* vPort: flow entries it may own */
+	__u32 peer;           /* patch: port id of the other end, of another instance */
+	__u32 mirror_in;      /* sessions that get a copy of what it sends, as it comes in */
+	__u32 mirror_out;     /* sessions that get a copy of what is sent to it, as it goes out */
+	__u32 mirror_drop;    /* sessions that get a copy of what is dropped on it, as it came in */
+	__u32 pad0[1];
 };
 
 /* -------------------------------------- port_state ARRAY, mmapable: port id -> struct ivds_port_state
@@ -94,7 +104,8 @@ struct ivds_port {
 #define IVDS_EVENT_KINDS 8u
 struct ivds_port_state {
 	__u32 learned; /* learned FDB entries this port owns now */
-	__u32 pad0[3];
+	__u32 flows;   /* flow entries this port owns now */
+	__u32 pad0[2];
 	__u32 event_s[IVDS_EVENT_KINDS]; /* coarse second of the last event, by enum ivds_event_kind */
 	__u32 pad1[4];
 };
@@ -162,11 +173,17 @@ struct ivds_fdb_entry {
 enum ivds_acl_action {
 	IVDS_ACL_ALLOW = 1,
 	IVDS_ACL_DROP = 2,
+	IVDS_ACL_REDIRECT = 3, /* lists of frames from a vPort: they go to `target`, whatever their destination */
 };
+/* ivds_acl_rule.flags */
+#define IVDS_ACL_STATEFUL 0x01u       /* with ALLOW and REDIRECT: the rest of the connection passes, both ways */
+#define IVDS_ACL_LOG      0x02u       /* an event for a frame that it decides */
+#define IVDS_TARGET_POOL  0x80000000u /* in a target: a pool's id, else a port's */
 struct ivds_acl {
 	__u32 masks;         /* how many there are, at {ACL id, 0} and on in acl_masks; 0: the default decides */
 	__u8 default_action; /* enum ivds_acl_action, where no rule matches; 0: the slot is free, frames drop */
-	__u8 pad0[3];
+	__u8 tcp_flags;      /* those that any of its rules looks at */
+	__u8 pad0[2];
 };
 
 /* What rules look at: of the VM's frame, without the tags of the wire. Where a frame has no such field it is 0. */
@@ -207,10 +224,73 @@ struct ivds_acl_key {
 	__u32 mask; /* index */
 };
 struct ivds_acl_rule {
-	__u32 order; /* place in the list; the least decides */
-	__u32 rule;  /* id, for counting */
-	__u8 action; /* enum ivds_acl_action */
-	__u8 pad0[3];
+	__u32 order;   /* place in the list; the least decides */
+	__u32 rule;    /* id, for counting */
+	__u32 target;  /* REDIRECT: port id of a vPort, or IVDS_TARGET_POOL and a pool's id */
+	__u32 mirrors; /* sessions that get a copy of what it decides */
+	__u8 action;   /* enum ivds_acl_action */
+	__u8 flags;    /* IVDS_ACL_* */
+	__u8 pad0[2];
+};
+
+/* ------------------------------- pools HASH: __u32 pool id -> struct ivds_pool
+ * A target of many: a flow goes to the member that rendezvous hashing picks among those that are up, so that a member
+ * that goes away loses only its own flows. */
+struct ivds_pool {
+	__u32 count;                       /* of members */
+	__u32 member[IVDS_MAX_POOL_PORTS]; /* port ids */
+};
+
+/* ------------------------------- flows HASH: struct ivds_flow_key -> struct ivds_flow
+ * What the lists of a vPort decided about a flow, so that they are not asked again for each frame, and the state of
+ * connections that a stateful rule let through. An entry belongs to one vPort; a flow between two that have lists has
+ * two. IPv4 and IPv6 alone, unfragmented, with headers that can be read; all else is held against the list each time.
+ * A verdict holds as long as the vPort's list is the one that gave it: a change of rules makes another list. */
+struct ivds_flow_key {
+	__u32 port; /* id of the vPort */
+	__u32 instance;
+	/* As the vPort's VM sends the frame: in the other direction source and destination are exchanged. `tcp_flags`
+	 * and `unknown` are 0. ICMP echo: both ports are the identifier, and a reply has the type of its request. */
+	struct ivds_fields fields;
+};
+enum ivds_way {
+	IVDS_WAY_IN = 0,  /* from the VM */
+	IVDS_WAY_OUT = 1, /* to the VM */
+};
+/* What was decided about one direction. */
+struct ivds_flow_way {
+	__u64 packets;
+	__u64 bytes; /* as they are at the vPort */
+	__u32 acl;   /* list that decided; where it is not the vPort's, this way holds nothing but counts */
+	__u32 rule;
+	__u32 target; /* REDIRECT: port id; of a pool the member that was picked */
+	__u32 pool;   /* id of the pool that it was picked from, or 0 */
+	__u32 mirrors;
+	__u16 detail; /* ICMP: type and code; TCP: the flags that the list's rules look at */
+	__u8 action;  /* enum ivds_acl_action */
+	__u8 flags;   /* IVDS_ACL_* */
+};
+enum ivds_flow_state {
+	IVDS_FLOW_VERDICT = 0, /* no connection: it spares the search */
+	IVDS_FLOW_OPENING = 1, /* seen from the one side that opened it */
+	IVDS_FLOW_OPEN = 2,    /* seen from both */
+	IVDS_FLOW_CLOSING = 3, /* TCP: FIN from both, or a reset */
+};
+/* Seconds without a frame after which an entry counts as gone. */
+#define IVDS_FLOW_VERDICT_S  15u
+#define IVDS_FLOW_OPENING_S  30u
+#define IVDS_FLOW_OPEN_S     180u  /* other than TCP */
+#define IVDS_FLOW_TCP_OPEN_S 7500u /* beyond TCP's own keepalive, RFC 9293 3.8.4: two hours */
+#define IVDS_FLOW_CLOSING_S  10u
+struct ivds_flow {
+	struct ivds_flow_way way[2]; /* by enum ivds_way */
+	__u32 since_s;               /* coarse monotonic second it was made */
+	__u32 last_seen_s;           /* and last hit */
+	__u8 state;                  /* enum ivds_flow_state */
+	__u8 opener;                 /* enum ivds_way of the frame that opened the connection … */
+	__u8 open_flags;             /* … and its TCP flags */
+	__u8 fins;                   /* 1 << enum ivds_way: a FIN was seen */
+	__u32 pad0;
 };
 
 /* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_count: frames it decided
@@ -283,24 +363,29 @@ struct ivds_count {
 	X(PLAIN_SOURCE, 24, IN, "plain_source",                                                                      \
 	  "a MAC known with a V.VLAN, or at a vPort, came in without a V.VLAN")                                      \
 	X(ACL, 25, IN, "acl", "a rule or the default of the ingress vPort's rules")                                  \
-	X(ACL_OUT, 26, OUT, "acl_out", "a rule or the default of the egress vPort's rules")
+	X(ACL_OUT, 26, OUT, "acl_out", "a rule or the default of the egress vPort's rules")                          \
+	X(FLOW_LIMIT, 27, IN, "flow_limit", "a new connection, and the vPort has as many flow entries as it may")    \
+	X(FLOW_LIMIT_OUT, 28, OUT, "flow_limit_out", "the same, of the egress vPort")                                \
+	X(PATCH, 29, IN, "patch", "the other end of a patch is missing, or sent the frame to a patch again")
 
 enum ivds_drop {
 	IVDS_DROP_NONE = 0,
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	    IVDS_DROP_MAX = 27,
+	    IVDS_DROP_MAX = 30,
 };
 
 /* ------------------------------- events RINGBUF: struct ivds_event
  * At most one of a kind, port and second; the counters are exact, the events are hints. */
 enum ivds_event_kind {
 	IVDS_EVENT_NONE = 0,
-	IVDS_EVENT_SPOOF = 1,    /* mac: the forged source */
-	IVDS_EVENT_MOVE = 2,     /* mac moved from other_port to port; the same port: to another outer VLAN */
-	IVDS_EVENT_LIMIT = 3,    /* mac not learned: the port's or the instance's limit is reached */
-	IVDS_EVENT_FDB_FULL = 4, /* mac not learned: the FDB is full */
+	IVDS_EVENT_SPOOF = 1,      /* mac: the forged source */
+	IVDS_EVENT_MOVE = 2,       /* mac moved from other_port to port; the same port: to another outer VLAN */
+	IVDS_EVENT_LIMIT = 3,      /* mac not learned: the port's or the instance's limit is reached */
+	IVDS_EVENT_FDB_FULL = 4,   /* mac not learned: the FDB is full */
+	IVDS_EVENT_FLOW_LIMIT = 5, /* the port has as many flow entries as it may, or the table is full */
+	IVDS_EVENT_RULE = 6,       /* a rule that logs decided about a frame of the port: rule and fields */
 };
 struct ivds_event {
 	__u64 time_ns; /* CLOCK_MONOTONIC, coarse */
@@ -310,14 +395,19 @@ struct ivds_event {
 	__u32 instance;
 	__u8 mac[6];
 	__u16 pad0;
+	__u32 rule; /* RULE: its id */
+	__u32 pad1;
+	struct ivds_fields fields; /* RULE: of the frame */
 };
 
-/* ------------------------------- arguments of the sweep program (SEC "syscall"): one pass over the FDB */
+/* ------------------------------- arguments of the sweep program (SEC "syscall"): one pass over FDB and flows */
 struct ivds_sweep {
-	__u32 now_s;    /* coarse monotonic second */
-	__u32 port;     /* != 0: flush what is learned at this port */
-	__u32 instance; /* != 0: flush what this instance learned */
-	__u32 removed;  /* out: entries removed */
+	__u32 now_s;         /* coarse monotonic second */
+	__u32 port;          /* != 0: flush what is learned at this port, and its flows */
+	__u32 instance;      /* != 0: flush what this instance learned, and its flows */
+	__u32 removed;       /* out: FDB entries removed */
+	__u32 removed_flows; /* out */
+	__u32 pad0;
 };
 
 #endif

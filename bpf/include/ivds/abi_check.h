@@ -34,9 +34,15 @@ IVDS_OFFSET(ivds_port, inner_tpid_be, 26);
 IVDS_OFFSET(ivds_port, fdb_limit, 28);
 IVDS_OFFSET(ivds_port, acl_in, 32);
 IVDS_OFFSET(ivds_port, acl_out, 36);
+IVDS_OFFSET(ivds_port, flow_limit, 40);
+IVDS_OFFSET(ivds_port, peer, 44);
+IVDS_OFFSET(ivds_port, mirror_in, 48);
+IVDS_OFFSET(ivds_port, mirror_out, 52);
+IVDS_OFFSET(ivds_port, mirror_drop, 56);
 
 IVDS_SIZE(ivds_acl, 8);
 IVDS_OFFSET(ivds_acl, default_action, 4);
+IVDS_OFFSET(ivds_acl, tcp_flags, 5);
 
 IVDS_SIZE(ivds_fields, 56);
 IVDS_OFFSET(ivds_fields, src, 12);
@@ -53,8 +59,29 @@ IVDS_OFFSET(ivds_acl_mask, first, 56);
 IVDS_SIZE(ivds_acl_key, 64);
 IVDS_OFFSET(ivds_acl_key, acl, 56);
 IVDS_OFFSET(ivds_acl_key, mask, 60);
-IVDS_SIZE(ivds_acl_rule, 12);
-IVDS_OFFSET(ivds_acl_rule, action, 8);
+IVDS_SIZE(ivds_acl_rule, 20);
+IVDS_OFFSET(ivds_acl_rule, target, 8);
+IVDS_OFFSET(ivds_acl_rule, mirrors, 12);
+IVDS_OFFSET(ivds_acl_rule, action, 16);
+IVDS_OFFSET(ivds_acl_rule, flags, 17);
+
+IVDS_SIZE(ivds_pool, 132);
+IVDS_SIZE(ivds_flow_key, 64);
+IVDS_OFFSET(ivds_flow_key, fields, 8);
+IVDS_SIZE(ivds_flow_way, 40);
+IVDS_OFFSET(ivds_flow_way, acl, 16);
+IVDS_OFFSET(ivds_flow_way, rule, 20);
+IVDS_OFFSET(ivds_flow_way, target, 24);
+IVDS_OFFSET(ivds_flow_way, pool, 28);
+IVDS_OFFSET(ivds_flow_way, mirrors, 32);
+IVDS_OFFSET(ivds_flow_way, detail, 36);
+IVDS_OFFSET(ivds_flow_way, action, 38);
+IVDS_OFFSET(ivds_flow_way, flags, 39);
+IVDS_SIZE(ivds_flow, 96);
+IVDS_OFFSET(ivds_flow, since_s, 80);
+IVDS_OFFSET(ivds_flow, last_seen_s, 84);
+IVDS_OFFSET(ivds_flow, state, 88);
+IVDS_OFFSET(ivds_flow, opener, 89);
 
 IVDS_SIZE(ivds_port_state, 64);
 IVDS_OFFSET(ivds_port_state, event_s, 16);
@@ -84,8 +111,10 @@ IVDS_SIZE(ivds_port_stats, 64);
 IVDS_SIZE(ivds_instance_stats, 32);
 IVDS_SIZE(ivds_drop_key, 8);
 IVDS_SIZE(ivds_count, 16);
-IVDS_SIZE(ivds_event, 32);
+IVDS_SIZE(ivds_event, 96);
 IVDS_OFFSET(ivds_event, mac, 24);
-IVDS_SIZE(ivds_sweep, 16);
+IVDS_OFFSET(ivds_event, rule, 32);
+IVDS_OFFSET(ivds_event, fields, 40);
+IVDS_SIZE(ivds_sweep, 24);
 
 #endif
