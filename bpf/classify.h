@@ -71,6 +71,8 @@ struct ivds_verdict {
 	__u16 has_fields;   /* the scratch holds what rules look at */
 	__u32 rule_in;      /* that decided about the frame where it came in, and where it goes; 0: none */
 	__u32 rule_out;
+	__u32 mirrors;     /* sessions that get a copy of the frame as it came in */
+	__u32 mirrors_out; /* others that get one as it goes out; those of a flood's members come to it on the way */
 	const struct ivds_port *egress;
 	const struct ivds_instance *instance;
 };
@@ -320,6 +322,22 @@ host:
 	v->action = IVDS_ACT_HOST;
 }
 
+/* Adds the sessions that mirror the ports, once each. What is the host's is in no mirror. */
+INLINE void pick_mirrors(struct ivds_verdict *v, __u32 port_id, const struct ivds_port *port)
+{
+	if (v->action == IVDS_ACT_HOST)
+		return;
+	v->mirrors |= port->mirror_in;
+	if (v->action == IVDS_ACT_DROP) {
+		if (v->drop_port == port_id)
+			v->mirrors |= port->mirror_drop;
+		else if (v->egress)
+			v->mirrors |= v->egress->mirror_drop;
+	} else if (v->action != IVDS_ACT_FLOOD && v->egress) {
+		v->mirrors_out = v->egress->mirror_out & ~v->mirrors;
+	}
+}
+
 INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
 		     const struct ivds_size *size, __u32 port_id, const struct ivds_port *port)
 {
@@ -331,6 +349,7 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 		classify_vport(v, packet, f, size, port_id, port);
 	else
 		classify_uplink(v, packet, f, size, port_id, port);
+	pick_mirrors(v, port_id, port);
 }
 
 /* Counts for the rules that let the frame pass, or dropped it, as the VM's frame where it goes. */

@@ -6,7 +6,7 @@
 #ifndef IVDS_TC_H
 #define IVDS_TC_H
 
-#include "classify.h"
+#include "mirror.h"
 
 /* Return codes that tcx and cls_bpf share; include/uapi/linux/bpf.h calls them TCX_NEXT and TCX_DROP. */
 #define IVDS_TC_NEXT (-1)
@@ -94,6 +94,7 @@ struct ivds_flood {
 	__u32 packets;
 	__u32 bytes; /* of a copy at a member */
 	__u32 sent;
+	__u32 mirrored; /* sessions that have a copy */
 };
 
 /* Sends a copy; a traced frame goes nowhere. */
@@ -126,6 +127,7 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	}
 	if (!reason && send_copy(flood->skb, port->ifindex))
 		reason = IVDS_DROP_REDIRECT;
+	mirror_member(flood->skb, to, port, reason, &flood->mirrored);
 	if (reason) {
 		count_drop(to, reason, flood->packets, flood->bytes);
 		return 0;
@@ -157,6 +159,8 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
 		return 0;
 	}
+	mirror_copies(skb, uplink->mirror_out & ~flood->mirrored,
+		      mirror_mark(IVDS_DIRECTION_OUT, uplink_id, 0, instance->vvlan ? 2 : 1));
 	for (int i = 0; i <= (int)IVDS_MAX_PEER_VLANS; i++) {
 		if (i > 0) {
 			__be16 tci_be;
@@ -268,6 +272,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		size.l3_bytes = headers + skb->gso_size;
 	}
 	classify(&v, &packet, &f, &size, port_id, port);
+	mirror_frame(skb, &v, &packet, &f, port_id);
 
 	if (v.action == IVDS_ACT_DROP)
 		goto drop;
@@ -298,6 +303,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		    .guest_tagged = v.guest_tagged,
 		    .packets = size.packets,
 		    .bytes = out_bytes,
+		    .mirrored = v.mirrors,
 		};
 
 		if (!v.instance)
@@ -323,11 +329,19 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		}
 		out_bytes += size.packets * (v.vvlan ? IVDS_TAGS_BYTES : IVDS_TAG_BYTES);
 	}
+	if (v.mirrors_out)
+		mirror_copies(skb, v.mirrors_out,
+			      mirror_mark(IVDS_DIRECTION_OUT, v.egress_id, 0,
+					  v.action != IVDS_ACT_WIRE ? 0 : v.vvlan ? 2 : 1));
 	count_accepted(&v, &size, port_id, port);
 	count_tx(v.egress_id, size.packets, out_bytes);
 	return bpf_redirect(v.egress->ifindex, 0);
 
 drop:
+	/* What classify() dropped has its copies. */
+	if (v.drop_port == port_id && port->mirror_drop & ~v.mirrors)
+		mirror_copies(skb, port->mirror_drop & ~v.mirrors,
+			      mirror_mark(IVDS_DIRECTION_DROP, port_id, v.reason, 0));
 	count_verdict(&v, &size, port_id);
 	return IVDS_TC_DROP;
 }

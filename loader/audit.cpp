@@ -33,7 +33,10 @@ Fields fields_of(const ivds_port& port) {
             {"inner_tpid", fmt::format("{:#06x}", ntohs(port.inner_tpid_be))},
             {"fdb_limit", std::to_string(port.fdb_limit)},
             {"acl_in", std::to_string(port.acl_in)},
-            {"acl_out", std::to_string(port.acl_out)}};
+            {"acl_out", std::to_string(port.acl_out)},
+            {"mirror_in", fmt::format("{:#x}", port.mirror_in)},
+            {"mirror_out", fmt::format("{:#x}", port.mirror_out)},
+            {"mirror_drop", fmt::format("{:#x}", port.mirror_drop)}};
 }
 
 Fields fields_of(const ivds_instance& instance) {
@@ -168,6 +171,19 @@ std::string text_of(std::uint8_t action) {
     return action == IVDS_ACL_ALLOW ? "allow" : action == IVDS_ACL_DROP ? "drop" : fmt::format("action {}", action);
 }
 
+std::map<std::string, std::string> texts_of(const std::map<std::uint32_t, ivds_mirror>& mirrors) {
+    std::map<std::string, std::string> out;
+    for (const auto& [session, mirror] : mirrors) {
+        out.emplace(fmt::format("mirrors[{}]", session),
+                    fmt::format("kind {}, tap {}, target {}, filter {}, snap {}, sample {}, flags {:#x}, index {}, "
+                                "session {}, VLAN {}, local {:02x}, remote {:02x}",
+                                mirror.kind, mirror.tap, mirror.target, mirror.filter, mirror.snap_bytes,
+                                mirror.sample, mirror.flags, mirror.index, mirror.session_id, mirror.vlan,
+                                fmt::join(mirror.local, ""), fmt::join(mirror.remote, "")));
+    }
+    return out;
+}
+
 std::map<std::string, std::string> texts_of(std::uint32_t acl, const AclRows& rows) {
     std::map<std::string, std::string> out;
     if (!same_bytes(rows.head, ivds_acl{})) {
@@ -261,6 +277,7 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
         }
     }
     auditor.words("vvlans", "uplink, VLAN, V.VLAN", wanted.vvlans, in_map.vvlans);
+    auditor.texts(texts_of(known.mirrors), texts_of(in_map.mirrors));
     auditor.words("ifports", "ifindex", known.ifports, in_map.ifports);
     auditor.words("tx", "port", known.tx, in_map.tx);
     for (const auto& [id, rows] : acls) {
@@ -278,7 +295,7 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
         }
     }
     std::size_t entries = wanted.ports.size() + wanted.instances.size() + wanted.vvlans.size() +
-                          known.ifports.size() + known.tx.size() + bulk.fdb.size();
+                          known.ifports.size() + known.tx.size() + wanted.mirrors.size() + bulk.fdb.size();
     for (const auto& [id, list] : wanted.acls) {
         entries += 1 + list->masks.size() + list->rules.size();
     }

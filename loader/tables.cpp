@@ -24,18 +24,20 @@ namespace ivds {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x53564449u;
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 
 struct Header {
     std::uint32_t magic;
     std::uint32_t version;
-    std::array<std::uint16_t, 6> sizes;
+    std::array<std::uint16_t, 8> sizes;
+    std::uint32_t pad0;
     std::uint32_t crc;
     std::uint64_t length;
 };
-static_assert(sizeof(Header) == 32);
-constexpr std::array<std::uint16_t, 6> kSizes = {sizeof(Header),        sizeof(ivds_port),    sizeof(ivds_instance),
-                                                 sizeof(ivds_acl_mask), sizeof(ivds_acl_key), sizeof(ivds_acl_rule)};
+static_assert(sizeof(Header) == 40);
+constexpr std::array<std::uint16_t, 8> kSizes = {
+    sizeof(Header),       sizeof(ivds_port),     sizeof(ivds_instance), sizeof(ivds_acl_mask),
+    sizeof(ivds_acl_key), sizeof(ivds_acl_rule), sizeof(ivds_mirror),   0};
 
 class Writer {
 public:
@@ -144,6 +146,12 @@ void write_body(Writer& out, const Tables& tables) {
             out.value(rule);
         }
     }
+    out.count(tables.mirrors.size());
+    for (const auto& [session, row] : tables.mirrors) {
+        out.value(session);
+        out.text(row.name);
+        out.value(row.value);
+    }
 }
 
 bool read_body(Reader& in, Tables& tables) {
@@ -199,6 +207,13 @@ bool read_body(Reader& in, Tables& tables) {
             list->rules.emplace_back(key, in.value<ivds_acl_rule>());
         }
         tables.acls.emplace(id, std::move(list));
+    }
+    for (auto n = in.count(4); n > 0 && in.ok(); --n) {
+        const auto session = in.value<std::uint32_t>();
+        MirrorRow row;
+        row.name = in.text();
+        row.value = in.value<ivds_mirror>();
+        tables.mirrors.emplace(session, std::move(row));
     }
     return in.done();
 }
@@ -289,7 +304,7 @@ std::string to_string(AttachMode mode) {
 Result<> save_tables(const std::string& path, const Tables& tables) {
     Writer body;
     write_body(body, tables);
-    const Header header{kMagic, kVersion, kSizes, crc(body.out()), body.out().size()};
+    const Header header{kMagic, kVersion, kSizes, 0, crc(body.out()), body.out().size()};
 
     const std::string temporary = path + ".new";
     const Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));

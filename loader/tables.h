@@ -60,6 +60,12 @@ struct InstanceRow {
     std::shared_ptr<const std::vector<StaticMac>> fdb;  // may be null
 };
 
+// A session of a mirror.
+struct MirrorRow {
+    std::string name;
+    ivds_mirror value{};  // tap is zero
+};
+
 // Everything the data plane shall hold. Keys are port and instance ids (never 0, never reused while in use).
 struct Tables {
     std::map<std::uint32_t, PortRow> ports;
@@ -68,6 +74,7 @@ struct Tables {
     std::map<std::array<std::uint32_t, 3>, std::uint32_t> vvlans;
     // By ACL id, which ports name. A list never changes under its id.
     std::map<std::uint32_t, std::shared_ptr<const AclRow>> acls;
+    std::map<std::uint32_t, MirrorRow> mirrors;  // by session, from 0; ports name them in masks
 };
 
 // The saved state that ivds-loader brings up at boot with no agent running: one file, replaced atomically

@@ -32,7 +32,8 @@
 	X(SEND, 16, 4)        /* port, packets, bytes of them together */                                            \
 	X(DROP, 17, 4)        /* port, enum ivds_drop, packets, bytes */                                             \
 	X(ACCEPT, 18, 4)      /* enum ivds_action, port, packets, bytes: it went somewhere */                        \
-	X(ACL, 19, 3)         /* ACL id, rule id or 0 for the default, enum ivds_acl_action */
+	X(ACL, 19, 3)         /* ACL id, rule id or 0 for the default, enum ivds_acl_action */                       \
+	X(MIRROR, 30, 4)      /* sessions, enum ivds_direction, port: copies of the frame */
 
 enum ivds_trace_kind {
 	IVDS_TRACE_NONE = 0,
