@@ -89,6 +89,12 @@ struct Dispatcher {
     std::vector<ForeignProgram> others;
 };
 
+// How many entries a sweep removed.
+struct Swept {
+    std::uint32_t fdb = 0;
+    std::uint32_t flows = 0;
+};
+
 class Kernel {
 public:
     Kernel() = default;
@@ -105,7 +111,7 @@ public:
     [[nodiscard]] virtual Result<> each(Map map, const std::function<void(const void*, const void*)>& sink) = 0;
     // Adds to the counts of learned entries, atomically beside the data plane.
     virtual void learned(std::uint32_t port, std::uint32_t instance, int by) = 0;
-    // Whether anything is counted as learned at `port`, or if that is 0 by `instance`.
+    // Whether anything is counted as learned at `port`, or if that is 0 by `instance`; or as a flow of the port.
     [[nodiscard]] virtual bool has_learned(std::uint32_t port, std::uint32_t instance) = 0;
     // Counters, state and drop rows of a slot that nothing uses any more.
     virtual void forget_port(std::uint32_t port) = 0;
@@ -114,7 +120,7 @@ public:
     virtual void forget_rules(const std::set<std::uint32_t>& rules) = 0;
     // Counters, state and ring of a session that nothing uses any more.
     virtual void forget_mirror(std::uint32_t session) = 0;
-    [[nodiscard]] virtual Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) = 0;
+    [[nodiscard]] virtual Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) = 0;
 
     // ---- programs
     [[nodiscard]] virtual std::string build() const = 0;    // of this binary

@@ -501,8 +501,11 @@ void LinuxKernel::learned(std::uint32_t port, std::uint32_t instance, int by) {
 }
 
 bool LinuxKernel::has_learned(std::uint32_t port, std::uint32_t instance) {
-    const auto& count = port != 0 ? port_state_[port].learned : instance_state_[instance].learned;
-    return __atomic_load_n(&count, __ATOMIC_RELAXED) != 0;
+    if (port == 0) {
+        return __atomic_load_n(&instance_state_[instance].learned, __ATOMIC_RELAXED) != 0;
+    }
+    return __atomic_load_n(&port_state_[port].learned, __ATOMIC_RELAXED) != 0 ||
+           __atomic_load_n(&port_state_[port].flows, __ATOMIC_RELAXED) != 0;
 }
 
 Result<> LinuxKernel::zero(Map map, std::uint32_t key) {
@@ -550,16 +553,17 @@ Result<Fd> LinuxKernel::make_ring(std::uint32_t session, std::uint32_t bytes) {
     return ring;
 }
 
-Result<std::uint32_t> LinuxKernel::sweep(std::uint32_t port, std::uint32_t instance) {
+Result<Swept> LinuxKernel::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {
     ivds_sweep args{};
     args.now_s = coarse_now_s();
     args.port = port;
     args.instance = instance;
+    args.only = only;
     LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
     if (const int err = bpf_prog_test_run_opts(current_.sweep, &opts); err != 0) {
-        return os_error(err, "IVDS-M004", "run the sweep over the FDB");
+        return os_error(err, "IVDS-M004", "run the sweep over the FDB and the flow table");
     }
-    return args.removed;
+    return Swept{args.removed, args.removed_flows};
 }
 
 // ------------------------------------------------------------------ programs

@@ -183,8 +183,10 @@ private:
         group.mask = masked.mask;
         group.first = std::min(group.first, order);
         // An earlier rule of the same bits wins: this one never decides.
-        const ivds_acl_rule entry{
-            .order = order, .rule = rule.id, .action = static_cast<std::uint8_t>(rule.action), .pad0 = {}};
+        ivds_acl_rule entry{};
+        entry.order = order;
+        entry.rule = rule.id;
+        entry.action = static_cast<std::uint8_t>(rule.action);
         entries_ += group.rules.emplace(value, entry).second ? 1 : 0;
     }
 

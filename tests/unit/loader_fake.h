@@ -106,7 +106,7 @@ public:
     Result<std::uint32_t> make_tap() override;
     Result<> remove_tap() override;
     Result<int> swap_tap(int program) override;
-    Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) override;
+    Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) override;
     std::string build() const override { return own_build; }
     std::string running() const override { return running_; }
     Programs current() const override { return current_; }
