@@ -142,7 +142,8 @@ INLINE __u32 judge(struct ivds_verdict *v, const struct ivds_packet *packet, con
 {
 	const struct ivds_scratch *s = scratch_of_cpu();
 	struct ivds_flow *flow = 0;
-	__u32 kind, decided, rule, target, mirrors, is_full = 0;
+	__u32 kind, rule, target, mirrors, is_full = 0;
+	int decided;
 	__u8 action;
 
 	if (read_fields(v, packet, f) || !s)
@@ -152,14 +153,15 @@ INLINE __u32 judge(struct ivds_verdict *v, const struct ivds_packet *packet, con
 	kind = make_flow_key(port_id, v->instance_id, way);
 	if (kind == IVDS_FLOW_WHOLE)
 		flow = bpf_map_lookup_elem(&flows, &s->key);
-	if (flow && flow_holds(flow, port, way, v->now_ns, &decided)) {
-		const struct ivds_flow_way *w = &flow->way[decided & 1];
+	decided = flow ? flow_holds(flow, port, way, v->now_ns) : 0;
+	if (flow && decided > 0) {
+		const struct ivds_flow_way *w = way_of(flow, decided - 1);
 
 		rule = w->rule;
 		target = w->target;
 		mirrors = w->mirrors;
 		action = w->action;
-		note(IVDS_TRACE_FLOW, flow->state, decided, way, rule);
+		note(IVDS_TRACE_FLOW, flow->state, decided - 1, way, rule);
 	} else {
 		is_full = judge_anew(port_id, v->instance_id, way, kind, 0);
 		rule = s->decision.rule;
@@ -477,15 +479,6 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 		classify_uplink(v, packet, f, size, port_id, port);
 }
 
-INLINE void count_flow(struct ivds_flow *flow, __u32 way, __u64 now_ns, __u32 packets, __u32 bytes)
-{
-	/* The frames of one flow come by one CPU, as a rule: a plain add loses none that the counts are there for. */
-	flow->way[way].packets += packets;
-	flow->way[way].bytes += bytes;
-	if (flow->last_seen_ns != now_ns)
-		flow->last_seen_ns = now_ns;
-}
-
 /* Counts for the rules and flows that let the frame pass, or dropped it, as the VM's frame where it goes. */
 INLINE void count_rules(const struct ivds_verdict *v, const struct ivds_size *size)
 {
@@ -493,14 +486,12 @@ INLINE void count_rules(const struct ivds_verdict *v, const struct ivds_size *si
 
 	if (IVDS_TRACING)
 		return;
-	if (v->flow_in)
-		count_flow(v->flow_in, IVDS_WAY_IN, v->now_ns, size->packets, size->bytes);
-	if (v->flow_out)
-		count_flow(v->flow_out, IVDS_WAY_OUT, v->now_ns, size->packets, inner_bytes);
-	if (v->rule_in)
-		count_rule(v->rule_in, size->packets, size->bytes);
-	if (v->rule_out)
-		count_rule(v->rule_out, size->packets, inner_bytes);
+	if (!v->now_ns)
+		return; /* no list was asked */
+	count_flow(v->flow_in, IVDS_WAY_IN, size->packets, size->bytes, v->now_ns);
+	count_flow(v->flow_out, IVDS_WAY_OUT, size->packets, inner_bytes, v->now_ns);
+	count_rule(v->rule_in, size->packets, size->bytes);
+	count_rule(v->rule_out, size->packets, inner_bytes);
 }
 
 /* Counts a drop where its reason belongs. At the port that a frame from the wire was meant for it counts as the

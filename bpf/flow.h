@@ -111,18 +111,25 @@ INLINE int is_up(__u32 id)
 	return port && port->flags & IVDS_PF_UP;
 }
 
-/* Whether the entry says what becomes of the frame with no more ado. `*decided` is the way that decided. */
-INLINE int flow_holds(const struct ivds_flow *flow, const struct ivds_port *port, __u32 way, __u64 now_ns,
-		      __u32 *decided)
+/* The way of an entry, in a form that the verifier follows. */
+INLINE struct ivds_flow_way *way_of(struct ivds_flow *flow, __u32 way)
+{
+	barrier_var(way);
+	return &flow->way[way & 1];
+}
+
+/* Whether the entry says what becomes of the frame with no more ado: 0, or 1 + the enum ivds_way whose decision it
+ * is. */
+__noinline int flow_holds(struct ivds_flow *flow, const struct ivds_port *port, __u32 way, __u64 now_ns)
 {
 	const struct ivds_scratch *s = scratch_of_cpu();
 	const struct ivds_flow_way *w;
 
-	if (!s)
+	way &= 1;
+	if (!s || !flow || !port)
 		return 0;
-	*decided = way;
 	if (flow->state == IVDS_FLOW_VERDICT) {
-		w = &flow->way[way];
+		w = way_of(flow, way);
 		if (s->fields.proto == IVDS_IP_TCP) {
 			if ((s->fields.tcp_flags & (w->detail >> 8)) != (w->detail & 0xff))
 				return 0;
@@ -130,14 +137,34 @@ INLINE int flow_holds(const struct ivds_flow *flow, const struct ivds_port *port
 			return 0;
 		}
 	} else {
-		*decided = flow->opener & 1;
-		if (flow->state == IVDS_FLOW_CLOSING || (flow->state == IVDS_FLOW_OPENING && way != *decided) ||
+		if (flow->state == IVDS_FLOW_CLOSING || (flow->state == IVDS_FLOW_OPENING && way != flow->opener) ||
 		    s->fields.tcp_flags & (IVDS_TCP_SYN | IVDS_TCP_FIN | IVDS_TCP_RST) ||
 		    is_idle(flow, s->fields.proto, now_ns))
 			return 0;
-		w = *decided == IVDS_WAY_IN ? &flow->way[IVDS_WAY_IN] : &flow->way[IVDS_WAY_OUT];
+		way = flow->opener & 1;
+		w = way_of(flow, way);
 	}
-	return w->acl == acl_of(port, *decided) && (!w->pool || is_up(w->target));
+	return w->acl == acl_of(port, way) && (!w->pool || is_up(w->target)) ? 1 + (int)way : 0;
+}
+
+/* Counts a frame of the flow, where there is one. */
+__noinline int count_flow(struct ivds_flow *flow, __u32 way, __u32 packets, __u32 bytes, __u64 now_ns)
+{
+	struct ivds_flow_way *w;
+
+	barrier_var(way);
+	barrier_var(packets);
+	barrier_var(bytes);
+	barrier_var(now_ns);
+	if (!flow || IVDS_TRACING)
+		return 0;
+	/* The frames of one flow come by one CPU, as a rule: a plain add loses none that the counts are there for. */
+	w = way_of(flow, way);
+	w->packets += packets;
+	w->bytes += bytes;
+	if (flow->last_seen_ns != now_ns)
+		flow->last_seen_ns = now_ns;
+	return 0;
 }
 
 /* Rendezvous hashing: every member draws a number for the flow, and the highest of those that are up has it. */
@@ -313,14 +340,14 @@ __noinline int follow_connection(__u32 port_id, __u32 way)
 	opener = flow->opener & 1;
 	acl = acl_of(port, opener);
 	tcp = s->fields.proto == IVDS_IP_TCP ? s->fields.tcp_flags : 0;
-	w = opener == IVDS_WAY_IN ? &flow->way[IVDS_WAY_IN] : &flow->way[IVDS_WAY_OUT];
+	w = way_of(flow, opener);
 	if (!acl || is_idle(flow, s->fields.proto, now_ns))
 		return 0;
 	if (flow->state == IVDS_FLOW_CLOSING && (tcp & (IVDS_TCP_SYN | IVDS_TCP_ACK)) == IVDS_TCP_SYN)
 		return 0;
 	if (w->acl != acl || (w->pool && !is_up(w->target))) {
 		s->made = *flow;
-		w = opener == IVDS_WAY_IN ? &s->made.way[IVDS_WAY_IN] : &s->made.way[IVDS_WAY_OUT];
+		w = way_of(&s->made, opener);
 		if (ask_about_opener(s, flow, w, acl) || !is_stateful(&s->decision))
 			return 0;
 		/* Replaced as a whole, so that nobody on another CPU reads half of it. */
@@ -444,7 +471,7 @@ __noinline int remember(__u32 port_id, __u32 way)
 		__builtin_memset(made, 0, sizeof(*made));
 		made->since_s = now_ns / 1000000000ULL;
 	}
-	set_way(way == IVDS_WAY_IN ? &made->way[IVDS_WAY_IN] : &made->way[IVDS_WAY_OUT], s, acl_of(port, way));
+	set_way(way_of(made, way), s, acl_of(port, way));
 	made->last_seen_ns = now_ns;
 	made->state = IVDS_FLOW_VERDICT;
 	if (is_stateful(&s->decision) && !(s->fields.tcp_flags & IVDS_TCP_RST)) {

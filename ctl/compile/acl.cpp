@@ -184,7 +184,8 @@ private:
         group.first = std::min(group.first, order);
         // An earlier rule of the same bits wins: this one never decides.
         const ivds_acl_rule entry{
-            .order = order, .rule = rule.id, .action = static_cast<std::uint8_t>(rule.action), .pad0 = {}};
+            .order = order, .rule = rule.id, .target = rule.target, .mirrors = rule.mirrors,
+            .action = static_cast<std::uint8_t>(rule.action), .flags = rule.flags, .pad0 = {}};
         entries_ += group.rules.emplace(value, entry).second ? 1 : 0;
     }
 
