@@ -19,6 +19,7 @@ INLINE __u32 begin_fields(struct ivds_scratch *s, __u32 all, __u32 at)
 	if (length > IVDS_L3_BYTES)
 		length = IVDS_L3_BYTES;
 	s->l3.length = length;
+	s->l3.l4_at = 0;
 	length--;
 	barrier_var(length);
 	return (length & (IVDS_L3_BYTES - 1)) + 1;
@@ -70,8 +71,6 @@ __noinline int read_fields_tc(struct __sk_buff *skb, __u32 at, __u32 type_be)
 struct ivds_acl_walk {
 	__u32 acl;
 	__u32 order; /* of the best rule so far */
-	__u32 rule;
-	__u32 action;
 };
 
 /* Looks for the frame under one mask of the list. */
@@ -79,44 +78,50 @@ static long acl_step(__u32 index, struct ivds_acl_walk *walk)
 {
 	struct ivds_acl_mask_key at = {.acl = walk->acl, .index = index};
 	const struct ivds_acl_mask *mask = bpf_map_lookup_elem(&acl_masks, &at);
-	const struct ivds_scratch *s = scratch_of_cpu();
-	struct ivds_acl_key key = {.acl = walk->acl, .mask = index};
+	struct ivds_scratch *s = scratch_of_cpu();
 	const struct ivds_acl_rule *rule;
+	struct ivds_acl_key *key;
 
 	/* Masks are sorted by their first rule: none behind this one can be before the best so far. */
 	if (!mask || !s || mask->first >= walk->order)
 		return 1;
+	key = &s->rule_key;
+	key->acl = walk->acl;
+	key->mask = index;
 #pragma unroll
-	for (unsigned i = 0; i < sizeof(key.fields) / 8; i++)
-		((__u64 *)&key.fields)[i] = ((const __u64 *)&s->fields)[i] & ((const __u64 *)&mask->fields)[i];
-	rule = bpf_map_lookup_elem(&acl_rules, &key);
+	for (unsigned i = 0; i < sizeof(key->fields) / 8; i++)
+		((__u64 *)&key->fields)[i] = ((const __u64 *)&s->fields)[i] & ((const __u64 *)&mask->fields)[i];
+	rule = bpf_map_lookup_elem(&acl_rules, key);
 	if (rule && rule->order < walk->order) {
 		walk->order = rule->order;
-		walk->rule = rule->rule;
-		walk->action = rule->action;
+		s->decision.rule = rule->rule;
+		s->decision.target = rule->target;
+		s->decision.mirrors = rule->mirrors;
+		s->decision.action = rule->action;
+		s->decision.flags = rule->flags;
 	}
 	return 0;
 }
 
-/* Whether the list lets the frame in the scratch pass: 0, or 1 if it is dropped. The rule that decided is in the
- * scratch, to be counted where the frame's way ends: XDP may leave it to TC, which asks again. */
-__noinline int acl_refuses(__u32 acl)
+/* Holds the frame in the scratch against the list and puts there what it decides. */
+__noinline int ask_list(__u32 acl)
 {
 	struct ivds_acl_walk walk = {.acl = acl, .order = 0xffffffff};
 	const struct ivds_acl *list = bpf_map_lookup_elem(&acls, &acl);
 	struct ivds_scratch *s = scratch_of_cpu();
 
 	if (!list || !s)
-		return 1;
+		return -1;
+	__builtin_memset(&s->decision, 0, sizeof(s->decision));
+	s->decision.action = IVDS_ACL_DROP;
 	/* More tags than are read: nobody can tell what is behind them, so no list lets it pass. */
-	s->rule = 0;
 	if (is_tag(s->fields.type_be))
-		return 1;
-	walk.action = list->default_action;
+		return 0;
+	if (list->default_action)
+		s->decision.action = list->default_action;
 	bpf_loop(list->masks, acl_step, &walk, 0);
-	note(IVDS_TRACE_ACL, acl, walk.rule, walk.action, 0);
-	s->rule = walk.rule;
-	return walk.action != IVDS_ACL_ALLOW;
+	note(IVDS_TRACE_ACL, acl, s->decision.rule, s->decision.action, s->decision.flags);
+	return 0;
 }
 
 /* Counts what a rule decided; 0 is a list's default. */

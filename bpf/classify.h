@@ -7,8 +7,8 @@
 #ifndef IVDS_CLASSIFY_H
 #define IVDS_CLASSIFY_H
 
-#include "acl.h"
 #include "fdb.h"
+#include "flow.h"
 
 #ifdef IVDS_TRACE
 /* A traced frame comes in by the port that the caller names, whether its interface is there or not. */
@@ -69,10 +69,17 @@ struct ivds_verdict {
 	__u16 wire_tags;    /* that the frame came in with and loses: 2 from the wire, 1 if plain, 0 from a vPort */
 	__u16 guest_tagged; /* the payload carries a VLAN tag of the guest's own */
 	__u16 has_fields;   /* the scratch holds what rules look at */
-	__u32 rule_in;      /* that decided about the frame where it came in, and where it goes; 0: none */
-	__u32 rule_out;
+	__u16 is_redirected;
+	__u16 is_patched;  /* it went through a patch: the scratch knows which */
+	__u32 target;      /* redirected: port id of the vPort, 0 where a pool has none */
+	__u32 in_instance; /* that the frame came in by; another than instance_id behind a patch */
+	__u32 in_port;     /* that it came in by there: the far end of a patch, or the ingress port */
 	__u32 mirrors;     /* sessions that get a copy of the frame as it came in */
-	__u32 mirrors_out; /* others that get one as it goes out; those of a flood's members come to it on the way */
+	__u32 rule_in;     /* that decided about the frame where it came in, and where it goes; 0: none */
+	__u32 rule_out;
+	__u64 now_ns; /* coarse, where there are flows */
+	struct ivds_flow *flow_in;
+	struct ivds_flow *flow_out;
 	const struct ivds_port *egress;
 	const struct ivds_instance *instance;
 };
@@ -122,18 +129,68 @@ INLINE int read_fields(struct ivds_verdict *v, const struct ivds_packet *packet,
 			      : read_fields_tc(packet->ctx, f->l3_at, f->type_be);
 }
 
-/* Whether the list drops the frame, and by which rule; what cannot be read is dropped. */
-INLINE int is_refused(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f, __u32 acl,
-		      __u32 *rule)
+/* Whether the vPort's lists have a say about frames that go this way. */
+INLINE int has_lists(const struct ivds_port *port, __u32 way)
+{
+	return acl_of(port, way) || port->flags & IVDS_PF_STATEFUL;
+}
+
+/* Holds the frame against a vPort's lists, by way of its flows. Returns 0 or the reason of a drop; what cannot be
+ * read is dropped. */
+INLINE __u32 judge(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
+		   __u32 port_id, const struct ivds_port *port, __u32 way)
 {
 	const struct ivds_scratch *s = scratch_of_cpu();
-	int refused;
+	struct ivds_flow *flow = 0;
+	__u32 kind, rule, target, mirrors, is_full = 0;
+	int decided;
+	__u8 action;
 
 	if (read_fields(v, packet, f) || !s)
-		return 1;
-	refused = acl_refuses(acl);
-	*rule = s->rule;
-	return refused;
+		return way == IVDS_WAY_IN ? IVDS_DROP_ACL : IVDS_DROP_ACL_OUT;
+	if (!v->now_ns)
+		v->now_ns = bpf_ktime_get_coarse_ns();
+	kind = make_flow_key(port_id, v->instance_id, way);
+	if (kind == IVDS_FLOW_WHOLE)
+		flow = bpf_map_lookup_elem(&flows, &s->key);
+	decided = flow ? flow_holds(flow, port, way, v->now_ns) : 0;
+	if (flow && decided > 0) {
+		const struct ivds_flow_way *w = way_of(flow, decided - 1);
+
+		rule = w->rule;
+		target = w->target;
+		mirrors = w->mirrors;
+		action = w->action;
+		note(IVDS_TRACE_FLOW, flow->state, decided - 1, way, rule);
+	} else {
+		is_full = judge_anew(port_id, v->instance_id, way, kind, 0);
+		rule = s->decision.rule;
+		target = s->decision.target;
+		mirrors = s->decision.mirrors;
+		action = s->decision.action;
+		flow = kind == IVDS_FLOW_WHOLE ? bpf_map_lookup_elem(&flows, &s->key) : 0;
+	}
+	v->mirrors |= mirrors;
+	if (way == IVDS_WAY_IN) {
+		v->rule_in = rule;
+		v->flow_in = flow;
+		v->is_redirected = action == IVDS_ACL_REDIRECT;
+		v->target = target;
+		return is_full ? IVDS_DROP_FLOW_LIMIT : action == IVDS_ACL_DROP ? IVDS_DROP_ACL : 0;
+	}
+	v->rule_out = rule;
+	v->flow_out = flow;
+	return is_full ? IVDS_DROP_FLOW_LIMIT_OUT : action == IVDS_ACL_DROP ? IVDS_DROP_ACL_OUT : 0;
+}
+
+/* The same where the frame passes and leaves no flow: a copy of a flood, the ends of a patch. The decision is in the
+ * scratch. Returns whether it is dropped. */
+INLINE int judge_passing(__u32 port_id, __u32 instance, __u32 way)
+{
+	const struct ivds_scratch *s = scratch_of_cpu();
+
+	judge_anew(port_id, instance, way, make_flow_key(port_id, instance, way), 1);
+	return !s || s->decision.action == IVDS_ACL_DROP;
 }
 
 /* Notes that the source is behind the port, and outer VLAN `vlan` (0: a vPort). `entry` is what is known of it. */
@@ -153,30 +210,114 @@ INLINE void learn_source(const struct ivds_frame *f, const struct ivds_verdict *
 	learn(&s, entry);
 }
 
+/* Takes the frame out of its instance by one end of a patch, `out_id`, and into the other's by the other. Returns
+ * nonzero where it is dropped on the way. The ends are vPorts with rules, but know no flows. */
+INLINE int cross_patch(struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id, __u32 out_id,
+		       const struct ivds_port *out)
+{
+	struct ivds_scratch *s = scratch_of_cpu();
+	__u32 in_id = out->peer, instance_id;
+	const struct ivds_port *in = bpf_map_lookup_elem(&ports, &in_id);
+	const struct ivds_instance *instance;
+
+	if (!s || !in || in->kind != IVDS_PORT_PATCH || !(in->flags & out->flags & IVDS_PF_UP) ||
+	    out->instance != v->instance_id) {
+		set_drop(v, IVDS_DROP_PATCH, port_id);
+		return -1;
+	}
+	if (v->guest_tagged && !(in->flags & out->flags & IVDS_PF_CARRY_TAGS)) {
+		set_drop(v, IVDS_DROP_GUEST_TAG_OUT, out_id);
+		return -1;
+	}
+	if (size->l3_bytes > out->mtu_bytes) {
+		set_drop(v, IVDS_DROP_OVERSIZE_OUT, out_id);
+		return -1;
+	}
+	s->rule_patch_out = s->rule_patch_in = 0;
+	if (out->acl_out) {
+		const int is_drop = judge_passing(out_id, v->instance_id, IVDS_WAY_OUT);
+
+		s->rule_patch_out = s->decision.rule;
+		v->mirrors |= s->decision.mirrors;
+		if (is_drop) {
+			set_drop(v, IVDS_DROP_ACL_OUT, out_id);
+			return -1;
+		}
+	}
+	instance_id = in->instance;
+	instance = bpf_map_lookup_elem(&instances, &instance_id);
+	note(IVDS_TRACE_PATCH, out_id, in_id, instance_id, 0);
+	if (!instance || !(instance->flags & IVDS_IF_ACTIVE)) {
+		set_drop(v, IVDS_DROP_INSTANCE_DOWN, in_id);
+		return -1;
+	}
+	if (size->l3_bytes > in->mtu_bytes || size->l3_bytes > instance->mtu_bytes) {
+		set_drop(v, IVDS_DROP_OVERSIZE, in_id);
+		return -1;
+	}
+	if (in->acl_in) {
+		const int is_drop = judge_passing(in_id, instance_id, IVDS_WAY_IN);
+
+		s->rule_patch_in = s->decision.rule;
+		v->mirrors |= s->decision.mirrors;
+		if (is_drop || s->decision.action == IVDS_ACL_REDIRECT) {
+			set_drop(v, is_drop ? IVDS_DROP_ACL : IVDS_DROP_PATCH, in_id);
+			return -1;
+		}
+	}
+	v->mirrors |= out->mirror_out | in->mirror_in;
+	s->patch_out = out_id;
+	v->is_patched = 1;
+	v->in_port = in_id;
+	v->instance = instance;
+	v->instance_id = instance_id;
+	return 0;
+}
+
 /* Where a frame of the instance goes that was let in at the port, whichever kind of port it is. */
 INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
 		    const struct ivds_size *size, __u32 port_id)
 {
-	const struct ivds_instance *instance = v->instance;
-	const struct ivds_fdb_entry *entry;
-	__u32 to, reason;
+	const struct ivds_fdb_entry *entry = 0;
+	const struct ivds_instance *instance;
+	__u32 to = 0, reason;
 
 	v->action = IVDS_ACT_FLOOD;
-	if (is_multicast(f->dst)) {
-		note(IVDS_TRACE_GROUP, 0, 0, 0, 0);
-		return;
+	v->in_port = port_id;
+	if (v->is_redirected) {
+		const struct ivds_port *target;
+
+		to = v->target;
+		note(IVDS_TRACE_TARGET, to, 0, 0, 0);
+		if (!to)
+			return set_drop(v, IVDS_DROP_NO_MEMBER, port_id);
+		target = bpf_map_lookup_elem(&ports, &to);
+		if (target && target->kind == IVDS_PORT_PATCH) {
+			if (cross_patch(v, size, port_id, to, target))
+				return;
+			to = 0;
+		}
 	}
-	entry = fdb_lookup(IVDS_TRACE_DESTINATION, v->instance_id, f->dst);
-	if (!entry)
-		return;
-	to = entry->port;
+	instance = v->instance;
+	if (!instance)
+		return set_drop(v, IVDS_DROP_NO_INSTANCE, port_id);
+	if (!to) {
+		if (is_multicast(f->dst)) {
+			note(IVDS_TRACE_GROUP, 0, 0, 0, 0);
+			return;
+		}
+		entry = fdb_lookup(IVDS_TRACE_DESTINATION, v->instance_id, f->dst);
+		if (!entry)
+			return;
+		to = entry->port;
+	}
 	if (to == port_id)
 		return set_drop(v, IVDS_DROP_SAME_PORT, port_id);
 	v->egress_id = to;
 	v->egress = bpf_map_lookup_elem(&ports, &to);
 	if (!v->egress)
 		return set_drop(v, IVDS_DROP_PORT_DOWN, to);
-	if (to == instance->uplink) {
+	if (entry && to == instance->uplink) {
 		if (!(instance->flags & IVDS_IF_WIRE))
 			return set_drop(v, IVDS_DROP_NO_UPLINK, port_id);
 		v->action = IVDS_ACT_WIRE;
@@ -186,8 +327,8 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, co
 	} else {
 		v->action = IVDS_ACT_LOCAL;
 		reason = check_vport(v->egress, v->instance_id, size->l3_bytes, v->guest_tagged);
-		if (!reason && v->egress->acl_out && is_refused(v, packet, f, v->egress->acl_out, &v->rule_out))
-			reason = IVDS_DROP_ACL_OUT;
+		if (!reason && has_lists(v->egress, IVDS_WAY_OUT))
+			reason = judge(v, packet, f, to, v->egress, IVDS_WAY_OUT);
 	}
 	note(IVDS_TRACE_EGRESS, to, v->vlan, v->vvlan, reason);
 	if (reason)
@@ -202,7 +343,7 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_packet *pac
 	const struct ivds_instance *instance;
 	struct ivds_fdb_entry *entry = 0;
 
-	v->instance_id = instance_id;
+	v->instance_id = v->in_instance = instance_id;
 	instance = bpf_map_lookup_elem(&instances, &instance_id);
 	if (!instance_id || !instance)
 		return set_drop(v, IVDS_DROP_NO_INSTANCE, port_id);
@@ -233,8 +374,12 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_packet *pac
 			is_news = 1;
 		}
 	}
-	if (port->acl_in && is_refused(v, packet, f, port->acl_in, &v->rule_in))
-		return set_drop(v, IVDS_DROP_ACL, port_id);
+	if (has_lists(port, IVDS_WAY_IN)) {
+		const __u32 reason = judge(v, packet, f, port_id, port, IVDS_WAY_IN);
+
+		if (reason)
+			return set_drop(v, reason, port_id);
+	}
 	if (is_news)
 		learn_source(f, v, port_id, port, 0, entry);
 
@@ -292,7 +437,7 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_packet *pa
 	}
 
 	instance_id = vvlan->instance;
-	v->instance_id = instance_id;
+	v->instance_id = v->in_instance = instance_id;
 	instance = bpf_map_lookup_elem(&instances, &instance_id);
 	if (!instance || (instance->flags & (IVDS_IF_ACTIVE | IVDS_IF_WIRE)) != (IVDS_IF_ACTIVE | IVDS_IF_WIRE) ||
 	    instance->uplink != port_id)
@@ -329,13 +474,21 @@ INLINE void pick_mirrors(struct ivds_verdict *v, __u32 port_id, const struct ivd
 		return;
 	v->mirrors |= port->mirror_in;
 	if (v->action == IVDS_ACT_DROP) {
-		if (v->drop_port == port_id)
+		__u32 at = v->drop_port;
+
+		if (at != port_id)
+			port = bpf_map_lookup_elem(&ports, &at);
+		if (port)
 			v->mirrors |= port->mirror_drop;
-		else if (v->egress)
-			v->mirrors |= v->egress->mirror_drop;
-	} else if (v->action != IVDS_ACT_FLOOD && v->egress) {
-		v->mirrors_out = v->egress->mirror_out & ~v->mirrors;
 	}
+}
+
+/* Other sessions that get one as the frame goes out; those of a flood's members come to it on the way. */
+INLINE __u32 mirrors_out(const struct ivds_verdict *v)
+{
+	if ((v->action != IVDS_ACT_LOCAL && v->action != IVDS_ACT_WIRE) || !v->egress)
+		return 0;
+	return v->egress->mirror_out & ~v->mirrors;
 }
 
 INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
@@ -352,13 +505,19 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 	pick_mirrors(v, port_id, port);
 }
 
-/* Counts for the rules that let the frame pass, or dropped it, as the VM's frame where it goes. */
+/* Counts for the rules and flows that let the frame pass, or dropped it, as the VM's frame where it goes. */
 INLINE void count_rules(const struct ivds_verdict *v, const struct ivds_size *size)
 {
-	if (v->rule_in)
-		count_rule(v->rule_in, size->packets, size->bytes);
-	if (v->rule_out)
-		count_rule(v->rule_out, size->packets, size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES);
+	const __u32 inner_bytes = size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES;
+
+	if (IVDS_TRACING)
+		return;
+	if (!v->now_ns)
+		return; /* no list was asked */
+	count_flow(v->flow_in, IVDS_WAY_IN, size->packets, size->bytes, v->now_ns);
+	count_flow(v->flow_out, IVDS_WAY_OUT, size->packets, inner_bytes, v->now_ns);
+	count_rule(v->rule_in, size->packets, size->bytes);
+	count_rule(v->rule_out, size->packets, inner_bytes);
 }
 
 /* Counts a drop where its reason belongs. At the port that a frame from the wire was meant for it counts as the
@@ -373,11 +532,40 @@ INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *
 	count_drop(v->drop_port, v->reason, size->packets, bytes);
 }
 
+/* Counts the frame at both ends of the patch that it went through, and in the instance behind it. */
+INLINE void count_patch(const struct ivds_verdict *v, const struct ivds_size *size)
+{
+	const struct ivds_scratch *s = scratch_of_cpu();
+	__u32 in_id = v->in_port, instance_id = v->instance_id;
+	struct ivds_port_stats *ps = bpf_map_lookup_elem(&port_stats, &in_id);
+	struct ivds_instance_stats *is = bpf_map_lookup_elem(&instance_stats, &instance_id);
+
+	if (!s)
+		return;
+	count_rule(s->rule_patch_out, size->packets, size->bytes);
+	count_rule(s->rule_patch_in, size->packets, size->bytes);
+	count_tx(s->patch_out, size->packets, size->bytes);
+	if (ps) {
+		ps->rx_packets += size->packets;
+		ps->rx_bytes += size->bytes;
+		if (v->action == IVDS_ACT_FLOOD)
+			ps->rx_flood += size->packets;
+		else if (v->action == IVDS_ACT_WIRE)
+			ps->rx_wire += size->packets;
+		else
+			ps->rx_local += size->packets;
+	}
+	if (is) {
+		is->port_packets += size->packets;
+		is->port_bytes += size->bytes;
+	}
+}
+
 /* Counts a frame that was accepted and sent to at least one place. */
 INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id,
 			   const struct ivds_port *port)
 {
-	__u32 instance_id = v->instance_id;
+	__u32 instance_id = v->in_instance;
 	struct ivds_port_stats *ps = bpf_map_lookup_elem(&port_stats, &port_id);
 	struct ivds_instance_stats *is = bpf_map_lookup_elem(&instance_stats, &instance_id);
 	const int uplink = port->kind == IVDS_PORT_UPLINK;
@@ -386,6 +574,8 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 	if (IVDS_TRACING)
 		return;
 	count_rules(v, size);
+	if (v->is_patched)
+		count_patch(v, size);
 	if (ps) {
 		ps->rx_packets += size->packets;
 		ps->rx_bytes += size->bytes;

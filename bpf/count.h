@@ -58,8 +58,8 @@ static __noinline int count_miss(__u32 uplink, __u32 vlan, __u32 vvlan, __u32 pa
 	return add_count(&misses, &key, packets, bytes);
 }
 
-/* Reports at most one event of a kind, port and second. */
-static __noinline int event(__u32 kind, __u32 port, __u32 other_port, __u32 instance, const __u8 *mac)
+/* At most one event of a kind, port and second is reported. NULL: not this time. */
+INLINE struct ivds_event *reserve_event(__u32 kind, __u32 port, __u32 other_port, __u32 instance)
 {
 	struct ivds_port_state *state = bpf_map_lookup_elem(&port_state, &port);
 	__u64 time_ns = bpf_ktime_get_coarse_ns();
@@ -67,22 +67,46 @@ static __noinline int event(__u32 kind, __u32 port, __u32 other_port, __u32 inst
 	struct ivds_event *e;
 
 	note(IVDS_TRACE_EVENT, kind, port, other_port, instance);
-	note_mac(mac);
-	if (IVDS_TRACING)
-		return 0;
-	if (!state || kind >= IVDS_EVENT_KINDS || state->event_s[kind] == second)
+	if (IVDS_TRACING || !state || kind >= IVDS_EVENT_KINDS || state->event_s[kind] == second)
 		return 0;
 	state->event_s[kind] = second;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e)
 		return 0;
+	__builtin_memset(e, 0, sizeof(*e));
 	e->time_ns = time_ns;
 	e->kind = kind;
 	e->port = port;
 	e->other_port = other_port;
 	e->instance = instance;
+	return e;
+}
+
+/* Reports something about a MAC. */
+static __noinline int event(__u32 kind, __u32 port, __u32 other_port, __u32 instance, const __u8 *mac)
+{
+	struct ivds_event *e = reserve_event(kind, port, other_port, instance);
+
+	note_mac(mac);
+	if (!e)
+		return 0;
 	__builtin_memcpy(e->mac, mac, 6);
-	e->pad0 = 0;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* Reports what happened to the frame in the scratch: a rule that logs decided, or its flow found no room. */
+static __noinline int event_of_flow(__u32 kind, __u32 port, __u32 instance)
+{
+	const struct ivds_scratch *s = scratch_of_cpu();
+	struct ivds_event *e = reserve_event(kind, port, 0, instance);
+
+	if (!e)
+		return 0;
+	if (s) {
+		e->rule = s->decision.rule;
+		e->fields = s->fields;
+	}
 	bpf_ringbuf_submit(e, 0);
 	return 0;
 }

@@ -27,10 +27,13 @@
 #define IVDS_L3_BYTES  128 /* of a frame's L3 that are looked at: headers that end behind it count as unknown */
 #define IVDS_TCP_BYTES 14  /* of a TCP header, up to its flags */
 
+#define IVDS_ICMP_BYTES 8
+
 /* A copy of the beginning of L3; `at` in the functions below is an offset in it, a multiple of four. */
 struct ivds_l3 {
 	__u8 bytes[IVDS_L3_BYTES] __attribute__((aligned(8)));
 	__u32 length; /* that are there */
+	__u32 l4_at;  /* where an ICMP message begins, if it was read; else 0 */
 };
 
 INLINE __be16 l3_word(const struct ivds_l3 *l3, __u32 at)
@@ -42,7 +45,7 @@ INLINE __be16 l3_word(const struct ivds_l3 *l3, __u32 at)
 }
 
 /* Reads what is behind L3 at `at`. */
-INLINE void parse_l4(struct ivds_fields *f, const struct ivds_l3 *l3, __u32 at)
+INLINE void parse_l4(struct ivds_fields *f, struct ivds_l3 *l3, __u32 at)
 {
 	const __u32 needed = f->proto == IVDS_IP_TCP ? IVDS_TCP_BYTES
 			     : f->proto == IVDS_IP_UDP || f->proto == IVDS_IP_SCTP || f->proto == IVDS_IP_ICMP ||
@@ -59,6 +62,7 @@ INLINE void parse_l4(struct ivds_fields *f, const struct ivds_l3 *l3, __u32 at)
 	if (f->proto == IVDS_IP_ICMP || f->proto == IVDS_IP_ICMPV6) {
 		f->icmp_type = l3->bytes[at];
 		f->icmp_code = l3->bytes[at + 1];
+		l3->l4_at = at;
 		return;
 	}
 	f->sport_be = l3_word(l3, at);
@@ -74,7 +78,7 @@ INLINE void copy_ip4(__u8 *to, const __u8 *from)
 	__builtin_memcpy(to + 12, from, 4);
 }
 
-INLINE void parse_ip4(struct ivds_fields *f, const struct ivds_l3 *l3)
+INLINE void parse_ip4(struct ivds_fields *f, struct ivds_l3 *l3)
 {
 	const __u8 *ip = l3->bytes;
 	const __be16 fragment_be = l3_word(l3, 6); /* 0x2000: more follow; 0x1fff: offset */
@@ -94,7 +98,7 @@ INLINE void parse_ip4(struct ivds_fields *f, const struct ivds_l3 *l3)
 		parse_l4(f, l3, (ip[0] & 0xf) * 4);
 }
 
-INLINE void parse_ip6(struct ivds_fields *f, const struct ivds_l3 *l3)
+INLINE void parse_ip6(struct ivds_fields *f, struct ivds_l3 *l3)
 {
 	const __u8 *ip = l3->bytes;
 	__u32 at = 40;
@@ -155,7 +159,7 @@ INLINE void parse_arp(struct ivds_fields *f, const struct ivds_l3 *l3)
 }
 
 /* Reads L3 behind the EtherType `type_be` into f, whose fields but the MACs are zero before. */
-INLINE void parse_fields(struct ivds_fields *f, const struct ivds_l3 *l3, __be16 type_be)
+INLINE void parse_fields(struct ivds_fields *f, struct ivds_l3 *l3, __be16 type_be)
 {
 	f->type_be = type_be;
 	if (type_be == bpf_htons(IVDS_TYPE_IPV4))

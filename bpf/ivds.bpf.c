@@ -40,7 +40,9 @@ int ivds_sweep(struct ivds_sweep *args)
 	struct ivds_sweep sweep = {.now_s = args->now_s, .port = args->port, .instance = args->instance};
 
 	bpf_for_each_map_elem(&fdb, sweep_entry, &sweep, 0);
+	bpf_for_each_map_elem(&flows, sweep_flow, &sweep, 0);
 	args->removed = sweep.removed;
+	args->removed_flows = sweep.removed_flows;
 	return 0;
 }
 

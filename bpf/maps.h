@@ -198,12 +198,31 @@ struct {
 	__type(value, struct ivds_captured);
 } capture_room SEC(".maps");
 
-/* Scratch: the fields of the frame under way. Programs of ours never nest on a CPU: what they send is queued. */
+/* What a list of rules says of a frame. */
+struct ivds_decision {
+	__u32 rule; /* id; 0: the default */
+	__u32 target;
+	__u32 mirrors;
+	__u8 action; /* enum ivds_acl_action */
+	__u8 flags;  /* IVDS_ACL_* */
+};
+
+/* Scratch: what is known of the frame under way. Programs of ours never nest on a CPU: what they send is queued. */
 struct ivds_scratch {
 	struct ivds_fields fields;
+	struct ivds_flow_key key;     /* of the flow entry that was asked for last */
+	struct ivds_flow made;        /* a flow entry while it is put together, and … */
+	struct ivds_acl_key rule_key; /* of a rule while it is looked for, and … */
+	struct ivds_fields saved;     /* … fields that are put aside: the stack has no room for them */
 	struct ivds_l3 l3;
 	__u8 macs[12];
-	__u32 rule; /* that decided last; 0: a default */
+	struct ivds_decision decision; /* of the list that was asked last */
+	/* Of the frame's way through a patch: the near end, and the rules that decided at both ends. 0: none. */
+	__u32 patch_out;
+	__u32 rule_patch_out;
+	__u32 rule_patch_in;
+	__u32 pool; /* that the decision's target was picked from; 0: none */
+	__u32 mirrored; /* sessions that have a copy of the frame */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -27,69 +27,84 @@ INLINE __u32 mirror_mark(__u32 direction, __u32 port, __u32 reason, __u32 tags)
 	       (direction & 0x3) << 5;
 }
 
-INLINE void count_refused(__u32 session, __u32 packets)
+/* Functions of their own, so that what they keep on the stack is not in the way of the rest. */
+__noinline int count_refused(__u32 session, __u32 packets)
 {
 	struct ivds_mirror_stats *stats = bpf_map_lookup_elem(&mirror_stats, &session);
 
 	if (stats)
 		stats->refused += packets;
+	return 0;
 }
 
 /* Whether sampling leaves this frame out: the first of each `sample` is in. */
-INLINE int is_left_out(__u32 session, __u32 sample)
+__noinline int is_left_out(__u32 session, __u32 sample)
 {
 	struct ivds_mirror_state *state = bpf_map_lookup_elem(&mirror_state, &session);
 
 	return state && __sync_fetch_and_add(&state->seen, 1) % sample != 0;
 }
 
-struct ivds_copies {
-	struct __sk_buff *skb;
-	__u32 sessions;
-	__u32 mark;
-};
-
-static long copy_to_session(__u32 session, struct ivds_copies *copies)
+/* Copies the frame as it is now for the session, unless sampling leaves it out. */
+INLINE void copy_to_session(struct __sk_buff *skb, __u32 session, __u32 mark)
 {
-	struct __sk_buff *skb = copies->skb;
-	const struct ivds_mirror *mirror;
-	__u32 mark = copies->mark | session, before;
+	const struct ivds_mirror *mirror = bpf_map_lookup_elem(&mirrors, &session);
+	__u32 before;
 
-	if (!(copies->sessions >> session & 1))
-		return 0;
-	mirror = bpf_map_lookup_elem(&mirrors, &session);
 	if (!mirror || mirror->kind == IVDS_MIRROR_NONE)
-		return 0;
-	if (mirror->filter && acl_refuses(mirror->filter))
-		return 0;
-	if (IVDS_TRACING)
-		return 0;
+		return;
 	if (mirror->sample > 1) {
 		if (skb->gso_size)
 			mark |= IVDS_MARK_SAMPLE;
 		else if (is_left_out(session, mirror->sample))
-			return 0;
+			return;
 	}
 	before = skb->mark;
-	skb->mark = mark;
+	skb->mark = mark | session;
 	if (bpf_clone_redirect(skb, mirror->tap, 0))
 		count_refused(session, skb->gso_segs ?: 1);
 	skb->mark = before;
+}
+
+/* Those of the sessions whose filters let the frame in the scratch pass. */
+__noinline __u32 pass_filters(__u32 sessions)
+{
+	const struct ivds_scratch *s = scratch_of_cpu();
+	__u32 out = 0;
+
+	if (!s)
+		return 0;
+	for (__u32 session = 0; session < IVDS_MAX_MIRRORS; session++) {
+		const struct ivds_mirror *mirror;
+
+		if (!(sessions >> session & 1))
+			continue;
+		mirror = bpf_map_lookup_elem(&mirrors, &session);
+		if (mirror && (!mirror->filter ||
+			       (ask_list(mirror->filter) == 0 && s->decision.action == IVDS_ACL_ALLOW)))
+			out |= 1u << session;
+	}
+	return out;
+}
+
+__noinline int send_copies(struct __sk_buff *skb, __u32 sessions, __u32 mark)
+{
+	for (__u32 session = 0; session < IVDS_MAX_MIRRORS; session++)
+		if (sessions >> session & 1)
+			copy_to_session(skb, session, mark);
 	return 0;
 }
 
 /* Copies the frame, as it is now, for each of the sessions. The scratch holds its fields, or the bytes are too few
- * for any. */
+ * for any. Loops without callbacks in it, and in turn: the stack has no room for their frames. */
 __noinline int mirror_copies(struct __sk_buff *skb, __u32 sessions, __u32 mark)
 {
-	struct ivds_copies copies = {.skb = skb, .sessions = sessions, .mark = mark};
-
-	barrier_var(mark);
+	barrier_var(skb);
+	sessions = sessions ? pass_filters(sessions) : 0;
 	if (!sessions)
 		return 0;
 	note(IVDS_TRACE_MIRROR, sessions, IVDS_MARK_DIRECTION(mark), IVDS_MARK_PORT(mark), 0);
-	bpf_loop(IVDS_MAX_MIRRORS, copy_to_session, &copies, 0);
-	return 0;
+	return IVDS_TRACING ? 0 : send_copies(skb, sessions, mark);
 }
 
 /* The copies of a frame as it came in. Reads its fields, while the tags are where they were: also for filters of the
@@ -98,8 +113,11 @@ INLINE void mirror_frame(struct __sk_buff *skb, struct ivds_verdict *v, const st
 			 const struct ivds_frame *f, __u32 port_id)
 {
 	const int dropped = v->action == IVDS_ACT_DROP;
+	struct ivds_scratch *s = scratch_of_cpu();
 
-	if (!(v->mirrors | v->mirrors_out))
+	if (s)
+		s->mirrored = v->mirrors;
+	if (!(v->mirrors | mirrors_out(v)))
 		return;
 	read_fields(v, packet, f);
 	mirror_copies(skb, v->mirrors,
@@ -107,17 +125,26 @@ INLINE void mirror_frame(struct __sk_buff *skb, struct ivds_verdict *v, const st
 				  v->reason, v->wire_tags));
 }
 
-/* Those of a flood's copy at a member, or of its drop there; `mirrored` are the sessions that have one already. */
-INLINE void mirror_member(struct __sk_buff *skb, __u32 port_id, const struct ivds_port *port, __u32 reason,
-			  __u32 *mirrored)
+/* Those of a flood's copy at a member or at the uplink, or of its drop there, also for what the member's rules name
+ * where they were asked. Sessions that have one already are in the scratch. */
+__noinline int mirror_member(struct __sk_buff *skb, __u32 port_id, __u32 reason, __u32 tags)
 {
-	const __u32 sessions = (reason ? port->mirror_drop : port->mirror_out) & ~*mirrored;
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
+	struct ivds_scratch *s = scratch_of_cpu();
+	__u32 sessions;
 
-	if (!sessions)
-		return;
-	*mirrored |= sessions;
+	barrier_var(skb);
+	barrier_var(tags);
+	if (!port || !s)
+		return 0;
+	sessions = reason ? port->mirror_drop : port->mirror_out;
+	if (has_lists(port, IVDS_WAY_OUT) && (!reason || reason == IVDS_DROP_ACL_OUT || reason == IVDS_DROP_REDIRECT))
+		sessions |= s->decision.mirrors;
+	sessions &= ~s->mirrored;
+	s->mirrored |= sessions;
 	mirror_copies(skb, sessions,
-		      mirror_mark(reason ? IVDS_DIRECTION_DROP : IVDS_DIRECTION_OUT, port_id, reason, 0));
+		      mirror_mark(reason ? IVDS_DIRECTION_DROP : IVDS_DIRECTION_OUT, port_id, reason, tags));
+	return 0;
 }
 
 #endif

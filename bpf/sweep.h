@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* sweep.h -- one pass over the FDB, which the agent runs: it ages learned entries, or flushes some. */
+/* sweep.h -- a pass over FDB and flows, which the agent runs: it removes what is too old, or flushes some. */
 #ifndef IVDS_SWEEP_H
 #define IVDS_SWEEP_H
 
 #include "fdb.h"
+#include "flow.h"
 
-/* One element of the sweep: removes a learned entry that is too old, or of what is flushed. */
+/* One element of the FDB: removes a learned entry that is too old, or of what is flushed. */
 static long sweep_entry(void *map, const struct ivds_fdb_key *key, const struct ivds_fdb_entry *entry,
 			struct ivds_sweep *sweep)
 {
@@ -26,6 +27,26 @@ static long sweep_entry(void *map, const struct ivds_fdb_key *key, const struct 
 	if (bpf_map_delete_elem(map, key) == 0) {
 		uncount_learned(port, instance);
 		sweep->removed++;
+	}
+	return 0;
+}
+
+/* One element of the flows. An entry that lives on may be handed over meanwhile: the count then stays right, for who
+ * makes one again counts it. */
+static long sweep_flow(void *map, const struct ivds_flow_key *key, const struct ivds_flow *flow,
+		       struct ivds_sweep *sweep)
+{
+	__u32 port = key->port;
+
+	if (sweep->port || sweep->instance) {
+		if (port != sweep->port && key->instance != sweep->instance)
+			return 0;
+	} else if (!is_idle(flow, key->fields.proto, sweep->now_s * 1000000000ULL)) {
+		return 0;
+	}
+	if (bpf_map_delete_elem(map, key) == 0) {
+		uncount_flow(port);
+		sweep->removed_flows++;
 	}
 	return 0;
 }

@@ -15,7 +15,7 @@
 /* Bytes of the L3 and L4 headers at `offset` of a GSO frame. Other protocols than TCP and UDP, and
  * IPv6 extension headers, count as the smallest header: the frame then looks smaller than its segments
  * are, and the egress device has the last word. */
-INLINE __u32 gso_header_bytes(struct __sk_buff *skb, __u32 offset)
+static __noinline __u32 gso_header_bytes(struct __sk_buff *skb, __u32 offset)
 {
 	__u8 ip[10] = {}, proto, doff = 0;
 	__u32 l3;
@@ -46,7 +46,7 @@ INLINE int tc_push_outer(struct __sk_buff *skb, const struct ivds_port *uplink, 
 }
 
 /* Puts the V.VLAN tag, if vvlan is not 0, and the outer tag in front of what the guest sent. */
-INLINE int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
+static __noinline int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
 {
 	const __be16 old_be = bpf_htons(IVDS_TPID_OLD);
 	const __be16 inner_be = uplink->inner_tpid_be == old_be ? bpf_htons(IVDS_TPID_C) : uplink->inner_tpid_be;
@@ -68,7 +68,7 @@ INLINE int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, _
 }
 
 /* Takes the outer tag off, and the V.VLAN tag where there are two, wherever they are. */
-INLINE int tc_pop_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u32 tags)
+static __noinline int tc_pop_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u32 tags)
 {
 	if (uplink->outer_tpid_be == bpf_htons(IVDS_TPID_OLD) || uplink->inner_tpid_be == bpf_htons(IVDS_TPID_OLD)) {
 		/* The kernel pops no TPID 0x9100. Two tags more bring every tag into the bytes behind a known
@@ -94,7 +94,6 @@ struct ivds_flood {
 	__u32 packets;
 	__u32 bytes; /* of a copy at a member */
 	__u32 sent;
-	__u32 mirrored; /* sessions that have a copy */
 };
 
 /* Sends a copy; a traced frame goes nowhere. */
@@ -118,16 +117,16 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	reason = check_vport(port, flood->instance_id, flood->l3_bytes, flood->guest_tagged);
 	if (reason == IVDS_DROP_PORT_DOWN)
 		return 0; /* not a member that a flood owes a copy */
-	if (!reason && port->acl_out) {
+	if (!reason && has_lists(port, IVDS_WAY_OUT)) {
 		const struct ivds_scratch *s = scratch_of_cpu();
 
-		if (acl_refuses(port->acl_out))
+		if (judge_passing(to, flood->instance_id, IVDS_WAY_OUT))
 			reason = IVDS_DROP_ACL_OUT;
-		count_rule(s ? s->rule : 0, flood->packets, flood->bytes);
+		count_rule(s ? s->decision.rule : 0, flood->packets, flood->bytes);
 	}
 	if (!reason && send_copy(flood->skb, port->ifindex))
 		reason = IVDS_DROP_REDIRECT;
-	mirror_member(flood->skb, to, port, reason, &flood->mirrored);
+	mirror_member(flood->skb, to, reason, 0);
 	if (reason) {
 		count_drop(to, reason, flood->packets, flood->bytes);
 		return 0;
@@ -159,8 +158,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
 		return 0;
 	}
-	mirror_copies(skb, uplink->mirror_out & ~flood->mirrored,
-		      mirror_mark(IVDS_DIRECTION_OUT, uplink_id, 0, instance->vvlan ? 2 : 1));
+	mirror_member(skb, uplink_id, 0, instance->vvlan ? 2 : 1);
 	for (int i = 0; i <= (int)IVDS_MAX_PEER_VLANS; i++) {
 		if (i > 0) {
 			__be16 tci_be;
@@ -204,7 +202,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
  * Ethernet header is, and shows TC the frame without it (seen on 6.18). What TC then finds in place of the mark
  * that XDP left in metadata is the end of the header, which is still there. Returns nonzero where the header
  * cannot be brought back. */
-INLINE int tc_restore_header(struct __sk_buff *skb)
+static __noinline int tc_restore_header(struct __sk_buff *skb)
 {
 	const __u32 *mark = (void *)(long)skb->data_meta;
 	__u32 found, header_end;
@@ -297,13 +295,12 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	if (v.action == IVDS_ACT_FLOOD) {
 		struct ivds_flood flood = {
 		    .skb = skb,
-		    .ingress = port_id,
+		    .ingress = v.in_port,
 		    .instance_id = v.instance_id,
 		    .l3_bytes = size.l3_bytes,
 		    .guest_tagged = v.guest_tagged,
 		    .packets = size.packets,
 		    .bytes = out_bytes,
-		    .mirrored = v.mirrors,
 		};
 
 		if (!v.instance)
@@ -329,8 +326,8 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		}
 		out_bytes += size.packets * (v.vvlan ? IVDS_TAGS_BYTES : IVDS_TAG_BYTES);
 	}
-	if (v.mirrors_out)
-		mirror_copies(skb, v.mirrors_out,
+	if (mirrors_out(&v))
+		mirror_copies(skb, mirrors_out(&v),
 			      mirror_mark(IVDS_DIRECTION_OUT, v.egress_id, 0,
 					  v.action != IVDS_ACT_WIRE ? 0 : v.vvlan ? 2 : 1));
 	count_accepted(&v, &size, port_id, port);

@@ -39,6 +39,9 @@ struct FlagsMatch {
 struct AclRule {
     std::uint32_t id = 0;  // counts under it; 0: not counted
     ivds_acl_action action = IVDS_ACL_ALLOW;
+    std::uint8_t flags = 0;     // IVDS_ACL_*
+    std::uint32_t target = 0;   // REDIRECT: as in ivds_acl_rule
+    std::uint32_t mirrors = 0;  // sessions that get a copy
     std::vector<std::uint16_t> ethertypes;  // any of them
     std::optional<MacMatch> src_mac;
     std::optional<MacMatch> dst_mac;

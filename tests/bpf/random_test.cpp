@@ -21,6 +21,7 @@ namespace {
 
 const std::vector<std::uint16_t> all_tpids = {tpid_c, tpid_s, tpid_q};
 const std::vector<std::uint32_t> vports = {2, 3, 4, 5, 6};
+const std::vector<std::uint32_t> patches = {8, 9};  // two ends of one
 constexpr std::uint32_t uplinks[] = {1, 7};
 constexpr std::uint32_t fdb_capacity = 8;  // small, so that it fills up
 
@@ -57,7 +58,13 @@ Mac drawn_mac() {
 AclRule drawn_rule(std::uint32_t id) {
     AclRule rule;
     rule.id = id;
-    rule.action = one_of({IVDS_ACL_ALLOW, IVDS_ACL_DROP});
+    rule.action = one_of({IVDS_ACL_ALLOW, IVDS_ACL_ALLOW, IVDS_ACL_DROP});
+    if (rule.action == IVDS_ACL_ALLOW && rarely(2)) {
+        rule.flags |= IVDS_ACL_STATEFUL;
+    }
+    if (rarely(6)) {
+        rule.flags |= IVDS_ACL_LOG;
+    }
     if (rarely(2)) {
         rule.ethertypes = *rc::gen::elementOf(
             std::vector<std::vector<std::uint16_t>>{{0x0800}, {0x86dd}, {0x0806}, {0x88b5}, {0x0800, 0x86dd}});
@@ -130,6 +137,7 @@ World drawn_world() {
         port.flags =
             drawn_flags({{IVDS_PF_ANTI_SPOOF, 2}, {IVDS_PF_CARRY_TAGS, 2}, {IVDS_PF_UP, 6}, {IVDS_PF_XDP_TARGET, 4}});
         port.mtu_bytes = one_of<std::uint16_t>({9000, 1500, 100, 46});
+        port.flow_limit = one_of<std::uint32_t>({1024, 1024, 0, 1, 2, 3});
         port.fdb_limit = one_of<std::uint32_t>({16, 0, 1, 2});
         if (rarely(20)) {
             port = ivds_port{};
@@ -139,14 +147,46 @@ World drawn_world() {
             world.ports.at(id).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
         }
     }
-    for (std::uint32_t id = between(0, 4); id > 0; --id) {
+    if (rarely(2)) {
+        world.patch(patches[0], one_of<std::uint32_t>({1, 1, 2}), patches[1], one_of<std::uint32_t>({2, 3}));
+        for (const std::uint32_t id : patches) {
+            world.ports.at(id).flags = drawn_flags({{IVDS_PF_UP, 8}, {IVDS_PF_CARRY_TAGS, 2}});
+            world.ports.at(id).mtu_bytes = one_of<std::uint16_t>({9000, 100});
+        }
+        if (rarely(8)) {
+            world.ports.at(patches[0]).peer = 3;
+        }
+    }
+    // Which member of a pool has a flow is its hash's to say: one that is up is all that worlds have.
+    for (const std::uint32_t id : {1U, 2U}) {
+        std::vector<std::uint32_t>& members = world.pools[id];
+        for (const std::uint32_t vport : vports) {
+            const bool is_up = (world.ports.at(vport).flags & IVDS_PF_UP) != 0;
+            const bool has_one = std::ranges::any_of(
+                members, [&](std::uint32_t member) { return (world.ports.at(member).flags & IVDS_PF_UP) != 0; });
+            if (!(is_up && has_one) && rarely(2)) {
+                members.push_back(vport);
+            }
+        }
+    }
+    std::vector<std::uint32_t> with_lists = vports;
+    if (world.ports.contains(patches[0])) {
+        with_lists.insert(with_lists.end(), patches.begin(), patches.end());
+    }
+    for (std::uint32_t id = between(0, 6); id > 0; --id) {
         Acl& acl = world.acls[id];
+        const bool is_in = rarely(2);
         acl.default_action = one_of({IVDS_ACL_ALLOW, IVDS_ACL_ALLOW, IVDS_ACL_DROP});
         for (std::uint32_t rule = between(0, 6); rule > 0; --rule) {
             acl.rules.push_back(drawn_rule(10 * id + rule));
+            if (is_in && rarely(4)) {
+                acl.rules.back().action = IVDS_ACL_REDIRECT;
+                acl.rules.back().target = one_of<std::uint32_t>(
+                    {2, 3, 4, patches[0], patches[0], patches[1], IVDS_TARGET_POOL | 1, IVDS_TARGET_POOL | 2});
+            }
         }
-        ivds_port& port = world.ports.at(*rc::gen::elementOf(vports));
-        (rarely(2) ? port.acl_in : port.acl_out) = port.kind == IVDS_PORT_VPORT ? id : 0;
+        ivds_port& port = world.ports.at(*rc::gen::elementOf(with_lists));
+        (is_in ? port.acl_in : port.acl_out) = port.kind != IVDS_PORT_NONE ? id : 0;
     }
     for (int i = between(0, 5); i > 0; --i) {
         const std::uint32_t instance = one_of<std::uint32_t>({1, 2, 3});
@@ -296,7 +336,7 @@ void note(const Outcome& outcome, std::set<std::string>& happened) {
 }
 
 Rig& rig() {
-    static Rig the_rig({.ports = 7, .fdb_entries = fdb_capacity});
+    static Rig the_rig({.ports = 9, .fdb_entries = fdb_capacity});
     return the_rig;
 }
 
@@ -327,7 +367,9 @@ TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12]
           "guest_tag",     "guest_tag_out", "vm_control",    "oversize",    "oversize_out",  "unknown_vlan",
           "unknown_vvlan", "bad_vid",       "no_vvlan",      "wire_source", "same_port",     "port_down",
           "no_uplink",     "no_tc",         "lone_flood",    "rx_local",    "rx_wire",       "rx_flood",
-          "rx_host",       "event spoof",   "event move",    "event limit", "event fdb_full"}) {
+          "rx_host",       "event spoof",   "event move",    "event limit", "event fdb_full",
+          "acl",           "acl_out",       "flow_limit",    "flow_limit_out", "patch",       "no_member",
+          "event rule",    "event flow_limit"}) {
         INFO(kind);
         CHECK(happened.contains(kind));
     }

@@ -104,7 +104,8 @@ ReferenceSwitch::ReferenceSwitch(World world, std::size_t fdb_capacity)
 Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const Gso& gso) {
     outcome_ = {};
     is_plain_ = false;
-    Frame frame{.port = port, .bytes = bytes, .parsed = parse(bytes), .gso = gso};
+    flows_before_egress_ = flows_;
+    Frame frame{.port = port, .bytes = bytes, .parsed = parse(bytes), .gso = gso, .in_port = port};
     if (world_.strangers.contains(port)) {
         outcome_.sent.push_back({to_host, bytes});
     } else if (world_.ports.at(port).kind == IVDS_PORT_NONE) {
@@ -123,6 +124,9 @@ Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const G
             ++outcome_.learned[fmt::format("port {}", entry.port)];
             ++outcome_.learned[fmt::format("instance {}", key.instance)];
         }
+    }
+    for (const auto& [key, connection] : flows_) {
+        ++outcome_.learned[fmt::format("flows {}", key.first)];
     }
     return outcome_;
 }
@@ -167,17 +171,120 @@ void ReferenceSwitch::from_vport(Frame& frame) {
         event(IVDS_EVENT_SPOOF, frame, 0, port.instance);
         return refuse(IVDS_DROP_SPOOF);
     }
-    if (port.acl_in != 0 && !passes(frame, port.acl_in, frame.bytes.size())) {
+    frame.in_instance = port.instance;
+    const auto verdict = ask(frame, frame.port, IVDS_WAY_IN, false);
+    flows_before_egress_ = flows_;
+    if (!verdict) {
+        return refuse(IVDS_DROP_FLOW_LIMIT);
+    }
+    if (!verdict->is_allowed) {
         return refuse(IVDS_DROP_ACL);
     }
     if (!is_known_good) {
         learn(frame, port.instance, IVDS_VLAN_NONE);
     }
+    if (verdict->is_redirected) {
+        forward_redirected(frame, verdict->target);
+    } else {
+        forward_from_vport(frame);
+    }
+}
+
+void ReferenceSwitch::forward_redirected(Frame& frame, std::uint32_t target) {
+    if ((target & IVDS_TARGET_POOL) != 0) {
+        // Worlds have pools of which no more than one member is up: which flow goes to which is shown elsewhere.
+        const auto pool = world_.pools.find(target & ~IVDS_TARGET_POOL);
+        target = 0;
+        for (std::size_t i = 0; pool != world_.pools.end() && i < pool->second.size(); ++i) {
+            const auto member = world_.ports.find(pool->second[i]);
+            if (member != world_.ports.end() && (member->second.flags & IVDS_PF_UP) != 0) {
+                target = member->first;
+            }
+        }
+    }
+    const auto port = world_.ports.find(target);
+    if (target == 0) {
+        drop(frame, frame.port, IVDS_DROP_NO_MEMBER);
+    } else if (port != world_.ports.end() && port->second.kind == IVDS_PORT_PATCH) {
+        through_patch(frame, target);
+    } else if (target == frame.port) {
+        drop(frame, frame.port, IVDS_DROP_SAME_PORT);
+    } else if (send_to_member(frame, frame.in_instance, target, false)) {
+        accept(frame, frame.in_instance, &ivds_port_stats::rx_local);
+    }
+}
+
+// Out of one instance by `out`, and into another by its peer.
+void ReferenceSwitch::through_patch(Frame& frame, std::uint32_t out) {
+    const ivds_port& from = world_.ports.at(out);
+    const auto peer = world_.ports.find(from.peer);
+    const bool is_whole = peer != world_.ports.end() && peer->second.kind == IVDS_PORT_PATCH &&
+                          (from.flags & peer->second.flags & IVDS_PF_UP) != 0 && from.instance == frame.in_instance;
+    if (!is_whole) {
+        return drop(frame, frame.port, IVDS_DROP_PATCH);
+    }
+    const std::uint32_t in = peer->first;
+    if (has_guest_vlan(frame.guest_tags) && (from.flags & peer->second.flags & IVDS_PF_CARRY_TAGS) == 0) {
+        return drop(frame, out, IVDS_DROP_GUEST_TAG_OUT);
+    }
+    if (frame.l3_bytes > from.mtu_bytes) {
+        return drop(frame, out, IVDS_DROP_OVERSIZE_OUT);
+    }
+    std::vector<std::uint32_t> rules;
+    if (from.acl_out != 0) {
+        const auto verdict = decide(frame, out, IVDS_WAY_OUT, true);
+        if (!verdict->is_allowed) {
+            return drop(frame, out, IVDS_DROP_ACL_OUT);
+        }
+        rules.push_back(verdict->rule);
+    }
+    const auto instance = world_.instances.find(peer->second.instance);
+    if (instance == world_.instances.end() || (instance->second.flags & IVDS_IF_ACTIVE) == 0) {
+        return drop(frame, in, IVDS_DROP_INSTANCE_DOWN);
+    }
+    if (frame.l3_bytes > std::min(peer->second.mtu_bytes, instance->second.mtu_bytes)) {
+        return drop(frame, in, IVDS_DROP_OVERSIZE);
+    }
+    if (peer->second.acl_in != 0) {
+        const auto verdict = decide(frame, in, IVDS_WAY_IN, true);
+        if (!verdict->is_allowed || verdict->is_redirected) {
+            return drop(frame, in, verdict->is_allowed ? IVDS_DROP_PATCH : IVDS_DROP_ACL);
+        }
+        rules.push_back(verdict->rule);
+    }
+    frame.in_port = in;
     forward_from_vport(frame);
+    // Both ends count the frame if it got anywhere.
+    const auto counted = outcome_.counts;
+    ivds_port_stats stats{};
+    stats.rx_packets = packets(frame);
+    stats.rx_bytes = bytes(frame, frame.bytes.size());
+    const auto took = [&](const char* path) {
+        return counted.contains(fmt::format("port {} {}", frame.port, path));
+    };
+    if (!took("rx_packets")) {
+        return;
+    }
+    (took("rx_flood") ? stats.rx_flood : took("rx_wire") ? stats.rx_wire : stats.rx_local) = packets(frame);
+    add_counts(outcome_.counts, fmt::format("port {}", in), stats);
+    stats = {};
+    stats.tx_packets = packets(frame);
+    stats.tx_bytes = bytes(frame, frame.bytes.size());
+    add_counts(outcome_.counts, fmt::format("port {}", out), stats);
+    ivds_instance_stats behind{};
+    behind.port_packets = packets(frame);
+    behind.port_bytes = bytes(frame, frame.bytes.size());
+    add_counts(outcome_.counts, fmt::format("instance {}", peer->second.instance), behind);
+    for (const std::uint32_t rule : rules) {
+        if (rule != 0) {
+            add_counts(outcome_.counts, fmt::format("rule {}", rule),
+                       ivds_count{.packets = packets(frame), .bytes = bytes(frame, frame.bytes.size())});
+        }
+    }
 }
 
 void ReferenceSwitch::forward_from_vport(const Frame& frame) {
-    const std::uint32_t id = world_.ports.at(frame.port).instance;
+    const std::uint32_t id = world_.ports.at(frame.in_port).instance;
     const ivds_instance& instance = world_.instances.at(id);
     const auto known = world_.fdb.find({id, frame.parsed.dst});
     const bool has_wire = (instance.flags & IVDS_IF_WIRE) != 0;
@@ -185,9 +292,9 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
     if (is_multicast(frame.parsed.dst) || known == world_.fdb.end()) {
         bool sent = false;
         for (const auto& [member, port] : world_.ports) {
-            const bool is_member = port.kind == IVDS_PORT_VPORT && port.instance == id && member != frame.port;
+            const bool is_member = port.kind == IVDS_PORT_VPORT && port.instance == id && member != frame.in_port;
             if (is_member && (port.flags & IVDS_PF_UP) != 0) {
-                sent |= send_to_member(frame, id, member);
+                sent |= send_to_member(frame, id, member, true);
             }
         }
         const auto uplink = world_.ports.find(instance.uplink);
@@ -205,7 +312,7 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
             sent |= send_to_wire(frame, id, copies);
         }
         if (sent) {
-            accept(frame, id, &ivds_port_stats::rx_flood);
+            accept(frame, frame.in_instance, &ivds_port_stats::rx_flood);
         } else {
             drop(frame, frame.port, IVDS_DROP_LONE_FLOOD);
         }
@@ -213,20 +320,20 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
     }
 
     const ivds_fdb_entry& entry = known->second;
-    if (entry.port == frame.port) {
-        drop(frame, frame.port, IVDS_DROP_SAME_PORT);
+    if (entry.port == frame.in_port) {
+        drop(frame, frame.in_port, IVDS_DROP_SAME_PORT);
     } else if (entry.port == instance.uplink) {
         if (!has_wire) {
-            drop(frame, frame.port, IVDS_DROP_NO_UPLINK);
+            drop(frame, frame.in_port, IVDS_DROP_NO_UPLINK);
         } else {
             const std::uint16_t vlan = entry.vlan != 0 ? entry.vlan : instance.vlan;
             const std::uint16_t vvlan = (entry.flags & IVDS_FDB_PLAIN) != 0 ? std::uint16_t{0} : instance.vvlan;
             if (send_to_wire(frame, id, {{vlan, vvlan}})) {
-                accept(frame, id, &ivds_port_stats::rx_wire);
+                accept(frame, frame.in_instance, &ivds_port_stats::rx_wire);
             }
         }
-    } else if (send_to_member(frame, id, entry.port)) {
-        accept(frame, id, &ivds_port_stats::rx_local);
+    } else if (send_to_member(frame, id, entry.port, false)) {
+        accept(frame, frame.in_instance, &ivds_port_stats::rx_local);
     }
 }
 
@@ -311,7 +418,7 @@ void ReferenceSwitch::forward_from_wire(const Frame& frame, std::uint32_t id) {
         bool sent = false;
         for (const auto& [member, port] : world_.ports) {
             if (port.kind == IVDS_PORT_VPORT && port.instance == id && (port.flags & IVDS_PF_UP) != 0) {
-                sent |= send_to_member(frame, id, member);
+                sent |= send_to_member(frame, id, member, true);
             }
         }
         if (sent) {
@@ -321,13 +428,14 @@ void ReferenceSwitch::forward_from_wire(const Frame& frame, std::uint32_t id) {
         }
     } else if (known->second.port == frame.port) {
         drop(frame, frame.port, IVDS_DROP_SAME_PORT);
-    } else if (send_to_member(frame, id, known->second.port)) {
+    } else if (send_to_member(frame, id, known->second.port, false)) {
         accept(frame, id, &ivds_port_stats::rx_wire);
     }
 }
 
 // The checks on the way out to a vPort, and the copy; false if the frame was dropped there.
-bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance, std::uint32_t member) {
+bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance, std::uint32_t member,
+                                     bool is_flood) {
     const auto found = world_.ports.find(member);
     const auto refuse = [&](ivds_drop reason) {
         drop(frame, member, reason);
@@ -343,7 +451,11 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
     if (frame.l3_bytes > found->second.mtu_bytes) {
         return refuse(IVDS_DROP_OVERSIZE_OUT);
     }
-    if (found->second.acl_out != 0 && !passes(frame, found->second.acl_out, frame.inner.size())) {
+    const auto verdict = ask(frame, member, IVDS_WAY_OUT, is_flood);
+    if (!verdict) {
+        return refuse(IVDS_DROP_FLOW_LIMIT_OUT);
+    }
+    if (!verdict->is_allowed) {
         return refuse(IVDS_DROP_ACL_OUT);
     }
     outcome_.sent.push_back({member, frame.inner});
@@ -376,16 +488,105 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
     return true;
 }
 
-bool ReferenceSwitch::passes(const Frame& frame, std::uint32_t acl, std::size_t frame_length) {
+std::optional<AclVerdict> ReferenceSwitch::ask(const Frame& frame, std::uint32_t port, ivds_way way,
+                                               bool is_passing) {
+    const auto verdict = decide(frame, port, way, is_passing);
+    // What a rule decides counts, also where a connection then finds no room.
+    const std::size_t length = way == IVDS_WAY_IN ? frame.bytes.size() : frame.inner.size();
+    const ivds_count count{.packets = packets(frame), .bytes = bytes(frame, length)};
+    if (last_rule_ != 0) {
+        add_counts(outcome_.counts, fmt::format("rule {}", last_rule_), count);
+    }
+    const auto flow = flow_of(frame.inner, way == IVDS_WAY_OUT);
+    if (flow && !flow->is_fragment && !is_passing && was_asked_ && flows_.contains({port, flow->name})) {
+        add_counts(outcome_.counts, fmt::format("flows {} {}", port, way == IVDS_WAY_IN ? "in" : "out"), count);
+    }
+    return verdict;
+}
+
+std::optional<AclVerdict> ReferenceSwitch::decide(const Frame& frame, std::uint32_t port, ivds_way way,
+                                                  bool is_passing) {
+    const ivds_port& at = world_.ports.at(port);
+    const std::uint32_t acl = way == IVDS_WAY_IN ? at.acl_in : at.acl_out;
+    last_rule_ = 0;
+    was_asked_ = acl != 0 || world_.is_stateful(port);
+    if (!was_asked_) {
+        return AclVerdict{};
+    }
+    const auto flow = flow_of(frame.inner, way == IVDS_WAY_OUT);
+    if (flow) {
+        const auto known = flows_.find({port, flow->name});
+        constexpr std::uint8_t fin = 0x01;
+        constexpr std::uint8_t syn = 0x02;
+        constexpr std::uint8_t reset = 0x04;
+        constexpr std::uint8_t ack = 0x10;
+        const std::uint8_t tcp = flow->name.proto == 6 ? flow->tcp_flags : 0;
+        if (known != flows_.end() && known->second &&
+            !(known->second->is_closing && (tcp & (syn | ack)) == syn)) {
+            Connection& connection = *known->second;
+            if ((tcp & reset) != 0) {
+                connection.is_closing = true;
+            } else if ((tcp & fin) != 0) {
+                connection.fins.insert(way);
+                connection.is_closing |= connection.fins.size() == 2;
+            } else if (connection.fins.size() < 2) {
+                connection.is_closing = false;
+            }
+            AclVerdict verdict = connection.verdict;
+            verdict.is_redirected &= way == IVDS_WAY_IN;
+            last_rule_ = verdict.rule;
+            return verdict;
+        }
+    }
+    if (acl == 0) {
+        return AclVerdict{};
+    }
     if (is_tpid(frame.parsed.ethertype)) {
-        return false;  // a fourth tag: what is behind it is not looked for
+        return AclVerdict{.is_allowed = false};  // a fourth tag: what is behind it is not looked for
     }
-    const AclVerdict verdict = judge(world_.acls.at(acl), frame.inner);
-    if (verdict.rule != 0) {
-        const ivds_count count{.packets = packets(frame), .bytes = bytes(frame, frame_length)};
-        add_counts(outcome_.counts, fmt::format("rule {}", verdict.rule), count);
+    AclVerdict verdict = judge(world_.acls.at(acl), frame.inner);
+    last_rule_ = verdict.rule;
+    if ((verdict.flags & IVDS_ACL_LOG) != 0) {
+        event_of_flow(IVDS_EVENT_RULE, port, at.instance, verdict.rule);
     }
-    return verdict.is_allowed;
+    if (!verdict.is_allowed) {
+        if (const auto about = flow_in_error(frame.inner, way == IVDS_WAY_OUT)) {
+            const auto known = flows_.find({port, *about});
+            if (known != flows_.end() && known->second) {
+                last_rule_ = known->second->verdict.rule;
+                return AclVerdict{.rule = last_rule_};
+            }
+        }
+    }
+    if (!flow || flow->is_fragment || is_passing) {
+        return verdict;
+    }
+    const std::pair key{port, flow->name};
+    const auto known = flows_.find(key);
+    const bool is_reset = flow->name.proto == 6 && (flow->tcp_flags & 0x04U) != 0;
+    std::optional<Connection> connection;
+    if (verdict.is_allowed && (verdict.flags & IVDS_ACL_STATEFUL) != 0 && !is_reset) {
+        connection = Connection{.opener = way, .verdict = verdict};
+    }
+    if (known != flows_.end()) {
+        // A SYN that is refused does not end what is left of the connection before.
+        if (!known->second || verdict.is_allowed) {
+            known->second = connection;
+        }
+        return verdict;
+    }
+    // Half of the room is for connections alone.
+    if (flows_of(port) < (connection ? at.flow_limit : at.flow_limit / 2)) {
+        flows_[key] = connection;
+        return verdict;
+    }
+    event_of_flow(IVDS_EVENT_FLOW_LIMIT, port, at.instance, verdict.rule);
+    return connection ? std::nullopt : std::optional(verdict);
+}
+
+std::uint32_t ReferenceSwitch::flows_of(std::uint32_t port) const {
+    return static_cast<std::uint32_t>(
+        std::ranges::count_if(flows_, [&](const auto& flow) { return flow.first.first == port; }));
 }
 
 // Remembers where the source is. `vlan` is the outer VLAN it came by, 0 at a vPort. The source is not static.
@@ -460,6 +661,19 @@ void ReferenceSwitch::event(ivds_event_kind kind, const Frame& frame, std::uint3
     outcome_.events.push_back(event_text(event));
 }
 
+void ReferenceSwitch::event_of_flow(ivds_event_kind kind, std::uint32_t port, std::uint32_t instance,
+                                    std::uint32_t rule) {
+    if (!told_.insert({port, kind}).second) {
+        return;
+    }
+    ivds_event event{};
+    event.kind = kind;
+    event.port = port;
+    event.instance = instance;
+    event.rule = rule;
+    outcome_.events.push_back(event_text(event));
+}
+
 std::uint64_t ReferenceSwitch::packets(const Frame& frame) const {
     return std::max<std::uint64_t>(frame.gso.segments, 1);
 }
@@ -487,8 +701,11 @@ Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& b
     if (!is_flood && (!is_unicast || is_xdp_business())) {
         return outcome;
     }
-    // It needs TC. Its source has been learned all the same.
+    // It needs TC. Its source has been learned all the same, and where it came in its flow is known.
     outcome.sent.clear();
+    if (is_flood) {
+        flows_ = flows_before_egress_;
+    }
     outcome_.counts.clear();
     drop(Frame{.port = port, .bytes = bytes}, port, IVDS_DROP_NO_TC);
     outcome.counts = outcome_.counts;

@@ -4,10 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <set>
 #include <utility>
 #include <vector>
 
+#include "reference_acl.h"
 #include "world.h"
 
 namespace ivds::test {
@@ -55,27 +58,47 @@ private:
         std::vector<Tag> guest_tags{};
         std::uint32_t l3_bytes = 0;  // without Ethernet header and tags; of one segment
         Gso gso{};
+        std::uint32_t in_instance = 0;  // that it came in by
+        std::uint32_t in_port = 0;      // that it came in by in the instance where it is now: `port`, or a patch
     };
+
+    // What a vPort remembers of a flow; where it is no connection, only that it has an entry.
+    struct Connection {
+        ivds_way opener = IVDS_WAY_IN;
+        AclVerdict verdict{};
+        bool is_closing = false;
+        std::set<ivds_way> fins{};
+    };
+    using Flows = std::map<std::pair<std::uint32_t, FlowName>, std::optional<Connection>>;  // by port and flow
 
     void from_vport(Frame& frame);
     void from_uplink(Frame& frame);
+    // `frame` as the instance knows that it is in now, at `frame.in_port`.
     void forward_from_vport(const Frame& frame);
+    // To the target of a rule: a vPort, one of a pool, or through a patch.
+    void forward_redirected(Frame& frame, std::uint32_t target);
+    void through_patch(Frame& frame, std::uint32_t out);
     void forward_from_wire(const Frame& frame, std::uint32_t instance);
-    bool send_to_member(const Frame& frame, std::uint32_t instance, std::uint32_t member);
+    bool send_to_member(const Frame& frame, std::uint32_t instance, std::uint32_t member, bool is_flood);
     // One copy for the wire: its outer VLAN, and its V.VLAN or 0 for a plain host.
     struct WireTags {
         std::uint16_t vlan = 0;
         std::uint16_t vvlan = 0;
     };
     bool send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies);
-    // Whether the list lets the frame pass; counts for the rule that decided, as `frame_length` bytes.
-    bool passes(const Frame& frame, std::uint32_t acl, std::size_t frame_length);
+    // What the vPort's lists and connections say of a frame; counts for the rule and the flow. A frame that is
+    // `passing` leaves nothing behind: a copy of a flood, or at a patch. nullopt: a new connection finds no room.
+    std::optional<AclVerdict> ask(const Frame& frame, std::uint32_t port, ivds_way way, bool is_passing);
+    // The same without counting.
+    std::optional<AclVerdict> decide(const Frame& frame, std::uint32_t port, ivds_way way, bool is_passing);
+    [[nodiscard]] std::uint32_t flows_of(std::uint32_t port) const;
     void learn(const Frame& frame, std::uint32_t instance, std::uint16_t vlan);
     void accept(const Frame& frame, std::uint32_t instance, __u64 ivds_port_stats::* path);
 
     void drop(const Frame& frame, std::uint32_t port, ivds_drop reason);
     void miss(const Frame& frame, const VvlanKey& key);
     void event(ivds_event_kind kind, const Frame& frame, std::uint32_t other_port, std::uint32_t instance);
+    void event_of_flow(ivds_event_kind kind, std::uint32_t port, std::uint32_t instance, std::uint32_t rule);
     [[nodiscard]] std::uint64_t packets(const Frame& frame) const;
     [[nodiscard]] std::uint64_t bytes(const Frame& frame, std::size_t frame_length) const;
 
@@ -83,6 +106,10 @@ private:
     std::size_t fdb_capacity_;
     std::set<std::pair<std::uint32_t, std::uint32_t>> told_;  // {port, kind}: events of this second
     Outcome outcome_;                                         // of the frame under way
+    Flows flows_;
+    std::uint32_t last_rule_ = 0;  // that decided, and …
+    bool was_asked_ = false;       // … whether there were any, when a vPort was last asked
+    Flows flows_before_egress_;  // as the frame under way left them where it came in
     bool is_plain_ = false;  // the frame under way came from the wire, or goes there, without a V.VLAN
 };
 

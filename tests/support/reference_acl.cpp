@@ -30,6 +30,8 @@ struct Seen {
     std::uint8_t icmp_type = 0;
     std::uint8_t icmp_code = 0;
     std::uint8_t tcp_flags = 0;
+    bool is_fragment = false;
+    std::span<const std::uint8_t> icmp{};  // the message
 };
 
 constexpr std::size_t looked_at = 128;  // bytes of L3: what begins or ends behind them is not read
@@ -61,6 +63,7 @@ void see_transport(Seen& seen, std::span<const std::uint8_t> l3, std::size_t at)
     if (is_icmp) {
         seen.icmp_type = l3[at];
         seen.icmp_code = l3[at + 1];
+        seen.icmp = l3.subspan(at);
         return;
     }
     seen.sport = get16(l3, at);
@@ -78,6 +81,7 @@ void see_ip4(Seen& seen, std::span<const std::uint8_t> l3) {
     seen.src = mapped(l3.subspan(12));
     seen.dst = mapped(l3.subspan(16));
     seen.proto = l3[9];
+    seen.is_fragment = (get16(l3, 6) & 0x3fffU) != 0;
     if ((get16(l3, 6) & 0x1fffU) != 0) {
         seen.is_transport_readable = false;
     } else {
@@ -101,6 +105,7 @@ void see_ip6(Seen& seen, std::span<const std::uint8_t> l3) {
             return;
         }
         const std::uint8_t next = l3[at];
+        seen.is_fragment |= kind == 44;
         if (kind == 44 && (get16(l3, at + 2) & 0xfff8U) != 0) {
             seen.proto = next;
             seen.is_transport_readable = false;
@@ -205,10 +210,96 @@ AclVerdict judge(const Acl& acl, const Bytes& frame) {
     const Seen seen = see(frame);
     for (const AclRule& rule : acl.rules) {
         if (matches(rule, seen)) {
-            return {.is_allowed = rule.action == IVDS_ACL_ALLOW, .rule = rule.id};
+            return {.is_allowed = rule.action != IVDS_ACL_DROP,
+                    .rule = rule.id,
+                    .flags = rule.flags,
+                    .is_redirected = rule.action == IVDS_ACL_REDIRECT,
+                    .target = rule.target};
         }
     }
-    return {.is_allowed = acl.default_action == IVDS_ACL_ALLOW, .rule = 0};
+    return {.is_allowed = acl.default_action == IVDS_ACL_ALLOW};
+}
+
+std::optional<FlowFrame> flow_of(const Bytes& frame, bool is_to_vm) {
+    const Seen seen = see(frame);
+    if ((seen.ethertype != 0x0800 && seen.ethertype != 0x86dd) || !seen.is_net_readable ||
+        !seen.is_transport_readable) {
+        return std::nullopt;
+    }
+    FlowFrame flow{.name = {.vm_mac = seen.src_mac,
+                            .peer_mac = seen.dst_mac,
+                            .ethertype = seen.ethertype,
+                            .proto = seen.proto,
+                            .vm = seen.src,
+                            .peer = seen.dst,
+                            .vm_port = seen.sport,
+                            .peer_port = seen.dport,
+                            .icmp_type = seen.icmp_type,
+                            .icmp_code = seen.icmp_code},
+                   .is_fragment = seen.is_fragment,
+                   .tcp_flags = seen.tcp_flags};
+    FlowName& name = flow.name;
+    if (is_to_vm) {
+        std::swap(name.vm_mac, name.peer_mac);
+        std::swap(name.vm, name.peer);
+        std::swap(name.vm_port, name.peer_port);
+    }
+    const bool is_icmp4 = seen.ethertype == 0x0800 && seen.proto == 1;
+    const bool is_icmp6 = seen.ethertype == 0x86dd && seen.proto == 58;
+    const bool is_echo = (is_icmp4 && (seen.icmp_type == 8 || seen.icmp_type == 0)) ||
+                         (is_icmp6 && (seen.icmp_type == 128 || seen.icmp_type == 129));
+    if (is_echo) {
+        if (seen.icmp.size() < 8) {
+            return std::nullopt;
+        }
+        name.icmp_type = is_icmp4 ? 8 : 128;
+        name.vm_port = name.peer_port = get16(seen.icmp, 4);
+    }
+    return flow;
+}
+
+std::optional<FlowName> flow_in_error(const Bytes& frame, bool is_to_vm) {
+    const Seen seen = see(frame);
+    const bool is_error4 = seen.ethertype == 0x0800 && seen.proto == 1 &&
+                           (seen.icmp_type == 3 || seen.icmp_type == 11 || seen.icmp_type == 12);
+    const bool is_error6 =
+        seen.ethertype == 0x86dd && seen.proto == 58 && seen.icmp_type >= 1 && seen.icmp_type <= 4;
+    const std::size_t needed = is_error4 ? 8 + 20 + 8 : 8 + 40 + 8;
+    if (seen.is_fragment || (!is_error4 && !is_error6) || seen.icmp.size() < needed) {
+        return std::nullopt;
+    }
+    // What it is about went the other way. Its MACs are not told: the error's own stand for them.
+    const std::span inner = seen.icmp.subspan(8);
+    FlowName name{.vm_mac = is_to_vm ? seen.dst_mac : seen.src_mac,
+                  .peer_mac = is_to_vm ? seen.src_mac : seen.dst_mac,
+                  .ethertype = seen.ethertype};
+    std::size_t at = 40;
+    if (is_error4) {
+        if (inner[0] != 0x45 || (get16(inner, 6) & 0x1fffU) != 0) {
+            return std::nullopt;
+        }
+        name.proto = inner[9];
+        name.vm = mapped(inner.subspan(12));
+        name.peer = mapped(inner.subspan(16));
+        at = 20;
+    } else {
+        if (inner[0] / 16 != 6) {
+            return std::nullopt;
+        }
+        name.proto = inner[6];
+        std::copy_n(inner.begin() + 8, 16, name.vm.begin());
+        std::copy_n(inner.begin() + 24, 16, name.peer.begin());
+    }
+    if (name.proto != 6 && name.proto != 17 && name.proto != 132) {
+        return std::nullopt;
+    }
+    name.vm_port = get16(inner, at);
+    name.peer_port = get16(inner, at + 2);
+    if (!is_to_vm) {
+        std::swap(name.vm, name.peer);
+        std::swap(name.vm_port, name.peer_port);
+    }
+    return name;
 }
 
 }  // namespace ivds::test

@@ -565,6 +565,14 @@ std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
     for (const auto& rule : keys_of<std::uint32_t>(maps.rule_stats)) {
         add_counts(counts, fmt::format("rule {}", rule), count_of(maps.rule_stats, rule));
     }
+    for (const auto& key : keys_of<ivds_flow_key>(maps.flows)) {
+        ivds_flow flow{};
+        bpf_map__lookup_elem(maps.flows, &key, sizeof(key), &flow, sizeof(flow), 0);
+        for (const auto& [way, name] : {std::pair(IVDS_WAY_IN, "in"), std::pair(IVDS_WAY_OUT, "out")}) {
+            const ivds_flow_way& one = flow.way[way];
+            add_counts(counts, fmt::format("flows {} {}", key.port, name), ivds_count{one.packets, one.bytes});
+        }
+    }
     for (const auto& key : keys_of<ivds_vvlan_key>(maps.misses)) {
         add_counts(counts, fmt::format("miss {} {} {}", key.uplink, key.vlan, key.vvlan), count_of(maps.misses, key));
     }
@@ -593,6 +601,7 @@ void Rig::Impl::read_state(Outcome& outcome) {
     const auto port_state = read_array<ivds_port_state>(skeleton->maps.port_state, ports + 1);
     for (std::uint32_t id = 0; id <= ports; ++id) {
         note_learned("port", id, port_state[id].learned);
+        note_learned("flows", id, port_state[id].flows);
     }
     const auto instance_state = read_array<ivds_instance_state>(skeleton->maps.instance_state, instances + 1);
     for (std::uint32_t id = 0; id <= instances; ++id) {
@@ -648,6 +657,8 @@ void Rig::apply(const World& world, Rung rung) {
     clear<ivds_acl_mask_key>(maps.acl_masks);
     clear<ivds_acl_key>(maps.acl_rules);
     clear<std::uint32_t>(maps.rule_stats);
+    clear<ivds_flow_key>(maps.flows);
+    clear<std::uint32_t>(maps.pools);
 
     rig.world = world;
     rig.world.link_members();
@@ -661,6 +672,12 @@ void Rig::apply(const World& world, Rung rung) {
     for (const auto& [id, port] : rig.world.ports) {
         ivds_port& value = ports.at(id);
         value = port;
+        if (rig.world.is_stateful(id)) {
+            value.flags |= IVDS_PF_STATEFUL;
+        }
+        if (value.kind == IVDS_PORT_PATCH) {
+            continue;  // it has no interface
+        }
         const std::uint32_t ifindex = rig.cables().at(id).near;
         if (value.kind != IVDS_PORT_NONE) {
             // A port names an interface exactly where ifports names the port.
@@ -719,10 +736,19 @@ void Rig::apply(const World& world, Rung rung) {
             key.acl = id;
             put(maps.acl_rules, key, rule);
         }
+        std::uint8_t tcp_flags = 0;
+        for (const ivds_acl_mask& mask : row->masks) tcp_flags |= mask.fields.tcp_flags;
         put(maps.acls, id,
             ivds_acl{.masks = static_cast<std::uint32_t>(row->masks.size()),
                      .default_action = row->default_action,
+                     .tcp_flags = tcp_flags,
                      .pad0 = {}});
+    }
+    for (const auto& [id, members] : rig.world.pools) {
+        ivds_pool pool{};
+        pool.count = static_cast<std::uint32_t>(members.size());
+        std::ranges::copy(members, pool.member);
+        put(maps.pools, id, pool);
     }
     rig.applied_s = now_s();
 }

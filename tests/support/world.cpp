@@ -64,6 +64,7 @@ World& World::vport(std::uint32_t id, std::uint32_t instance, const Mac& vmac) {
     port.instance = instance;
     port.mtu_bytes = 1500;
     port.fdb_limit = 16;
+    port.flow_limit = 1024;
     std::ranges::copy(vmac, port.vmac);
     ports[id] = port;
     return instance == 0 ? *this : local_mac(instance, vmac, id);
@@ -132,6 +133,29 @@ World& World::learned_plain_mac(std::uint32_t instance, const Mac& mac) {
     return *this;
 }
 
+World& World::patch(std::uint32_t id, std::uint32_t instance, std::uint32_t peer, std::uint32_t peer_instance) {
+    ivds_port port{};
+    port.kind = IVDS_PORT_PATCH;
+    port.flags = IVDS_PF_UP;
+    port.mtu_bytes = 1500;
+    port.instance = instance;
+    port.peer = peer;
+    ports[id] = port;
+    port.instance = peer_instance;
+    port.peer = id;
+    ports[peer] = port;
+    return *this;
+}
+
+bool World::is_stateful(std::uint32_t port) const {
+    const ivds_port& at = ports.at(port);
+    return std::ranges::any_of(std::array{at.acl_in, at.acl_out}, [&](std::uint32_t acl) {
+        return acl != 0 && std::ranges::any_of(acls.at(acl).rules, [](const AclRule& rule) {
+                   return (rule.flags & IVDS_ACL_STATEFUL) != 0;
+               });
+    });
+}
+
 void World::link_members() {
     for (auto& [id, instance] : instances) {
         instance.first_member = 0;
@@ -160,9 +184,9 @@ std::string World::text() const {
     std::string out;
     for (const auto& [id, port] : ports) {
         out += fmt::format(
-            "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {}{}\n", id,
+            "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {} flows {} peer {}{}\n", id,
             port.kind, port.instance, port.flags, port.mtu_bytes, fmt::join(port.vmac, ":"),
-            big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit,
+            big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit, port.flow_limit, port.peer,
             strangers.contains(id) ? " (stranger)" : "");
     }
     for (const auto& [id, instance] : instances) {
@@ -181,12 +205,15 @@ std::string World::text() const {
             out += fmt::format("port {}: rules in {} out {}\n", id, port.acl_in, port.acl_out);
         }
     }
+    for (const auto& [id, members] : pools) {
+        out += fmt::format("pool {}: {}\n", id, fmt::join(members, " "));
+    }
     for (const auto& [id, acl] : acls) {
         out += fmt::format("rules {}, else {}\n", id, static_cast<int>(acl.default_action));
         for (const AclRule& rule : acl.rules) {
             out += fmt::format(
-                "  {}: action {} types {::x} macs {} {} src {} dst {} proto {} ports {} {} icmp {} flags {}\n",
-                rule.id, static_cast<int>(rule.action), rule.ethertypes,
+                "  {}: action {} flags {} target {:#x} types {::x} macs {} {} src {} dst {} proto {} ports {} {} icmp {} flags {}\n",
+                rule.id, static_cast<int>(rule.action), rule.flags, rule.target, rule.ethertypes,
                 rule.src_mac ? to_text(rule.src_mac->value) : "-", rule.dst_mac ? to_text(rule.dst_mac->value) : "-",
                 rule.src ? int(rule.src->bits) : -1, rule.dst ? int(rule.dst->bits) : -1,
                 rule.proto ? *rule.proto : -1, rule.sports.size(), rule.dports.size(),
@@ -218,14 +245,18 @@ const char* event_name(std::uint32_t kind) {
             return "limit";
         case IVDS_EVENT_FDB_FULL:
             return "fdb_full";
+        case IVDS_EVENT_FLOW_LIMIT:
+            return "flow_limit";
+        case IVDS_EVENT_RULE:
+            return "rule";
         default:
             return "unknown";
     }
 }
 
 std::string event_text(const ivds_event& event) {
-    return fmt::format("{} {} from {} in {}: {:02x}", event_name(event.kind), event.port, event.other_port,
-                       event.instance, fmt::join(event.mac, ":"));
+    return fmt::format("{} {} from {} in {}: {:02x} rule {}", event_name(event.kind), event.port, event.other_port,
+                       event.instance, fmt::join(event.mac, ":"), event.rule);
 }
 
 std::string fdb_text(const FdbKey& key, const ivds_fdb_entry& entry, bool now) {

@@ -36,6 +36,7 @@ struct World {
     std::map<VvlanKey, std::uint32_t> vvlans;
     std::map<FdbKey, ivds_fdb_entry> fdb;
     std::map<std::uint32_t, Acl> acls;
+    std::map<std::uint32_t, std::vector<std::uint32_t>> pools;  // members
     std::set<std::uint32_t> strangers;  // interfaces that carry the programs and are no port of the switch
 
     // A port that is up, may be a redirect target, and has room for 16 learned MACs.
@@ -50,6 +51,8 @@ struct World {
     World& peer_vlan(std::uint32_t id, std::uint16_t vlan);
     // Plain hosts on the instance's VLAN belong to it.
     World& plain_access(std::uint32_t id);
+    // The two ends of a patch, each in its instance.
+    World& patch(std::uint32_t id, std::uint32_t instance, std::uint32_t peer, std::uint32_t peer_instance);
     World& local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port);
     World& remote_mac(std::uint32_t instance, const Mac& mac, std::uint16_t vlan);
     // An entry learned long ago; vlan is 0 for one learned at a vPort.
@@ -58,6 +61,8 @@ struct World {
 
     // The members of each instance as the linked list of the port table.
     void link_members();
+    // Whether a rule of one of the vPort's lists is stateful.
+    [[nodiscard]] bool is_stateful(std::uint32_t port) const;
     [[nodiscard]] std::uint32_t learned_at_port(std::uint32_t port) const;
     [[nodiscard]] std::uint32_t learned_in_instance(std::uint32_t instance) const;
     // The world in words, for the message of a failed test.
@@ -86,7 +91,7 @@ struct Outcome {
     std::map<std::string, std::uint64_t> counts;
     std::vector<std::string> events;  // "move 3 from 2 in 1: 02:…", in order
     std::set<std::string> fdb;  // after the frame: "1 02:… at 2 vlan 0 static", "… learned now", "… learned before"
-    std::map<std::string, std::uint32_t> learned;  // after the frame: "port 2", "instance 1"; zero is not there
+    std::map<std::string, std::uint32_t> learned;  // after the frame: "port 2", "instance 1", "flows 2"; zero is not there
     bool operator==(const Outcome&) const = default;
     [[nodiscard]] std::string text() const;
 };

@@ -77,6 +77,7 @@ enum ivds_port_kind {
 #define IVDS_PF_XDP_TARGET 0x0010u /* the driver (and a veth's peer) takes XDP redirects */
 #define IVDS_PF_PLAIN_DROP 0x0020u /* uplink: single-tagged frames of a switched VLAN drop, else host */
 #define IVDS_PF_PLAIN_IN   0x0040u /* uplink: {uplink, VLAN, 0} may name the instance of single-tagged frames */
+#define IVDS_PF_STATEFUL   0x0080u /* vPort: a rule of one of its lists is stateful */
 
 struct ivds_port {
 	__u32 ifindex;        /* 0: the interface is away */
@@ -266,7 +267,7 @@ struct ivds_flow_way {
 	__u32 target; /* REDIRECT: port id; of a pool the member that was picked */
 	__u32 pool;   /* id of the pool that it was picked from, or 0 */
 	__u32 mirrors;
-	__u16 detail; /* ICMP: type and code; TCP: the flags that the list's rules look at */
+	__u16 detail; /* ICMP: type << 8 | code; TCP: flags that the list looks at << 8 | which of them are set */
 	__u8 action;  /* enum ivds_acl_action */
 	__u8 flags;   /* IVDS_ACL_* */
 };
@@ -284,13 +285,12 @@ enum ivds_flow_state {
 #define IVDS_FLOW_CLOSING_S  10u
 struct ivds_flow {
 	struct ivds_flow_way way[2]; /* by enum ivds_way */
+	__u64 last_seen_ns;          /* coarse CLOCK_MONOTONIC of the last frame */
 	__u32 since_s;               /* coarse monotonic second it was made */
-	__u32 last_seen_s;           /* and last hit */
 	__u8 state;                  /* enum ivds_flow_state */
 	__u8 opener;                 /* enum ivds_way of the frame that opened the connection … */
 	__u8 open_flags;             /* … and its TCP flags */
 	__u8 fins;                   /* 1 << enum ivds_way: a FIN was seen */
-	__u32 pad0;
 };
 
 /* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_count: frames it decided
@@ -366,14 +366,15 @@ struct ivds_count {
 	X(ACL_OUT, 26, OUT, "acl_out", "a rule or the default of the egress vPort's rules")                          \
 	X(FLOW_LIMIT, 27, IN, "flow_limit", "a new connection, and the vPort has as many flow entries as it may")    \
 	X(FLOW_LIMIT_OUT, 28, OUT, "flow_limit_out", "the same, of the egress vPort")                                \
-	X(PATCH, 29, IN, "patch", "the other end of a patch is missing, or sent the frame to a patch again")
+	X(PATCH, 29, IN, "patch", "the other end of a patch is away, or would redirect the frame again")             \
+	X(NO_MEMBER, 30, IN, "no_member", "redirected to a pool none of whose vPorts is up")
 
 enum ivds_drop {
 	IVDS_DROP_NONE = 0,
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	    IVDS_DROP_MAX = 30,
+	    IVDS_DROP_MAX = 31,
 };
 
 /* ------------------------------- mirrors ARRAY: session -> struct ivds_mirror
@@ -446,7 +447,7 @@ enum ivds_event_kind {
 	IVDS_EVENT_MOVE = 2,       /* mac moved from other_port to port; the same port: to another outer VLAN */
 	IVDS_EVENT_LIMIT = 3,      /* mac not learned: the port's or the instance's limit is reached */
 	IVDS_EVENT_FDB_FULL = 4,   /* mac not learned: the FDB is full */
-	IVDS_EVENT_FLOW_LIMIT = 5, /* the port has as many flow entries as it may, or the table is full */
+	IVDS_EVENT_FLOW_LIMIT = 5, /* the port has as many flow entries as it may, or the table is full: fields */
 	IVDS_EVENT_RULE = 6,       /* a rule that logs decided about a frame of the port: rule and fields */
 };
 struct ivds_event {
@@ -459,7 +460,7 @@ struct ivds_event {
 	__u16 pad0;
 	__u32 rule; /* RULE: its id */
 	__u32 pad1;
-	struct ivds_fields fields; /* RULE: of the frame */
+	struct ivds_fields fields; /* RULE, FLOW_LIMIT: of the frame */
 };
 
 /* ------------------------------- arguments of the sweep program (SEC "syscall"): one pass over FDB and flows */

@@ -78,10 +78,10 @@ IVDS_OFFSET(ivds_flow_way, detail, 36);
 IVDS_OFFSET(ivds_flow_way, action, 38);
 IVDS_OFFSET(ivds_flow_way, flags, 39);
 IVDS_SIZE(ivds_flow, 96);
-IVDS_OFFSET(ivds_flow, since_s, 80);
-IVDS_OFFSET(ivds_flow, last_seen_s, 84);
-IVDS_OFFSET(ivds_flow, state, 88);
-IVDS_OFFSET(ivds_flow, opener, 89);
+IVDS_OFFSET(ivds_flow, last_seen_ns, 80);
+IVDS_OFFSET(ivds_flow, since_s, 88);
+IVDS_OFFSET(ivds_flow, state, 92);
+IVDS_OFFSET(ivds_flow, opener, 93);
 
 IVDS_SIZE(ivds_port_state, 64);
 IVDS_OFFSET(ivds_port_state, event_s, 16);

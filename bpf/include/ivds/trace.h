@@ -32,8 +32,12 @@
 	X(SEND, 16, 4)        /* port, packets, bytes of them together */                                            \
 	X(DROP, 17, 4)        /* port, enum ivds_drop, packets, bytes */                                             \
 	X(ACCEPT, 18, 4)      /* enum ivds_action, port, packets, bytes: it went somewhere */                        \
-	X(ACL, 19, 3)         /* ACL id, rule id or 0 for the default, enum ivds_acl_action */                       \
-	X(MIRROR, 30, 4)      /* sessions, enum ivds_direction, port: copies of the frame */
+	X(ACL, 19, 3)         /* ACL id, rule id or 0 for the default, enum ivds_acl_action, IVDS_ACL_* flags */     \
+	X(FLOW, 20, 3)        /* known flow: enum ivds_flow_state, its opener, the frame's way, rule id */           \
+	X(FLOW_NEW, 21, 3)    /* it would make a flow entry: enum ivds_flow_state, opener, the frame's way */        \
+	X(TARGET, 22, 4)      /* redirected: port id, pool id or 0 */                                                \
+	X(PATCH, 23, 4)       /* out of one end of a patch, port id, and in by the other, port id, of an instance */\
+	X(MIRROR, 24, 4)      /* sessions, enum ivds_direction, port: copies of the frame */
 
 enum ivds_trace_kind {
 	IVDS_TRACE_NONE = 0,
