@@ -33,7 +33,12 @@ Fields fields_of(const ivds_port& port) {
             {"inner_tpid", fmt::format("{:#06x}", ntohs(port.inner_tpid_be))},
             {"fdb_limit", std::to_string(port.fdb_limit)},
             {"acl_in", std::to_string(port.acl_in)},
-            {"acl_out", std::to_string(port.acl_out)}};
+            {"acl_out", std::to_string(port.acl_out)},
+            {"flow_limit", std::to_string(port.flow_limit)},
+            {"peer", std::to_string(port.peer)},
+            {"mirror_in", fmt::format("{:#x}", port.mirror_in)},
+            {"mirror_out", fmt::format("{:#x}", port.mirror_out)},
+            {"mirror_drop", fmt::format("{:#x}", port.mirror_drop)}};
 }
 
 Fields fields_of(const ivds_instance& instance) {
@@ -165,14 +170,35 @@ std::string text_of(const ivds_fields& fields) {
 }
 
 std::string text_of(std::uint8_t action) {
-    return action == IVDS_ACL_ALLOW ? "allow" : action == IVDS_ACL_DROP ? "drop" : fmt::format("action {}", action);
+    return action == IVDS_ACL_ALLOW      ? "allow"
+           : action == IVDS_ACL_DROP     ? "drop"
+           : action == IVDS_ACL_REDIRECT ? "redirect"
+                                         : fmt::format("action {}", action);
+}
+
+// "order 3, rule 21, redirect, flags 0x1, target port 7"
+std::string text_of(const ivds_acl_rule& rule) {
+    std::string text = fmt::format("order {}, rule {}, {}", rule.order, rule.rule, text_of(rule.action));
+    if (rule.flags != 0) {
+        text += fmt::format(", flags {:#x}", rule.flags);
+    }
+    if (rule.target != 0) {
+        text += fmt::format(", target {} {}", (rule.target & IVDS_TARGET_POOL) != 0 ? "pool" : "port",
+                            rule.target & ~IVDS_TARGET_POOL);
+    }
+    if (rule.mirrors != 0) {
+        text += fmt::format(", mirrors {:#x}", rule.mirrors);
+    }
+    return text;
 }
 
 std::map<std::string, std::string> texts_of(std::uint32_t acl, const AclRows& rows) {
     std::map<std::string, std::string> out;
     if (!same_bytes(rows.head, ivds_acl{})) {
         out.emplace(fmt::format("acls[{}]", acl),
-                    fmt::format("{} masks, default {}", rows.head.masks, text_of(rows.head.default_action)));
+                    fmt::format("{} masks, default {}{}", rows.head.masks, text_of(rows.head.default_action),
+                                rows.head.tcp_flags == 0 ? std::string()
+                                                         : fmt::format(", TCP flags {:#04x}", rows.head.tcp_flags)));
     }
     for (const auto& [key, mask] : rows.masks) {
         out.emplace(fmt::format("acl_masks[ACL {}, index {}]", acl, key.index),
@@ -180,7 +206,7 @@ std::map<std::string, std::string> texts_of(std::uint32_t acl, const AclRows& ro
     }
     for (const auto& [key, rule] : rows.rules) {
         out.emplace(fmt::format("acl_rules[ACL {}, mask {}, {}]", acl, key.mask, text_of(key.fields)),
-                    fmt::format("order {}, rule {}, {}", rule.order, rule.rule, text_of(rule.action)));
+                    text_of(rule));
     }
     return out;
 }

@@ -1068,14 +1068,14 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
 void Core::flush_pending() {
     // A sweep goes over the whole FDB: a thousand ports that learned nothing shall not cost a thousand.
     std::erase_if(flush_ports_,
-                  [&](std::uint32_t id) { return !kernel_.has_learned(id, 0) || kernel_.sweep(id, 0).has_value(); });
+                  [&](std::uint32_t id) { return !kernel_.has_learned(id, 0) || kernel_.sweep(id, 0, IVDS_SWEEP_BOTH).has_value(); });
     std::erase_if(flush_instances_,
-                  [&](std::uint32_t id) { return !kernel_.has_learned(0, id) || kernel_.sweep(0, id).has_value(); });
+                  [&](std::uint32_t id) { return !kernel_.has_learned(0, id) || kernel_.sweep(0, id, IVDS_SWEEP_BOTH).has_value(); });
 }
 
-Result<std::uint32_t> Core::sweep(std::uint32_t port, std::uint32_t instance) {
+Result<Swept> Core::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {
     flush_pending();
-    return kernel_.sweep(port, instance);
+    return kernel_.sweep(port, instance, only);
 }
 
 Result<> Core::forget(std::uint32_t instance, const Mac& mac) {

@@ -59,7 +59,9 @@ public:
     [[nodiscard]] std::vector<PortChange> on_change(const NetdevWatch::Change& change);
     [[nodiscard]] std::vector<PortChange> resync();
 
-    [[nodiscard]] Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance);
+    // Ages everything out, and forgets what `only` says of a port or an instance, where one is given.
+    [[nodiscard]] Result<Swept> sweep(std::uint32_t port, std::uint32_t instance,
+                                      ivds_sweep_only only = IVDS_SWEEP_BOTH);
     [[nodiscard]] Result<> forget(std::uint32_t instance, const Mac& mac);
 
     [[nodiscard]] Result<> upgrade(bool again);

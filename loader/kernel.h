@@ -36,10 +36,12 @@ enum class Map : std::uint8_t {
     acl_masks,
     acl_rules,
     rule_stats,
+    flows,
+    pools,
     scratch,
     events,
 };
-constexpr std::size_t kMapCount = 19;
+constexpr std::size_t kMapCount = 21;
 [[nodiscard]] const char* map_name(Map map);
 
 // A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one
@@ -81,6 +83,12 @@ struct Dispatcher {
     std::vector<ForeignProgram> others;
 };
 
+// How many entries a sweep removed.
+struct Swept {
+    std::uint32_t fdb = 0;
+    std::uint32_t flows = 0;
+};
+
 class Kernel {
 public:
     Kernel() = default;
@@ -97,14 +105,14 @@ public:
     [[nodiscard]] virtual Result<> each(Map map, const std::function<void(const void*, const void*)>& sink) = 0;
     // Adds to the counts of learned entries, atomically beside the data plane.
     virtual void learned(std::uint32_t port, std::uint32_t instance, int by) = 0;
-    // Whether anything is counted as learned at `port`, or if that is 0 by `instance`.
+    // Whether anything is counted as learned at `port`, or if that is 0 by `instance`; or as a flow of the port.
     [[nodiscard]] virtual bool has_learned(std::uint32_t port, std::uint32_t instance) = 0;
     // Counters, state and drop rows of a slot that nothing uses any more.
     virtual void forget_port(std::uint32_t port) = 0;
     virtual void forget_instance(std::uint32_t instance) = 0;
     // Counters of rules that no list holds any more.
     virtual void forget_rules(const std::set<std::uint32_t>& rules) = 0;
-    [[nodiscard]] virtual Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) = 0;
+    [[nodiscard]] virtual Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) = 0;
 
     // ---- programs
     [[nodiscard]] virtual std::string build() const = 0;    // of this binary

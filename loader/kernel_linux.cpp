@@ -112,7 +112,7 @@ const char* map_name(Map map) {
     static constexpr std::array names = {"meta",           "ifports",    "ports",   "port_state", "instances",
                                          "instance_state", "vvlans",     "fdb",     "tx",         "port_stats",
                                          "instance_stats", "drops",      "misses",  "acls",       "acl_masks",
-                                         "acl_rules",      "rule_stats", "scratch", "events"};
+                                         "acl_rules",      "rule_stats", "flows",   "pools",      "scratch",   "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }
@@ -489,8 +489,11 @@ void LinuxKernel::learned(std::uint32_t port, std::uint32_t instance, int by) {
 }
 
 bool LinuxKernel::has_learned(std::uint32_t port, std::uint32_t instance) {
-    const auto& count = port != 0 ? port_state_[port].learned : instance_state_[instance].learned;
-    return __atomic_load_n(&count, __ATOMIC_RELAXED) != 0;
+    if (port == 0) {
+        return __atomic_load_n(&instance_state_[instance].learned, __ATOMIC_RELAXED) != 0;
+    }
+    return __atomic_load_n(&port_state_[port].learned, __ATOMIC_RELAXED) != 0 ||
+           __atomic_load_n(&port_state_[port].flows, __ATOMIC_RELAXED) != 0;
 }
 
 Result<> LinuxKernel::zero(Map map, std::uint32_t key) {
@@ -519,13 +522,17 @@ void LinuxKernel::forget_rules(const std::set<std::uint32_t>& rules) {
     }
 }
 
-Result<std::uint32_t> LinuxKernel::sweep(std::uint32_t port, std::uint32_t instance) {
-    ivds_sweep args{coarse_now_s(), port, instance, 0};
+Result<Swept> LinuxKernel::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {
+    ivds_sweep args{};
+    args.now_s = coarse_now_s();
+    args.port = port;
+    args.instance = instance;
+    args.only = only;
     LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &args, .ctx_size_in = sizeof(args));
     if (const int err = bpf_prog_test_run_opts(current_.sweep, &opts); err != 0) {
-        return os_error(err, "IVDS-M004", "run the sweep over the FDB");
+        return os_error(err, "IVDS-M004", "run the sweep over the FDB and the flow table");
     }
-    return args.removed;
+    return Swept{args.removed, args.removed_flows};
 }
 
 // ------------------------------------------------------------------ programs

@@ -52,7 +52,7 @@ public:
     void forget_port(std::uint32_t port) override;
     void forget_instance(std::uint32_t instance) override;
     void forget_rules(const std::set<std::uint32_t>& rules) override;
-    Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) override;
+    Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) override;
 
     std::string build() const override { return built_in_build(); }
     std::string running() const override { return running_; }

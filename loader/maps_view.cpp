@@ -288,6 +288,10 @@ std::string event_id(std::uint32_t kind) {
             return "limit";
         case IVDS_EVENT_FDB_FULL:
             return "fdb_full";
+        case IVDS_EVENT_FLOW_LIMIT:
+            return "flow_limit";
+        case IVDS_EVENT_RULE:
+            return "rule";
         default:
             return fmt::format("reason-{}", kind);
     }

@@ -376,6 +376,9 @@ std::shared_ptr<const AclRows> rows_of(std::uint32_t acl, const AclRow& list) {
     auto rows = std::make_shared<AclRows>();
     rows->head.masks = static_cast<std::uint32_t>(list.masks.size());
     rows->head.default_action = list.default_action;
+    for (const auto& mask : list.masks) {
+        rows->head.tcp_flags |= mask.fields.tcp_flags;
+    }
     rows->masks.reserve(list.masks.size());
     for (const auto& mask : list.masks) {
         rows->masks.emplace_back(ivds_acl_mask_key{acl, static_cast<std::uint32_t>(rows->masks.size())}, mask);

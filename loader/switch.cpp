@@ -11,6 +11,13 @@
 #include "netdev.h"
 
 namespace ivds {
+namespace {
+
+Result<std::uint32_t> count(const Result<Swept>& swept, std::uint32_t Swept::* which) {
+    return swept ? Result<std::uint32_t>((*swept).*which) : std::unexpected(swept.error());
+}
+
+}  // namespace
 
 struct Switch::Impl {
     std::unique_ptr<LinuxKernel> kernel;
@@ -104,13 +111,16 @@ void Switch::on_events(const std::function<void(const ivds_event&)>& sink) {
 }
 
 Result<std::uint32_t> Switch::sweep() {
-    return impl_->core->sweep(0, 0);
+    return count(impl_->core->sweep(0, 0), &Swept::fdb);
 }
 Result<std::uint32_t> Switch::flush_port(std::uint32_t port) {
-    return impl_->core->sweep(port, 0);
+    return count(impl_->core->sweep(port, 0, IVDS_SWEEP_FDB), &Swept::fdb);
 }
 Result<std::uint32_t> Switch::flush_instance(std::uint32_t instance) {
-    return impl_->core->sweep(0, instance);
+    return count(impl_->core->sweep(0, instance, IVDS_SWEEP_FDB), &Swept::fdb);
+}
+Result<std::uint32_t> Switch::flush_flows(std::uint32_t port, std::uint32_t instance) {
+    return count(impl_->core->sweep(port, instance, IVDS_SWEEP_FLOWS), &Swept::flows);
 }
 Result<> Switch::forget(std::uint32_t instance, const Mac& mac) {
     return impl_->core->forget(instance, mac);

@@ -88,12 +88,14 @@ public:
     [[nodiscard]] int event_fd() const;
     void on_events(const std::function<void(const ivds_event&)>& sink);
 
-    // One ageing pass over the FDB. Returns how many learned entries went.
+    // One ageing pass over the FDB and the flow table. Returns how many learned entries went.
     [[nodiscard]] Result<std::uint32_t> sweep();
     // Forgets learned entries: of a port, of an instance, or one MAC of an instance (which may not be static).
     [[nodiscard]] Result<std::uint32_t> flush_port(std::uint32_t port);
     [[nodiscard]] Result<std::uint32_t> flush_instance(std::uint32_t instance);
     [[nodiscard]] Result<> forget(std::uint32_t instance, const Mac& mac);
+    // Forgets the flow entries of a port, or if that is 0 of an instance; returns how many.
+    [[nodiscard]] Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance);
 
     // Puts this build's programs into every hook over the same maps, by link update; all or none.
     // `open` adopts programs of another build as they are; the agent and ivds-loader then call this. Where

@@ -55,6 +55,7 @@ public:
             const pb::Object whole = object_of(vport, &pb::Object::mutable_vport);
             add("vport", staged, [this, staged, whole] { return put(staged, whole); });
         }
+        each(config.sets(), &pb::Object::mutable_set, "policy");
         for (const pb::VPort& vport : config.vports()) {
             const pb::Object whole = object_of(vport, &pb::Object::mutable_vport);
             add("map", whole, [this, whole] { return complete(whole); });
@@ -65,6 +66,8 @@ public:
             const pb::Object whole = object_of(instance, &pb::Object::mutable_instance);
             add("map", whole, [this, whole] { return complete(whole); });
         }
+        each(config.vport_pools(), &pb::Object::mutable_vport_pool, "policy");
+        each(config.mirrors(), &pb::Object::mutable_mirror, "policy");
     }
 
     void print_plan() const {

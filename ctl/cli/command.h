@@ -50,7 +50,7 @@ private:
 [[nodiscard]] const CLI::App& deepest(const CLI::App& root);
 
 // Value names of options tell what they take, in the help and to the completion: the names of a kind of
-// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT), any port (PORT), what has rules (OWNER), an
+// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT, SET, VPORT_POOL, MIRROR), any port (PORT), what has rules (OWNER), an
 // interface (NETDEV), a file (FILE), or words to choose from ("auto|native"); others (MAC, N, TEXT) are free.
 template <class Value>
 CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string& type, Value& value,
@@ -65,7 +65,7 @@ void print_findings(std::ostream& out, bool color, const google::protobuf::Repea
 [[nodiscard]] Result<pb::Config> read_config(Io& io, const std::string& file);
 
 void add_config_commands(Commands& commands);  // apply, export
-void add_object_commands(Commands& commands);  // uplink … vmac-pool, vmac
+void add_object_commands(Commands& commands);  // uplink … mirror, vmac
 void add_show_commands(Commands& commands);    // show, status
 void add_stats_command(Commands& commands);    // stats
 void add_fdb_commands(Commands& commands);     // fdb

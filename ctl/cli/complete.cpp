@@ -32,6 +32,9 @@ std::set<std::string> values(const std::string& type,
         {"VPORT", {pb::VPORT}},
         {"PORT", {pb::VPORT, pb::UPLINK}},
         {"TENANT", {pb::TENANT}},
+        {"SET", {pb::SET}},
+        {"VPORT_POOL", {pb::VPORT_POOL}},
+        {"MIRROR", {pb::MIRROR}},
         {"OWNER", {pb::VPORT, pb::PROFILE, pb::INSTANCE}},
     };
     std::set<std::string> found;

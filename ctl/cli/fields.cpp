@@ -21,7 +21,10 @@ static_assert(int{pb::UPLINK} == int{pb::Object::kUplinkFieldNumber} &&
               int{pb::INSTANCE} == int{pb::Object::kInstanceFieldNumber} &&
               int{pb::VNIC} == int{pb::Object::kVnicFieldNumber} &&
               int{pb::VPORT} == int{pb::Object::kVportFieldNumber} &&
-              int{pb::TENANT} == int{pb::Object::kTenantFieldNumber});
+              int{pb::TENANT} == int{pb::Object::kTenantFieldNumber} &&
+              int{pb::SET} == int{pb::Object::kSetFieldNumber} &&
+              int{pb::VPORT_POOL} == int{pb::Object::kVportPoolFieldNumber} &&
+              int{pb::MIRROR} == int{pb::Object::kMirrorFieldNumber});
 
 constexpr std::array help_table{
     FieldHelp{"Uplink.netdev", "NETDEV", "the physical NIC or PF under the switch"},
@@ -53,6 +56,7 @@ constexpr std::array help_table{
     FieldHelp{"Profile.rules", "protocol=P,action=A", "a rule for its vPorts; see 'rule add' for its fields"},
     FieldHelp{"Profile.default_in", nullptr, "frames from the VM that no rule matches (allow)"},
     FieldHelp{"Profile.default_out", nullptr, "frames to the VM that no rule matches (allow)"},
+    FieldHelp{"Profile.flow_limit", "N", "flow entries a vPort (16384)"},
     FieldHelp{"VmacPool.physical_mac", "MAC", "MAC that the vMACs derive from"},
     FieldHelp{"VmacPool.uplink", "UPLINK", "derive them from the MAC of this uplink's interface"},
     FieldHelp{"VmacPool.size", "N", "vMACs in the pool, 1 to 65536 (256)"},
@@ -66,6 +70,7 @@ constexpr std::array help_table{
     FieldHelp{"VPort.attach", nullptr, "hooks to use; auto decides by the kind of interface"},
     FieldHelp{"VPort.extra_macs", "MAC", "further source MACs allowed beside the vMAC"},
     FieldHelp{"VPort.mtu_bytes", "N", "largest L3 packet; 0: the profile's, then the instance's"},
+    FieldHelp{"VPort.patch", "VPORT", "no interface: the vPort at the other end, of another instance"},
     FieldHelp{"VPort.rules", "protocol=P,action=A", "a rule of its own; see 'rule add' for its fields"},
     FieldHelp{"Rule.name", "RULE", "its name, new in its list"},
     FieldHelp{"Rule.priority", "N", "higher first; equal: in the order of the list (0)"},
@@ -81,8 +86,34 @@ constexpr std::array help_table{
     FieldHelp{"Rule.icmp", "TYPE[/CODE]", "ICMP type, and code"},
     FieldHelp{"Rule.tcp_flags", "FLAGS[/MASK]", "of the flags in the mask these are set: syn, syn/syn+ack"},
     FieldHelp{"Rule.action", nullptr, "what becomes of the frame (allow)"},
+    FieldHelp{"Rule.stateful", nullptr, "allow, redirect: the rest of the connection passes too, both ways"},
+    FieldHelp{"Rule.log", nullptr, "an event for what it decides; at most one a vPort and second"},
+    FieldHelp{"Rule.mirror", "MIRROR", "a mirror that gets a copy of what it decides"},
+    FieldHelp{"Rule.to_vport", "VPORT", "redirect: to this vPort of the same instance, or a patch of it"},
+    FieldHelp{"Rule.to_pool", "VPORT_POOL", "redirect: to one of the pool's vPorts, picked by flow"},
+    FieldHelp{"Rule.src_set", "SET", "any of the set's addresses, instead of --src and --src-mac"},
+    FieldHelp{"Rule.dst_set", "SET", "any of the set's addresses, instead of --dst and --dst-mac"},
+    FieldHelp{"Rule.idle_s", "N", "the rule goes when it decided nothing for so long; 0: never"},
+    FieldHelp{"Rule.hard_s", "N", "the rule goes so long after it came; 0: never"},
     FieldHelp{"Tenant.max_instances", "N", "instances, each one V.VLAN; 0: unlimited"},
     FieldHelp{"Tenant.max_vports", "N", "vPorts of its instances; 0: unlimited"},
+    FieldHelp{"Set.addresses", "PREFIX", "IPv4 and IPv6 addresses and prefixes"},
+    FieldHelp{"Set.macs", "MAC[/MASK]", "MAC addresses"},
+    FieldHelp{"Set.vports", "VPORT", "vPorts, for their vMACs"},
+    FieldHelp{"VPortPool.vports", "VPORT", "its vPorts, of one instance; at most 32"},
+    FieldHelp{"Mirror.sources", "vport=VPORT,direction=in", "what is copied: a vport, instance or uplink; drops=true"},
+    FieldHelp{"Mirror.to_vport", "VPORT", "SPAN: this vPort gets the copies"},
+    FieldHelp{"Mirror.to_uplink", "UPLINK", "RSPAN: the copies go out here, in rspan-vlan"},
+    FieldHelp{"Mirror.rspan_vlan", "VLAN", "the VLAN of the copies, with to-uplink"},
+    FieldHelp{"Mirror.erspan_remote", "ADDRESS", "ERSPAN: the copies go to this IPv4 or IPv6 address"},
+    FieldHelp{"Mirror.erspan_local", "ADDRESS", "their source; empty: the one that the host's routes give"},
+    FieldHelp{"Mirror.erspan", nullptr, "the version of ERSPAN"},
+    FieldHelp{"Mirror.session_id", "N", "ERSPAN: 0 to 1023"},
+    FieldHelp{"Mirror.index", "N", "ERSPAN II: 0 to 1048575; III: hardware id, 0 to 63"},
+    FieldHelp{"Mirror.snap_bytes", "N", "bytes of a copy; 0: all"},
+    FieldHelp{"Mirror.sample", "N", "one of so many frames; 0, 1: all"},
+    FieldHelp{"Mirror.strip_tags", nullptr, "leave the wire's tags out of copies of an uplink's frames"},
+    FieldHelp{"Mirror.filter", "protocol=P,action=A", "a rule: what is allowed is copied; none: all"},
     FieldHelp{"Tenant.max_fdb", "N", "learned MACs: the fdb-limits of its instances together; 0: unlimited"},
 };
 

@@ -153,6 +153,12 @@ constexpr std::array abouts{
           "acme --max-vports 128"},
     About{pb::VPORT, "a port of an instance, bound to a vNIC", "VPORT",
           "web1 --instance red --netdev veth0 --vnic web1-nic", "web1 --profile trunk"},
+    About{pb::SET, "addresses that rules name together", "SET", "office --addresses 192.0.2.0/24 --addresses fd00:1::/64",
+          "office --addresses 192.0.2.0/25"},
+    About{pb::VPORT_POOL, "vPorts that are the target of a redirect together", "VPORT_POOL",
+          "filters --vports fw1 --vports fw2", "filters --vports fw1"},
+    About{pb::MIRROR, "copies of frames for somebody who watches", "MIRROR",
+          "watch --sources vport=web1,direction=in --to-vport probe1", "watch --sample 100"},
 };
 
 const About& about(pb::Kind kind) {

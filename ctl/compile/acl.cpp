@@ -183,9 +183,13 @@ private:
         group.mask = masked.mask;
         group.first = std::min(group.first, order);
         // An earlier rule of the same bits wins: this one never decides.
-        const ivds_acl_rule entry{
-            .order = order, .rule = rule.id, .target = rule.target, .mirrors = rule.mirrors,
-            .action = static_cast<std::uint8_t>(rule.action), .flags = rule.flags, .pad0 = {}};
+        ivds_acl_rule entry{};
+        entry.order = order;
+        entry.rule = rule.id;
+        entry.target = rule.target;
+        entry.mirrors = rule.mirrors;
+        entry.action = static_cast<std::uint8_t>(rule.action);
+        entry.flags = rule.flags;
         entries_ += group.rules.emplace(value, entry).second ? 1 : 0;
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// kinds.h -- the seven kinds of objects, for code that does the same with each.
+// kinds.h -- the ten kinds of objects, for code that does the same with each.
 #pragma once
 
 #include "model/model.h"
@@ -31,8 +31,14 @@ constexpr KindOf<pb::Vnic, pb::VNIC> kVnics{&Model::vnics, &pb::Config::mutable_
                                             "vnic"};
 constexpr KindOf<pb::VPort, pb::VPORT> kVports{&Model::vports, &pb::Config::mutable_vports,
                                                &pb::Object::mutable_vport, "vport"};
+constexpr KindOf<pb::Set, pb::SET> kSets{&Model::sets, &pb::Config::mutable_sets, &pb::Object::mutable_set, "set"};
+constexpr KindOf<pb::VPortPool, pb::VPORT_POOL> kVportPools{&Model::vport_pools, &pb::Config::mutable_vport_pools,
+                                                            &pb::Object::mutable_vport_pool, "vport_pool"};
+constexpr KindOf<pb::Mirror, pb::MIRROR> kMirrors{&Model::mirrors, &pb::Config::mutable_mirrors,
+                                                  &pb::Object::mutable_mirror, "mirror"};
 
-// Calls `f` with each kind, in the order in which objects refer to each other: what is referred to comes first.
+// Calls `f` with each kind, in the order in which objects refer to each other: what is referred to comes first. Rules
+// alone refer the other way, from vPorts and instances to sets, pools and mirrors.
 template <class F>
 void for_each_kind(F&& f) {
     f(kTenants);
@@ -42,6 +48,9 @@ void for_each_kind(F&& f) {
     f(kInstances);
     f(kVnics);
     f(kVports);
+    f(kSets);
+    f(kVportPools);
+    f(kMirrors);
 }
 
 }  // namespace ivds

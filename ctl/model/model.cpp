@@ -26,7 +26,8 @@ using google::protobuf::Message;
 template <class T>
 using Drafts = std::map<std::string, std::shared_ptr<T>>;
 using AllDrafts = std::tuple<Drafts<pb::Tenant>, Drafts<pb::Uplink>, Drafts<pb::Profile>, Drafts<pb::VmacPool>,
-                             Drafts<pb::Instance>, Drafts<pb::Vnic>, Drafts<pb::VPort>>;
+                             Drafts<pb::Instance>, Drafts<pb::Vnic>, Drafts<pb::VPort>, Drafts<pb::Set>,
+                             Drafts<pb::VPortPool>, Drafts<pb::Mirror>>;
 
 // ---------------------------------------------------------------------------------------- one form
 
@@ -61,6 +62,13 @@ void normalise(pb::Vnic& vnic) {
 void normalise(pb::VPort& vport) {
     for (std::string& mac : *vport.mutable_extra_macs()) normalise_mac(mac);
     normalise_rules(*vport.mutable_rules());
+}
+void normalise(pb::Set& set) {
+    normalise_set(set);
+}
+void normalise(pb::VPortPool&) {}
+void normalise(pb::Mirror& mirror) {
+    normalise_rules(*mirror.mutable_filter());
 }
 
 bool same(const Message& a, const Message& b) {
@@ -299,13 +307,42 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
     }
     for (const auto& [name, index] : model.static_macs)
         for (const std::string& vport : index->vports) check(pb::VPORT, vport, "static MACs of instance", name);
+    for (const auto& [name, set] : model.sets)
+        for (const std::string& vport : set->vports()) check(pb::VPORT, vport, "set", name);
+    for (const auto& [name, pool] : model.vport_pools)
+        for (const std::string& vport : pool->vports()) check(pb::VPORT, vport, "vport_pool", name);
+    for (const auto& [name, mirror] : model.mirrors) {
+        check(pb::VPORT, mirror->to_vport(), "mirror", name);
+        check(pb::UPLINK, mirror->to_uplink(), "mirror", name);
+        for (const pb::Mirror::Source& source : mirror->sources()) {
+            check(pb::VPORT, source.vport(), "mirror", name);
+            check(pb::INSTANCE, source.instance(), "mirror", name);
+            check(pb::UPLINK, source.uplink(), "mirror", name);
+        }
+    }
+    const auto check_rules = [&](const RuleList& rules, const char* label, const std::string& name) {
+        for (const pb::Rule& rule : rules) {
+            check(pb::SET, rule.src_set(), label, name);
+            if (rule.dst_set() != rule.src_set()) check(pb::SET, rule.dst_set(), label, name);
+            check(pb::VPORT, rule.to_vport(), label, name);
+            check(pb::VPORT_POOL, rule.to_pool(), label, name);
+            check(pb::MIRROR, rule.mirror(), label, name);
+        }
+    };
+    for (const auto& [name, vport] : model.vports) check_rules(vport->rules(), "a rule of vport", name);
+    for (const auto& [name, profile] : model.profiles) check_rules(profile->rules(), "a rule of profile", name);
+    for (const auto& [name, instance] : model.instances) check_rules(instance->rules(), "a rule of instance", name);
+    for (const auto& [name, mirror] : model.mirrors) check_rules(mirror->filter(), "the filter of mirror", name);
+    users.erase(std::unique(users.begin(), users.end()), users.end());
     return users;
 }
 
 std::unexpected<Error> no_such(const char* label, const std::string& name) {
     return fail(
         Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
-        fmt::format("`ivds-ctl {} list` shows all", std::string_view(label) == "vmac_pool" ? "vmac-pool" : label));
+        fmt::format("`ivds-ctl {} list` shows all", std::string_view(label) == "vmac_pool"    ? "vmac-pool"
+                                                    : std::string_view(label) == "vport_pool" ? "vport-pool"
+                                                                                              : label));
 }
 
 // ---------------------------------------------------------------------------------------- differences in words
@@ -398,7 +435,7 @@ Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of
     });
     if (!known)
         return fail(Code::invalid, "IVDS-M002", "the object has no kind",
-                    "give a tenant, uplink, profile, vmac_pool, instance, vnic or vport");
+                    "give a tenant, uplink, profile, vmac_pool, instance, vnic, vport, set, vport_pool or mirror");
     return settle(now, std::move(drafts), now, mac_of);
 }
 

@@ -37,6 +37,9 @@ struct Model {
     Objects<pb::Instance> instances;
     Objects<pb::Vnic> vnics;
     Objects<pb::VPort> vports;
+    Objects<pb::Set> sets;
+    Objects<pb::VPortPool> vport_pools;
+    Objects<pb::Mirror> mirrors;
     Objects<StaticIndex> static_macs;  // derived; of the instances that have static MACs
 };
 
@@ -72,6 +75,8 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 
 // Whether the whole is consistent and may follow `now`. The functions above call it.
 [[nodiscard]] Result<> validate(const Model& next, const Model& now);
+// Whether a name can be one.
+[[nodiscard]] Result<> validate_name(const char* label, const std::string& name);
 // Whether one object is well formed by itself.
 [[nodiscard]] Result<> validate_object(const pb::Tenant& tenant);
 [[nodiscard]] Result<> validate_object(const pb::Uplink& uplink);
@@ -80,6 +85,9 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 [[nodiscard]] Result<> validate_object(const pb::Instance& instance);
 [[nodiscard]] Result<> validate_object(const pb::Vnic& vnic);
 [[nodiscard]] Result<> validate_object(const pb::VPort& vport);
+[[nodiscard]] Result<> validate_object(const pb::Set& set);
+[[nodiscard]] Result<> validate_object(const pb::VPortPool& pool);
+[[nodiscard]] Result<> validate_object(const pb::Mirror& mirror);
 
 // Values with the schema's defaults filled in.
 constexpr std::uint32_t kDefaultMtuBytes = 1500;

@@ -412,6 +412,12 @@ void normalise_rules(RuleList& rules) {
     }
 }
 
+void normalise_set(pb::Set& set) {
+    for (std::string& text : *set.mutable_macs()) lower(text);
+    for (std::string& text : *set.mutable_addresses())
+        if (const auto prefix = parse_prefix(text)) text = prefix->text();
+}
+
 std::string rule_name(const RuleList& rules, int place) {
     const std::string& name = rules[place].name();
     return name.empty() ? fmt::format("rule-{}", place + 1) : name;

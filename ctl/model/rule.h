@@ -22,6 +22,7 @@ constexpr int kMaxPortRanges = 16;  // of one field
 
 // Writes addresses and words in one form; what does not parse stays as it is.
 void normalise_rules(RuleList& rules);
+void normalise_set(pb::Set& set);
 
 // The name of the rule at `place`: its own, or rule-N, counted from 1.
 [[nodiscard]] std::string rule_name(const RuleList& rules, int place);

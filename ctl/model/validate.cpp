@@ -30,18 +30,8 @@ std::unexpected<Error> refuse(Code code, const char* id, const std::string& fix,
 // Checks one object; every error names it.
 class Checker {
 public:
-    Checker(const char* label, const std::string& name) : who_(fmt::format("{} {}", label, name)) {
-        const auto good = [](char c) {
-            return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
-        };
-        if (name.empty())
-            result_ = refuse(Code::invalid, "IVDS-M001", "give it a name", "{} has no name", label);
-        else if (name.size() > 63 || !std::ranges::all_of(name, good) ||
-                 std::isalnum(static_cast<unsigned char>(name[0])) == 0)
-            result_ = refuse(Code::invalid, "IVDS-M001",
-                             "a name has up to 63 of a-z 0-9 . _ - and starts with a letter or a digit",
-                             "{} \"{}\": not a name", label, name);
-    }
+    Checker(const char* label, const std::string& name)
+        : who_(fmt::format("{} {}", label, name)), result_(validate_name(label, name)) {}
 
     void number(const char* field, std::uint32_t value, std::uint32_t low, std::uint32_t high, bool zero_is_default) {
         if (!result_ || (zero_is_default && value == 0) || (value >= low && value <= high)) return;
@@ -145,6 +135,21 @@ private:
             check(reference("vport", name, next_.instances, "instance", vport->instance()));
             check(reference("vport", name, next_.vnics, "vnic", vport->vnic()));
             check(reference("vport", name, next_.profiles, "profile", vport->profile()));
+        }
+        for (const auto& [name, set] : next_.sets)
+            for (const std::string& vport : set->vports())
+                check(reference("set", name, next_.vports, "vport", vport));
+        for (const auto& [name, pool] : next_.vport_pools)
+            for (const std::string& vport : pool->vports())
+                check(reference("vport_pool", name, next_.vports, "vport", vport));
+        for (const auto& [name, mirror] : next_.mirrors) {
+            check(reference("mirror", name, next_.vports, "vport", mirror->to_vport()));
+            check(reference("mirror", name, next_.uplinks, "uplink", mirror->to_uplink()));
+            for (const pb::Mirror::Source& source : mirror->sources()) {
+                check(reference("mirror", name, next_.vports, "vport", source.vport()));
+                check(reference("mirror", name, next_.instances, "instance", source.instance()));
+                check(reference("mirror", name, next_.uplinks, "uplink", source.uplink()));
+            }
         }
         return done;
     }
@@ -376,6 +381,19 @@ private:
 
 }  // namespace
 
+Result<> validate_name(const char* label, const std::string& name) {
+    const auto good = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+    };
+    if (name.empty()) return refuse(Code::invalid, "IVDS-M001", "give it a name", "{} has no name", label);
+    if (name.size() > 63 || !std::ranges::all_of(name, good) ||
+        std::isalnum(static_cast<unsigned char>(name[0])) == 0)
+        return refuse(Code::invalid, "IVDS-M001",
+                      "a name has up to 63 of a-z 0-9 . _ - and starts with a letter or a digit",
+                      "{} \"{}\": not a name", label, name);
+    return {};
+}
+
 Result<> validate_object(const pb::Tenant& tenant) {
     Checker check("tenant", tenant.name());
     check.number("max_instances", tenant.max_instances(), 1, IVDS_MAX_INSTANCES - 1, true);
@@ -483,6 +501,16 @@ Result<> validate_object(const pb::VPort& vport) {
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
     for (const std::string& mac : vport.extra_macs()) check.unicast("extra_macs", mac);
     check.rules(vport.rules());
+    return check.result();
+}
+
+Result<> validate_object(const pb::Set& set) {
+    Checker check("set", set.name());
+    return check.result();
+}
+
+Result<> validate_object(const pb::VPortPool& pool) {
+    Checker check("vport_pool", pool.name());
     return check.result();
 }
 

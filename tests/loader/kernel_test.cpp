@@ -262,7 +262,7 @@ std::shared_ptr<const AclRow> list_of(std::uint32_t rule, ivds_acl_action action
     list.masks[0].fields.type_be = 0xffff;
     ivds_acl_key key{};
     key.fields.type_be = htons(0x88b5);
-    list.rules.emplace_back(key, ivds_acl_rule{0, rule, static_cast<std::uint8_t>(action), {}});
+    list.rules.emplace_back(key, ivds_acl_rule{0, rule, 0, 0, static_cast<std::uint8_t>(action), 0, {}});
     return std::make_shared<const AclRow>(std::move(list));
 }
 

@@ -133,7 +133,7 @@ std::shared_ptr<const AclRow> list_of(std::uint32_t entries, std::uint32_t first
         ivds_acl_key key{};
         key.mask = n % 2;
         (key.mask == 0 ? key.fields.type_be : key.fields.dport_be) = static_cast<std::uint16_t>(n + 1);
-        list.rules.emplace_back(key, ivds_acl_rule{n, first_rule + n, IVDS_ACL_ALLOW, {}});
+        list.rules.emplace_back(key, ivds_acl_rule{n, first_rule + n, 0, 0, IVDS_ACL_ALLOW, 0, {}});
     }
     return std::make_shared<const AclRow>(std::move(list));
 }
@@ -803,9 +803,9 @@ TEST_CASE("the audit finds what somebody else changed in lists of rules, and the
         {"IVDS-D001 acls[2] is missing: wanted 2 masks, default drop",
          [&] { kernel.set(Map::acls, 2u, ivds_acl{}); }},
         {"IVDS-D002 acls[2] drifted: wanted 2 masks, default drop, found 0 masks, default allow",
-         [&] { kernel.set(Map::acls, 2u, ivds_acl{0, IVDS_ACL_ALLOW, {}}); }},
+         [&] { kernel.set(Map::acls, 2u, ivds_acl{0, 0, 0, IVDS_ACL_ALLOW, 0, {}}); }},
         {"IVDS-D003 acls[9] is there, and nothing wants it: found 0 masks, default allow",
-         [&] { kernel.set(Map::acls, 9u, ivds_acl{0, IVDS_ACL_ALLOW, {}}); }},
+         [&] { kernel.set(Map::acls, 9u, ivds_acl{0, 0, 0, IVDS_ACL_ALLOW, 0, {}}); }},
         {"IVDS-D002 acl_masks[ACL 2, index 1] drifted: wanted dport ffff; first 1, found dport ff00; first 1",
          [&] {
              auto mask = kernel.get<ivds_acl_mask>(Map::acl_masks, ivds_acl_mask_key{2, 1});
@@ -817,13 +817,13 @@ TEST_CASE("the audit finds what somebody else changed in lists of rules, and the
         {"IVDS-D002 acl_rules[ACL 2, mask 1, dport 0200] drifted: wanted order 1, rule 21, allow, found order 1, "
          "rule "
          "21, drop",
-         [&] { kernel.set(Map::acl_rules, key, ivds_acl_rule{1, 21, IVDS_ACL_DROP, {}}); }},
+         [&] { kernel.set(Map::acl_rules, key, ivds_acl_rule{1, 21, 0, 0, IVDS_ACL_DROP, 0, {}}); }},
         {"IVDS-D003 acl_rules[ACL 2, mask 1, dport 0200, proto 06] is there, and nothing wants it: found order 0, "
          "rule 0, allow",
          [&] {
              auto other = key;
              other.fields.proto = 6;
-             kernel.set(Map::acl_rules, other, ivds_acl_rule{0, 0, IVDS_ACL_ALLOW, {}});
+             kernel.set(Map::acl_rules, other, ivds_acl_rule{0, 0, 0, 0, IVDS_ACL_ALLOW, 0, {}});
          }},
         {"IVDS-D003 acl_masks[ACL 4000000, index 0] is there, and nothing wants it: found nothing; first 7",
          [&] { kernel.set(Map::acl_masks, ivds_acl_mask_key{4000000, 0}, ivds_acl_mask{{}, 7, 0}); }},

@@ -125,6 +125,8 @@ std::size_t FakeKernel::key_size(Map map) {
             return sizeof(ivds_acl_mask_key);
         case Map::acl_rules:
             return sizeof(ivds_acl_key);
+        case Map::flows:
+            return sizeof(ivds_flow_key);
         default:
             return sizeof(std::uint32_t);
     }
@@ -154,6 +156,10 @@ std::size_t FakeKernel::value_size(Map map) {
             return sizeof(ivds_acl_rule);
         case Map::rule_stats:
             return sizeof(ivds_count);
+        case Map::flows:
+            return sizeof(ivds_flow);
+        case Map::pools:
+            return sizeof(ivds_pool);
         default:
             return sizeof(std::uint32_t);
     }
@@ -416,26 +422,34 @@ void FakeKernel::learned(std::uint32_t port, std::uint32_t instance, int by) {
     set(Map::instance_state, instance, other);
 }
 
-Result<std::uint32_t> FakeKernel::sweep(std::uint32_t port, std::uint32_t instance) {
+Result<Swept> FakeKernel::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {
     if (fails()) {
         return std::unexpected(failed().error());
     }
-    std::uint32_t removed = 0;
+    Swept removed;
     auto& fdb = maps_[static_cast<std::size_t>(Map::fdb)];
     for (auto at = fdb.begin(); at != fdb.end();) {
         ivds_fdb_key key;
         ivds_fdb_entry entry;
         std::memcpy(&key, at->first.data(), sizeof(key));
         std::memcpy(&entry, at->second.data(), sizeof(entry));
-        if ((entry.flags & IVDS_FDB_STATIC) == 0 &&
+        if (only != IVDS_SWEEP_FLOWS && (entry.flags & IVDS_FDB_STATIC) == 0 &&
             ((port != 0 && entry.port == port) || (instance != 0 && key.instance == instance))) {
             learned(entry.port, key.instance, -1);
             at = fdb.erase(at);
-            ++removed;
+            ++removed.fdb;
         } else {
             ++at;
         }
     }
+    removed.flows = only == IVDS_SWEEP_FDB
+                        ? 0
+                        : static_cast<std::uint32_t>(
+                              std::erase_if(maps_[static_cast<std::size_t>(Map::flows)], [&](const auto& row) {
+                                  ivds_flow_key key;
+                                  std::memcpy(&key, row.first.data(), sizeof(key));
+                                  return (port != 0 && key.port == port) || (instance != 0 && key.instance == instance);
+                              }));
     return removed;
 }
 

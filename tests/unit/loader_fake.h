@@ -98,7 +98,7 @@ public:
     void forget_port(std::uint32_t) override {}
     void forget_instance(std::uint32_t) override {}
     void forget_rules(const std::set<std::uint32_t>& rules) override;
-    Result<std::uint32_t> sweep(std::uint32_t port, std::uint32_t instance) override;
+    Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) override;
     std::string build() const override { return own_build; }
     std::string running() const override { return running_; }
     Programs current() const override { return current_; }

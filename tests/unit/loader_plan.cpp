@@ -23,7 +23,7 @@ std::shared_ptr<const AclRow> list_of(std::uint32_t id) {
         key.fields.proto = static_cast<std::uint8_t>(id);
         key.mask = n;
         // Some rules are in more lists than one.
-        list.rules.emplace_back(key, ivds_acl_rule{n, n + id / 2, IVDS_ACL_DROP, {}});
+        list.rules.emplace_back(key, ivds_acl_rule{n, n + id / 2, 0, 0, IVDS_ACL_DROP, 0, {}});
     }
     return std::make_shared<const AclRow>(std::move(list));
 }

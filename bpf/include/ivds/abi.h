@@ -402,13 +402,18 @@ struct ivds_event {
 };
 
 /* ------------------------------- arguments of the sweep program (SEC "syscall"): one pass over FDB and flows */
+enum ivds_sweep_only {
+	IVDS_SWEEP_BOTH = 0,
+	IVDS_SWEEP_FDB = 1,   /* flows stay: connections outlive a flushed FDB */
+	IVDS_SWEEP_FLOWS = 2, /* what is learned stays */
+};
 struct ivds_sweep {
 	__u32 now_s;         /* coarse monotonic second */
 	__u32 port;          /* != 0: flush what is learned at this port, and its flows */
 	__u32 instance;      /* != 0: flush what this instance learned, and its flows */
 	__u32 removed;       /* out: FDB entries removed */
 	__u32 removed_flows; /* out */
-	__u32 pad0;
+	__u32 only;          /* of a flush, enum ivds_sweep_only */
 };
 
 #endif
