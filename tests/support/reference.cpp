@@ -259,9 +259,7 @@ void ReferenceSwitch::through_patch(Frame& frame, std::uint32_t out) {
     ivds_port_stats stats{};
     stats.rx_packets = packets(frame);
     stats.rx_bytes = bytes(frame, frame.bytes.size());
-    const auto took = [&](const char* path) {
-        return counted.contains(fmt::format("port {} {}", frame.port, path));
-    };
+    const auto took = [&](const char* path) { return counted.contains(fmt::format("port {} {}", frame.port, path)); };
     if (!took("rx_packets")) {
         return;
     }
@@ -521,8 +519,7 @@ std::optional<AclVerdict> ReferenceSwitch::decide(const Frame& frame, std::uint3
         constexpr std::uint8_t reset = 0x04;
         constexpr std::uint8_t ack = 0x10;
         const std::uint8_t tcp = flow->name.proto == 6 ? flow->tcp_flags : 0;
-        if (known != flows_.end() && known->second &&
-            !(known->second->is_closing && (tcp & (syn | ack)) == syn)) {
+        if (known != flows_.end() && known->second && !(known->second->is_closing && (tcp & (syn | ack)) == syn)) {
             Connection& connection = *known->second;
             if ((tcp & reset) != 0) {
                 connection.is_closing = true;

@@ -109,8 +109,8 @@ private:
     Flows flows_;
     std::uint32_t last_rule_ = 0;  // that decided, and …
     bool was_asked_ = false;       // … whether there were any, when a vPort was last asked
-    Flows flows_before_egress_;  // as the frame under way left them where it came in
-    bool is_plain_ = false;  // the frame under way came from the wire, or goes there, without a V.VLAN
+    Flows flows_before_egress_;    // as the frame under way left them where it came in
+    bool is_plain_ = false;        // the frame under way came from the wire, or goes there, without a V.VLAN
 };
 
 }  // namespace ivds::test
