@@ -153,7 +153,7 @@ World drawn_world() {
             world.ports.at(id).flags = drawn_flags({{IVDS_PF_UP, 8}, {IVDS_PF_CARRY_TAGS, 2}});
             world.ports.at(id).mtu_bytes = one_of<std::uint16_t>({9000, 100});
         }
-        if (rarely(8)) {
+        if (rarely(4)) {
             world.ports.at(patches[0]).peer = 3;
         }
     }
@@ -164,7 +164,7 @@ World drawn_world() {
             const bool is_up = (world.ports.at(vport).flags & IVDS_PF_UP) != 0;
             const bool has_one = std::ranges::any_of(
                 members, [&](std::uint32_t member) { return (world.ports.at(member).flags & IVDS_PF_UP) != 0; });
-            if (!(is_up && has_one) && rarely(2)) {
+            if (!(is_up && (has_one || id == 2)) && rarely(2)) {
                 members.push_back(vport);
             }
         }
@@ -181,8 +181,9 @@ World drawn_world() {
             acl.rules.push_back(drawn_rule(10 * id + rule));
             if (is_in && rarely(4)) {
                 acl.rules.back().action = IVDS_ACL_REDIRECT;
-                acl.rules.back().target = one_of<std::uint32_t>(
-                    {2, 3, 4, patches[0], patches[0], patches[1], IVDS_TARGET_POOL | 1, IVDS_TARGET_POOL | 2});
+                acl.rules.back().target =
+                    one_of<std::uint32_t>({2, 3, 4, patches[0], patches[0], patches[0], patches[1],
+                                           IVDS_TARGET_POOL | 1, IVDS_TARGET_POOL | 2, IVDS_TARGET_POOL | 2});
             }
         }
         ivds_port& port = world.ports.at(*rc::gen::elementOf(with_lists));
