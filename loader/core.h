@@ -96,6 +96,7 @@ private:
     template <class MirrorMap, class Key, class AbiKey, class Value>
     [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key,
                                    const Value* value, Journal& journal);
+    [[nodiscard]] Result<> put_pool(std::uint32_t id, const ivds_pool* value, Journal& journal);
     [[nodiscard]] Result<> change_acl(std::uint32_t id, const std::shared_ptr<const AclRows>& rows, bool there,
                                       Journal& journal);
     [[nodiscard]] Result<> put_fdb(const std::vector<FdbChange>& changes, Journal& journal);

@@ -8,6 +8,7 @@
 //  - a list of rules is live before a port names it, and goes when none does any more. Where somebody else changed
 //  one
 //    under its ports, it is off until it is right, and their frames drop meanwhile;
+//  - a pool is there before a list names it, and goes when none does any more;
 //  - hooks of a port that goes are taken off before its entries, and hooks of a new one put on after them.
 #pragma once
 
@@ -24,8 +25,12 @@
 
 namespace ivds {
 
-// Flags of a port that only the running system knows; the rest comes from the tables.
+// Flags of a port that only the running system knows; the rest comes from the tables. A patch has no interface, and
+// nothing of it is known there.
 constexpr std::uint16_t kRuntimeFlags = IVDS_PF_UP | IVDS_PF_TC | IVDS_PF_XDP_TARGET;
+[[nodiscard]] constexpr std::uint16_t runtime_flags(const ivds_port& port) {
+    return port.kind == IVDS_PORT_PATCH ? 0 : kRuntimeFlags;
+}
 
 using VvlanKey = std::array<std::uint32_t, 3>;  // uplink, vlan, vvlan
 
@@ -34,6 +39,7 @@ struct Content {
     std::map<std::uint32_t, ivds_port> ports;
     std::map<std::uint32_t, ivds_instance> instances;
     std::map<VvlanKey, std::uint32_t> vvlans;
+    std::map<std::uint32_t, ivds_pool> pools;
     std::map<std::uint32_t, std::uint32_t> ifports;  // ifindex -> port id
     std::map<std::uint32_t, std::uint32_t> tx;       // port id -> ifindex
 };
@@ -110,11 +116,18 @@ struct ClearAcl {
     std::uint32_t acl;
     std::shared_ptr<const AclRows> rows;
 };
+struct PutPool {
+    std::uint32_t pool;
+    ivds_pool value;
+};
+struct ClearPool {
+    std::uint32_t pool;
+};
 struct PutFdb {};    // all of Plan::fdb_puts
 struct ClearFdb {};  // all of Plan::fdb_clears
 struct HooksOn {};   // every port of the new tables whose hooks are not as wanted
 using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutAcl,
-                          ClearAcl, PutFdb, ClearFdb, HooksOn>;
+                          ClearAcl, PutPool, ClearPool, PutFdb, ClearFdb, HooksOn>;
 
 struct Plan {
     std::vector<Step> steps;

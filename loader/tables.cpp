@@ -24,18 +24,20 @@ namespace ivds {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x53564449u;
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 
 struct Header {
     std::uint32_t magic;
     std::uint32_t version;
-    std::array<std::uint16_t, 6> sizes;
+    std::array<std::uint16_t, 8> sizes;
+    std::uint32_t pad0;
     std::uint32_t crc;
     std::uint64_t length;
 };
-static_assert(sizeof(Header) == 32);
-constexpr std::array<std::uint16_t, 6> kSizes = {sizeof(Header),        sizeof(ivds_port),    sizeof(ivds_instance),
-                                                 sizeof(ivds_acl_mask), sizeof(ivds_acl_key), sizeof(ivds_acl_rule)};
+static_assert(sizeof(Header) == 40);
+constexpr std::array<std::uint16_t, 8> kSizes = {
+    sizeof(Header),       sizeof(ivds_port),     sizeof(ivds_instance), sizeof(ivds_acl_mask),
+    sizeof(ivds_acl_key), sizeof(ivds_acl_rule), sizeof(ivds_pool),     0};
 
 class Writer {
 public:
@@ -130,6 +132,12 @@ void write_body(Writer& out, const Tables& tables) {
         out.value(key);
         out.value(instance);
     }
+    out.count(tables.pools.size());
+    for (const auto& [id, row] : tables.pools) {
+        out.value(id);
+        out.text(row.name);
+        out.value(row.value);
+    }
     out.count(tables.acls.size());
     for (const auto& [id, list] : tables.acls) {
         out.value(id);
@@ -186,6 +194,13 @@ bool read_body(Reader& in, Tables& tables) {
     for (auto n = in.count(16); n > 0 && in.ok(); --n) {
         const auto key = in.value<std::array<std::uint32_t, 3>>();
         tables.vvlans.emplace(key, in.value<std::uint32_t>());
+    }
+    for (auto n = in.count(4); n > 0 && in.ok(); --n) {
+        const auto id = in.value<std::uint32_t>();
+        PoolRow row;
+        row.name = in.text();
+        row.value = in.value<ivds_pool>();
+        tables.pools.emplace(id, std::move(row));
     }
     for (auto n = in.count(4); n > 0 && in.ok(); --n) {
         const auto id = in.value<std::uint32_t>();
@@ -289,7 +304,7 @@ std::string to_string(AttachMode mode) {
 Result<> save_tables(const std::string& path, const Tables& tables) {
     Writer body;
     write_body(body, tables);
-    const Header header{kMagic, kVersion, kSizes, crc(body.out()), body.out().size()};
+    const Header header{kMagic, kVersion, kSizes, 0, crc(body.out()), body.out().size()};
 
     const std::string temporary = path + ".new";
     const Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
