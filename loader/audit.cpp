@@ -218,8 +218,27 @@ std::map<std::string, std::string> texts_of(std::uint32_t acl, const AclRows& ro
                     fmt::format("{}; first {}", text_of(mask.fields), mask.first));
     }
     for (const auto& [key, rule] : rows.rules) {
-        out.emplace(fmt::format("acl_rules[ACL {}, mask {}, {}]", acl, key.mask, text_of(key.fields)),
-                    text_of(rule));
+        out.emplace(fmt::format("acl_rules[ACL {}, mask {}, {}]", acl, key.mask, text_of(key.fields)), text_of(rule));
+    }
+    return out;
+}
+
+}  // namespace
+
+namespace {
+
+template <class Rows>
+std::map<std::string, std::string> pool_texts(const Rows& pools) {
+    std::map<std::string, std::string> out;
+    for (const auto& [id, row] : pools) {
+        const ivds_pool* pool = nullptr;
+        if constexpr (std::is_same_v<std::decay_t<decltype(row)>, ivds_pool>) {
+            pool = &row;
+        } else {
+            pool = &row.value;
+        }
+        out.emplace(fmt::format("pools[{}]", id),
+                    fmt::format("{} ports: {}", pool->count, fmt::join(pool->member, " ")));
     }
     return out;
 }
@@ -231,8 +250,11 @@ bool same_runtime(const ivds_port& a, const ivds_port& b) {
 }
 
 ivds_port with_runtime(ivds_port value, const ivds_port& from) {
+    if (value.kind == IVDS_PORT_PATCH) {
+        return value;
+    }
     value.ifindex = from.ifindex;
-    value.flags = static_cast<std::uint16_t>((value.flags & ~kRuntimeFlags) | (from.flags & kRuntimeFlags));
+    value.flags = static_cast<std::uint16_t>((value.flags & ~kRuntimeFlags) | (from.flags & runtime_flags(from)));
     if (value.kind == IVDS_PORT_UPLINK && from.kind == IVDS_PORT_UPLINK) {
         value.mtu_bytes = from.mtu_bytes;
     }
@@ -301,6 +323,7 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
     }
     auditor.words("vvlans", "uplink, VLAN, V.VLAN", wanted.vvlans, in_map.vvlans);
     auditor.texts(texts_of(known.mirrors), texts_of(in_map.mirrors));
+    auditor.texts(pool_texts(wanted.pools), pool_texts(in_map.pools));
     auditor.words("ifports", "ifindex", known.ifports, in_map.ifports);
     auditor.words("tx", "port", known.tx, in_map.tx);
     for (const auto& [id, rows] : acls) {
@@ -318,7 +341,8 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
         }
     }
     std::size_t entries = wanted.ports.size() + wanted.instances.size() + wanted.vvlans.size() +
-                          known.ifports.size() + known.tx.size() + wanted.mirrors.size() + bulk.fdb.size();
+                          known.ifports.size() + known.tx.size() + bulk.fdb.size() + wanted.pools.size() +
+                          wanted.mirrors.size();
     for (const auto& [id, list] : wanted.acls) {
         entries += 1 + list->masks.size() + list->rules.size();
     }

@@ -117,6 +117,16 @@ Result<Content> Core::read_content() {
     if (!r) {
         return std::unexpected(r.error());
     }
+    r = kernel_.each(Map::pools, [&](const void* key, const void* value) {
+        ivds_pool pool;
+        std::uint32_t id = 0;
+        std::memcpy(&id, key, sizeof(id));
+        std::memcpy(&pool, value, sizeof(pool));
+        content.pools.emplace(id, pool);
+    });
+    if (!r) {
+        return std::unexpected(r.error());
+    }
     const auto words = [](std::map<std::uint32_t, std::uint32_t>& into) {
         return [&into](const void* key, const void* value) {
             std::uint32_t k = 0;
@@ -389,6 +399,29 @@ Result<> Core::put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey&
         return r;
     };
     if (auto r = write(after); !r) {
+        return r;
+    }
+    journal.add([write, before] { (void)write(before); });
+    return {};
+}
+
+// A pool; null removes it.
+Result<> Core::put_pool(std::uint32_t id, const ivds_pool* value, Journal& journal) {
+    const auto found = content_.pools.find(id);
+    const std::optional<ivds_pool> before =
+        found == content_.pools.end() ? std::nullopt : std::optional(found->second);
+    const auto write = [this, id](const std::optional<ivds_pool>& pool) {
+        auto r = pool ? kernel_.put(Map::pools, &id, &*pool) : kernel_.erase(Map::pools, &id);
+        if (r) {
+            if (pool) {
+                content_.pools[id] = *pool;
+            } else {
+                content_.pools.erase(id);
+            }
+        }
+        return r;
+    };
+    if (auto r = write(value != nullptr ? std::optional(*value) : std::nullopt); !r) {
         return r;
     }
     journal.add([write, before] { (void)write(before); });
@@ -894,7 +927,7 @@ Result<> Core::converge(std::uint32_t id, const PortRow& row, const Netdev& netd
 Result<> Core::hooks_on(const Tables& next, bool strict, const std::set<std::string>* only, Journal& journal) {
     std::vector<std::uint32_t> todo;
     for (const auto& [id, row] : next.ports) {
-        if (only != nullptr && !only->contains(row.netdev)) {
+        if (row.value.kind == IVDS_PORT_PATCH || (only != nullptr && !only->contains(row.netdev))) {
             continue;
         }
         const auto known = tables_.ports.find(id);
@@ -971,8 +1004,11 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
     const auto port_value = [&](const PutPort& step) {
         auto value = step.value;
         if (const auto now = content_.ports.find(step.port); now != content_.ports.end()) {
+            if (value.kind == IVDS_PORT_PATCH) {
+                return value;
+            }
             value.ifindex = now->second.ifindex;
-            value.flags = static_cast<std::uint16_t>(value.flags | (now->second.flags & kRuntimeFlags));
+            value.flags = static_cast<std::uint16_t>(value.flags | (now->second.flags & runtime_flags(now->second)));
             if (value.kind == IVDS_PORT_UPLINK && now->second.kind == IVDS_PORT_UPLINK) {
                 value.mtu_bytes = now->second.mtu_bytes;
             }
@@ -1006,6 +1042,12 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
         }
         if (const auto* s = std::get_if<ClearAcl>(&step)) {
             return change_acl(s->acl, s->rows, false, journal);
+        }
+        if (const auto* s = std::get_if<PutPool>(&step)) {
+            return put_pool(s->pool, &s->value, journal);
+        }
+        if (const auto* s = std::get_if<ClearPool>(&step)) {
+            return put_pool(s->pool, nullptr, journal);
         }
         if (std::holds_alternative<PutFdb>(step)) {
             return put_fdb(plan.fdb_puts, journal);
@@ -1067,7 +1109,7 @@ Result<> Core::reconcile() {
     const auto rows = [&](Map map, const auto& known, const auto& found, auto&& to_key) {
         for (const auto& [key, value] : known) {
             const auto there = found.find(key);
-            if (done && (there == found.end() || there->second != value)) {
+            if (done && (there == found.end() || !same_bytes(there->second, value))) {
                 const auto abi_key = to_key(key);
                 done = kernel_.put(map, &abi_key, &value);
             }
@@ -1085,6 +1127,7 @@ Result<> Core::reconcile() {
     slots(Map::mirrors, content_.mirrors, now->mirrors);
     rows(Map::ifports, content_.ifports, now->ifports, number);
     rows(Map::tx, content_.tx, now->tx, number);
+    rows(Map::pools, content_.pools, now->pools, number);
     rows(Map::vvlans, content_.vvlans, now->vvlans, [](const VvlanKey& key) { return to_abi(key); });
     adopted_ = adopted_ || done.has_value();
     return done;
@@ -1119,6 +1162,9 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
     applying_ = &next;
     Journal journal;
     const auto unhooked = std::ranges::count_if(next.ports, [&](const auto& item) {
+        if (item.second.value.kind == IVDS_PORT_PATCH) {
+            return false;
+        }
         const auto port = content_.ports.find(item.first);
         return port == content_.ports.end() || (port->second.flags & IVDS_PF_TC) == 0;
     });
@@ -1155,17 +1201,21 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
     drifted_ = false;
     by_netdev_.clear();
     for (const auto& [id, row] : tables_.ports) {
-        by_netdev_.emplace(row.netdev, id);
+        if (!row.netdev.empty()) {
+            by_netdev_.emplace(row.netdev, id);
+        }
     }
     return {};
 }
 
 void Core::flush_pending() {
     // A sweep goes over the whole FDB: a thousand ports that learned nothing shall not cost a thousand.
-    std::erase_if(flush_ports_,
-                  [&](std::uint32_t id) { return !kernel_.has_learned(id, 0) || kernel_.sweep(id, 0, IVDS_SWEEP_BOTH).has_value(); });
-    std::erase_if(flush_instances_,
-                  [&](std::uint32_t id) { return !kernel_.has_learned(0, id) || kernel_.sweep(0, id, IVDS_SWEEP_BOTH).has_value(); });
+    std::erase_if(flush_ports_, [&](std::uint32_t id) {
+        return !kernel_.has_learned(id, 0) || kernel_.sweep(id, 0, IVDS_SWEEP_BOTH).has_value();
+    });
+    std::erase_if(flush_instances_, [&](std::uint32_t id) {
+        return !kernel_.has_learned(0, id) || kernel_.sweep(0, id, IVDS_SWEEP_BOTH).has_value();
+    });
 }
 
 Result<Swept> Core::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {
@@ -1348,7 +1398,13 @@ std::vector<PortStatus> Core::status() const {
             }
         }
         status.up = is_up(id);
-        if (const auto life = lives_.find(id); life != lives_.end()) {
+        if (row.value.kind == IVDS_PORT_PATCH) {
+            status.got = "patch";
+            status.mtu_bytes = row.value.mtu_bytes;
+            status.reason = status.up             ? "no interface: its other end is another vPort"
+                            : row.value.peer == 0 ? "the other end does not exist"
+                                                  : "an end of the patch has no instance";
+        } else if (const auto life = lives_.find(id); life != lives_.end()) {
             status.reason = life->second.reason;
         }
         out.push_back(std::move(status));
@@ -1368,6 +1424,9 @@ std::vector<Finding> Core::doctor() {
         }
     }
     for (const auto& [id, row] : tables_.ports) {
+        if (row.value.kind == IVDS_PORT_PATCH) {
+            continue;
+        }
         const auto netdev = netdevs.find(row.netdev);
         if (netdev == netdevs.end()) {
             findings.push_back({Finding::Severity::warning, "IVDS-P011", row.name,

@@ -42,14 +42,17 @@ bool same(const AclRow& a, const AclRow& b) {
            std::ranges::equal(a.rules, b.rules, same_row);
 }
 
-bool is_action(std::uint8_t action) {
+bool is_default(std::uint8_t action) {
     return action == IVDS_ACL_ALLOW || action == IVDS_ACL_DROP;
+}
+bool is_action(std::uint8_t action) {
+    return is_default(action) || action == IVDS_ACL_REDIRECT;
 }
 
 // The part of a port's value that the tables decide.
 ivds_port configured(ivds_port value) {
     value.ifindex = 0;
-    value.flags = static_cast<std::uint16_t>(value.flags & ~kRuntimeFlags);
+    value.flags = static_cast<std::uint16_t>(value.flags & ~runtime_flags(value));
     if (value.kind == IVDS_PORT_UPLINK) {
         value.mtu_bytes = 0;
     }
@@ -366,8 +369,46 @@ Result<> validate_mirror(std::uint32_t session, const MirrorRow& row, const Tabl
     return {};
 }
 
-Result<> validate_list(std::uint32_t id, const AclRow& list) {
-    if (!is_action(list.default_action)) {
+// A frame can be sent to it.
+bool is_target(const Tables& tables, std::uint32_t target) {
+    if ((target & IVDS_TARGET_POOL) != 0) {
+        return tables.pools.contains(target & ~IVDS_TARGET_POOL);
+    }
+    const auto found = tables.ports.find(target);
+    return found != tables.ports.end() && found->second.value.kind != IVDS_PORT_UPLINK;
+}
+
+Result<> validate_pool(std::uint32_t id, const PoolRow& row, const Tables& tables) {
+    if (id == 0 || id > IVDS_MAX_POOLS || row.value.count == 0 || row.value.count > IVDS_MAX_POOL_PORTS) {
+        return wrong(fmt::format("pool {} has id {} and {} vPorts", row.name, id, row.value.count));
+    }
+    for (std::uint32_t i = 0; i < row.value.count; ++i) {
+        if ((row.value.member[i] & IVDS_TARGET_POOL) != 0 || !is_target(tables, row.value.member[i])) {
+            return wrong(fmt::format("pool {} names port {}, which is no vPort", row.name, row.value.member[i]));
+        }
+    }
+    return {};
+}
+
+// Both ends of a patch name each other, and nothing else is known of them.
+Result<> validate_patch(std::uint32_t id, const PortRow& row, const Tables& tables) {
+    if (!row.netdev.empty() || !row.macs.empty()) {
+        return wrong(fmt::format("port {} is a patch, and has an interface or MACs", row.name));
+    }
+    if (row.value.peer == 0) {
+        return {};
+    }
+    const auto other = tables.ports.find(row.value.peer);
+    if (other == tables.ports.end() || other->second.value.kind != IVDS_PORT_PATCH ||
+        other->second.value.peer != id || row.value.peer == id) {
+        return wrong(
+            fmt::format("the other end of patch {} is port {}, which does not lead back", row.name, row.value.peer));
+    }
+    return {};
+}
+
+Result<> validate_list(std::uint32_t id, const AclRow& list, const Tables& tables) {
+    if (!is_default(list.default_action)) {
         return wrong(fmt::format("the list of rules {} has no default", id));
     }
     if (list.masks.size() > IVDS_MAX_ACL_MASKS) {
@@ -377,6 +418,11 @@ Result<> validate_list(std::uint32_t id, const AclRow& list) {
         if (key.acl != 0 || key.mask >= list.masks.size() || !is_action(rule.action)) {
             return wrong(fmt::format("the list of rules {} has an entry with ACL {}, mask {} of {} and action {}", id,
                                      key.acl, key.mask, list.masks.size(), rule.action));
+        }
+        if ((rule.action == IVDS_ACL_REDIRECT) != (rule.target != 0) ||
+            (rule.target != 0 && !is_target(tables, rule.target))) {
+            return wrong(fmt::format("the list of rules {} has an entry with action {} and target {:#x}", id,
+                                     rule.action, rule.target));
         }
     }
     const auto rows = rows_of(id, list);
@@ -460,10 +506,17 @@ Result<> validate(const Tables& tables, const Tables& before) {
         if (id == 0 || id >= IVDS_MAX_PORTS) {
             return wrong(fmt::format("port id {} is out of range", id));
         }
-        if (value.kind != IVDS_PORT_VPORT && value.kind != IVDS_PORT_UPLINK) {
+        if (value.kind != IVDS_PORT_VPORT && value.kind != IVDS_PORT_UPLINK && value.kind != IVDS_PORT_PATCH) {
             return wrong(fmt::format("port {} is neither vPort nor uplink", row.name));
         }
-        if (value.ifindex != 0 || value.next_member != 0 || (value.flags & kRuntimeFlags) != 0) {
+        if (value.kind == IVDS_PORT_PATCH) {
+            if (auto r = validate_patch(id, row, tables); !r) {
+                return r;
+            }
+        } else if (value.peer != 0) {
+            return wrong(fmt::format("port {} is no patch, and has another end", row.name));
+        }
+        if (value.ifindex != 0 || value.next_member != 0 || (value.flags & runtime_flags(value)) != 0) {
             return wrong(fmt::format("port {} has run-time fields set", row.name));
         }
         if (value.instance != 0 && !tables.instances.contains(value.instance)) {
@@ -471,7 +524,7 @@ Result<> validate(const Tables& tables, const Tables& before) {
                 fmt::format("port {} is bound to instance {}, which does not exist", row.name, value.instance));
         }
         for (const auto acl : {value.acl_in, value.acl_out}) {
-            if (acl != 0 && (value.kind != IVDS_PORT_VPORT || !tables.acls.contains(acl))) {
+            if (acl != 0 && (value.kind == IVDS_PORT_UPLINK || !tables.acls.contains(acl))) {
                 return wrong(fmt::format("port {} names the list of rules {}, which {}", row.name, acl,
                                          tables.acls.contains(acl) ? "only a vPort may" : "does not exist"));
             }
@@ -491,6 +544,11 @@ Result<> validate(const Tables& tables, const Tables& before) {
             return wrong(fmt::format("instance {} names uplink {}, which is none", row.name, row.value.uplink));
         }
     }
+    for (const auto& [id, row] : tables.pools) {
+        if (auto r = validate_pool(id, row, tables); !r) {
+            return r;
+        }
+    }
     for (const auto& [id, list] : tables.acls) {
         if (id == 0 || id >= IVDS_MAX_ACLS || !list) {
             return wrong(fmt::format("the list of rules {} is {}", id, list ? "out of range" : "empty"));
@@ -502,7 +560,7 @@ Result<> validate(const Tables& tables, const Tables& before) {
         if (known != before.acls.end() && !same(*known->second, *list)) {
             return wrong(fmt::format("the list of rules {} changed under its id", id));
         }
-        if (auto r = validate_list(id, *list); !r) {
+        if (auto r = validate_list(id, *list, tables); !r) {
             return r;
         }
     }
@@ -524,12 +582,26 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
         diff_fdb(old, next, plan);
     }
 
+    for (const auto& [id, row] : next.pools) {
+        const auto found = now.pools.find(id);
+        if (found == now.pools.end() || !same_bytes(found->second, row.value)) {
+            plan.steps.emplace_back(PutPool{id, row.value});
+        }
+    }
     const auto acls = diff_acls(now, old, in_map, next);
-    plan.steps = acls.before_ports;
+    plan.steps.insert(plan.steps.end(), acls.before_ports.begin(), acls.before_ports.end());
     for (const auto& [session, row] : next.mirrors) {
         const auto found = now.mirrors.find(session);
         if (found == now.mirrors.end() || !same_but_tap(found->second, row.value)) {
             plan.steps.emplace_back(PutMirror{session, row.value});
+        }
+    }
+    // What becomes a patch leaves its interface as the port that it was.
+    for (const auto& [id, row] : next.ports) {
+        const auto found = now.ports.find(id);
+        if (row.value.kind == IVDS_PORT_PATCH && found != now.ports.end() && found->second.ifindex != 0) {
+            plan.steps.emplace_back(HooksOff{id});
+            plan.flush_ports.insert(id);
         }
     }
     ListPlanner lists(now, next, plan);
@@ -587,6 +659,11 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
         }
     }
     plan.steps.insert(plan.steps.end(), acls.last.begin(), acls.last.end());
+    for (const auto& [id, value] : now.pools) {
+        if (!next.pools.contains(id)) {
+            plan.steps.emplace_back(ClearPool{id});
+        }
+    }
     plan.gone_rules = gone_rules(plan, next);
     return plan;
 }

@@ -9,6 +9,7 @@
 //  one
 //    under its ports, it is off until it is right, and their frames drop meanwhile;
 //  - a session of a mirror is there before a port names it, and goes when none does any more; likewise its filter;
+//  - a pool is there before a list names it, and goes when none does any more;
 //  - hooks of a port that goes are taken off before its entries, and hooks of a new one put on after them.
 #pragma once
 
@@ -25,8 +26,12 @@
 
 namespace ivds {
 
-// Flags of a port that only the running system knows; the rest comes from the tables.
+// Flags of a port that only the running system knows; the rest comes from the tables. A patch has no interface, and
+// nothing of it is known there.
 constexpr std::uint16_t kRuntimeFlags = IVDS_PF_UP | IVDS_PF_TC | IVDS_PF_XDP_TARGET;
+[[nodiscard]] constexpr std::uint16_t runtime_flags(const ivds_port& port) {
+    return port.kind == IVDS_PORT_PATCH ? 0 : kRuntimeFlags;
+}
 
 using VvlanKey = std::array<std::uint32_t, 3>;  // uplink, vlan, vvlan
 
@@ -35,6 +40,7 @@ struct Content {
     std::map<std::uint32_t, ivds_port> ports;
     std::map<std::uint32_t, ivds_instance> instances;
     std::map<VvlanKey, std::uint32_t> vvlans;
+    std::map<std::uint32_t, ivds_pool> pools;
     std::map<std::uint32_t, std::uint32_t> ifports;  // ifindex -> port id
     std::map<std::uint32_t, std::uint32_t> tx;       // port id -> ifindex
     std::map<std::uint32_t, ivds_mirror> mirrors;
@@ -119,11 +125,18 @@ struct PutMirror {  // its tap is what the system has
 struct ClearMirror {
     std::uint32_t session;
 };
+struct PutPool {
+    std::uint32_t pool;
+    ivds_pool value;
+};
+struct ClearPool {
+    std::uint32_t pool;
+};
 struct PutFdb {};    // all of Plan::fdb_puts
 struct ClearFdb {};  // all of Plan::fdb_clears
 struct HooksOn {};   // every port of the new tables whose hooks are not as wanted
 using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutAcl,
-                          ClearAcl, PutMirror, ClearMirror, PutFdb, ClearFdb, HooksOn>;
+                          ClearAcl, PutPool, ClearPool, PutMirror, ClearMirror, PutFdb, ClearFdb, HooksOn>;
 
 struct Plan {
     std::vector<Step> steps;

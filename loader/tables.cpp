@@ -35,9 +35,9 @@ struct Header {
     std::uint64_t length;
 };
 static_assert(sizeof(Header) == 40);
-constexpr std::array<std::uint16_t, 8> kSizes = {
-    sizeof(Header),       sizeof(ivds_port),     sizeof(ivds_instance), sizeof(ivds_acl_mask),
-    sizeof(ivds_acl_key), sizeof(ivds_acl_rule), sizeof(ivds_mirror),   0};
+constexpr std::array<std::uint16_t, 8> kSizes = {sizeof(Header),        sizeof(ivds_port),    sizeof(ivds_instance),
+                                                 sizeof(ivds_acl_mask), sizeof(ivds_acl_key), sizeof(ivds_acl_rule),
+                                                 sizeof(ivds_pool),     sizeof(ivds_mirror)};
 
 class Writer {
 public:
@@ -132,6 +132,12 @@ void write_body(Writer& out, const Tables& tables) {
         out.value(key);
         out.value(instance);
     }
+    out.count(tables.pools.size());
+    for (const auto& [id, row] : tables.pools) {
+        out.value(id);
+        out.text(row.name);
+        out.value(row.value);
+    }
     out.count(tables.acls.size());
     for (const auto& [id, list] : tables.acls) {
         out.value(id);
@@ -194,6 +200,13 @@ bool read_body(Reader& in, Tables& tables) {
     for (auto n = in.count(16); n > 0 && in.ok(); --n) {
         const auto key = in.value<std::array<std::uint32_t, 3>>();
         tables.vvlans.emplace(key, in.value<std::uint32_t>());
+    }
+    for (auto n = in.count(4); n > 0 && in.ok(); --n) {
+        const auto id = in.value<std::uint32_t>();
+        PoolRow row;
+        row.name = in.text();
+        row.value = in.value<ivds_pool>();
+        tables.pools.emplace(id, std::move(row));
     }
     for (auto n = in.count(4); n > 0 && in.ok(); --n) {
         const auto id = in.value<std::uint32_t>();

@@ -29,11 +29,10 @@ enum class AttachMode : std::uint8_t { automatic, native, generic, tcx, clsact }
 
 struct PortRow {
     std::string name;    // of the vPort or uplink
-    std::string netdev;  // interface name in this network namespace; may be away
+    std::string netdev;  // interface name in this network namespace; may be away; patch: none
     AttachMode wanted = AttachMode::automatic;
-    // kind, instance, flags (ANTI_SPOOF, CARRY_TAGS, PLAIN_DROP), mtu_bytes, vmac, TPIDs, fdb_limit are
-    // set; ifindex, next_member and the flags UP, TC and XDP_TARGET are zero. An uplink's mtu_bytes is 0:
-    // it follows the interface.
+    // What the configuration decides is set; ifindex, next_member and the flags UP, TC and XDP_TARGET are zero, but
+    // for the UP of a patch, which has no interface. An uplink's mtu_bytes is 0: it follows the interface.
     ivds_port value{};
     std::vector<Mac> macs;  // vPort: vMAC and extra MACs, each a static FDB entry of this port
 };
@@ -66,6 +65,12 @@ struct MirrorRow {
     ivds_mirror value{};  // tap is zero
 };
 
+// A pool of vPorts.
+struct PoolRow {
+    std::string name;
+    ivds_pool value{};
+};
+
 // Everything the data plane shall hold. Keys are port and instance ids (never 0, never reused while in use).
 struct Tables {
     std::map<std::uint32_t, PortRow> ports;
@@ -75,6 +80,7 @@ struct Tables {
     // By ACL id, which ports name. A list never changes under its id.
     std::map<std::uint32_t, std::shared_ptr<const AclRow>> acls;
     std::map<std::uint32_t, MirrorRow> mirrors;  // by session, from 0; ports name them in masks
+    std::map<std::uint32_t, PoolRow> pools;      // by pool id, which rules name as targets
 };
 
 // The saved state that ivds-loader brings up at boot with no agent running: one file, replaced atomically

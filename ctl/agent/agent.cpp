@@ -51,6 +51,10 @@ Ids ids_last_in_force(const std::string& state_dir) {
         ids.instances.emplace(row.name, id);
         ids.next_instance = id + 1;
     }
+    for (const auto& [id, row] : tables->pools) {
+        ids.pools.emplace(row.name, id);
+        ids.next_pool = id + 1;
+    }
     // Whose lists and rules these are is lost: the next ones get other ids.
     for (const auto& [id, list] : tables->acls) {
         ids.acls.emplace(fmt::format("lost {}", id), id);
@@ -114,7 +118,7 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac
         agent->boot_tables_stale_ = true;
         agent->intent_ = std::make_shared<const Intent>(std::move(*saved));
     } else {
-        agent->intent_ = std::make_shared<const Intent>(Intent{{}, ids_last_in_force(agent->state_dir_)});
+        agent->intent_ = std::make_shared<const Intent>(Intent{{}, ids_last_in_force(agent->state_dir_), {}});
     }
     agent->trim_ = true;
     // What was up before a restart is no event.
@@ -144,7 +148,7 @@ Result<> Agent::commit(Model next_model, bool strict) {
     Stopwatch watch;
     auto ids = assign_ids(next_model, intent_->ids);
     if (!ids) return std::unexpected(ids.error());
-    auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids)});
+    auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids), {}});
 
     const auto changes = diff(intent_->model, next->model);
     auto tables = compile(next->model, next->ids, intent_->model, plane_.tables());
@@ -207,7 +211,7 @@ Result<pb::ApplyReply> Agent::apply(pb::ApplyRequest request) {
     } else {
         if (auto done = commit(std::move(*next), request.strict()); !done) return std::unexpected(done.error());
         for (const PortStatus& port : plane_.status()) {
-            if (port.ifindex != 0 && port.got != "none") continue;
+            if (port.got == "patch" || (port.ifindex != 0 && port.got != "none")) continue;
             *reply.add_findings() = to_pb({.severity = Finding::Severity::warning,
                                            .id = "IVDS-A001",
                                            .object = port.name,
@@ -445,7 +449,7 @@ void Agent::note_error(const std::string& port, const std::string& text) {
 
 // Why a port is not up: it has no hooks, or its interface has no link.
 std::string Agent::cause_of(const PortStatus& port) const {
-    if (port.ifindex == 0 || port.got == "none") return port.reason;
+    if (port.ifindex == 0 || port.got == "none" || port.got == "patch") return port.reason;
     const auto interfaces = plane_.look({port.netdev}, false);
     if (!interfaces) return interfaces.error().text();
     const auto found = interfaces->find(port.netdev);
@@ -467,7 +471,8 @@ void Agent::note_ports(const std::map<std::string, std::string>& reasons) {
         const auto vport = intent_->model.vports.find(port.name);
         const std::string instance = vport != intent_->model.vports.end() ? vport->second->instance() : "";
         const std::string why = reason != reasons.end() ? reason->second : port.up ? port.got : cause_of(port);
-        note(port.up ? "port_up" : "port_down", port.name, instance, fmt::format("{}: {}", port.netdev, why));
+        note(port.up ? "port_up" : "port_down", port.name, instance,
+             port.netdev.empty() ? why : fmt::format("{}: {}", port.netdev, why));
     }
     for (const auto& [name, was_up] : up_) {
         if (up.contains(name)) continue;

@@ -117,6 +117,9 @@ private:
         const std::string by_tc = fmt::format("bpf_redirect by ivds_tc to {}", port_.netdev());
         if ((pinned.flags & IVDS_PF_UP) == 0) {
             stage("forwarding", pb::PortMap::PHYSICAL, "nothing: the vPort is down", "");
+        } else if (pinned.kind == IVDS_PORT_PATCH) {
+            stage("forwarding", pb::PortMap::VIRTUAL, "in by the other end of the patch, without an interface",
+                  fmt::format("ports [{}].peer = {}", port_.id(), pinned.peer));
         } else if (xdp) {
             stage("forwarding", pb::PortMap::PHYSICAL,
                   fmt::format("XDP redirect to {}; floods and GSO: {}", port_.netdev(), by_tc),
@@ -173,21 +176,23 @@ std::set<std::string> interfaces_of(const Model& model, const pb::NicRequest& re
         if (request.name().empty() || meant(request, name, uplink->netdev())) names.insert(uplink->netdev());
     if (!request.name().empty())
         for (const auto& [name, vport] : model.vports)
-            if (meant(request, name, vport->netdev())) names.insert(vport->netdev());
+            if (vport->patch().empty() && meant(request, name, vport->netdev())) names.insert(vport->netdev());
     return names;
 }
 
 std::set<std::string> interfaces_of(const Model& model, const pb::MapRequest& request) {
     std::set<std::string> names;
     for (const auto& [name, vport] : model.vports)
-        if (request.vport().empty() || name == request.vport()) names.insert(vport->netdev());
+        if (vport->patch().empty() && (request.vport().empty() || name == request.vport()))
+            names.insert(vport->netdev());
     return names;
 }
 
 std::set<std::string> interfaces_of(const Model& model) {
     std::set<std::string> names;
     for (const auto& [name, uplink] : model.uplinks) names.insert(uplink->netdev());
-    for (const auto& [name, vport] : model.vports) names.insert(vport->netdev());
+    for (const auto& [name, vport] : model.vports)
+        if (vport->patch().empty()) names.insert(vport->netdev());
     return names;
 }
 
@@ -286,7 +291,7 @@ Result<pb::MapReply> view_map(const ViewSource& source, const pb::StatusReply& s
         map.set_reason(pb::PortMap::NO_OFFLOAD);
         if (const Interface* interface = interface_of(source, port.netdev()); interface != nullptr) {
             *map.mutable_netdev() = netdev_of(*interface, port.got());
-        } else {
+        } else if (!port.netdev().empty()) {
             map.mutable_netdev()->set_name(port.netdev());
             if (source.interfaces != nullptr) map.mutable_netdev()->set_link(link_text(nullptr));
         }

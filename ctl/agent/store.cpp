@@ -82,6 +82,27 @@ void put_ids(const std::map<std::string, std::uint32_t>& now, const std::map<std
         if (!next.contains(name)) add(name, 0);
 }
 
+// An id of 0 says in a record that there is none.
+std::map<std::string, std::uint32_t> from_one(std::map<std::string, std::uint32_t> ids) {
+    for (auto& [name, id] : ids) ++id;
+    return ids;
+}
+
+void put_times(const std::map<std::string, std::uint64_t>& now, const std::map<std::string, std::uint64_t>& next,
+               google::protobuf::RepeatedPtrField<state::Time>* out) {
+    const auto add = [&](const std::string& name, std::uint64_t time_s) {
+        state::Time* entry = out->Add();
+        entry->set_name(name);
+        entry->set_time_s(time_s);
+    };
+    for (const auto& [name, time_s] : next) {
+        const auto old = now.find(name);
+        if (old == now.end() || old->second != time_s) add(name, time_s);
+    }
+    for (const auto& [name, time_s] : now)
+        if (!next.contains(name)) add(name, 0);
+}
+
 state::Record change(const Intent& now, const Intent& next) {
     state::Record record;
     for_each_kind([&](auto kind) {
@@ -102,17 +123,23 @@ state::Record change(const Intent& now, const Intent& next) {
     put_ids(now.ids.instances, next.ids.instances, record.mutable_instances());
     put_ids(now.ids.rules, next.ids.rules, record.mutable_rules());
     put_ids(now.ids.acls, next.ids.acls, record.mutable_acls());
+    put_ids(now.ids.pools, next.ids.pools, record.mutable_pools());
+    put_ids(from_one(now.ids.mirrors), from_one(next.ids.mirrors), record.mutable_mirrors());
+    put_times(now.came_s, next.came_s, record.mutable_came());
     record.set_next_port(next.ids.next_port);
     record.set_next_instance(next.ids.next_instance);
     record.set_next_rule(next.ids.next_rule);
     record.set_next_acl(next.ids.next_acl);
+    record.set_next_pool(next.ids.next_pool);
+    record.set_next_mirror(next.ids.next_mirror);
     return record;
 }
 
 // Reading: objects as they will be, before a Model is made of them.
 struct Fold {
     std::map<std::pair<int, std::string>, pb::Object> objects;
-    Ids ids;
+    Ids ids;  // those of mirrors from 1, as in the records
+    std::map<std::string, std::uint64_t> came_s;
 
     void apply(state::Record& record) {
         for (pb::Object& object : *record.mutable_put()) {
@@ -132,10 +159,20 @@ struct Fold {
         fold_ids(ids.instances, record.instances());
         fold_ids(ids.rules, record.rules());
         fold_ids(ids.acls, record.acls());
+        fold_ids(ids.pools, record.pools());
+        fold_ids(ids.mirrors, record.mirrors());
+        for (const state::Time& entry : record.came()) {
+            if (entry.time_s() == 0)
+                came_s.erase(entry.name());
+            else
+                came_s[entry.name()] = entry.time_s();
+        }
         ids.next_port = record.next_port();
         ids.next_instance = record.next_instance();
         ids.next_rule = record.next_rule();
         ids.next_acl = record.next_acl();
+        ids.next_pool = record.next_pool();
+        ids.next_mirror = record.next_mirror();
     }
 
     Intent finish() {
@@ -148,7 +185,8 @@ struct Fold {
             });
         }
         objects.clear();
-        return {model_from_saved(std::move(config)), std::move(ids)};
+        for (auto& [name, id] : ids.mirrors) --id;
+        return {model_from_saved(std::move(config)), std::move(ids), std::move(came_s)};
     }
 };
 

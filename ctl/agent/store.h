@@ -8,6 +8,8 @@
 // is dropped. Anything else that does not read back (a changed byte, a hole) is an error that names the file.
 #pragma once
 
+#include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -20,6 +22,7 @@ namespace ivds {
 struct Intent {
     Model model;
     Ids ids;
+    std::map<std::string, std::uint64_t> came_s;  // when rules with a hard timeout came, by rule_key(): since 1970
 };
 
 constexpr const char* kStateDir = "/var/lib/ivds";

@@ -58,7 +58,7 @@ Result<void> read_port(const ViewSource& source, const std::unordered_map<std::u
         if (state.kind() == pb::UPLINK && found->second->mtu_bytes != 0)
             state.set_mtu_bytes(found->second->mtu_bytes);
     }
-    if (source.interfaces != nullptr) {
+    if (source.interfaces != nullptr && !state.netdev().empty()) {
         const auto found = source.interfaces->find(state.netdev());
         const Interface* interface = found == source.interfaces->end() ? nullptr : &found->second;
         state.set_link(link_text(interface));
@@ -107,6 +107,7 @@ Result<Reading> read_all(const ViewSource& source, const std::vector<DropRow>& d
         state.set_netdev(vport->netdev());
         state.set_wanted(vport->attach());
         if (!vport->vnic().empty()) state.set_vmac(source.model.vnics.at(vport->vnic())->vmac());
+        if (!vport->patch().empty()) state.set_got("patch");
         if (auto done = read_port(source, status, drops, state); !done) return std::unexpected(done.error());
         auto& [all, up] = members[vport->instance()];
         ++all;

@@ -49,7 +49,7 @@ Result<int> list(const Context& context, const ListWords& words) {
                    counts ? Cell::number(rule.priority()) : Cell{},
                    {to_text(rule.direction())},
                    {state.match()},
-                   {to_text(rule.action()), rule.action() == pb::Rule::DROP ? Color::bad : Color::good},
+                   {action_text(rule), rule.action() == pb::Rule::DROP ? Color::bad : Color::good},
                    counts ? Cell::number(state.packets()) : Cell{},
                    counts ? Cell::number(state.bytes()) : Cell{}});
     }

@@ -14,6 +14,11 @@ namespace ivds {
 namespace {
 
 constexpr std::size_t kMaxEntries = 65536;  // of one list
+constexpr std::size_t kMaxTried = 16 * kMaxEntries;
+
+constexpr std::uint16_t kIp = 0x0800;
+constexpr std::uint16_t kArp = 0x0806;
+constexpr std::uint16_t kIp6 = 0x86dd;
 
 // A value and the bits of it that count.
 struct Masked {
@@ -63,46 +68,25 @@ class Builder {
 public:
     void add(const AclRule& rule) {
         const std::uint32_t order = order_++;
-        const bool has_l4 =
-            !rule.sports.empty() || !rule.dports.empty() || rule.icmp_type || rule.icmp_code || rule.tcp_flags;
-        const bool has_l3 = rule.src || rule.dst || rule.proto || has_l4;
-        std::vector<Masked> links = link_layer(rule);
-        for (const Masked& link : links) {
-            if (!has_l3) {
-                put(rule, order, link);
-                continue;
+        const std::vector<End> sources = ends(rule.src_mac, rule.src, rule.src_set.get());
+        const std::vector<End> destinations = ends(rule.dst_mac, rule.dst, rule.dst_set.get());
+        const std::vector<PortPrefix> sports = prefixes(rule.sports);
+        const std::vector<PortPrefix> dports = prefixes(rule.dports);
+        for (const End& source : sources) {
+            for (const End& destination : destinations) {
+                if (overfull()) return;
+                // No frame is of both IP versions.
+                if (source.version != 0 && destination.version != 0 && source.version != destination.version) continue;
+                add(rule, order, source, destination, sports, dports);
             }
-            Masked net = link;
-            net.mask.unknown |= IVDS_L3_UNKNOWN;
-            if (rule.src) put_prefix(*rule.src, net.value.src, net.mask.src);
-            if (rule.dst) put_prefix(*rule.dst, net.value.dst, net.mask.dst);
-            if (rule.proto) {
-                net.value.proto = *rule.proto;
-                net.mask.proto = 0xff;
-            }
-            if (has_l4) {
-                transport(rule, order, net);
-            } else {
-                put(rule, order, net);
-            }
-            if (rule.action != IVDS_ACL_DROP) continue;
-            if (has_l4) {
-                net.mask.unknown |= IVDS_L4_UNKNOWN;
-                net.value.unknown = IVDS_L4_UNKNOWN;
-                put(rule, order, net);
-            }
-            Masked unread = link;
-            unread.mask.unknown |= IVDS_L3_UNKNOWN;
-            unread.value.unknown = IVDS_L3_UNKNOWN;
-            put(rule, order, unread);
         }
     }
 
     Result<AclRow> finish(ivds_acl_action default_action) {
-        if (entries_ > kMaxEntries)
+        if (overfull())
             return fail(Code::exhausted, "IVDS-M041",
-                        "the rules need more than 65536 entries: port ranges multiply, source by destination",
-                        "use fewer or simpler ranges");
+                        "the rules need more than 65536 entries: port ranges and sets multiply, source by destination",
+                        "use fewer or simpler ranges, a set at one end of a rule alone, or prefixes in sets");
         AclRow row;
         row.default_action = static_cast<std::uint8_t>(default_action);
         std::vector<const std::pair<const std::string, Group>*> groups;
@@ -135,14 +119,82 @@ private:
         std::map<std::string, ivds_acl_rule> rules;
     };
 
-    static std::vector<Masked> link_layer(const AclRule& rule) {
+    // What a rule says of one end of a frame.
+    struct End {
+        std::optional<MacMatch> mac;
+        std::optional<PrefixMatch> address;
+        unsigned version = 0;  // of IP, where a member of a set tells it
+    };
+
+    static std::vector<End> ends(const std::optional<MacMatch>& mac, const std::optional<PrefixMatch>& address,
+                                 const SetMatch* set) {
+        if (set == nullptr) return {{mac, address, 0}};
+        std::vector<End> out;
+        out.reserve(set->macs.size() + set->v4.size() + set->v6.size());
+        for (const MacMatch& each : set->macs) out.push_back({each, {}, 0});
+        for (const PrefixMatch& each : set->v4) out.push_back({{}, each, 4});
+        for (const PrefixMatch& each : set->v6) out.push_back({{}, each, 6});
+        return out;
+    }
+
+    // More than a list may have, or so much to try that it would take long to see that it has not.
+    [[nodiscard]] bool overfull() const { return entries_ > kMaxEntries || tried_ > kMaxTried; }
+
+    void add(const AclRule& rule, std::uint32_t order, const End& source, const End& destination,
+             const std::vector<PortPrefix>& sports, const std::vector<PortPrefix>& dports) {
+        const bool has_l4 =
+            !rule.sports.empty() || !rule.dports.empty() || rule.icmp_type || rule.icmp_code || rule.tcp_flags;
+        const bool has_l3 = source.address || destination.address || rule.proto || has_l4;
+        for (const Masked& link :
+             link_layer(rule, source, destination, std::max(source.version, destination.version))) {
+            if (!has_l3) {
+                put(rule, order, link);
+                continue;
+            }
+            Masked net = link;
+            net.mask.unknown |= IVDS_L3_UNKNOWN;
+            if (source.address) put_prefix(*source.address, net.value.src, net.mask.src);
+            if (destination.address) put_prefix(*destination.address, net.value.dst, net.mask.dst);
+            if (rule.proto) {
+                net.value.proto = *rule.proto;
+                net.mask.proto = 0xff;
+            }
+            if (has_l4) {
+                transport(rule, order, net, sports, dports);
+            } else {
+                put(rule, order, net);
+            }
+            if (rule.action != IVDS_ACL_DROP) continue;
+            if (has_l4) {
+                net.mask.unknown |= IVDS_L4_UNKNOWN;
+                net.value.unknown = IVDS_L4_UNKNOWN;
+                put(rule, order, net);
+            }
+            Masked unread = link;
+            unread.mask.unknown |= IVDS_L3_UNKNOWN;
+            unread.value.unknown = IVDS_L3_UNKNOWN;
+            put(rule, order, unread);
+        }
+    }
+
+    static std::vector<Masked> link_layer(const AclRule& rule, const End& source, const End& destination,
+                                          unsigned version) {
         Masked base;
-        if (rule.src_mac) put_mac(*rule.src_mac, base.value.src_mac, base.mask.src_mac);
-        if (rule.dst_mac) put_mac(*rule.dst_mac, base.value.dst_mac, base.mask.dst_mac);
-        if (rule.ethertypes.empty()) return {base};
+        if (source.mac) put_mac(*source.mac, base.value.src_mac, base.mask.src_mac);
+        if (destination.mac) put_mac(*destination.mac, base.value.dst_mac, base.mask.dst_mac);
+        std::vector<std::uint16_t> types = rule.ethertypes;
+        if (version == 4) {
+            if (types.empty()) types = {kIp};
+            std::erase_if(types, [](std::uint16_t type) { return type != kIp && type != kArp; });
+        } else if (version == 6) {
+            if (types.empty()) types = {kIp6};
+            std::erase_if(types, [](std::uint16_t type) { return type != kIp6; });
+        } else if (types.empty()) {
+            return {base};
+        }
         std::vector<Masked> out;
-        out.reserve(rule.ethertypes.size());
-        for (const std::uint16_t type : rule.ethertypes) {
+        out.reserve(types.size());
+        for (const std::uint16_t type : types) {
             base.value.type_be = htons(type);
             base.mask.type_be = 0xffff;
             out.push_back(base);
@@ -151,7 +203,8 @@ private:
     }
 
     // Everything above L3 that can be read.
-    void transport(const AclRule& rule, std::uint32_t order, Masked net) {
+    void transport(const AclRule& rule, std::uint32_t order, Masked net, const std::vector<PortPrefix>& sports,
+                   const std::vector<PortPrefix>& dports) {
         net.mask.unknown |= IVDS_L4_UNKNOWN;
         if (rule.icmp_type) {
             net.value.icmp_type = *rule.icmp_type;
@@ -165,10 +218,10 @@ private:
             net.mask.tcp_flags = rule.tcp_flags->mask;
             net.value.tcp_flags = rule.tcp_flags->value & rule.tcp_flags->mask;
         }
-        for (const PortPrefix& source : prefixes(rule.sports)) {
+        for (const PortPrefix& source : sports) {
             net.value.sport_be = htons(source.value);
             net.mask.sport_be = htons(source.mask);
-            for (const PortPrefix& destination : prefixes(rule.dports)) {
+            for (const PortPrefix& destination : dports) {
                 net.value.dport_be = htons(destination.value);
                 net.mask.dport_be = htons(destination.mask);
                 put(rule, order, net);
@@ -177,21 +230,28 @@ private:
     }
 
     void put(const AclRule& rule, std::uint32_t order, const Masked& masked) {
+        ++tried_;
+        if (overfull()) return;
         const std::string mask(reinterpret_cast<const char*>(&masked.mask), sizeof masked.mask);
         const std::string value(reinterpret_cast<const char*>(&masked.value), sizeof masked.value);
         Group& group = groups_[mask];
         group.mask = masked.mask;
         group.first = std::min(group.first, order);
         // An earlier rule of the same bits wins: this one never decides.
-        const ivds_acl_rule entry{
-            .order = order, .rule = rule.id, .target = rule.target, .mirrors = rule.mirrors,
-            .action = static_cast<std::uint8_t>(rule.action), .flags = rule.flags, .pad0 = {}};
+        ivds_acl_rule entry{};
+        entry.order = order;
+        entry.rule = rule.id;
+        entry.target = rule.target;
+        entry.mirrors = rule.mirrors;
+        entry.action = static_cast<std::uint8_t>(rule.action);
+        entry.flags = rule.flags;
         entries_ += group.rules.emplace(value, entry).second ? 1 : 0;
     }
 
     std::map<std::string, Group> groups_;
     std::uint32_t order_ = 0;
     std::size_t entries_ = 0;
+    std::size_t tried_ = 0;  // entries that rules came up with, also what earlier rules decide already
 };
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -24,6 +25,12 @@ struct MacMatch {
 struct PrefixMatch {
     std::array<std::uint8_t, 16> value{};
     unsigned bits = 128;
+};
+// One of many: a MAC, or an address in a frame of its IP version.
+struct SetMatch {
+    std::vector<MacMatch> macs;
+    std::vector<PrefixMatch> v4;
+    std::vector<PrefixMatch> v6;
 };
 struct PortRange {
     std::uint16_t first = 0;
@@ -47,6 +54,8 @@ struct AclRule {
     std::optional<MacMatch> dst_mac;
     std::optional<PrefixMatch> src;
     std::optional<PrefixMatch> dst;
+    std::shared_ptr<const SetMatch> src_set;  // instead of `src` and `src_mac`; one without members matches nothing
+    std::shared_ptr<const SetMatch> dst_set;
     std::optional<std::uint8_t> proto;  // ARP: the operation
     std::vector<PortRange> sports;      // any of them
     std::vector<PortRange> dports;
@@ -55,7 +64,7 @@ struct AclRule {
     std::optional<FlagsMatch> tcp_flags;
 };
 
-// Rules earlier in the list win. Code::exhausted where the list needs more masks, or more entries, than one may have.
+// Rules earlier in the list win; the default is to allow or to drop. Code::exhausted where the list needs more masks, or more entries, than one may have.
 [[nodiscard]] Result<AclRow> compile_acl(std::span<const AclRule> rules, ivds_acl_action default_action);
 
 }  // namespace ivds

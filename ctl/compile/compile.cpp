@@ -51,6 +51,17 @@ PortRow uplink_row(const pb::Uplink& uplink) {
     return row;
 }
 
+// One end of a patch: no interface, and sources that are others', which it never learns.
+void make_patch(const Model& model, const Ids& ids, const pb::VPort& vport, PortRow& row) {
+    row.value.kind = IVDS_PORT_PATCH;
+    row.value.flags = static_cast<std::uint16_t>(row.value.flags & ~IVDS_PF_ANTI_SPOOF);
+    row.value.fdb_limit = 0;
+    const auto other = model.vports.find(vport.patch());
+    if (other == model.vports.end()) return;
+    row.value.peer = ids.ports.at(vport.patch());
+    if (!vport.instance().empty() && !other->second->instance().empty()) row.value.flags |= IVDS_PF_UP;
+}
+
 PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     static const pb::Profile no_profile;
     const pb::Profile& profile = vport.profile().empty() ? no_profile : *model.profiles.at(vport.profile());
@@ -82,6 +93,8 @@ PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
         row.macs.push_back(vmac);
     }
     for (const std::string& mac : vport.extra_macs()) row.macs.push_back(mac_of(mac));
+    row.value.flow_limit = profile.flow_limit() != 0 ? profile.flow_limit() : kDefaultFlows;
+    if (!vport.patch().empty()) make_patch(model, ids, vport, row);
     return row;
 }
 
@@ -127,6 +140,7 @@ Result<> put_lists(const pb::VPort& vport, const Ids& ids, RuleLists& lists, con
         const std::string& digest = lists.digest(vport, direction);
         if (digest.empty()) continue;
         *slot = ids.acls.at(digest);
+        if (lists.stateful(vport, direction)) row.flags |= IVDS_PF_STATEFUL;
         std::shared_ptr<const AclRow>& list = tables.acls[*slot];
         if (list != nullptr) continue;
         // No list that goes leaves its id to one that comes: what has this id now is this list.
@@ -164,11 +178,16 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
     for (const auto& [name, uplink] : model.uplinks) tables.ports.emplace(ids.ports.at(name), uplink_row(*uplink));
     for (const auto& [name, vport] : model.vports)
         tables.ports.emplace(ids.ports.at(name), vport_row(model, ids, *vport));
-    RuleLists lists(model, ids.rules);
+    RuleLists lists(model, ids);
     for (const auto& [name, vport] : model.vports)
         if (auto done = put_lists(*vport, ids, lists, tables_now, tables); !done)
             return std::unexpected(done.error());
     if (auto done = check_capacity(tables); !done) return std::unexpected(done.error());
+    for (const auto& [name, pool] : model.vport_pools) {
+        PoolRow& row = tables.pools[ids.pools.at(name)];
+        row.name = name;
+        for (const std::string& vport : pool->vports()) row.value.member[row.value.count++] = ids.ports.at(vport);
+    }
 
     for (const auto& [name, instance] : model.instances) {
         const std::uint32_t id = ids.instances.at(name);

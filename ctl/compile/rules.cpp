@@ -14,7 +14,7 @@ namespace {
 
 // What a digest begins with. A release that lays the same rules out differently has another one: what is compiled
 // under an ACL id never changes, also not by an upgrade.
-constexpr const char* kListForm = "ivds list 1";
+constexpr const char* kListForm = "ivds list 2";
 
 // Half of a SHA-256, in hexadecimal digits: nobody finds two lists with the same.
 std::string digest_of(const std::string& bytes) {
@@ -89,8 +89,48 @@ pb::Rule::Action default_action(const Model& model, const pb::VPort& vport, pb::
     return direction == pb::Rule::IN ? found->second->default_in() : found->second->default_out();
 }
 
-const std::string& RuleLists::part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction) {
-    static const std::string nothing;
+SetMatch members_of(const Model& model, const pb::Set& set) {
+    SetMatch match = parse_set(set).value_or(SetMatch{});  // the model is valid: it parses
+    for (const std::string& name : set.vports()) {
+        const std::string& vnic = model.vports.at(name)->vnic();
+        if (vnic.empty()) continue;
+        MacMatch mac;
+        mac.value = parse_mac(model.vnics.at(vnic)->vmac()).value_or(Mac{});
+        match.macs.push_back(mac);
+    }
+    return match;
+}
+
+const RuleLists::Members& RuleLists::set(const std::string& name) {
+    const auto [place, fresh] = sets_.try_emplace(name);
+    if (!fresh) return place->second;
+    auto match = std::make_shared<const SetMatch>(members_of(model_, *model_.sets.at(name)));
+    std::string bytes = fmt::format("{} {} {} ", match->macs.size(), match->v4.size(), match->v6.size());
+    const auto add = [&](const auto& array) { bytes.append(reinterpret_cast<const char*>(array.data()), array.size()); };
+    for (const MacMatch& mac : match->macs) {
+        add(mac.value);
+        add(mac.mask);
+    }
+    for (const auto* prefixes : {&match->v4, &match->v6})
+        for (const PrefixMatch& prefix : *prefixes) {
+            add(prefix.value);
+            bytes += static_cast<char>(prefix.bits);
+        }
+    place->second = {std::move(match), digest_of(bytes)};
+    return place->second;
+}
+
+std::uint32_t RuleLists::target(const pb::Rule& rule) const {
+    if (!rule.to_vport().empty()) return ids_.ports.at(rule.to_vport());
+    return rule.to_pool().empty() ? 0 : IVDS_TARGET_POOL | ids_.pools.at(rule.to_pool());
+}
+
+std::uint32_t RuleLists::mirrors(const pb::Rule& rule) const {
+    return rule.mirror().empty() ? 0 : 1U << ids_.mirrors.at(rule.mirror());
+}
+
+const RuleLists::Part& RuleLists::part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction) {
+    static const Part nothing;
     const RuleList* rules = rules_of(model_, owner_kind, owner);
     if (rules == nullptr || rules->empty()) return nothing;
     const auto [place, fresh] = parts_.try_emplace({owner_kind, owner, direction});
@@ -99,24 +139,44 @@ const std::string& RuleLists::part(pb::Kind owner_kind, const std::string& owner
     for (const int at : by_priority(*rules)) {
         pb::Rule rule = (*rules)[at];
         if (!is_for(rule, direction)) continue;
+        place->second.stateful = place->second.stateful || rule.stateful();
+        // Names are told by what they stand for.
+        std::string named;
+        if (rule.action() == pb::Rule::REDIRECT) named += fmt::format("to {} ", target(rule));
+        if (!rule.mirror().empty()) named += fmt::format("mirrors {} ", mirrors(rule));
+        if (!rule.src_set().empty()) named += fmt::format("from {} ", set(rule.src_set()).digest);
+        if (!rule.dst_set().empty()) named += fmt::format("to {} ", set(rule.dst_set()).digest);
         // What is left of it is what it matches and does.
         rule.clear_name();
         rule.clear_priority();
         rule.clear_direction();
+        rule.clear_to_vport();
+        rule.clear_to_pool();
+        rule.clear_mirror();
+        rule.clear_src_set();
+        rule.clear_dst_set();
+        rule.clear_idle_s();
+        rule.clear_hard_s();
         const std::string content = rule.SerializeAsString();
-        bytes +=
-            fmt::format("{} {} ", rule_ids_.at(rule_key(owner_kind, owner, rule_name(*rules, at))), content.size());
+        bytes += fmt::format("{} {} {} ", ids_.rules.at(rule_key(owner_kind, owner, rule_name(*rules, at))),
+                             named.size(), content.size());
+        bytes += named;
         bytes += content;
     }
-    if (!bytes.empty()) place->second = digest_of(bytes);
+    if (!bytes.empty()) place->second.digest = digest_of(bytes);
     return place->second;
+}
+
+bool RuleLists::stateful(const pb::VPort& vport, pb::Rule::Direction direction) {
+    return part(pb::VPORT, vport.name(), direction).stateful || part(pb::PROFILE, vport.profile(), direction).stateful ||
+           part(pb::INSTANCE, vport.instance(), direction).stateful;
 }
 
 const std::string& RuleLists::digest(const pb::VPort& vport, pb::Rule::Direction direction) {
     static const std::string nothing;
-    const std::string& own = part(pb::VPORT, vport.name(), direction);
-    const std::string& profile = part(pb::PROFILE, vport.profile(), direction);
-    const std::string& instance = part(pb::INSTANCE, vport.instance(), direction);
+    const std::string& own = part(pb::VPORT, vport.name(), direction).digest;
+    const std::string& profile = part(pb::PROFILE, vport.profile(), direction).digest;
+    const std::string& instance = part(pb::INSTANCE, vport.instance(), direction).digest;
     const pb::Rule::Action last = default_action(model_, vport, direction);
     if (own.empty() && profile.empty() && instance.empty() && last == pb::Rule::ALLOW) return nothing;
     const std::string parts =
@@ -126,13 +186,17 @@ const std::string& RuleLists::digest(const pb::VPort& vport, pb::Rule::Direction
     return place->second;
 }
 
-Result<AclRow> RuleLists::compile(const pb::VPort& vport, pb::Rule::Direction direction) const {
+Result<AclRow> RuleLists::compile(const pb::VPort& vport, pb::Rule::Direction direction) {
     std::vector<AclRule> rules;
     for (const OwnedRule& owned : effective_rules(model_, vport)) {
         if (!is_for(*owned.rule, direction)) continue;
         auto rule = parse_rule(*owned.rule);
         if (!rule) return std::unexpected(rule.error());
-        rule->id = rule_ids_.at(rule_key(owned.owner_kind, owned.owner, owned.name));
+        rule->id = ids_.rules.at(rule_key(owned.owner_kind, owned.owner, owned.name));
+        rule->target = target(*owned.rule);
+        rule->mirrors = mirrors(*owned.rule);
+        if (!owned.rule->src_set().empty()) rule->src_set = set(owned.rule->src_set()).match;
+        if (!owned.rule->dst_set().empty()) rule->dst_set = set(owned.rule->dst_set()).match;
         rules.push_back(std::move(*rule));
     }
     const bool drop = default_action(model_, vport, direction) == pb::Rule::DROP;

@@ -5,11 +5,14 @@
 
 #include <array>
 #include <map>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <unordered_map>
 #include <vector>
 
+#include "compile/acl.h"
+#include "compile/ids.h"
 #include "loader/tables.h"
 #include "model/model.h"
 
@@ -36,24 +39,40 @@ struct OwnedRule {
 [[nodiscard]] pb::Rule::Action default_action(const Model& model, const pb::VPort& vport,
                                               pb::Rule::Direction direction);
 
-// The lists of one direction, IN or OUT, each told by a digest of all that it holds. Valid as long as the model and
-// the ids of its rules.
+// The members of a set, those that vPorts stand for with the others.
+[[nodiscard]] SetMatch members_of(const Model& model, const pb::Set& set);
+
+// The lists of one direction, IN or OUT, each told by a digest of all that it holds: what sets hold and what targets and
+// mirrors are, too. Valid as long as the model and its ids; those of lists themselves need not be known yet.
 class RuleLists {
 public:
-    RuleLists(const Model& model, const std::map<std::string, std::uint32_t>& rule_ids)
-        : model_(model), rule_ids_(rule_ids) {}
+    RuleLists(const Model& model, const Ids& ids) : model_(model), ids_(ids) {}
 
     // Lists with the same digest are the same; empty: there is nothing to hold a frame against.
     [[nodiscard]] const std::string& digest(const pb::VPort& vport, pb::Rule::Direction direction);
-    [[nodiscard]] Result<AclRow> compile(const pb::VPort& vport, pb::Rule::Direction direction) const;
+    [[nodiscard]] Result<AclRow> compile(const pb::VPort& vport, pb::Rule::Direction direction);
+    // Whether a rule of the list opens connections.
+    [[nodiscard]] bool stateful(const pb::VPort& vport, pb::Rule::Direction direction);
 
 private:
     // What an owner adds to a list; made once, however many vPorts have it.
-    const std::string& part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction);
+    struct Part {
+        std::string digest;  // empty: nothing
+        bool stateful = false;
+    };
+    struct Members {
+        std::shared_ptr<const SetMatch> match;
+        std::string digest;
+    };
+    const Part& part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction);
+    const Members& set(const std::string& name);
+    [[nodiscard]] std::uint32_t target(const pb::Rule& rule) const;
+    [[nodiscard]] std::uint32_t mirrors(const pb::Rule& rule) const;
 
     const Model& model_;
-    const std::map<std::string, std::uint32_t>& rule_ids_;
-    std::map<std::tuple<pb::Kind, std::string, pb::Rule::Direction>, std::string> parts_;
+    const Ids& ids_;
+    std::map<std::tuple<pb::Kind, std::string, pb::Rule::Direction>, Part> parts_;
+    std::map<std::string, Members> sets_;
     std::unordered_map<std::string, std::string> digests_;  // by the parts, joined
 };
 

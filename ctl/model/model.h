@@ -96,6 +96,7 @@ constexpr std::uint32_t kDefaultInstanceFdb = 16384;
 constexpr std::uint32_t kDefaultUplinkFdb = 1'000'000;
 constexpr std::uint32_t kDefaultSpoofFdb = 16;
 constexpr std::uint32_t kDefaultPoolSize = 256;
+constexpr std::uint32_t kDefaultFlows = 16384;
 [[nodiscard]] std::uint32_t mtu_bytes(const pb::Instance& instance);
 [[nodiscard]] std::uint32_t pool_size(const pb::VmacPool& pool);
 [[nodiscard]] std::uint32_t fdb_limit(const pb::Instance& instance);

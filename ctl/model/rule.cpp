@@ -120,6 +120,50 @@ std::optional<Prefix> parse_prefix(const std::string& text) {
     return out;
 }
 
+// An address or a prefix without a bit behind it.
+Result<Prefix> network_prefix(const char* field, const std::string& text) {
+    const auto prefix = parse_prefix(text);
+    if (!prefix)
+        return fail(Code::invalid, "IVDS-M042", fmt::format("{} \"{}\" is no address and no prefix", field, text),
+                    "write it like 10.0.0.1, 10.0.0.0/8, fd00::1 or fd00::/8");
+    if (const Prefix network = prefix->network(); network.bytes != prefix->bytes)
+        return fail(Code::invalid, "IVDS-M048", fmt::format("{} {} has bits set behind its prefix", field, text),
+                    fmt::format("write {}, or the address without the prefix", network.text()));
+    return *prefix;
+}
+
+PrefixMatch to_match(const Prefix& prefix) {
+    PrefixMatch match;
+    match.bits = prefix.bits;
+    match.value = prefix.bytes;
+    if (prefix.v4) {
+        // As the data plane has it: ::ffff:a.b.c.d.
+        match.bits += 96;
+        match.value = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+        std::copy_n(prefix.bytes.begin(), 4, match.value.begin() + 12);
+    }
+    return match;
+}
+
+Result<MacMatch> mac_match(const char* field, const std::string& text) {
+    const std::size_t slash = text.find('/');
+    MacMatch match;
+    const auto value = parse_mac(text.substr(0, slash));
+    const auto mask = slash == std::string::npos ? Result<Mac>(match.mask) : parse_mac(text.substr(slash + 1));
+    if (!value || !mask)
+        return fail(Code::invalid, "IVDS-M042", fmt::format("{} \"{}\" is no MAC address", field, text),
+                    "write it like 02:00:5e:00:00:01, or with a mask like 02:00:5e:00:00:00/ff:ff:ff:00:00:00");
+    match.value = *value;
+    match.mask = *mask;
+    Mac masked{};
+    for (std::size_t i = 0; i < masked.size(); ++i)
+        masked[i] = static_cast<std::uint8_t>(match.value[i] & match.mask[i]);
+    if (masked != match.value)
+        return fail(Code::invalid, "IVDS-M048", fmt::format("{} {} has bits that its mask leaves out", field, text),
+                    fmt::format("write {}/{}", format_mac(masked), format_mac(match.mask)));
+    return match;
+}
+
 // Reads one rule, field by field; later fields look at what earlier ones said.
 class Reader {
 public:
@@ -127,7 +171,8 @@ public:
 
     Result<AclRule> read() {
         for (const auto step : {&Reader::words, &Reader::ethertype, &Reader::macs, &Reader::addresses,
-                                &Reader::protocol, &Reader::ports, &Reader::icmp, &Reader::tcp_flags})
+                                &Reader::protocol, &Reader::ports, &Reader::icmp, &Reader::tcp_flags, &Reader::deeds,
+                                &Reader::sets})
             if (auto done = (this->*step)(); !done) return std::unexpected(done.error());
         if (type_ != 0) {
             out_.ethertypes = {type_};
@@ -161,8 +206,52 @@ private:
     Result<> words() {
         if (!pb::Rule::Action_IsValid(rule_.action()) || !pb::Rule::Direction_IsValid(rule_.direction()))
             return wrong("IVDS-M042", "unknown action or direction",
-                         "action is allow or drop; direction is both, in or out");
-        out_.action = rule_.action() == pb::Rule::DROP ? IVDS_ACL_DROP : IVDS_ACL_ALLOW;
+                         "action is allow, drop or redirect; direction is both, in or out");
+        out_.action = rule_.action() == pb::Rule::DROP       ? IVDS_ACL_DROP
+                      : rule_.action() == pb::Rule::REDIRECT ? IVDS_ACL_REDIRECT
+                                                             : IVDS_ACL_ALLOW;
+        return {};
+    }
+
+    // What it does beside allowing or dropping.
+    Result<> deeds() {
+        const bool redirect = rule_.action() == pb::Rule::REDIRECT;
+        const bool has_vport = !rule_.to_vport().empty();
+        const bool has_pool = !rule_.to_pool().empty();
+        if (redirect && !has_vport && !has_pool)
+            return wrong("IVDS-M050", "action redirect does not say where to", "give to_vport or to_pool");
+        if (has_vport && has_pool)
+            return wrong("IVDS-M050", "to_vport and to_pool exclude each other", "leave one of them out");
+        if (!redirect && (has_vport || has_pool))
+            return wrong("IVDS-M050",
+                         fmt::format("{} without action redirect", has_vport ? "to_vport" : "to_pool"),
+                         "use action redirect, or leave it out");
+        if (redirect && rule_.direction() != pb::Rule::IN)
+            return wrong("IVDS-M051", "action redirect is for frames from the VM alone",
+                         "give direction in; what shall be redirected on its way to the VM is redirected where it "
+                         "comes from");
+        if (rule_.stateful()) {
+            if (rule_.action() == pb::Rule::DROP)
+                return wrong("IVDS-M052", "stateful with action drop: what is dropped opens no connection",
+                             "use action allow or redirect, or leave stateful out");
+            if (is_arp() || is_other())
+                return wrong("IVDS-M052",
+                             fmt::format("stateful with ethertype {}, which has no connections", rule_.ethertype()),
+                             "use ethertype ip or ip6, or leave stateful out");
+            out_.flags |= IVDS_ACL_STATEFUL;
+        }
+        if (rule_.log()) out_.flags |= IVDS_ACL_LOG;
+        if ((rule_.idle_s() != 0 || rule_.hard_s() != 0) && rule_.name().empty())
+            return wrong("IVDS-M053", "a rule that goes by itself needs a name",
+                         "give it one: rule-N is another rule once one before it went");
+        return {};
+    }
+
+    Result<> sets() {
+        if (!rule_.src_set().empty() && (!rule_.src().empty() || !rule_.src_mac().empty()))
+            return wrong("IVDS-M054", "src_set excludes src and src_mac", "leave one out, or put it into the set");
+        if (!rule_.dst_set().empty() && (!rule_.dst().empty() || !rule_.dst_mac().empty()))
+            return wrong("IVDS-M054", "dst_set excludes dst and dst_mac", "leave one out, or put it into the set");
         return {};
     }
 
@@ -184,24 +273,9 @@ private:
         return {};
     }
 
-    Result<std::optional<MacMatch>> mac(const char* field, const std::string& text) {
+    static Result<std::optional<MacMatch>> mac(const char* field, const std::string& text) {
         if (text.empty()) return std::nullopt;
-        const std::size_t slash = text.find('/');
-        MacMatch match;
-        const auto value = parse_mac(text.substr(0, slash));
-        const auto mask = slash == std::string::npos ? Result<Mac>(match.mask) : parse_mac(text.substr(slash + 1));
-        if (!value || !mask)
-            return wrong("IVDS-M042", fmt::format("{} \"{}\" is no MAC address", field, text),
-                         "write it like 02:00:5e:00:00:01, or with a mask like 02:00:5e:00:00:00/ff:ff:ff:00:00:00");
-        match.value = *value;
-        match.mask = *mask;
-        Mac masked{};
-        for (std::size_t i = 0; i < masked.size(); ++i)
-            masked[i] = static_cast<std::uint8_t>(match.value[i] & match.mask[i]);
-        if (masked != match.value)
-            return wrong("IVDS-M048", fmt::format("{} {} has bits that its mask leaves out", field, text),
-                         fmt::format("write {}/{}", format_mac(masked), format_mac(match.mask)));
-        return match;
+        return mac_match(field, text);
     }
 
     Result<> macs() {
@@ -216,13 +290,8 @@ private:
 
     Result<std::optional<PrefixMatch>> address(const char* field, const std::string& text) {
         if (text.empty()) return std::nullopt;
-        const auto prefix = parse_prefix(text);
-        if (!prefix)
-            return wrong("IVDS-M042", fmt::format("{} \"{}\" is no address and no prefix", field, text),
-                         "write it like 10.0.0.1, 10.0.0.0/8, fd00::1 or fd00::/8");
-        if (const Prefix network = prefix->network(); network.bytes != prefix->bytes)
-            return wrong("IVDS-M048", fmt::format("{} {} has bits set behind its prefix", field, text),
-                         fmt::format("write {}, or the address without the prefix", network.text()));
+        const auto prefix = network_prefix(field, text);
+        if (!prefix) return std::unexpected(prefix.error());
         if (is_other())
             return wrong("IVDS-M043",
                          fmt::format("{} with ethertype {}, which has no addresses", field, rule_.ethertype()),
@@ -233,16 +302,7 @@ private:
         if (!is_arp())
             if (auto done = narrow(prefix->v4 ? 4 : 6, fmt::format("{} {}", field, text)); !done)
                 return std::unexpected(done.error());
-        PrefixMatch match;
-        match.bits = prefix->bits;
-        match.value = prefix->bytes;
-        if (prefix->v4) {
-            // As the data plane has it: ::ffff:a.b.c.d.
-            match.bits += 96;
-            match.value = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-            std::copy_n(prefix->bytes.begin(), 4, match.value.begin() + 12);
-        }
-        return match;
+        return to_match(*prefix);
     }
 
     Result<> addresses() {
@@ -402,6 +462,26 @@ Result<> validate_rules(const RuleList& rules) {
     return {};
 }
 
+Result<SetMatch> parse_set(const pb::Set& set) {
+    if (set.addresses_size() + set.macs_size() + set.vports_size() > kMaxSetMembers)
+        return fail(Code::invalid, "IVDS-M055",
+                    fmt::format("{} members are too many for one set",
+                                set.addresses_size() + set.macs_size() + set.vports_size()),
+                    fmt::format("a set holds at most {}: use prefixes", kMaxSetMembers));
+    SetMatch out;
+    for (const std::string& text : set.addresses()) {
+        const auto prefix = network_prefix("address", text);
+        if (!prefix) return std::unexpected(prefix.error());
+        (prefix->v4 ? out.v4 : out.v6).push_back(to_match(*prefix));
+    }
+    for (const std::string& text : set.macs()) {
+        const auto mac = mac_match("MAC", text);
+        if (!mac) return std::unexpected(mac.error());
+        out.macs.push_back(*mac);
+    }
+    return out;
+}
+
 void normalise_rules(RuleList& rules) {
     for (pb::Rule& rule : rules) {
         for (std::string* text : {rule.mutable_ethertype(), rule.mutable_src_mac(), rule.mutable_dst_mac(),
@@ -430,26 +510,37 @@ std::vector<int> by_priority(const RuleList& rules) {
     return places;
 }
 
+std::string action_text(const pb::Rule& rule) {
+    std::string text = to_text(rule.action());
+    if (!rule.to_vport().empty()) text += " " + rule.to_vport();
+    if (!rule.to_pool().empty()) text += " pool " + rule.to_pool();
+    if (rule.stateful()) text += ", stateful";
+    if (rule.log()) text += ", log";
+    if (!rule.mirror().empty()) text += ", mirror " + rule.mirror();
+    return text;
+}
+
 std::string match_text(const pb::Rule& rule) {
     std::vector<std::string> words;
     const auto say = [&](const std::string& label, const std::string& value) {
         if (!value.empty()) words.push_back(label + value);
     };
     const auto end = [&](const char* preposition, const std::string& mac, const std::string& address,
-                         const google::protobuf::RepeatedPtrField<std::string>& ports) {
-        if (mac.empty() && address.empty() && ports.empty()) return;
+                         const std::string& set, const google::protobuf::RepeatedPtrField<std::string>& ports) {
+        if (mac.empty() && address.empty() && set.empty() && ports.empty()) return;
         words.emplace_back(preposition);
         say("", mac);
         say("", address);
-        if (mac.empty() && address.empty()) words.emplace_back("any");
+        say("set ", set);
+        if (mac.empty() && address.empty() && set.empty()) words.emplace_back("any");
         if (!ports.empty()) words.push_back(fmt::format("port {}", fmt::join(ports, ",")));
     };
     say("", rule.ethertype());
     say("", rule.protocol());
     say("type ", rule.icmp());
     say("flags ", rule.tcp_flags());
-    end("from", rule.src_mac(), rule.src(), rule.src_ports());
-    end("to", rule.dst_mac(), rule.dst(), rule.dst_ports());
+    end("from", rule.src_mac(), rule.src(), rule.src_set(), rule.src_ports());
+    end("to", rule.dst_mac(), rule.dst(), rule.dst_set(), rule.dst_ports());
     return words.empty() ? "any" : fmt::format("{}", fmt::join(words, " "));
 }
 

@@ -14,11 +14,16 @@ using RuleList = google::protobuf::RepeatedPtrField<pb::Rule>;
 
 constexpr int kMaxRules = 10'000;   // of one list
 constexpr int kMaxPortRanges = 16;  // of one field
+constexpr int kMaxSetMembers = 65'536;
 
-// What the rule matches and does; its id is 0. Fails with the first word that is wrong, or that contradicts another.
+// What the rule matches and does, as far as it says so itself: its id, target and mirrors are 0, and its sets are not
+// there. Fails with the first word that is wrong, or that contradicts another.
 [[nodiscard]] Result<AclRule> parse_rule(const pb::Rule& rule);
 // Whether every rule of a list parses, and has a name of its own.
 [[nodiscard]] Result<> validate_rules(const RuleList& rules);
+
+// The addresses and MACs of a set; its vPorts are for others to look up. Fails with the first that is wrong.
+[[nodiscard]] Result<SetMatch> parse_set(const pb::Set& set);
 
 // Writes addresses and words in one form; what does not parse stays as it is.
 void normalise_rules(RuleList& rules);
@@ -30,5 +35,7 @@ void normalise_set(pb::Set& set);
 [[nodiscard]] std::vector<int> by_priority(const RuleList& rules);
 // What the rule matches, in words: "tcp from 10.0.0.0/8 to any port 23".
 [[nodiscard]] std::string match_text(const pb::Rule& rule);
+// And what it does: "redirect fw1, stateful, log".
+[[nodiscard]] std::string action_text(const pb::Rule& rule);
 
 }  // namespace ivds

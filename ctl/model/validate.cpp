@@ -95,7 +95,8 @@ public:
 
     Result<> run() {
         for (const auto step : {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics,
-                                &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas})
+                                &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas,
+                                &Whole::patches, &Whole::pools, &Whole::redirects})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
@@ -151,6 +152,24 @@ private:
                 check(reference("mirror", name, next_.uplinks, "uplink", source.uplink()));
             }
         }
+        const auto check_rules = [&](const char* kind, const std::string& owner, const RuleList& rules) {
+            for (int place = 0; done && place < rules.size(); ++place) {
+                const pb::Rule& rule = rules[place];
+                if (rule.src_set().empty() && rule.dst_set().empty() && rule.mirror().empty() &&
+                    rule.to_vport().empty() && rule.to_pool().empty())
+                    continue;
+                const std::string who = fmt::format("{} of {} {}", rule_name(rules, place), kind, owner);
+                check(reference("rule", who, next_.sets, "set", rule.src_set()));
+                check(reference("rule", who, next_.sets, "set", rule.dst_set()));
+                check(reference("rule", who, next_.mirrors, "mirror", rule.mirror()));
+                check(reference("rule", who, next_.vports, "vport", rule.to_vport()));
+                check(reference("rule", who, next_.vport_pools, "vport_pool", rule.to_pool()));
+            }
+        };
+        for (const auto& [name, vport] : next_.vports) check_rules("vport", name, vport->rules());
+        for (const auto& [name, profile] : next_.profiles) check_rules("profile", name, profile->rules());
+        for (const auto& [name, instance] : next_.instances) check_rules("instance", name, instance->rules());
+        for (const auto& [name, mirror] : next_.mirrors) check_rules("mirror", name, mirror->filter());
         return done;
     }
 
@@ -174,7 +193,9 @@ private:
         for (const auto& [name, uplink] : next_.uplinks)
             if (auto done = claim(uplink->netdev(), "uplink " + name); !done) return done;
         for (const auto& [name, vport] : next_.vports)
-            if (auto done = claim(vport->netdev(), "vport " + name); !done)
+            if (!vport->patch().empty())
+                continue;
+            else if (auto done = claim(vport->netdev(), "vport " + name); !done)
                 return std::unexpected(done.error().in("vport " + name));
         return {};
     }
@@ -274,6 +295,10 @@ private:
                     return refuse(Code::conflict, "IVDS-M018", "a static MAC is behind a vPort of its own instance",
                                   "the static MACs of instance {} name vport {} of instance {}", name, vport,
                                   port->second->instance());
+                if (!port->second->patch().empty())
+                    return refuse(Code::conflict, "IVDS-M018", "redirect to it by a rule",
+                                  "the static MACs of instance {} name vport {}, which is a patch: no MAC is behind it",
+                                  name, vport);
             }
             const std::uint32_t outer = outer_vlan(next_, instance);
             for (const std::uint32_t vlan : index->vlans)
@@ -374,6 +399,105 @@ private:
         return {};
     }
 
+    // The two ends of a patch name each other, and are of two instances. One end alone is away, and no error: they
+    // come one after the other.
+    Result<> patches() {
+        for (const auto& [name, vport] : next_.vports) {
+            if (vport->patch().empty()) continue;
+            const auto found = next_.vports.find(vport->patch());
+            if (found == next_.vports.end()) continue;
+            const pb::VPort& other = *found->second;
+            if (other.patch() != name)
+                return refuse(Code::conflict, "IVDS-M057", fmt::format("give vport {} patch: {}", other.name(), name),
+                              "vport {}: its patch leads to vport {}, which {}", name, other.name(),
+                              other.patch().empty() ? "is none" : "leads to " + other.patch());
+            if (!vport->instance().empty() && vport->instance() == other.instance())
+                return refuse(Code::conflict, "IVDS-M057", "a patch is between two instances: their vPorts are",
+                              "vports {} and {} are a patch, and both of instance {}", name, other.name(),
+                              vport->instance());
+        }
+        return {};
+    }
+
+    Result<> pools() {
+        for (const auto& [name, pool] : next_.vport_pools) {
+            const std::string& first = next_.vports.at(pool->vports(0))->instance();
+            for (const std::string& vport : pool->vports())
+                if (const std::string& other = next_.vports.at(vport)->instance(); other != first)
+                    return refuse(Code::conflict, "IVDS-M058", "the vPorts of a pool are of one instance",
+                                  "vport_pool {}: vport {} is of {}, and vport {} of {}", name, pool->vports(0),
+                                  in_words(first), vport, in_words(other));
+        }
+        return {};
+    }
+
+    static std::string in_words(const std::string& instance) {
+        return instance.empty() ? "no instance" : "instance " + instance;
+    }
+
+    // A redirect stays inside the instance of every vPort that it is for, and a patch passes on what came in by it
+    // once: its own frames are not redirected.
+    Result<> redirects() {
+        struct Redirect {
+            const pb::Rule* rule;
+            std::string name;
+            std::string instance;  // of the target
+        };
+        // Few rules redirect: they are looked for once an owner, and then held against each vPort.
+        const auto of = [&](const char* kind, const std::string& owner, const RuleList& rules) {
+            std::vector<Redirect> found;
+            for (int place = 0; place < rules.size(); ++place) {
+                const pb::Rule& rule = rules[place];
+                if (rule.action() != pb::Rule::REDIRECT) continue;
+                const std::string& target =
+                    rule.to_vport().empty() ? next_.vport_pools.at(rule.to_pool())->vports(0) : rule.to_vport();
+                found.push_back({&rule, fmt::format("rule {} of {} {}", rule_name(rules, place), kind, owner),
+                                 next_.vports.at(target)->instance()});
+            }
+            return found;
+        };
+        std::map<std::string, std::vector<Redirect>> profiles;
+        std::map<std::string, std::vector<Redirect>> instances;
+        for (const auto& [name, profile] : next_.profiles)
+            if (auto found = of("profile", name, profile->rules()); !found.empty())
+                profiles.emplace(name, std::move(found));
+        for (const auto& [name, instance] : next_.instances)
+            if (auto found = of("instance", name, instance->rules()); !found.empty())
+                instances.emplace(name, std::move(found));
+
+        for (const auto& entry : next_.vports) {
+            const pb::VPort& vport = *entry.second;
+            const auto fits = [&](const std::vector<Redirect>& redirects, bool own) -> Result<> {
+                for (const Redirect& redirect : redirects) {
+                    if (own && !vport.patch().empty())
+                        return refuse(Code::conflict, "IVDS-M059",
+                                      "put the rule on the vPorts that send, or let the rules of the other end decide",
+                                      "{}: vport {} is a patch, and what came in by it is not redirected again",
+                                      redirect.name, vport.name());
+                    if (redirect.rule->to_vport() == vport.name() && own)
+                        return refuse(Code::conflict, "IVDS-M059", "name another vPort",
+                                      "{} leads back to vport {}, where the frame comes from", redirect.name,
+                                      vport.name());
+                    if (vport.instance().empty() || vport.instance() == redirect.instance) continue;
+                    return refuse(Code::conflict, "IVDS-M059",
+                                  "redirect to a vPort of the same instance; a patch leads to another one",
+                                  "{} is for vport {} of instance {}, and leads to {} of {}", redirect.name,
+                                  vport.name(), vport.instance(),
+                                  redirect.rule->to_vport().empty() ? "vport_pool " + redirect.rule->to_pool()
+                                                                    : "vport " + redirect.rule->to_vport(),
+                                  in_words(redirect.instance));
+                }
+                return {};
+            };
+            if (auto done = fits(of("vport", vport.name(), vport.rules()), true); !done) return done;
+            if (const auto found = profiles.find(vport.profile()); found != profiles.end())
+                if (auto done = fits(found->second, true); !done) return done;
+            if (const auto found = instances.find(vport.instance()); found != instances.end())
+                if (auto done = fits(found->second, false); !done) return done;
+        }
+        return {};
+    }
+
     const Model& next_;
     std::map<std::pair<std::string, std::uint32_t>, const pb::Instance*> plain_;  // {uplink, VLAN} with plain_access
     const Model& now_;
@@ -418,8 +542,11 @@ Result<> validate_object(const pb::Profile& profile) {
     check.number("fdb_limit", profile.fdb_limit(), 1, IVDS_MAX_FDB, true);
     check.that(profile.fdb_limit() == 0 || profile.allow_spoof(), "IVDS-M003",
                "fdb_limit without allow_spoof has no effect", "set allow_spoof: true, or leave fdb_limit out");
-    check.that(pb::Rule::Action_IsValid(profile.default_in()) && pb::Rule::Action_IsValid(profile.default_out()),
-               "IVDS-M042", "unknown default_in or default_out", "use allow or drop");
+    check.number("flow_limit", profile.flow_limit(), 1, IVDS_MAX_FLOWS, true);
+    for (const pb::Rule::Action action : {profile.default_in(), profile.default_out()})
+        check.that(action == pb::Rule::ALLOW || action == pb::Rule::DROP, "IVDS-M042",
+                   "default_in and default_out are to allow or to drop",
+                   "use allow or drop; what shall be redirected is so by a rule that matches all");
     check.rules(profile.rules());
     return check.result();
 }
@@ -497,7 +624,16 @@ Result<> validate_object(const pb::Vnic& vnic) {
 
 Result<> validate_object(const pb::VPort& vport) {
     Checker check("vport", vport.name());
-    check.netdev(vport.netdev());
+    if (vport.patch().empty()) {
+        check.netdev(vport.netdev());
+    } else {
+        check.that(vport.patch() != vport.name(), "IVDS-M056", "its patch leads to itself",
+                   "name the vPort at the other end");
+        check.that(vport.netdev().empty() && vport.vnic().empty() && vport.extra_macs().empty() &&
+                       vport.attach() == pb::AUTO && vport.mtu_bytes() == 0,
+                   "IVDS-M056", "a patch has no interface, and nobody behind it",
+                   "leave netdev, vnic, extra_macs, attach and mtu_bytes out, or patch");
+    }
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
     for (const std::string& mac : vport.extra_macs()) check.unicast("extra_macs", mac);
     check.rules(vport.rules());
@@ -506,11 +642,21 @@ Result<> validate_object(const pb::VPort& vport) {
 
 Result<> validate_object(const pb::Set& set) {
     Checker check("set", set.name());
-    return check.result();
+    if (!check.ok()) return check.result();
+    if (const auto parsed = parse_set(set); !parsed) return std::unexpected(parsed.error().in("set " + set.name()));
+    return {};
 }
 
 Result<> validate_object(const pb::VPortPool& pool) {
     Checker check("vport_pool", pool.name());
+    check.that(!pool.vports().empty(), "IVDS-M058", "it has no vPorts", "give at least one");
+    check.that(pool.vports_size() <= static_cast<int>(IVDS_MAX_POOL_PORTS), "IVDS-M058",
+               fmt::format("{} vPorts are too many", pool.vports_size()),
+               fmt::format("a pool has at most {}", IVDS_MAX_POOL_PORTS));
+    std::set<std::string> seen;
+    for (const std::string& vport : pool.vports())
+        check.that(seen.insert(vport).second, "IVDS-M058", fmt::format("vport {} is in it twice", vport),
+                   "give it once");
     return check.result();
 }
 

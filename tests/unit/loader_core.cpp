@@ -803,9 +803,9 @@ TEST_CASE("the audit finds what somebody else changed in lists of rules, and the
         {"IVDS-D001 acls[2] is missing: wanted 2 masks, default drop",
          [&] { kernel.set(Map::acls, 2u, ivds_acl{}); }},
         {"IVDS-D002 acls[2] drifted: wanted 2 masks, default drop, found 0 masks, default allow",
-         [&] { kernel.set(Map::acls, 2u, ivds_acl{0, 0, 0, IVDS_ACL_ALLOW, 0, {}}); }},
+         [&] { kernel.set(Map::acls, 2u, ivds_acl{0, IVDS_ACL_ALLOW, 0, {}}); }},
         {"IVDS-D003 acls[9] is there, and nothing wants it: found 0 masks, default allow",
-         [&] { kernel.set(Map::acls, 9u, ivds_acl{0, 0, 0, IVDS_ACL_ALLOW, 0, {}}); }},
+         [&] { kernel.set(Map::acls, 9u, ivds_acl{0, IVDS_ACL_ALLOW, 0, {}}); }},
         {"IVDS-D002 acl_masks[ACL 2, index 1] drifted: wanted dport ffff; first 1, found dport ff00; first 1",
          [&] {
              auto mask = kernel.get<ivds_acl_mask>(Map::acl_masks, ivds_acl_mask_key{2, 1});
