@@ -1074,6 +1074,15 @@ Result<std::uint32_t> LinuxKernel::make_tap() {
     if (auto r = query_.set_features(sending, false, off); !r) {
         return std::unexpected(r.error());
     }
+    // The kernel tells a program the way to an address only on an interface that forwards. Nothing else comes in
+    // here.
+    for (const auto* family : {"ipv4", "ipv6"}) {
+        const Fd knob(
+            ::open(fmt::format("/proc/sys/net/{}/conf/{}/forwarding", family, receiving.name).c_str(), O_WRONLY));
+        if (knob) {
+            [[maybe_unused]] const auto done = ::pwrite(knob.get(), "1", 1, 0);  // without it ERSPAN is refused
+        }
+    }
     // Before it is up, so that nothing ever passes it to the host.
     if (has_tcx()) {
         const Fd old(bpf_obj_get(tap_pin(receiving).c_str()));

@@ -63,7 +63,7 @@ Tables sample() {
     ivds_acl_key key{};
     key.fields.proto = 6;
     key.mask = 1;
-    list.rules = {{ivds_acl_key{}, {0, 17, IVDS_ACL_ALLOW, {}}}, {key, {1, 18, IVDS_ACL_DROP, {}}}};
+    list.rules = {{ivds_acl_key{}, {0, 17, 0, 0, IVDS_ACL_ALLOW, 0, {}}}, {key, {1, 18, 0, 0, IVDS_ACL_DROP, 0, {}}}};
     tables.acls[3] = std::make_shared<const AclRow>();
     tables.acls[4] = std::make_shared<const AclRow>(std::move(list));
     tables.ports[3].value.acl_out = 4;
