@@ -34,6 +34,9 @@ public:
     virtual Result<std::uint32_t> flush_instance(std::uint32_t instance) = 0;
     virtual Result<> forget(std::uint32_t instance, const Mac& mac) = 0;
 
+    // A ring for a session of kind RING, as a descriptor that the caller closes.
+    virtual Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) = 0;
+
     // What NetdevQuery::look() says.
     [[nodiscard]] virtual Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                         bool thorough) const = 0;
@@ -62,6 +65,9 @@ public:
     Result<std::uint32_t> flush_port(std::uint32_t port) override { return switch_.flush_port(port); }
     Result<std::uint32_t> flush_instance(std::uint32_t instance) override { return switch_.flush_instance(instance); }
     Result<> forget(std::uint32_t instance, const Mac& mac) override { return switch_.forget(instance, mac); }
+    Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) override {
+        return switch_.make_ring(session, bytes);
+    }
     [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                 bool thorough) const override {
         return netdevs_.look(names, thorough);

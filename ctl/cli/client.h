@@ -41,10 +41,13 @@ public:
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request);
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
+    [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
 
     // Streams end early when the sink says false; `follow` has no deadline.
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
+    [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,
+                                   const std::function<bool(const pb::CapturePacket&)>& sink);
     [[nodiscard]] Result<> events(const pb::EventsRequest& request,
                                   const std::function<bool(const pb::Event&)>& sink);
 
