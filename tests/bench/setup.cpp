@@ -263,8 +263,10 @@ std::vector<AclRule> make_rules(const Policy& policy) {
         rules.push_back(rule);
     }
     if (policy.is_stateful) {
-        rules.back() = AclRule{.id = policy.rules};
-        rules.back().flags = IVDS_ACL_STATEFUL;
+        AclRule last;
+        last.id = policy.rules;
+        last.flags = IVDS_ACL_STATEFUL;
+        rules.back() = last;
     }
     return rules;
 }
