@@ -293,7 +293,7 @@ void IvdsHost::set_policy(const Policy& policy) {
         check(bpf_map__lookup_elem(maps.ports, &vport, sizeof vport, &port, sizeof port, 0), "read a vPort");
         if (vport == first_vport_id) port.acl_in = id;
         if (vport != first_vport_id && policy.is_both) port.acl_out = id;
-        if (policy.is_stateful) port.flags |= IVDS_PF_STATEFUL;
+        if (policy.is_stateful && (port.acl_in != 0 || port.acl_out != 0)) port.flags |= IVDS_PF_STATEFUL;
         port.flow_limit = policy.flow_limit;
         put(maps.ports, vport, port);
     }
