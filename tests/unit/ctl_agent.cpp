@@ -34,6 +34,7 @@ public:
     std::vector<ivds_event> raw_events;
     std::vector<RungTrace> rungs;  // what every trace gives
     bool traced_xdp = false;
+    std::map<std::uint32_t, std::uint64_t> packets;  // that rules decided
 
     Result<> apply(Tables next, bool strict) override {
         ++applies;
@@ -95,6 +96,13 @@ public:
     Result<> forget(std::uint32_t, const Mac& mac) override {
         if (mac[5] == 1) return fail(Code::conflict, "IVDS-T004", "static");
         return {};
+    }
+    Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
+        return 100 * port + instance;
+    }
+    [[nodiscard]] std::uint64_t decided(std::uint32_t rule) const override {
+        const auto found = packets.find(rule);
+        return found == packets.end() ? 0 : found->second;
     }
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }  // no test here reads maps
     Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool xdp) override {
@@ -293,6 +301,8 @@ TEST_CASE("when even taking back fails, the error says both") {
         Result<std::uint32_t> flush_port(std::uint32_t) override { return 0U; }
         Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
         Result<> forget(std::uint32_t, const Mac&) override { return {}; }
+        Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
+        [[nodiscard]] std::uint64_t decided(std::uint32_t) const override { return 0; }
         Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
             return std::vector<RungTrace>();
         }
