@@ -12,10 +12,10 @@
 #include <utility>
 
 #include "agent/flow_view.h"
+#include "agent/names.h"
 #include "agent/nic_view.h"
 #include "agent/rule_view.h"
 #include "agent/trace_view.h"
-#include "agent/names.h"
 #include "agent/view.h"
 #include "api/codec.h"
 #include "compile/compile.h"
@@ -609,8 +609,8 @@ void Agent::on_events() {
                 break;
             case IVDS_EVENT_FLOW_LIMIT:
                 event.set_mac(mac_text(raw.fields.src_mac));
-                event.set_text(fmt::format("no flow entry for {}: the vPort has as many as it may, or the table is full",
-                                           frame_text(raw)));
+                event.set_text(fmt::format(
+                    "no flow entry for {}: the vPort has as many as it may, or the table is full", frame_text(raw)));
                 break;
             case IVDS_EVENT_RULE:
                 event.set_mac(mac_text(raw.fields.src_mac));

@@ -59,8 +59,8 @@ public:
     [[nodiscard]] EventLog& events() { return events_; }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
-    // end. tick() ages the FDB and the flows, removes rules whose time is over, and writes the tables that ivds-loader
-    // boots from, if they changed.
+    // end. tick() ages the FDB and the flows, removes rules whose time is over, and writes the tables that
+    // ivds-loader boots from, if they changed.
     void on_watch();
     void on_events();
     void tick();

@@ -40,8 +40,8 @@ std::map<std::string, std::uint64_t> came_s(const Model& model, const Model& bef
         std::string key = rule_key(owned.owner_kind, owned.owner, owned.name);
         const auto known = came_before.find(key);
         const auto hard = hard_before.find(key);
-        const bool same = known != came_before.end() && hard != hard_before.end() &&
-                          hard->second == owned.rule->hard_s();
+        const bool same =
+            known != came_before.end() && hard != hard_before.end() && hard->second == owned.rule->hard_s();
         out.emplace(std::move(key), same ? known->second : now_s);
     });
     return out;
@@ -52,8 +52,7 @@ void RuleExpiry::watch(const Model& model) {
     each_timed(model, [&](OwnedRule owned) { rules_.push_back(std::move(owned)); });
 }
 
-std::vector<RuleExpiry::Due> RuleExpiry::due(const Ids& ids,
-                                             const std::map<std::string, std::uint64_t>& came,
+std::vector<RuleExpiry::Due> RuleExpiry::due(const Ids& ids, const std::map<std::string, std::uint64_t>& came,
                                              const std::function<std::uint64_t(std::uint32_t)>& packets,
                                              std::uint64_t now_s) {
     std::vector<Due> out;

@@ -16,8 +16,8 @@
 
 namespace ivds {
 
-// When the rules of `model` with a hard timeout came, by rule_key(): as `before` says of those that were there with the
-// same timeout, `now_s` for the others.
+// When the rules of `model` with a hard timeout came, by rule_key(): as `before` says of those that were there with
+// the same timeout, `now_s` for the others.
 [[nodiscard]] std::map<std::string, std::uint64_t> came_s(const Model& model, const Model& before,
                                                           const std::map<std::string, std::uint64_t>& came_before,
                                                           std::uint64_t now_s);
@@ -32,7 +32,8 @@ public:
     // From now on about the rules of `model`, until the next call; between two, a look costs what rules with timeouts
     // cost, however many others there are.
     void watch(const Model& model);
-    // The rules whose time is over at `now_s`, seconds since 1970. `packets` says what a rule decided so far, by its id.
+    // The rules whose time is over at `now_s`, seconds since 1970. `packets` says what a rule decided so far, by its
+    // id.
     [[nodiscard]] std::vector<Due> due(const Ids& ids, const std::map<std::string, std::uint64_t>& came,
                                        const std::function<std::uint64_t(std::uint32_t)>& packets,
                                        std::uint64_t now_s);

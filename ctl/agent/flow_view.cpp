@@ -87,7 +87,8 @@ public:
         pb::FlowState state;
         state.set_vport(name_or_number(ports_, row.key.port));
         state.set_instance(name_or_number(instances_, row.key.instance));
-        if (const auto found = source_.model.instances.find(state.instance()); found != source_.model.instances.end()) {
+        if (const auto found = source_.model.instances.find(state.instance());
+            found != source_.model.instances.end()) {
             state.set_vlan(outer_vlan(source_.model, *found->second));
             state.set_vvlan(found->second->vvlan());
         }

@@ -103,12 +103,12 @@ void add_flow_commands(Commands& commands) {
     CLI::App& group = Commands::group(commands.root(), "flow", "Flows that the switch knows, and open connections");
 
     auto wanted = std::make_shared<pb::FlowsRequest>();
-    CLI::App& list_app = commands.leaf(
-        group, "list", "Print the entries; with --json one object a line",
-        "ivds-ctl flow list --vport web1\nivds-ctl flow list --instance red --json\n"
-        "FROM and TO are as the VM sends: IN is what is decided about its frames, OUT about those\n"
-        "to it. A list of more than 4096 entries is not sorted.",
-        [wanted](const Context& context) { return list(context, *wanted); });
+    CLI::App& list_app =
+        commands.leaf(group, "list", "Print the entries; with --json one object a line",
+                      "ivds-ctl flow list --vport web1\nivds-ctl flow list --instance red --json\n"
+                      "FROM and TO are as the VM sends: IN is what is decided about its frames, OUT about those\n"
+                      "to it. A list of more than 4096 entries is not sorted.",
+                      [wanted](const Context& context) { return list(context, *wanted); });
     add_value(list_app, "--vport", "VPORT", *wanted->mutable_vport(), "of this vPort alone");
     add_value(list_app, "--instance", "INSTANCE", *wanted->mutable_instance(), "of this instance alone");
 

@@ -153,13 +153,11 @@ Result<> Source::stream(const Request& request, const std::function<bool(const E
 }
 
 Result<> Source::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
-    return stream(
-        request, sink, [&](const auto& each) { return agent_.fdb(request, each); }, view_fdb);
+    return stream(request, sink, [&](const auto& each) { return agent_.fdb(request, each); }, view_fdb);
 }
 
 Result<> Source::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) {
-    return stream(
-        request, sink, [&](const auto& each) { return agent_.flows(request, each); }, view_flows);
+    return stream(request, sink, [&](const auto& each) { return agent_.flows(request, each); }, view_flows);
 }
 
 pb::DoctorReply Source::doctor() const {
