@@ -205,8 +205,7 @@ std::map<std::string, std::string> texts_of(std::uint32_t acl, const AclRows& ro
                     fmt::format("{}; first {}", text_of(mask.fields), mask.first));
     }
     for (const auto& [key, rule] : rows.rules) {
-        out.emplace(fmt::format("acl_rules[ACL {}, mask {}, {}]", acl, key.mask, text_of(key.fields)),
-                    text_of(rule));
+        out.emplace(fmt::format("acl_rules[ACL {}, mask {}, {}]", acl, key.mask, text_of(key.fields)), text_of(rule));
     }
     return out;
 }

@@ -1115,10 +1115,12 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
 
 void Core::flush_pending() {
     // A sweep goes over the whole FDB: a thousand ports that learned nothing shall not cost a thousand.
-    std::erase_if(flush_ports_,
-                  [&](std::uint32_t id) { return !kernel_.has_learned(id, 0) || kernel_.sweep(id, 0, IVDS_SWEEP_BOTH).has_value(); });
-    std::erase_if(flush_instances_,
-                  [&](std::uint32_t id) { return !kernel_.has_learned(0, id) || kernel_.sweep(0, id, IVDS_SWEEP_BOTH).has_value(); });
+    std::erase_if(flush_ports_, [&](std::uint32_t id) {
+        return !kernel_.has_learned(id, 0) || kernel_.sweep(id, 0, IVDS_SWEEP_BOTH).has_value();
+    });
+    std::erase_if(flush_instances_, [&](std::uint32_t id) {
+        return !kernel_.has_learned(0, id) || kernel_.sweep(0, id, IVDS_SWEEP_BOTH).has_value();
+    });
 }
 
 Result<Swept> Core::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {
@@ -1304,7 +1306,7 @@ std::vector<PortStatus> Core::status() const {
         if (row.value.kind == IVDS_PORT_PATCH) {
             status.got = "patch";
             status.mtu_bytes = row.value.mtu_bytes;
-            status.reason = status.up ? "no interface: its other end is another vPort"
+            status.reason = status.up             ? "no interface: its other end is another vPort"
                             : row.value.peer == 0 ? "the other end does not exist"
                                                   : "an end of the patch has no instance";
         } else if (const auto life = lives_.find(id); life != lives_.end()) {

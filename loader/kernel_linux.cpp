@@ -109,10 +109,10 @@ void SkeletonFree::operator()(ivds_bpf* skeleton) const {
 }
 
 const char* map_name(Map map) {
-    static constexpr std::array names = {"meta",           "ifports",    "ports",   "port_state", "instances",
-                                         "instance_state", "vvlans",     "fdb",     "tx",         "port_stats",
-                                         "instance_stats", "drops",      "misses",  "acls",       "acl_masks",
-                                         "acl_rules",      "rule_stats", "flows",   "pools",      "scratch",   "events"};
+    static constexpr std::array names = {
+        "meta",      "ifports",   "ports",      "port_state",     "instances", "instance_state", "vvlans",
+        "fdb",       "tx",        "port_stats", "instance_stats", "drops",     "misses",         "acls",
+        "acl_masks", "acl_rules", "rule_stats", "flows",          "pools",     "scratch",        "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }

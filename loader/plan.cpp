@@ -371,8 +371,8 @@ Result<> validate_patch(std::uint32_t id, const PortRow& row, const Tables& tabl
     const auto other = tables.ports.find(row.value.peer);
     if (other == tables.ports.end() || other->second.value.kind != IVDS_PORT_PATCH ||
         other->second.value.peer != id || row.value.peer == id) {
-        return wrong(fmt::format("the other end of patch {} is port {}, which does not lead back", row.name,
-                                 row.value.peer));
+        return wrong(
+            fmt::format("the other end of patch {} is port {}, which does not lead back", row.name, row.value.peer));
     }
     return {};
 }

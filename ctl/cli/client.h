@@ -42,9 +42,12 @@ public:
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
+    [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
 
     // Streams end early when the sink says false; `follow` has no deadline.
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
+    [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
+                                 const std::function<bool(const pb::FlowState&)>& sink);
     [[nodiscard]] Result<> events(const pb::EventsRequest& request,
                                   const std::function<bool(const pb::Event&)>& sink);
 

@@ -76,7 +76,8 @@ public:
             for (const End& destination : destinations) {
                 if (overfull()) return;
                 // No frame is of both IP versions.
-                if (source.version != 0 && destination.version != 0 && source.version != destination.version) continue;
+                if (source.version != 0 && destination.version != 0 && source.version != destination.version)
+                    continue;
                 add(rule, order, source, destination, sports, dports);
             }
         }
@@ -84,9 +85,10 @@ public:
 
     Result<AclRow> finish(ivds_acl_action default_action) {
         if (overfull())
-            return fail(Code::exhausted, "IVDS-M041",
-                        "the rules need more than 65536 entries: port ranges and sets multiply, source by destination",
-                        "use fewer or simpler ranges, a set at one end of a rule alone, or prefixes in sets");
+            return fail(
+                Code::exhausted, "IVDS-M041",
+                "the rules need more than 65536 entries: port ranges and sets multiply, source by destination",
+                "use fewer or simpler ranges, a set at one end of a rule alone, or prefixes in sets");
         AclRow row;
         row.default_action = static_cast<std::uint8_t>(default_action);
         std::vector<const std::pair<const std::string, Group>*> groups;

@@ -46,9 +46,9 @@ struct FlagsMatch {
 struct AclRule {
     std::uint32_t id = 0;  // counts under it; 0: not counted
     ivds_acl_action action = IVDS_ACL_ALLOW;
-    std::uint8_t flags = 0;     // IVDS_ACL_*
-    std::uint32_t target = 0;   // REDIRECT: as in ivds_acl_rule
-    std::uint32_t mirrors = 0;  // sessions that get a copy
+    std::uint8_t flags = 0;                 // IVDS_ACL_*
+    std::uint32_t target = 0;               // REDIRECT: as in ivds_acl_rule
+    std::uint32_t mirrors = 0;              // sessions that get a copy
     std::vector<std::uint16_t> ethertypes;  // any of them
     std::optional<MacMatch> src_mac;
     std::optional<MacMatch> dst_mac;
@@ -64,7 +64,8 @@ struct AclRule {
     std::optional<FlagsMatch> tcp_flags;
 };
 
-// Rules earlier in the list win; the default is to allow or to drop. Code::exhausted where the list needs more masks, or more entries, than one may have.
+// Rules earlier in the list win; the default is to allow or to drop. Code::exhausted where the list needs more masks,
+// or more entries, than one may have.
 [[nodiscard]] Result<AclRow> compile_acl(std::span<const AclRule> rules, ivds_acl_action default_action);
 
 }  // namespace ivds

@@ -66,7 +66,8 @@ Result<Ids> assign_ids(const Model& model, const Ids& now) {
     next.next_mirror = now.next_mirror;
     auto port_ids = assign(ports, now.ports, next.next_port, 1, IVDS_MAX_PORTS, "ports", true);
     if (!port_ids) return std::unexpected(port_ids.error());
-    auto instance_ids = assign(instances, now.instances, next.next_instance, 1, IVDS_MAX_INSTANCES, "instances", true);
+    auto instance_ids =
+        assign(instances, now.instances, next.next_instance, 1, IVDS_MAX_INSTANCES, "instances", true);
     if (!instance_ids) return std::unexpected(instance_ids.error());
     next.ports = std::move(*port_ids);
     next.instances = std::move(*instance_ids);

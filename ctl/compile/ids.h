@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// ids.h -- the numbers that ports, instances, rules, lists of rules, pools and mirrors have in the data plane. A name keeps its id as
-// long as the object exists, over restarts too; an id that became free is taken again only after all others had their
-// turn, so that a counter or a log line about an id stays unambiguous for long.
+// ids.h -- the numbers that ports, instances, rules, lists of rules, pools and mirrors have in the data plane. A name
+// keeps its id as long as the object exists, over restarts too; an id that became free is taken again only after all
+// others had their turn, so that a counter or a log line about an id stays unambiguous for long.
 #pragma once
 
 #include <cstdint>

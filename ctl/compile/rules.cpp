@@ -106,7 +106,9 @@ const RuleLists::Members& RuleLists::set(const std::string& name) {
     if (!fresh) return place->second;
     auto match = std::make_shared<const SetMatch>(members_of(model_, *model_.sets.at(name)));
     std::string bytes = fmt::format("{} {} {} ", match->macs.size(), match->v4.size(), match->v6.size());
-    const auto add = [&](const auto& array) { bytes.append(reinterpret_cast<const char*>(array.data()), array.size()); };
+    const auto add = [&](const auto& array) {
+        bytes.append(reinterpret_cast<const char*>(array.data()), array.size());
+    };
     for (const MacMatch& mac : match->macs) {
         add(mac.value);
         add(mac.mask);
@@ -168,7 +170,8 @@ const RuleLists::Part& RuleLists::part(pb::Kind owner_kind, const std::string& o
 }
 
 bool RuleLists::stateful(const pb::VPort& vport, pb::Rule::Direction direction) {
-    return part(pb::VPORT, vport.name(), direction).stateful || part(pb::PROFILE, vport.profile(), direction).stateful ||
+    return part(pb::VPORT, vport.name(), direction).stateful ||
+           part(pb::PROFILE, vport.profile(), direction).stateful ||
            part(pb::INSTANCE, vport.instance(), direction).stateful;
 }
 

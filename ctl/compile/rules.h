@@ -42,8 +42,8 @@ struct OwnedRule {
 // The members of a set, those that vPorts stand for with the others.
 [[nodiscard]] SetMatch members_of(const Model& model, const pb::Set& set);
 
-// The lists of one direction, IN or OUT, each told by a digest of all that it holds: what sets hold and what targets and
-// mirrors are, too. Valid as long as the model and its ids; those of lists themselves need not be known yet.
+// The lists of one direction, IN or OUT, each told by a digest of all that it holds: what sets hold and what targets
+// and mirrors are, too. Valid as long as the model and its ids; those of lists themselves need not be known yet.
 class RuleLists {
 public:
     RuleLists(const Model& model, const Ids& ids) : model_(model), ids_(ids) {}

@@ -296,9 +296,10 @@ private:
                                   "the static MACs of instance {} name vport {} of instance {}", name, vport,
                                   port->second->instance());
                 if (!port->second->patch().empty())
-                    return refuse(Code::conflict, "IVDS-M018", "redirect to it by a rule",
-                                  "the static MACs of instance {} name vport {}, which is a patch: no MAC is behind it",
-                                  name, vport);
+                    return refuse(
+                        Code::conflict, "IVDS-M018", "redirect to it by a rule",
+                        "the static MACs of instance {} name vport {}, which is a patch: no MAC is behind it", name,
+                        vport);
             }
             const std::uint32_t outer = outer_vlan(next_, instance);
             for (const std::uint32_t vlan : index->vlans)
@@ -470,10 +471,11 @@ private:
             const auto fits = [&](const std::vector<Redirect>& redirects, bool own) -> Result<> {
                 for (const Redirect& redirect : redirects) {
                     if (own && !vport.patch().empty())
-                        return refuse(Code::conflict, "IVDS-M059",
-                                      "put the rule on the vPorts that send, or let the rules of the other end decide",
-                                      "{}: vport {} is a patch, and what came in by it is not redirected again",
-                                      redirect.name, vport.name());
+                        return refuse(
+                            Code::conflict, "IVDS-M059",
+                            "put the rule on the vPorts that send, or let the rules of the other end decide",
+                            "{}: vport {} is a patch, and what came in by it is not redirected again", redirect.name,
+                            vport.name());
                     if (redirect.rule->to_vport() == vport.name() && own)
                         return refuse(Code::conflict, "IVDS-M059", "name another vPort",
                                       "{} leads back to vport {}, where the frame comes from", redirect.name,

@@ -442,14 +442,14 @@ Result<Swept> FakeKernel::sweep(std::uint32_t port, std::uint32_t instance, ivds
             ++at;
         }
     }
-    removed.flows = only == IVDS_SWEEP_FDB
-                        ? 0
-                        : static_cast<std::uint32_t>(
-                              std::erase_if(maps_[static_cast<std::size_t>(Map::flows)], [&](const auto& row) {
-                                  ivds_flow_key key;
-                                  std::memcpy(&key, row.first.data(), sizeof(key));
-                                  return (port != 0 && key.port == port) || (instance != 0 && key.instance == instance);
-                              }));
+    removed.flows = only == IVDS_SWEEP_FDB ? 0
+                                           : static_cast<std::uint32_t>(std::erase_if(
+                                                 maps_[static_cast<std::size_t>(Map::flows)], [&](const auto& row) {
+                                                     ivds_flow_key key;
+                                                     std::memcpy(&key, row.first.data(), sizeof(key));
+                                                     return (port != 0 && key.port == port) ||
+                                                            (instance != 0 && key.instance == instance);
+                                                 }));
     return removed;
 }
 
