@@ -74,7 +74,7 @@ struct ivds_verdict {
 	__u32 target;      /* redirected: port id of the vPort, 0 where a pool has none */
 	__u32 in_instance; /* that the frame came in by; another than instance_id behind a patch */
 	__u32 in_port;     /* that it came in by there: the far end of a patch, or the ingress port */
-	__u32 mirrors;     /* sessions that get a copy */
+	__u32 mirrors;     /* sessions that get a copy of the frame as it came in */
 	__u32 rule_in;     /* that decided about the frame where it came in, and where it goes; 0: none */
 	__u32 rule_out;
 	__u64 now_ns; /* coarse, where there are flows */
@@ -297,6 +297,7 @@ INLINE int cross_patch(struct ivds_verdict *v, const struct ivds_size *size, __u
 			return -1;
 		}
 	}
+	v->mirrors |= out->mirror_out | in->mirror_in;
 	s->patch_out = out_id;
 	v->is_patched = 1;
 	v->in_port = in_id;
@@ -498,6 +499,30 @@ host:
 	v->action = IVDS_ACT_HOST;
 }
 
+/* Adds the sessions that mirror the ports, once each. What is the host's is in no mirror. */
+INLINE void pick_mirrors(struct ivds_verdict *v, __u32 port_id, const struct ivds_port *port)
+{
+	if (v->action == IVDS_ACT_HOST)
+		return;
+	v->mirrors |= port->mirror_in;
+	if (v->action == IVDS_ACT_DROP) {
+		__u32 at = v->drop_port;
+
+		if (at != port_id)
+			port = bpf_map_lookup_elem(&ports, &at);
+		if (port)
+			v->mirrors |= port->mirror_drop;
+	}
+}
+
+/* Other sessions that get one as the frame goes out; those of a flood's members come to it on the way. */
+INLINE __u32 mirrors_out(const struct ivds_verdict *v)
+{
+	if ((v->action != IVDS_ACT_LOCAL && v->action != IVDS_ACT_WIRE) || !v->egress)
+		return 0;
+	return v->egress->mirror_out & ~v->mirrors;
+}
+
 INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
 		     const struct ivds_size *size, __u32 port_id, const struct ivds_port *port)
 {
@@ -509,6 +534,7 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 		classify_vport(v, packet, f, size, port_id, port);
 	else
 		classify_uplink(v, packet, f, size, port_id, port);
+	pick_mirrors(v, port_id, port);
 }
 
 /* Counts for the rules and flows that let the frame pass, or dropped it, as the VM's frame where it goes. */
