@@ -354,8 +354,12 @@ INLINE int add_flow(const struct ivds_scratch *s, __u32 limit)
 	return -1;
 }
 
-/* Takes the connection whose key is in the scratch a frame further, and puts there what it decides. Returns 1 where
- * it goes on, 0 where there is none, it is over, or its rule does not let it be any more. */
+#define IVDS_CONNECTION_NONE    0 /* there is none, or it is over */
+#define IVDS_CONNECTION_GOES_ON 1
+#define IVDS_CONNECTION_STALE   2 /* the list has changed: renew_connection asks it anew */
+
+/* Takes the connection whose key is in the scratch a frame further, and puts there what it decides. Returns
+ * IVDS_CONNECTION_*. */
 __noinline int follow_connection(__u32 port_id, __u32 way)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
@@ -380,20 +384,9 @@ __noinline int follow_connection(__u32 port_id, __u32 way)
 		return 0;
 	if (flow->state == IVDS_FLOW_CLOSING && (tcp & (IVDS_TCP_SYN | IVDS_TCP_ACK)) == IVDS_TCP_SYN)
 		return 0;
-	if (w->acl != acl || (w->pool && !is_up(w->target))) {
-		s->made = *flow;
-		w = way_of(&s->made, opener);
-		if (ask_about_opener(s, flow, w, acl) || !is_stateful(&s->decision))
-			return 0;
-		/* Replaced as a whole, so that nobody on another CPU reads half of it. */
-		if (!IVDS_TRACING)
-			bpf_map_update_elem(&flows, &s->key, &s->made, BPF_EXIST);
-		flow = bpf_map_lookup_elem(&flows, &s->key);
-		if (!flow)
-			return 0;
-	} else {
-		get_way(s, w);
-	}
+	if (w->acl != acl || (w->pool && !is_up(w->target)))
+		return IVDS_CONNECTION_STALE;
+	get_way(s, w);
 	note(IVDS_TRACE_FLOW, flow->state, opener, way, s->decision.rule);
 	if (IVDS_TRACING)
 		return 1;
@@ -409,6 +402,28 @@ __noinline int follow_connection(__u32 port_id, __u32 way)
 	if (way != opener && flow->state == IVDS_FLOW_OPENING)
 		flow->state = IVDS_FLOW_OPEN;
 	return 1;
+}
+
+/* Asks the opener's list, as it is now, about the connection whose key is in the scratch. Returns 0 where it does not
+ * let it be any more. */
+__noinline int renew_connection(__u32 port_id)
+{
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
+	struct ivds_scratch *s = scratch_of_cpu();
+	const struct ivds_flow *flow;
+	__u32 acl;
+
+	if (!port || !s)
+		return 0;
+	flow = bpf_map_lookup_elem(&flows, &s->key);
+	if (!flow)
+		return 0;
+	acl = acl_of(port, flow->opener & 1);
+	s->made = *flow;
+	if (ask_about_opener(s, flow, way_of(&s->made, flow->opener), acl) || !is_stateful(&s->decision))
+		return 0;
+	/* Replaced as a whole, so that nobody on another CPU reads half of it. */
+	return IVDS_TRACING || bpf_map_update_elem(&flows, &s->key, &s->made, BPF_EXIST) == 0;
 }
 
 /* Whether the frame is an ICMP error about a datagram of one of the vPort's connections, which is then what it is
@@ -565,6 +580,7 @@ __noinline int judge_anew(__u32 port_id, __u32 instance, __u32 way, __u32 kind, 
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
 	struct ivds_scratch *s = scratch_of_cpu();
+	int connection = IVDS_CONNECTION_NONE;
 	__u32 acl;
 
 	barrier_var(instance);
@@ -574,7 +590,16 @@ __noinline int judge_anew(__u32 port_id, __u32 instance, __u32 way, __u32 kind, 
 	way &= 1;
 	s->pool = 0;
 	acl = acl_of(port, way);
-	if (kind != IVDS_FLOW_NONE && follow_connection(port_id, way)) {
+	if (kind != IVDS_FLOW_NONE) {
+		connection = follow_connection(port_id, way);
+		if (connection == IVDS_CONNECTION_STALE) {
+			connection = renew_connection(port_id);
+			/* A trace has renewed nothing: the scratch holds what the list says. */
+			if (connection && !IVDS_TRACING)
+				connection = follow_connection(port_id, way);
+		}
+	}
+	if (connection == IVDS_CONNECTION_GOES_ON) {
 		if (way != IVDS_WAY_IN)
 			s->decision.action = IVDS_ACL_ALLOW; /* the answers of what was redirected */
 		if (kind == IVDS_FLOW_FRAGMENT && s->pool) {

@@ -9,13 +9,13 @@
 #include "classify.h"
 
 /* skb->mark of a copy, until the tap's other end takes it off. The kernel keeps marks within a network namespace. */
-#define IVDS_MARK_SESSION(mark)	  ((mark)&0x1f)
+#define IVDS_MARK_SESSION(mark)   ((mark) & 0x1f)
 #define IVDS_MARK_DIRECTION(mark) ((mark) >> 5 & 0x3)
-#define IVDS_MARK_TAGS(mark)	  ((mark) >> 7 & 0x3) /* of the wire, in front */
-#define IVDS_MARK_REASON(mark)	  ((mark) >> 9 & 0x3f)
-#define IVDS_MARK_PORT(mark)	  ((mark) >> 15 & (IVDS_MAX_PORTS - 1))
-#define IVDS_MARK_SAMPLE	  (1u << 28) /* sampling is left to do, segment by segment */
-#define IVDS_MARK_OURS		  (5u << 29)
+#define IVDS_MARK_TAGS(mark)      ((mark) >> 7 & 0x3) /* of the wire, in front */
+#define IVDS_MARK_REASON(mark)    ((mark) >> 9 & 0x3f)
+#define IVDS_MARK_PORT(mark)      ((mark) >> 15 & (IVDS_MAX_PORTS - 1))
+#define IVDS_MARK_SAMPLE          (1u << 28) /* sampling is left to do, segment by segment */
+#define IVDS_MARK_OURS            (5u << 29)
 
 _Static_assert(IVDS_DROP_MAX <= 0x40, "a drop reason is wider than its place in the mark");
 _Static_assert(IVDS_MAX_PORTS <= 1u << 13, "a port id is wider than its place in the mark");
@@ -80,8 +80,8 @@ __noinline __u32 pass_filters(__u32 sessions)
 		if (!(sessions >> session & 1))
 			continue;
 		mirror = bpf_map_lookup_elem(&mirrors, &session);
-		if (mirror && (!mirror->filter ||
-			       (ask_list(mirror->filter) == 0 && s->decision.action == IVDS_ACL_ALLOW)))
+		if (mirror &&
+		    (!mirror->filter || (ask_list(mirror->filter) == 0 && s->decision.action == IVDS_ACL_ALLOW)))
 			out |= 1u << session;
 	}
 	return out;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * mirror_send.h -- the tap's other end: takes a copy, which is one whole frame here, to where its session's copies go.
- * Nothing that comes in here goes anywhere else.
+ * mirror_send.h -- the tap's other end: takes a copy, which is one whole frame here, to where its session's copies
+ * go. Nothing that comes in here goes anywhere else.
  */
 #ifndef IVDS_MIRROR_SEND_H
 #define IVDS_MIRROR_SEND_H
@@ -127,8 +127,8 @@ INLINE int mirror_send(struct __sk_buff *skb)
 	if (mirror->kind == IVDS_MIRROR_SPAN)
 		failed = send_to_port(skb, mirror->target);
 	else if (mirror->kind == IVDS_MIRROR_RSPAN)
-		failed = bpf_skb_vlan_push(skb, bpf_htons(IVDS_TPID_C), mirror->vlan) ||
-			 send_to_port(skb, mirror->target);
+		failed =
+		    bpf_skb_vlan_push(skb, bpf_htons(IVDS_TPID_C), mirror->vlan) || send_to_port(skb, mirror->target);
 	else
 		failed = -1;
 counted:

@@ -329,7 +329,9 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	if (mirrors_out(&v))
 		mirror_copies(skb, mirrors_out(&v),
 			      mirror_mark(IVDS_DIRECTION_OUT, v.egress_id, 0,
-					  v.action != IVDS_ACT_WIRE ? 0 : v.vvlan ? 2 : 1));
+					  v.action != IVDS_ACT_WIRE ? 0
+					  : v.vvlan                 ? 2
+								    : 1));
 	count_accepted(&v, &size, port_id, port);
 	count_tx(v.egress_id, size.packets, out_bytes);
 	return bpf_redirect(v.egress->ifindex, 0);
