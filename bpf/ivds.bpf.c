@@ -4,6 +4,7 @@
  * agent runs. Needs kernel 6.1 (bpf_loop 5.17, XDP frags 5.18, unpreallocated maps in a sleepable
  * program 6.1); tcx needs 6.6 and gives way to clsact.
  */
+#include "mirror_send.h"
 #include "sweep.h"
 #include "tc.h"
 #include "xdp.h"
@@ -25,6 +26,12 @@ SEC("tcx/ingress")
 int ivds_tc(struct __sk_buff *skb)
 {
 	return tc_switch(skb);
+}
+
+SEC("tcx/ingress")
+int ivds_mirror(struct __sk_buff *skb)
+{
+	return mirror_send(skb);
 }
 
 SEC("syscall")

@@ -154,6 +154,50 @@ struct {
 	__type(value, struct ivds_pool);
 } pools SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IVDS_MAX_MIRRORS);
+	__type(key, __u32);
+	__type(value, struct ivds_mirror);
+} mirrors SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, IVDS_MAX_MIRRORS);
+	__type(key, __u32);
+	__type(value, struct ivds_mirror_state);
+} mirror_state SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, IVDS_MAX_MIRRORS);
+	__type(key, __u32);
+	__type(value, struct ivds_mirror_stats);
+} mirror_stats SEC(".maps");
+
+struct ivds_ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096); /* a ring of any size may be put in */
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, IVDS_MAX_MIRRORS);
+	__type(key, __u32);
+	__array(values, struct ivds_ring);
+} captures SEC(".maps");
+
+/* A captured frame on its way into a ring. */
+struct ivds_captured {
+	struct ivds_capture head;
+	__u8 bytes[IVDS_CAPTURE_BYTES];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ivds_captured);
+} capture_room SEC(".maps");
+
 /* What a list of rules says of a frame. */
 struct ivds_decision {
 	__u32 rule; /* id; 0: the default */
@@ -177,7 +221,8 @@ struct ivds_scratch {
 	__u32 patch_out;
 	__u32 rule_patch_out;
 	__u32 rule_patch_in;
-	__u32 pool; /* that the decision's target was picked from; 0: none */
+	__u32 pool;     /* that the decision's target was picked from; 0: none */
+	__u32 mirrored; /* sessions that have a copy of the frame */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -6,7 +6,7 @@
 #ifndef IVDS_TC_H
 #define IVDS_TC_H
 
-#include "classify.h"
+#include "mirror.h"
 
 /* Return codes that tcx and cls_bpf share; include/uapi/linux/bpf.h calls them TCX_NEXT and TCX_DROP. */
 #define IVDS_TC_NEXT (-1)
@@ -126,6 +126,7 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	}
 	if (!reason && send_copy(flood->skb, port->ifindex))
 		reason = IVDS_DROP_REDIRECT;
+	mirror_member(flood->skb, to, reason, 0);
 	if (reason) {
 		count_drop(to, reason, flood->packets, flood->bytes);
 		return 0;
@@ -157,6 +158,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
 		return 0;
 	}
+	mirror_member(skb, uplink_id, 0, instance->vvlan ? 2 : 1);
 	for (int i = 0; i <= (int)IVDS_MAX_PEER_VLANS; i++) {
 		if (i > 0) {
 			__be16 tci_be;
@@ -268,6 +270,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		size.l3_bytes = headers + skb->gso_size;
 	}
 	classify(&v, &packet, &f, &size, port_id, port);
+	mirror_frame(skb, &v, &packet, &f, port_id);
 
 	if (v.action == IVDS_ACT_DROP)
 		goto drop;
@@ -323,11 +326,21 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		}
 		out_bytes += size.packets * (v.vvlan ? IVDS_TAGS_BYTES : IVDS_TAG_BYTES);
 	}
+	if (mirrors_out(&v))
+		mirror_copies(skb, mirrors_out(&v),
+			      mirror_mark(IVDS_DIRECTION_OUT, v.egress_id, 0,
+					  v.action != IVDS_ACT_WIRE ? 0
+					  : v.vvlan                 ? 2
+								    : 1));
 	count_accepted(&v, &size, port_id, port);
 	count_tx(v.egress_id, size.packets, out_bytes);
 	return bpf_redirect(v.egress->ifindex, 0);
 
 drop:
+	/* What classify() dropped has its copies. */
+	if (v.drop_port == port_id && port->mirror_drop & ~v.mirrors)
+		mirror_copies(skb, port->mirror_drop & ~v.mirrors,
+			      mirror_mark(IVDS_DIRECTION_DROP, port_id, v.reason, 0));
 	count_verdict(&v, &size, port_id);
 	return IVDS_TC_DROP;
 }

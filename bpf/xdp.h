@@ -100,6 +100,8 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 	}
 	size.l3_bytes = bytes - IVDS_ETH_BYTES - f.tags * IVDS_TAG_BYTES;
 	classify(&v, &packet, &f, &size, port_id, port);
+	if ((v.mirrors | mirrors_out(&v)) && port->flags & IVDS_PF_TC)
+		return xdp_pass_to_tc(ctx); /* XDP cannot copy */
 
 	if (v.action == IVDS_ACT_DROP)
 		goto drop;

@@ -192,6 +192,19 @@ std::string text_of(const ivds_acl_rule& rule) {
     return text;
 }
 
+std::map<std::string, std::string> texts_of(const std::map<std::uint32_t, ivds_mirror>& mirrors) {
+    std::map<std::string, std::string> out;
+    for (const auto& [session, mirror] : mirrors) {
+        out.emplace(fmt::format("mirrors[{}]", session),
+                    fmt::format("kind {}, tap {}, target {}, filter {}, snap {}, sample {}, flags {:#x}, index {}, "
+                                "session {}, VLAN {}, local {:02x}, remote {:02x}",
+                                mirror.kind, mirror.tap, mirror.target, mirror.filter, mirror.snap_bytes,
+                                mirror.sample, mirror.flags, mirror.index, mirror.session_id, mirror.vlan,
+                                fmt::join(mirror.local, ""), fmt::join(mirror.remote, "")));
+    }
+    return out;
+}
+
 std::map<std::string, std::string> texts_of(std::uint32_t acl, const AclRows& rows) {
     std::map<std::string, std::string> out;
     if (!same_bytes(rows.head, ivds_acl{})) {
@@ -309,6 +322,7 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
         }
     }
     auditor.words("vvlans", "uplink, VLAN, V.VLAN", wanted.vvlans, in_map.vvlans);
+    auditor.texts(texts_of(known.mirrors), texts_of(in_map.mirrors));
     auditor.texts(pool_texts(wanted.pools), pool_texts(in_map.pools));
     auditor.words("ifports", "ifindex", known.ifports, in_map.ifports);
     auditor.words("tx", "port", known.tx, in_map.tx);
@@ -327,7 +341,8 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
         }
     }
     std::size_t entries = wanted.ports.size() + wanted.instances.size() + wanted.vvlans.size() +
-                          known.ifports.size() + known.tx.size() + bulk.fdb.size() + wanted.pools.size();
+                          known.ifports.size() + known.tx.size() + bulk.fdb.size() + wanted.pools.size() +
+                          wanted.mirrors.size();
     for (const auto& [id, list] : wanted.acls) {
         entries += 1 + list->masks.size() + list->rules.size();
     }

@@ -95,6 +95,18 @@ Result<Content> Core::read_content() {
     if (!r) {
         return std::unexpected(r.error());
     }
+    r = kernel_.each(Map::mirrors, [&](const void* key, const void* value) {
+        ivds_mirror mirror;
+        std::uint32_t session = 0;
+        std::memcpy(&session, key, sizeof(session));
+        std::memcpy(&mirror, value, sizeof(mirror));
+        if (!same_bytes(mirror, ivds_mirror{})) {
+            content.mirrors.emplace(session, mirror);
+        }
+    });
+    if (!r) {
+        return std::unexpected(r.error());
+    }
     r = kernel_.each(Map::vvlans, [&](const void* key, const void* value) {
         ivds_vvlan_key k;
         ivds_vvlan v;
@@ -152,6 +164,9 @@ Result<> Core::adopt() {
         return std::unexpected(content.error());
     }
     content_ = std::move(*content);
+    for (const auto& [session, mirror] : content_.mirrors) {
+        tap_ = mirror.tap;
+    }
     live_ = true;
     auto hooks = kernel_.hooks();
     if (!hooks) {
@@ -296,6 +311,66 @@ Result<> Core::put_instance(std::uint32_t id, const ivds_instance& value, Journa
         return r;
     }
     journal.add([write, before] { (void)write(before); });
+    return {};
+}
+
+Result<> Core::put_mirror(std::uint32_t session, const ivds_mirror& value, Journal& journal) {
+    const auto found = content_.mirrors.find(session);
+    const ivds_mirror before = found == content_.mirrors.end() ? ivds_mirror{} : found->second;
+    if (same_bytes(before, value)) {
+        return {};
+    }
+    const auto write = [this, session](const ivds_mirror& mirror) {
+        auto r = kernel_.put(Map::mirrors, &session, &mirror);
+        if (r) {
+            if (same_bytes(mirror, ivds_mirror{})) {
+                content_.mirrors.erase(session);
+            } else {
+                content_.mirrors[session] = mirror;
+            }
+        }
+        return r;
+    };
+    if (auto r = write(value); !r) {
+        return r;
+    }
+    journal.add([write, before] { (void)write(before); });
+    return {};
+}
+
+Result<> Core::tap_on(Journal& journal) {
+    const bool was_there = tap_ != 0;
+    auto made = kernel_.make_tap();
+    if (!made) {
+        if (!was_there) {
+            (void)kernel_.remove_tap();
+        }
+        return std::unexpected(made.error());
+    }
+    journal.add([this, was_there, before = tap_] {
+        tap_ = before;
+        if (!was_there) {
+            (void)kernel_.remove_tap();
+        }
+    });
+    tap_ = *made;
+    for (auto [session, value] : std::map(content_.mirrors)) {
+        value.tap = tap_;
+        if (auto r = put_mirror(session, value, journal); !r) {
+            return r;
+        }
+    }
+    return {};
+}
+
+Result<> Core::tap_off(Journal& journal) {
+    if (auto r = kernel_.remove_tap(); !r) {
+        return r;
+    }
+    if (tap_ != 0) {
+        journal.add([this] { tap_ = kernel_.make_tap().value_or(0); });
+    }
+    tap_ = 0;
     return {};
 }
 
@@ -944,6 +1019,14 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
         if (const auto* s = std::get_if<PutPort>(&step)) {
             return put_port(s->port, port_value(*s), journal);
         }
+        if (const auto* s = std::get_if<PutMirror>(&step)) {
+            auto value = s->value;
+            value.tap = tap_;
+            return put_mirror(s->session, value, journal);
+        }
+        if (const auto* s = std::get_if<ClearMirror>(&step)) {
+            return put_mirror(s->session, ivds_mirror{}, journal);
+        }
         if (const auto* s = std::get_if<PutInstance>(&step)) {
             return put_instance(s->instance, s->value, journal);
         }
@@ -983,10 +1066,18 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
         }
         return put_instance(std::get<ClearInstance>(step).instance, ivds_instance{}, journal);
     };
+    if (!next.mirrors.empty() && (adopted_ || drifted_ || tap_ == 0)) {
+        if (auto r = tap_on(journal); !r) {
+            return r;
+        }
+    }
     for (const auto& step : plan.steps) {
         if (auto r = run(step); !r) {
             return r;
         }
+    }
+    if (next.mirrors.empty() && (adopted_ || tap_ != 0)) {
+        return tap_off(journal);
     }
     return {};
 }
@@ -1033,6 +1124,7 @@ Result<> Core::reconcile() {
     const auto number = [](std::uint32_t key) { return key; };
     slots(Map::ports, content_.ports, now->ports);
     slots(Map::instances, content_.instances, now->instances);
+    slots(Map::mirrors, content_.mirrors, now->mirrors);
     rows(Map::ifports, content_.ifports, now->ifports, number);
     rows(Map::tx, content_.tx, now->tx, number);
     rows(Map::pools, content_.pools, now->pools, number);
@@ -1099,6 +1191,9 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
     }
     for (const auto id : plan.gone_instances) {
         kernel_.forget_instance(id);
+    }
+    for (const auto session : plan.gone_mirrors) {
+        kernel_.forget_mirror(session);
     }
     kernel_.forget_rules(plan.gone_rules);
     tables_ = std::move(next);
@@ -1459,6 +1554,18 @@ Result<> Core::upgrade(bool again) {
                 }
             }
         }
+        auto tap = kernel_.swap_tap(next->mirror);
+        if (!tap) {
+            return std::unexpected(tap.error().in("upgrade the tap of mirrors"));
+        }
+        if (*tap >= 0) {
+            old_programs.push_back(*tap);
+            journal.add([this, program = *tap] {
+                if (auto back = kernel_.swap_tap(program)) {
+                    kernel_.close_program(*back);
+                }
+            });
+        }
         const auto build = kernel_.build();
         if (auto r = bump_generation(journal, &build); !r) {
             return r;
@@ -1508,6 +1615,7 @@ Result<> Core::tear_down() {
     }
     content_ = {};
     tables_ = {};
+    tap_ = 0;
     lives_.clear();
     by_netdev_.clear();
     netdevs_.clear();

@@ -96,6 +96,10 @@ private:
     template <class MirrorMap, class Key, class AbiKey, class Value>
     [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key,
                                    const Value* value, Journal& journal);
+    [[nodiscard]] Result<> put_mirror(std::uint32_t session, const ivds_mirror& value, Journal& journal);
+    // There is a tap as long as there is a mirror.
+    [[nodiscard]] Result<> tap_on(Journal& journal);
+    [[nodiscard]] Result<> tap_off(Journal& journal);
     [[nodiscard]] Result<> put_pool(std::uint32_t id, const ivds_pool* value, Journal& journal);
     [[nodiscard]] Result<> change_acl(std::uint32_t id, const std::shared_ptr<const AclRows>& rows, bool there,
                                       Journal& journal);
@@ -118,10 +122,11 @@ private:
 
     Kernel& kernel_;
     bool assume_carrier_;
-    bool coexist_;          // asked to share XDP hooks
-    bool adopted_ = false;  // the maps' content did not come from `tables_`
-    bool live_ = false;     // there are maps
-    bool drifted_ = false;  // somebody else wrote to them
+    bool coexist_;           // asked to share XDP hooks
+    bool adopted_ = false;   // the maps' content did not come from `tables_`
+    bool live_ = false;      // there are maps
+    bool drifted_ = false;   // somebody else wrote to them
+    std::uint32_t tap_ = 0;  // ifindex of its sending end
     Tables tables_;
     const Tables* applying_ = nullptr;
     Content content_;

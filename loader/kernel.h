@@ -38,10 +38,15 @@ enum class Map : std::uint8_t {
     rule_stats,
     flows,
     pools,
+    mirrors,
+    mirror_state,
+    mirror_stats,
+    captures,
+    capture_room,
     scratch,
     events,
 };
-constexpr std::size_t kMapCount = 21;
+constexpr std::size_t kMapCount = 26;
 [[nodiscard]] const char* map_name(Map map);
 
 // A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one
@@ -63,10 +68,11 @@ struct Hooks {
     [[nodiscard]] std::string got() const;  // "native+tcx", "native-libxdp+tcx" …, "none"
 };
 
-// The three programs of one build, as handles that the Kernel knows.
+// The programs of one build, as handles that the Kernel knows.
 struct Programs {
     int xdp = -1;
     int tc = -1;
+    int mirror = -1;
     int sweep = -1;
 };
 
@@ -112,6 +118,8 @@ public:
     virtual void forget_instance(std::uint32_t instance) = 0;
     // Counters of rules that no list holds any more.
     virtual void forget_rules(const std::set<std::uint32_t>& rules) = 0;
+    // Counters, state and ring of a session that nothing uses any more.
+    virtual void forget_mirror(std::uint32_t session) = 0;
     [[nodiscard]] virtual Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) = 0;
 
     // ---- programs
@@ -156,6 +164,13 @@ public:
     [[nodiscard]] virtual bool has_tcx() = 0;
     [[nodiscard]] virtual ForeignProgram program_info(std::uint32_t id) = 0;
     [[nodiscard]] virtual std::vector<ForeignProgram> foreign_tcx(std::uint32_t ifindex) = 0;
+
+    // ---- the tap: a pair of interfaces that copies pass, with the mirror program at its other end
+    // (bpf/mirror_send.h) Makes what is missing of it, and gives the ifindex of the sending end.
+    [[nodiscard]] virtual Result<std::uint32_t> make_tap() = 0;
+    [[nodiscard]] virtual Result<> remove_tap() = 0;  // absent is fine
+    // Puts `program` into its hook in place of what runs there, and gives a handle of that; -1: there is no tap.
+    [[nodiscard]] virtual Result<int> swap_tap(int program) = 0;
 
     // ---- interfaces
     [[nodiscard]] virtual Result<std::vector<Netdev>> netdevs() = 0;

@@ -34,8 +34,11 @@ constexpr std::uint32_t kBefore = 1u << 3;
 constexpr std::uint32_t kClsactPriority = 0x1d5;
 constexpr std::uint32_t kClsactHandle = 1;
 constexpr auto kTcName = "ivds_tc";
+constexpr auto kMirrorName = "ivds_mirror";
 constexpr auto kXdpName = "ivds_xdp";
 constexpr auto kPromiscuous = "promisc";
+constexpr auto kTap = "mirror";
+const std::string kTapAlias = "mirror tap of ";
 
 Result<Skeleton> open_skeleton() {
     const Words words;
@@ -65,6 +68,15 @@ std::vector<MapShape> shapes_in(const ivds_bpf* skeleton) {
 
 int dup_fd(int fd) {
     return ::fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+Programs programs_of(const ivds_bpf& object) {
+    return {dup_fd(bpf_program__fd(object.progs.ivds_xdp)), dup_fd(bpf_program__fd(object.progs.ivds_tc)),
+            dup_fd(bpf_program__fd(object.progs.ivds_mirror)), dup_fd(bpf_program__fd(object.progs.ivds_sweep))};
+}
+
+std::array<std::pair<int, const char*>, 4> by_pin(const Programs& programs) {
+    return {{{programs.xdp, "xdp"}, {programs.tc, "tc"}, {programs.mirror, "mirror"}, {programs.sweep, "sweep"}}};
 }
 
 std::uint32_t link_ifindex(int fd, std::uint32_t& program) {
@@ -110,9 +122,10 @@ void SkeletonFree::operator()(ivds_bpf* skeleton) const {
 
 const char* map_name(Map map) {
     static constexpr std::array names = {
-        "meta",      "ifports",   "ports",      "port_state",     "instances", "instance_state", "vvlans",
-        "fdb",       "tx",        "port_stats", "instance_stats", "drops",     "misses",         "acls",
-        "acl_masks", "acl_rules", "rule_stats", "flows",          "pools",     "scratch",        "events"};
+        "meta",         "ifports",   "ports",        "port_state",     "instances", "instance_state", "vvlans",
+        "fdb",          "tx",        "port_stats",   "instance_stats", "drops",     "misses",         "acls",
+        "acl_masks",    "acl_rules", "rule_stats",   "flows",          "pools",     "mirrors",        "mirror_state",
+        "mirror_stats", "captures",  "capture_room", "scratch",        "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }
@@ -245,8 +258,7 @@ Result<> LinuxKernel::make() {
         }
     }
     const auto& object = **skeleton;
-    current_ = {dup_fd(bpf_program__fd(object.progs.ivds_xdp)), dup_fd(bpf_program__fd(object.progs.ivds_tc)),
-                dup_fd(bpf_program__fd(object.progs.ivds_sweep))};
+    current_ = programs_of(object);
     running_ = built_in_build();
 
     const PinPaths fresh{paths_.root};
@@ -275,7 +287,7 @@ Result<> LinuxKernel::make() {
             return r;
         }
     }
-    for (const auto& [fd, name] : {std::pair(current_.xdp, "xdp"), {current_.tc, "tc"}, {current_.sweep, "sweep"}}) {
+    for (const auto& [fd, name] : by_pin(current_)) {
         if (auto r = pin(fd, programs + "/" + name); !r) {
             return r;
         }
@@ -348,8 +360,8 @@ Result<> LinuxKernel::adopt_pinned() {
     }
     const auto folder = paths_.programs(running_);
     const auto get = [&](const char* name) { return bpf_obj_get((folder + "/" + name).c_str()); };
-    current_ = {get("xdp"), get("tc"), get("sweep")};
-    if (current_.xdp >= 0 && current_.tc >= 0 && current_.sweep >= 0) {
+    current_ = {get("xdp"), get("tc"), get("mirror"), get("sweep")};
+    if (current_.xdp >= 0 && current_.tc >= 0 && current_.mirror >= 0 && current_.sweep >= 0) {
         unpin_next();
         return {};
     }
@@ -522,6 +534,25 @@ void LinuxKernel::forget_rules(const std::set<std::uint32_t>& rules) {
     }
 }
 
+void LinuxKernel::forget_mirror(std::uint32_t session) {
+    (void)zero(Map::mirror_stats, session);
+    const ivds_mirror_state none{};
+    (void)put(Map::mirror_state, &session, &none);
+    (void)erase(Map::captures, &session);
+}
+
+Result<Fd> LinuxKernel::make_ring(std::uint32_t session, std::uint32_t bytes) {
+    Fd ring(bpf_map_create(BPF_MAP_TYPE_RINGBUF, "ivds_capture", 0, 0, bytes, nullptr));
+    if (!ring) {
+        return os_error(errno, "IVDS-L007", "make a ring for captured frames");
+    }
+    const int fd = ring.get();
+    if (auto r = put(Map::captures, &session, &fd); !r) {
+        return std::unexpected(r.error());
+    }
+    return ring;
+}
+
 Result<Swept> LinuxKernel::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {
     ivds_sweep args{};
     args.now_s = coarse_now_s();
@@ -561,12 +592,11 @@ Result<Programs> LinuxKernel::load() {
     if (const int err = ivds_bpf__load(skeleton->get()); err != 0) {
         return os_error(err, "IVDS-L031", "load the built-in programs over the pinned maps" + words.last());
     }
-    return Programs{dup_fd(bpf_program__fd(object.progs.ivds_xdp)), dup_fd(bpf_program__fd(object.progs.ivds_tc)),
-                    dup_fd(bpf_program__fd(object.progs.ivds_sweep))};
+    return programs_of(object);
 }
 
 void LinuxKernel::unload(const Programs& programs) {
-    for (const int fd : {programs.xdp, programs.tc, programs.sweep}) {
+    for (const auto& [fd, name] : by_pin(programs)) {
         close_program(fd);
     }
 }
@@ -583,7 +613,7 @@ Result<> LinuxKernel::pin_next(const Programs& programs) {
     if (auto r = make_folder(folder); !r) {
         return r;
     }
-    for (const auto& [fd, name] : {std::pair(programs.xdp, "xdp"), {programs.tc, "tc"}, {programs.sweep, "sweep"}}) {
+    for (const auto& [fd, name] : by_pin(programs)) {
         if (const int err = bpf_obj_pin(fd, (folder + "/" + name).c_str()); err != 0) {
             unpin_next();
             return os_error(err, "IVDS-L004", "pin " + folder + "/" + name);
@@ -704,25 +734,27 @@ Result<> LinuxKernel::link_remove(std::uint32_t ifindex, const std::string& netd
     return {};
 }
 
-Result<int> LinuxKernel::swap(std::uint32_t ifindex, const std::string& netdev, Point point, int program) {
-    if (point == Point::clsact) {
-        auto filter = filter_of(ifindex);
-        if (const int err = bpf_tc_query(&filter.hook, &filter.opts); err != 0) {
-            return os_error(err, "IVDS-A003", "find our clsact filter on " + netdev);
-        }
-        Fd old(bpf_prog_get_fd_by_id(filter.opts.prog_id));
-        if (!old) {
-            return os_error(errno, "IVDS-A003", "open the running program of " + netdev);
-        }
-        auto next = filter_of(ifindex);
-        next.opts.prog_fd = program;
-        next.opts.flags = BPF_TC_F_REPLACE;
-        if (const int err = bpf_tc_attach(&next.hook, &next.opts); err != 0) {
-            return os_error(err, "IVDS-A003", "replace our clsact filter on " + netdev);
-        }
-        return old.release();
+namespace {
+
+Result<int> swap_filter(std::uint32_t ifindex, const std::string& netdev, int program) {
+    auto filter = filter_of(ifindex);
+    if (const int err = bpf_tc_query(&filter.hook, &filter.opts); err != 0) {
+        return os_error(err, "IVDS-A003", "find our clsact filter on " + netdev);
     }
-    const auto path = link_path(ifindex, netdev, point);
+    Fd old(bpf_prog_get_fd_by_id(filter.opts.prog_id));
+    if (!old) {
+        return os_error(errno, "IVDS-A003", "open the running program of " + netdev);
+    }
+    auto next = filter_of(ifindex);
+    next.opts.prog_fd = program;
+    next.opts.flags = BPF_TC_F_REPLACE;
+    if (const int err = bpf_tc_attach(&next.hook, &next.opts); err != 0) {
+        return os_error(err, "IVDS-A003", "replace our clsact filter on " + netdev);
+    }
+    return old.release();
+}
+
+Result<int> swap_link(const std::string& path, const std::string& netdev, int program) {
     const Fd link(bpf_obj_get(path.c_str()));
     if (!link) {
         return os_error(errno, "IVDS-L006", "open the pin " + path);
@@ -738,9 +770,41 @@ Result<int> LinuxKernel::swap(std::uint32_t ifindex, const std::string& netdev, 
     // With the old program named the kernel refuses if somebody else was faster.
     LIBBPF_OPTS(bpf_link_update_opts, opts, .flags = BPF_F_REPLACE, .old_prog_fd = static_cast<__u32>(old.get()));
     if (const int err = bpf_link_update(link.get(), program, &opts); err != 0) {
-        return os_error(err, "IVDS-A003", fmt::format("update the {} link of {}", to_string(point), netdev));
+        return os_error(err, "IVDS-A003", fmt::format("update the link of {}", netdev));
     }
     return old.release();
+}
+
+// Our filter, with the program of this name.
+Result<> clsact_put(const Netdev& netdev, int program, std::string_view expected) {
+    auto filter = filter_of(netdev.ifindex);
+    const Words words;
+    if (const int err = bpf_tc_hook_create(&filter.hook); err != 0 && err != -EEXIST) {
+        return os_error(err, "IVDS-A001", "add a clsact qdisc to " + netdev.name);
+    }
+    if (bpf_tc_query(&filter.hook, &filter.opts) == 0) {
+        const auto name = program_name(filter.opts.prog_id);
+        if (name != expected) {
+            return fail(Code::foreign, "IVDS-P019",
+                        fmt::format("the clsact filter with our priority {} on {} is somebody else's: id {}, {}",
+                                    kClsactPriority, netdev.name, filter.opts.prog_id, name),
+                        "remove it by the tool that made it, or use mode tcx");
+        }
+    }
+    auto ours = filter_of(netdev.ifindex);
+    ours.opts.prog_fd = program;
+    ours.opts.flags = BPF_TC_F_REPLACE;
+    if (const int err = bpf_tc_attach(&ours.hook, &ours.opts); err != 0) {
+        return os_error(err, "IVDS-A001", "attach clsact on " + netdev.name);
+    }
+    return {};
+}
+
+}  // namespace
+
+Result<int> LinuxKernel::swap(std::uint32_t ifindex, const std::string& netdev, Point point, int program) {
+    return point == Point::clsact ? swap_filter(ifindex, netdev, program)
+                                  : swap_link(link_path(ifindex, netdev, point), netdev, program);
 }
 
 // Our program as a component of libxdp's dispatcher, loaded over the same maps. Each dispatcher gets one of its own.
@@ -828,27 +892,7 @@ Result<> LinuxKernel::leave(std::uint32_t ifindex, const std::string& netdev,
 }
 
 Result<> LinuxKernel::clsact_attach(const Netdev& netdev, int program) {
-    auto filter = filter_of(netdev.ifindex);
-    const Words words;
-    if (const int err = bpf_tc_hook_create(&filter.hook); err != 0 && err != -EEXIST) {
-        return os_error(err, "IVDS-A001", "add a clsact qdisc to " + netdev.name);
-    }
-    if (bpf_tc_query(&filter.hook, &filter.opts) == 0) {
-        const auto name = program_name(filter.opts.prog_id);
-        if (name != kTcName) {
-            return fail(Code::foreign, "IVDS-P019",
-                        fmt::format("the clsact filter with our priority {} on {} is somebody else's: id {}, {}",
-                                    kClsactPriority, netdev.name, filter.opts.prog_id, name),
-                        "remove it by the tool that made it, or use mode tcx");
-        }
-    }
-    auto ours = filter_of(netdev.ifindex);
-    ours.opts.prog_fd = program;
-    ours.opts.flags = BPF_TC_F_REPLACE;
-    if (const int err = bpf_tc_attach(&ours.hook, &ours.opts); err != 0) {
-        return os_error(err, "IVDS-A001", "attach clsact on " + netdev.name);
-    }
-    return {};
+    return clsact_put(netdev, program, kTcName);
 }
 
 Result<> LinuxKernel::clsact_detach(std::uint32_t ifindex) {
@@ -875,6 +919,14 @@ Result<std::map<std::uint32_t, Hooks>> LinuxKernel::hooks() {
         const auto folder = parse_link_folder(component);
         const auto path = paths_.links() + "/" + component;
         for (const auto& pin : list_folder(path)) {
+            if (pin == kTap) {
+                const Fd link(bpf_obj_get((path + "/" + pin).c_str()));
+                std::uint32_t program = 0;
+                if (!looking_ && (!link || link_ifindex(link.get(), program) == 0)) {
+                    (void)remove_pin(path + "/" + pin);
+                }
+                continue;
+            }
             if (pin == kPromiscuous) {
                 if (!looking_ && folder && ::if_nametoindex(folder->netdev.c_str()) != folder->ifindex) {
                     (void)::rmdir((path + "/" + pin).c_str());
@@ -962,6 +1014,130 @@ std::vector<ForeignProgram> LinuxKernel::foreign_tcx(std::uint32_t ifindex) {
     return programs;
 }
 
+// ------------------------------------------------------------------ the tap
+
+// The sending end is told by its alias, which names the switch: names of interfaces may be taken by others.
+Result<std::optional<std::pair<Netdev, Netdev>>> LinuxKernel::find_tap() {
+    auto all = query_.all();
+    if (!all) {
+        return std::unexpected(all.error());
+    }
+    const auto one = std::ranges::find(*all, kTapAlias + paths_.root, &Netdev::alias);
+    if (one == all->end()) {
+        return std::nullopt;
+    }
+    const auto other = std::ranges::find(*all, one->peer_ifindex, &Netdev::ifindex);
+    if (!one->is_veth() || one->peer_nsid >= 0 || other == all->end()) {
+        return fail(Code::foreign, "IVDS-L022",
+                    fmt::format("the interface {} is named as the tap of mirrors and is none", one->name),
+                    "remove it, or its alias");
+    }
+    return std::pair(*one, *other);
+}
+
+std::string LinuxKernel::tap_pin(const Netdev& end) const {
+    return paths_.link(end.ifindex, end.name) + "/" + kTap;
+}
+
+Result<std::uint32_t> LinuxKernel::make_tap() {
+    auto tap = find_tap();
+    if (tap && !*tap) {
+        int number = 0;
+        const auto name = [&](int at) { return fmt::format("ivds-mirror{}", at); };
+        while (::if_nametoindex(name(number).c_str()) != 0 || ::if_nametoindex(name(number + 1).c_str()) != 0) {
+            number += 2;
+        }
+        if (auto r = query_.make_pair(name(number), name(number + 1), kTapAlias + paths_.root); !r) {
+            return std::unexpected(r.error());
+        }
+        tap = find_tap();
+    }
+    if (!tap) {
+        return std::unexpected(tap.error());
+    }
+    if (!*tap) {
+        return os_error(ENODEV, "IVDS-L022", "find the tap of mirrors that was just made");
+    }
+    const auto& [sending, receiving] = **tap;
+    // The kernel does what the sending end cannot: it cuts large frames into segments, computes their checksums and
+    // puts tags into the bytes, so that a copy is what the frame is on a wire.
+    auto features = query_.features(sending, false);
+    if (!features) {
+        return std::unexpected(features.error());
+    }
+    std::map<std::string, bool> off;
+    for (const auto& [feature, state] : *features) {
+        if (feature.starts_with("tx-") && state.on && !state.fixed) {
+            off[feature] = false;
+        }
+    }
+    if (auto r = query_.set_features(sending, false, off); !r) {
+        return std::unexpected(r.error());
+    }
+    // Before it is up, so that nothing ever passes it to the host.
+    if (has_tcx()) {
+        const Fd old(bpf_obj_get(tap_pin(receiving).c_str()));
+        std::uint32_t program = 0;
+        if (!old || link_ifindex(old.get(), program) != receiving.ifindex) {
+            const auto link = link_create(receiving, Point::tcx, current_.mirror);
+            if (!link) {
+                return std::unexpected(link.error());
+            }
+            const Fd held(*link);
+            if (auto r = make_folder(paths_.link(receiving.ifindex, receiving.name)); !r) {
+                return std::unexpected(r.error());
+            }
+            if (auto r = remove_pin(tap_pin(receiving)); !r) {
+                return std::unexpected(r.error());
+            }
+            if (const int err = bpf_obj_pin(held.get(), tap_pin(receiving).c_str()); err != 0) {
+                return os_error(err, "IVDS-L004", "pin " + tap_pin(receiving));
+            }
+            restrict_access(paths_.link(receiving.ifindex, receiving.name));
+        }
+    } else if (auto r = clsact_put(receiving, current_.mirror, kMirrorName); !r) {
+        return std::unexpected(r.error());
+    }
+    for (const auto& end : {receiving, sending}) {
+        if (auto r = query_.set_flag(end.ifindex, IFF_UP, true); !r) {
+            return std::unexpected(r.error());
+        }
+    }
+    return sending.ifindex;
+}
+
+Result<> LinuxKernel::remove_tap() {
+    auto tap = find_tap();
+    if (!tap) {
+        return std::unexpected(tap.error());
+    }
+    if (!*tap) {
+        return {};
+    }
+    const auto& receiving = (*tap)->second;
+    if (auto r = query_.remove((*tap)->first.ifindex); !r) {
+        return r;
+    }
+    if (auto r = remove_pin(tap_pin(receiving)); !r) {
+        return r;
+    }
+    (void)::rmdir(paths_.link(receiving.ifindex, receiving.name).c_str());
+    return {};
+}
+
+Result<int> LinuxKernel::swap_tap(int program) {
+    auto tap = find_tap();
+    if (!tap) {
+        return std::unexpected(tap.error());
+    }
+    if (!*tap) {
+        return -1;
+    }
+    const auto& receiving = (*tap)->second;
+    return has_tcx() ? swap_link(tap_pin(receiving), receiving.name, program)
+                     : swap_filter(receiving.ifindex, receiving.name, program);
+}
+
 // ------------------------------------------------------------------ interfaces and the end
 
 Result<> LinuxKernel::set_up(std::uint32_t ifindex, bool up) {
@@ -995,6 +1171,9 @@ Result<> LinuxKernel::set_promiscuous(std::uint32_t ifindex, const std::string& 
 }
 
 Result<> LinuxKernel::remove_pins() {
+    if (auto r = remove_tap(); !r) {
+        return r;
+    }
     if (auto r = remove_tree(paths_.top()); !r) {
         return r;
     }

@@ -52,6 +52,7 @@ public:
     void forget_port(std::uint32_t port) override;
     void forget_instance(std::uint32_t instance) override;
     void forget_rules(const std::set<std::uint32_t>& rules) override;
+    void forget_mirror(std::uint32_t session) override;
     Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) override;
 
     std::string build() const override { return built_in_build(); }
@@ -83,6 +84,10 @@ public:
     ForeignProgram program_info(std::uint32_t id) override;
     std::vector<ForeignProgram> foreign_tcx(std::uint32_t ifindex) override;
 
+    Result<std::uint32_t> make_tap() override;
+    Result<> remove_tap() override;
+    Result<int> swap_tap(int program) override;
+
     Result<std::vector<Netdev>> netdevs() override { return query_.all(); }
     Result<std::optional<Netdev>> netdev(const std::string& name) override { return query_.by_name(name); }
     Result<> set_up(std::uint32_t ifindex, bool up) override;
@@ -94,6 +99,9 @@ public:
     }
 
     Result<> remove_pins() override;
+
+    // A ring of so many bytes for the session's copies; it goes with the session, or with another in its place.
+    [[nodiscard]] Result<Fd> make_ring(std::uint32_t session, std::uint32_t bytes);
 
 private:
     LinuxKernel(PinPaths paths, NetdevQuery query) : paths_(std::move(paths)), query_(std::move(query)) {}
@@ -107,6 +115,9 @@ private:
     Result<> reuse_maps(bpf_object* object) const;
     [[nodiscard]] Result<Skeleton> load_component() const;
     [[nodiscard]] bool is_ours(int program) const;
+    // Both ends of the tap, the sending one first.
+    [[nodiscard]] Result<std::optional<std::pair<Netdev, Netdev>>> find_tap();
+    [[nodiscard]] std::string tap_pin(const Netdev& end) const;
     [[nodiscard]] std::string link_path(std::uint32_t ifindex, const std::string& netdev, Point point) const;
 
     PinPaths paths_;

@@ -90,8 +90,8 @@ Result<MapsView> MapsView::open(const std::string& root) {
     LIBBPF_OPTS(bpf_obj_get_opts, opts, .file_flags = BPF_F_RDONLY);
     for (std::size_t i = 0; i < kMapCount; ++i) {
         const auto map = static_cast<Map>(i);
-        if (map == Map::events) {
-            continue;  // a ring buffer has one reader, the agent
+        if (map == Map::events || map == Map::captures) {
+            continue;  // rings have one reader, the agent
         }
         const auto path = paths.map(map_name(map));
         impl->maps[i].reset(bpf_obj_get_opts(path.c_str(), &opts));
@@ -138,7 +138,8 @@ Result<MapsView> MapsView::open(const std::string& root) {
                                                                 {Map::drops, sizeof(ivds_count)},
                                                                 {Map::misses, sizeof(ivds_count)},
                                                                 {Map::rule_stats, sizeof(ivds_count)},
-                                                                {Map::flows, sizeof(ivds_flow)}}};
+                                                                {Map::flows, sizeof(ivds_flow)},
+                                                                {Map::mirror_stats, sizeof(ivds_mirror_stats)}}};
     for (const auto& [map, size] : sizes) {
         const auto& shape = impl->shapes[static_cast<std::size_t>(map)];
         if (shape.value_size != size) {
@@ -198,6 +199,10 @@ Result<std::vector<MissRow>> MapsView::misses() const {
         return std::unexpected(r.error());
     }
     return rows;
+}
+
+Result<ivds_mirror_stats> MapsView::mirror_stats(std::uint32_t session) const {
+    return impl_->get_sum<ivds_mirror_stats>(Map::mirror_stats, session);
 }
 
 Result<std::map<std::uint32_t, ivds_count>> MapsView::rule_stats() const {

@@ -11,6 +11,7 @@
 #include <linux/net_namespace.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
+#include <linux/veth.h>
 #include <net/if.h>
 #include <netlink/genl/ctrl.h>
 #include <netlink/genl/genl.h>
@@ -137,6 +138,9 @@ std::optional<Netdev> parse_link(nlmsghdr* header) {
     netdev.carrier = (info->ifi_flags & kLowerUp) != 0;
     if (attrs[IFLA_IFNAME] != nullptr) {
         netdev.name = nla_get_string(attrs[IFLA_IFNAME]);
+    }
+    if (attrs[IFLA_IFALIAS] != nullptr) {
+        netdev.alias = nla_get_string(attrs[IFLA_IFALIAS]);
     }
     if (attrs[IFLA_MTU] != nullptr) {
         netdev.mtu = nla_get_u32(attrs[IFLA_MTU]);
@@ -551,6 +555,55 @@ Result<> NetdevQuery::set_flag(std::uint32_t ifindex, unsigned flag, bool on) {
             err, "IVDS-N002",
             fmt::format("set interface {} {}", ifindex,
                         flag == IFF_UP ? (on ? "up" : "down") : (on ? "promiscuous" : "not promiscuous")));
+    }
+    return {};
+}
+
+Result<> NetdevQuery::make_pair(const std::string& one, const std::string& other, const std::string& alias) {
+    constexpr std::uint32_t kLongest = 65535;
+    constexpr std::uint8_t kNoAddresses = 1;  // IN6_ADDR_GEN_MODE_NONE
+    // What both ends are; the peer's part of the message is a message of its own.
+    const auto add_end = [&](nl_msg* msg, const std::string& name) {
+        nla_put_string(msg, IFLA_IFNAME, name.c_str());
+        nla_put_u32(msg, IFLA_MTU, kLongest);
+        auto* families = nla_nest_start(msg, IFLA_AF_SPEC);
+        auto* inet6 = nla_nest_start(msg, AF_INET6);
+        nla_put_u8(msg, IFLA_INET6_ADDR_GEN_MODE, kNoAddresses);
+        nla_nest_end(msg, inet6);
+        nla_nest_end(msg, families);
+    };
+    const Message msg(nlmsg_alloc_simple(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL));
+    ifinfomsg info{};
+    info.ifi_family = AF_UNSPEC;
+    info.ifi_flags = IFF_NOARP;
+    info.ifi_change = IFF_NOARP;
+    nlmsg_append(msg.get(), &info, sizeof(info), NLMSG_ALIGNTO);
+    add_end(msg.get(), one);
+    auto* link = nla_nest_start(msg.get(), IFLA_LINKINFO);
+    nla_put_string(msg.get(), IFLA_INFO_KIND, "veth");
+    auto* data = nla_nest_start(msg.get(), IFLA_INFO_DATA);
+    auto* peer = nla_nest_start(msg.get(), VETH_INFO_PEER);
+    nlmsg_append(msg.get(), &info, sizeof(info), NLMSG_ALIGNTO);
+    add_end(msg.get(), other);
+    nla_nest_end(msg.get(), peer);
+    nla_nest_end(msg.get(), data);
+    nla_nest_end(msg.get(), link);
+    if (const int err = converse(impl_->route.get(), msg.get(), [](nlmsghdr*) {}); err != 0) {
+        return os_error(err, "IVDS-N006", fmt::format("make the interfaces {} and {}", one, other));
+    }
+    // The alias is taken only once the interface is there.
+    const Message named = link_request(RTM_NEWLINK, 0, 0, one);
+    nla_put_string(named.get(), IFLA_IFALIAS, alias.c_str());
+    if (const int err = converse(impl_->route.get(), named.get(), [](nlmsghdr*) {}); err != 0) {
+        return os_error(err, "IVDS-N006", "name the interface " + one);
+    }
+    return {};
+}
+
+Result<> NetdevQuery::remove(std::uint32_t ifindex) {
+    const Message msg = link_request(RTM_DELLINK, 0, ifindex, "");
+    if (const int err = converse(impl_->route.get(), msg.get(), [](nlmsghdr*) {}); err != 0 && err != -ENODEV) {
+        return os_error(err, "IVDS-N006", fmt::format("remove interface {}", ifindex));
     }
     return {};
 }

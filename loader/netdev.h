@@ -51,6 +51,7 @@ struct Netdev {
     std::uint32_t xdp_program = 0;              // id of the XDP program on it, of whichever mode
     bool xdp_generic = false;                   // that program runs in generic mode
     std::optional<std::uint64_t> xdp_features;  // unknown before Linux 6.3
+    std::string alias;                          // a text that somebody gave it
     std::string mac;                            // empty if it has none of six bytes
     std::uint32_t rx_queues = 0;                // that it was made with; DriverFacts knows how many are in use
     std::uint32_t tx_queues = 0;
@@ -93,6 +94,11 @@ public:
     [[nodiscard]] Result<std::vector<Netdev>> all();
     [[nodiscard]] Result<std::optional<Netdev>> by_name(const std::string& name);
     [[nodiscard]] Result<> set_flag(std::uint32_t ifindex, unsigned flag, bool on);  // IFF_UP, IFF_PROMISC
+
+    // A pair of veths that speak no protocol of their own and take frames of any length; the first gets the alias.
+    // Both are down.
+    [[nodiscard]] Result<> make_pair(const std::string& one, const std::string& other, const std::string& alias);
+    [[nodiscard]] Result<> remove(std::uint32_t ifindex);  // absent is fine
 
     // Those of these interfaces that are there, by name, as they are now. Of the driver's facts the speed alone,
     // unless `thorough`.

@@ -2,8 +2,8 @@
 // pin.h -- where things are pinned, and the little file work on a bpffs that this takes.
 //
 //   ROOT/v1/maps/NAME                      the maps, under their names
-//   ROOT/v1/progs/<build>/{xdp,tc,sweep}   the programs that hooks run
-//   ROOT/v1/links/<ifindex>-<name>/{xdp,tc}
+//   ROOT/v1/progs/<build>/{xdp,tc,mirror,sweep}   the programs that hooks run
+//   ROOT/v1/links/<ifindex>-<name>/{xdp,tc,mirror}
 //
 // Sets of pins appear whole: they are made in a folder beside and renamed into place.
 #pragma once

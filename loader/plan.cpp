@@ -25,6 +25,11 @@ bool same(const ivds_instance& a, const ivds_instance& b) {
     return same_bytes(a, b);
 }
 
+bool same_but_tap(ivds_mirror a, const ivds_mirror& b) {
+    a.tap = b.tap;
+    return same_bytes(a, b);
+}
+
 const auto same_row = [](const auto& a, const auto& b) {
     return same_bytes(a.first, b.first) && same_bytes(a.second, b.second);
 };
@@ -292,6 +297,9 @@ AclSteps diff_acls(const Content& now, const Tables& old, const Bulk* in_map, co
     for (const auto& [id, port] : now.ports) {
         named.insert({port.acl_in, port.acl_out});
     }
+    for (const auto& [session, mirror] : now.mirrors) {
+        named.insert(mirror.filter);
+    }
     for (const auto& [id, list] : next.acls) {
         const auto found = in_map->acls.find(id);
         auto rows = rows_of(id, *list);
@@ -337,6 +345,28 @@ std::set<std::uint32_t> gone_rules(const Plan& plan, const Tables& next) {
 
 std::unexpected<Error> wrong(const std::string& what) {
     return fail(Code::invalid, "IVDS-T001", "the tables contradict themselves: " + what);
+}
+
+Result<> validate_mirror(std::uint32_t session, const MirrorRow& row, const Tables& tables) {
+    const auto& value = row.value;
+    const auto target = tables.ports.find(value.target);
+    const int kind = target == tables.ports.end() ? 0 : target->second.value.kind;
+    if (session >= IVDS_MAX_MIRRORS || value.kind == IVDS_MIRROR_NONE || value.kind > IVDS_MIRROR_RING) {
+        return wrong(
+            fmt::format("session {} of mirror {} is out of range, or of kind {}", session, row.name, value.kind));
+    }
+    if (value.tap != 0) {
+        return wrong(fmt::format("mirror {} has run-time fields set", row.name));
+    }
+    if ((value.kind == IVDS_MIRROR_SPAN && kind != IVDS_PORT_VPORT) ||
+        (value.kind == IVDS_MIRROR_RSPAN && kind != IVDS_PORT_UPLINK)) {
+        return wrong(fmt::format("mirror {} leads to port {}, which is not of the kind", row.name, value.target));
+    }
+    if (value.filter != 0 && !tables.acls.contains(value.filter)) {
+        return wrong(
+            fmt::format("mirror {} names the list of rules {}, which does not exist", row.name, value.filter));
+    }
+    return {};
 }
 
 // A frame can be sent to it.
@@ -461,8 +491,18 @@ Result<> validate(const Tables& tables, const Tables& before) {
         const auto found = tables.ports.find(id);
         return found != tables.ports.end() && found->second.value.kind == IVDS_PORT_UPLINK;
     };
+    std::uint32_t sessions = 0;
+    for (const auto& [session, row] : tables.mirrors) {
+        if (auto r = validate_mirror(session, row, tables); !r) {
+            return r;
+        }
+        sessions |= 1u << session;
+    }
     for (const auto& [id, row] : tables.ports) {
         const auto& value = row.value;
+        if (((value.mirror_in | value.mirror_out | value.mirror_drop) & ~sessions) != 0) {
+            return wrong(fmt::format("port {} names a session of a mirror that does not exist", row.name));
+        }
         if (id == 0 || id >= IVDS_MAX_PORTS) {
             return wrong(fmt::format("port id {} is out of range", id));
         }
@@ -550,6 +590,12 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
     }
     const auto acls = diff_acls(now, old, in_map, next);
     plan.steps.insert(plan.steps.end(), acls.before_ports.begin(), acls.before_ports.end());
+    for (const auto& [session, row] : next.mirrors) {
+        const auto found = now.mirrors.find(session);
+        if (found == now.mirrors.end() || !same_but_tap(found->second, row.value)) {
+            plan.steps.emplace_back(PutMirror{session, row.value});
+        }
+    }
     // What becomes a patch leaves its interface as the port that it was.
     for (const auto& [id, row] : next.ports) {
         const auto found = now.ports.find(id);
@@ -604,6 +650,12 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
                    ((after->second.value.flags ^ value.flags) & IVDS_IF_PLAIN_OUT) != 0) {
             // What was learned names the outer VLAN, the uplink, or the plain hosts of before.
             plan.flush_instances.insert(id);
+        }
+    }
+    for (const auto& [session, value] : now.mirrors) {
+        if (!next.mirrors.contains(session)) {
+            plan.steps.emplace_back(ClearMirror{session});
+            plan.gone_mirrors.insert(session);
         }
     }
     plan.steps.insert(plan.steps.end(), acls.last.begin(), acls.last.end());

@@ -8,6 +8,7 @@
 //  - a list of rules is live before a port names it, and goes when none does any more. Where somebody else changed
 //  one
 //    under its ports, it is off until it is right, and their frames drop meanwhile;
+//  - a session of a mirror is there before a port names it, and goes when none does any more; likewise its filter;
 //  - a pool is there before a list names it, and goes when none does any more;
 //  - hooks of a port that goes are taken off before its entries, and hooks of a new one put on after them.
 #pragma once
@@ -42,6 +43,7 @@ struct Content {
     std::map<std::uint32_t, ivds_pool> pools;
     std::map<std::uint32_t, std::uint32_t> ifports;  // ifindex -> port id
     std::map<std::uint32_t, std::uint32_t> tx;       // port id -> ifindex
+    std::map<std::uint32_t, ivds_mirror> mirrors;
 };
 
 // A list of rules as the maps hold it, its rows sorted by their keys: also one that is not whole, as a crash leaves
@@ -116,6 +118,13 @@ struct ClearAcl {
     std::uint32_t acl;
     std::shared_ptr<const AclRows> rows;
 };
+struct PutMirror {  // its tap is what the system has
+    std::uint32_t session;
+    ivds_mirror value;
+};
+struct ClearMirror {
+    std::uint32_t session;
+};
 struct PutPool {
     std::uint32_t pool;
     ivds_pool value;
@@ -127,7 +136,7 @@ struct PutFdb {};    // all of Plan::fdb_puts
 struct ClearFdb {};  // all of Plan::fdb_clears
 struct HooksOn {};   // every port of the new tables whose hooks are not as wanted
 using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutAcl,
-                          ClearAcl, PutPool, ClearPool, PutFdb, ClearFdb, HooksOn>;
+                          ClearAcl, PutPool, ClearPool, PutMirror, ClearMirror, PutFdb, ClearFdb, HooksOn>;
 
 struct Plan {
     std::vector<Step> steps;
@@ -137,6 +146,7 @@ struct Plan {
     std::set<std::uint32_t> flush_instances;  // instances that are gone, or on another VLAN or uplink
     std::set<std::uint32_t> gone_ports;
     std::set<std::uint32_t> gone_instances;
+    std::set<std::uint32_t> gone_mirrors;
     std::set<std::uint32_t> gone_rules;  // ids of rules that were in a list, and are in none now
     [[nodiscard]] bool empty() const { return steps.size() == 1 && fdb_puts.empty() && fdb_clears.empty(); }
 };

@@ -110,6 +110,14 @@ void Switch::on_events(const std::function<void(const ivds_event&)>& sink) {
     impl_->sink = nullptr;
 }
 
+Result<int> Switch::make_ring(std::uint32_t session, std::uint32_t bytes) {
+    auto ring = impl_->kernel->make_ring(session, bytes);
+    if (!ring) {
+        return std::unexpected(ring.error());
+    }
+    return ring->release();
+}
+
 Result<std::uint32_t> Switch::sweep() {
     return count(impl_->core->sweep(0, 0), &Swept::fdb);
 }

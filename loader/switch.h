@@ -88,6 +88,10 @@ public:
     [[nodiscard]] int event_fd() const;
     void on_events(const std::function<void(const ivds_event&)>& sink);
 
+    // A ring of so many bytes that gets the copies of a session of kind RING, to read by libbpf; it goes with the
+    // session.
+    [[nodiscard]] Result<int> make_ring(std::uint32_t session, std::uint32_t bytes);
+
     // One ageing pass over the FDB and the flow table. Returns how many learned entries went.
     [[nodiscard]] Result<std::uint32_t> sweep();
     // Forgets learned entries: of a port, of an instance, or one MAC of an instance (which may not be static).
@@ -149,6 +153,7 @@ public:
     [[nodiscard]] Result<ivds_instance_state> instance_state(std::uint32_t id) const;
     [[nodiscard]] Result<std::vector<DropRow>> drops() const;
     [[nodiscard]] Result<std::vector<MissRow>> misses() const;
+    [[nodiscard]] Result<ivds_mirror_stats> mirror_stats(std::uint32_t session) const;  // summed over CPUs
     // What rules decided, by the id that they count under; none for one that decided nothing yet.
     [[nodiscard]] Result<std::map<std::uint32_t, ivds_count>> rule_stats() const;
     // The same of one rule; zeros for one that decided nothing yet.

@@ -36,7 +36,7 @@ struct Header {
 static_assert(sizeof(Header) == 40);
 constexpr std::array<std::uint16_t, 10> kSizes = {sizeof(Header),        sizeof(ivds_port),    sizeof(ivds_instance),
                                                   sizeof(ivds_acl_mask), sizeof(ivds_acl_key), sizeof(ivds_acl_rule),
-                                                  sizeof(ivds_pool)};
+                                                  sizeof(ivds_pool),     sizeof(ivds_mirror)};
 
 class Writer {
 public:
@@ -151,6 +151,12 @@ void write_body(Writer& out, const Tables& tables) {
             out.value(rule);
         }
     }
+    out.count(tables.mirrors.size());
+    for (const auto& [session, row] : tables.mirrors) {
+        out.value(session);
+        out.text(row.name);
+        out.value(row.value);
+    }
 }
 
 bool read_body(Reader& in, Tables& tables) {
@@ -213,6 +219,13 @@ bool read_body(Reader& in, Tables& tables) {
             list->rules.emplace_back(key, in.value<ivds_acl_rule>());
         }
         tables.acls.emplace(id, std::move(list));
+    }
+    for (auto n = in.count(4); n > 0 && in.ok(); --n) {
+        const auto session = in.value<std::uint32_t>();
+        MirrorRow row;
+        row.name = in.text();
+        row.value = in.value<ivds_mirror>();
+        tables.mirrors.emplace(session, std::move(row));
     }
     return in.done();
 }

@@ -59,6 +59,12 @@ struct InstanceRow {
     std::shared_ptr<const std::vector<StaticMac>> fdb;  // may be null
 };
 
+// A session of a mirror.
+struct MirrorRow {
+    std::string name;
+    ivds_mirror value{};  // tap is zero
+};
+
 // A pool of vPorts.
 struct PoolRow {
     std::string name;
@@ -73,7 +79,8 @@ struct Tables {
     std::map<std::array<std::uint32_t, 3>, std::uint32_t> vvlans;
     // By ACL id, which ports name. A list never changes under its id.
     std::map<std::uint32_t, std::shared_ptr<const AclRow>> acls;
-    std::map<std::uint32_t, PoolRow> pools;  // by pool id, which rules name as targets
+    std::map<std::uint32_t, MirrorRow> mirrors;  // by session, from 0; ports name them in masks
+    std::map<std::uint32_t, PoolRow> pools;      // by pool id, which rules name as targets
 };
 
 // The saved state that ivds-loader brings up at boot with no agent running: one file, replaced atomically

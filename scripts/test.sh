@@ -6,10 +6,10 @@
 #   sudo scripts/test.sh netns bpf   the tests with one of these labels
 #   scripts/test.sh unit             labels unit, abi, fuzz and check need no root
 #
-# Labels: unit abi fuzz check bpf netns upgrade demo bench, and lab, which is not part of everything: minutes in an
-# emulated machine, for what takes another kernel or NICs with virtual functions. It ends with CTest's summary and a
-# list of what was skipped and why. Exit 0 only if no test failed. A machine that builds with one job at a time sets
-# JOBS=1.
+# Labels: unit abi fuzz check bpf netns upgrade demo bench lab. The lab is an emulated machine, for what takes another
+# kernel or NICs with virtual functions; what takes minutes there is also labelled long, and is not part of everything.
+# It ends with CTest's summary and a list of what was skipped and why. Exit 0 only if no test failed. A machine that
+# builds with one job at a time sets JOBS=1.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -23,18 +23,18 @@ esac
 
 dependencies
 build dev
-# The demo and the benchmarks are of the release build; their tests run it.
+# The demo, the benchmarks and the lab are of the release build; their tests run it.
 if [ $# -eq 0 ] || [[ " $* " =~ \ (demo|bench|netns|upgrade)\  ]]; then
     build release ivdsd ivds-ctl ivds-loader
 fi
-if [[ " $* " =~ \ lab\  ]]; then
+if [[ " $* " =~ \ (lab|long)\  ]]; then
     build release ivdsd ivds-ctl ivds-loader ivdsd-other xdp-count
 fi
 
 results=build/dev/results
 rm -rf "$results" build/dev/ctest.xml
 mkdir -p "$results"
-select=(-LE '^lab$')
+select=(-LE '^long$')
 if [ $# -gt 0 ]; then
     select=(-L "^($(IFS='|' && echo "$*"))\$")
 fi

@@ -15,6 +15,8 @@
  * before it sends it again, so the generator does. */
 __u8 header[HEADER_BYTES];
 __u32 frame_bytes; /* for the wrapper */
+__u32 is_varied;   /* every frame is of another flow: a source address of its own, in 10.0.0.0/8 */
+__u32 next_source;
 __u32 bare_ifindex;
 
 struct {
@@ -68,6 +70,16 @@ int bench_generate(struct xdp_md *ctx)
 	if (data + HEADER_BYTES > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
 	write_header(data);
+	if (is_varied) {
+		__u8 *source = data + 26; /* of IPv4 behind no tags */
+		__u32 address = next_source++;
+
+		if (source + 4 > (__u8 *)(long)ctx->data_end)
+			return XDP_ABORTED;
+		source[1] = address >> 16;
+		source[2] = address >> 8;
+		source[3] = address;
+	}
 	return (int)bpf_redirect_map(&into, 0, XDP_DROP);
 }
 

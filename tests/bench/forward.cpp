@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <map>
 #include <memory>
 #include <numeric>
 
@@ -38,6 +39,8 @@ public:
         double lost = 0;  // share of what was sent
     };
     [[nodiscard]] Sample measure(double seconds);
+    // The same with frames that are each of a flow of its own.
+    [[nodiscard]] Sample measure_new_flows(Setup& setup);
 
 private:
     [[nodiscard]] std::uint64_t count() const;
@@ -151,6 +154,21 @@ Traffic::Sample Traffic::measure(double seconds) {
     return {.mpps = arrived / spent / 1e6, .lost = std::max(0.0, 1 - arrived / frames)};
 }
 
+Traffic::Sample Traffic::measure_new_flows(Setup& setup) {
+    constexpr std::uint32_t flows = 100'000;
+    setup.forget_flows();
+    const Inside inside(sender_);
+    const Pinned pinned;
+    object_->bss->is_varied = 1;
+    const std::uint64_t before = count();
+    const double start = cpu_seconds();
+    send(flows);
+    const double spent = cpu_seconds() - start;
+    object_->bss->is_varied = 0;
+    const auto arrived = static_cast<double>(count() - before);
+    return {.mpps = arrived / spent / 1e6, .lost = std::max(0.0, 1 - arrived / flows)};
+}
+
 struct Spec {
     const char* name;
     Way way;
@@ -206,6 +224,83 @@ Row forward_row(const Options& options, const Spec& spec, const std::string& nam
     return row;
 }
 
+// What rules cost: XDP from VM to VM, each contender in turn with the bare redirect.
+struct Contender {
+    const char* name;
+    Policy policy;
+    bool is_new_flows = false;
+    std::vector<Bar> bars;
+};
+
+const std::vector<Contender>& contenders() {
+    static const std::vector<Contender> all{
+        {.name = "rules-10", .policy = {.rules = 10}, .bars = {}},
+        {.name = "rules-1000", .policy = {.rules = 1000}, .bars = {{"bare-xdp", 0.75}}},
+        {.name = "rules-10000", .policy = {.rules = 10'000}, .bars = {{"rules-10", 0.95}}},
+        {.name = "rules-1000-both", .policy = {.rules = 1000, .is_both = true}, .bars = {}},
+        {.name = "rules-stateful", .policy = {.rules = 1000, .is_stateful = true}, .bars = {}},
+        {.name = "new-flows-10", .policy = {.rules = 10}, .is_new_flows = true, .bars = {}},
+        {.name = "new-flows-10000",
+         .policy = {.rules = 10'000},
+         .is_new_flows = true,
+         .bars = {{"new-flows-10", 0.5}}},
+        {.name = "new-flows-stateful",
+         .policy = {.rules = 1000, .is_stateful = true},
+         .is_new_flows = true,
+         .bars = {}},
+    };
+    return all;
+}
+
+std::vector<Row> rules_rows(const Options& options) {
+    const Frame frame = make_frame(Way::local, 60, Tags::none);
+    std::vector<const Contender*> wanted;
+    for (const Contender& contender : contenders())
+        if (options.wanted(contender.name)) wanted.push_back(&contender);
+    if (wanted.empty()) return {};
+    options.progress("rules, new-flows");
+
+    Setup bare(Forwarder::bare_xdp);
+    Traffic bare_traffic(bare, Way::local, frame, frame);
+    bare_traffic.verify();
+    std::map<std::string, std::vector<double>> mpps;
+    std::map<std::string, double> lost;
+    std::vector<std::pair<std::unique_ptr<Setup>, std::unique_ptr<Traffic>>> all;
+    for (const Contender* contender : wanted) {
+        auto setup = std::make_unique<Setup>(Forwarder::ivds_xdp);
+        setup->set_policy(contender->policy);
+        auto traffic = std::make_unique<Traffic>(*setup, Way::local, frame, frame);
+        traffic->verify();
+        all.emplace_back(std::move(setup), std::move(traffic));
+    }
+    for (int repetition = 0; repetition < options.repetitions; ++repetition) {
+        mpps["bare-xdp"].push_back(bare_traffic.measure(options.seconds).mpps);
+        for (std::size_t i = 0; i < wanted.size(); ++i) {
+            auto& [setup, traffic] = all[i];
+            const Traffic::Sample sample =
+                wanted[i]->is_new_flows ? traffic->measure_new_flows(*setup) : traffic->measure(options.seconds);
+            if (sample.mpps <= 0) throw Failure(fmt::format("{}: no frame arrived", wanted[i]->name));
+            mpps[wanted[i]->name].push_back(sample.mpps);
+            lost[wanted[i]->name] = std::max(lost[wanted[i]->name], sample.lost);
+        }
+    }
+    std::vector<Row> rows;
+    for (const Contender* contender : wanted) {
+        const std::string name = contender->name;
+        Row row{.name = name,
+                .value = median(mpps[name]),
+                .unit = "Mpps",
+                .ratios = {{"bare-xdp", ratio(mpps[name], mpps["bare-xdp"])}},
+                .bars = contender->bars,
+                .note = {}};
+        for (const Bar& bar : contender->bars)
+            if (bar.against != "bare-xdp") row.ratios[bar.against] = ratio(mpps[name], mpps[bar.against]);
+        if (lost[name] > 0.001) row.note = fmt::format("up to {:.1f} % of the frames lost", lost[name] * 100);
+        rows.push_back(row);
+    }
+    return rows;
+}
+
 }  // namespace
 
 Ahead::Ahead() {
@@ -248,6 +343,7 @@ std::vector<Row> forward_rows(const Options& options) {
             rows.push_back(forward_row(options, spec, name, bytes));
         }
     }
+    for (Row& row : rules_rows(options)) rows.push_back(std::move(row));
     return rows;
 }
 

@@ -14,6 +14,7 @@
 #include <map>
 
 #include "bench.skel.h"
+#include "ctl/compile/acl.h"
 #include "ivds/abi.h"
 #include "report.h"
 
@@ -231,6 +232,80 @@ IvdsHost::IvdsHost(const Namespace& host, std::vector<std::size_t> local_vms, Ho
             links_.push_back(
                 attach(bpf_program__attach_xdp(object_->progs.ivds_xdp, ifindex), "ivds_xdp to " + netdev));
     }
+}
+
+namespace {
+
+// Rules as a tenant with many services writes them: who (prefixes of five lengths) may not reach what (hosts, nets,
+// all) by which port. None is about the benchmark's frames, so that all of the list is searched for a new flow.
+std::vector<AclRule> make_rules(const Policy& policy) {
+    constexpr std::array<unsigned, 5> source_bits{0, 8, 16, 24, 32};
+    constexpr std::array<unsigned, 3> destination_bits{0, 24, 32};
+    std::vector<AclRule> rules;
+    for (std::uint32_t i = 0; rules.size() < policy.rules; ++i) {
+        const auto prefix = [&](std::uint8_t net, unsigned bits) {
+            PrefixMatch match{.value = {}, .bits = 96 + bits};
+            match.value[10] = match.value[11] = 0xff;
+            match.value[12] = net;
+            for (unsigned byte = 0; byte < 3; ++byte)
+                match.value[13 + byte] = static_cast<std::uint8_t>((i * 7919U) >> (8 * byte));
+            return match;
+        };
+        AclRule rule;
+        rule.id = i + 1;
+        rule.action = IVDS_ACL_DROP;
+        rule.ethertypes = {0x0800};
+        rule.proto = i % 3 == 0 ? 17 : 6;
+        rule.src = prefix(172, source_bits.at(i % 5));
+        rule.dst = prefix(192, destination_bits.at(i / 5 % 3));
+        const auto port = static_cast<std::uint16_t>(3000 + i % 20000);
+        rule.dports = {{port, i % 8 == 7 ? static_cast<std::uint16_t>(port | 0x7) : port}};
+        rules.push_back(rule);
+    }
+    if (policy.is_stateful) {
+        AclRule last;
+        last.id = policy.rules;
+        last.flags = IVDS_ACL_STATEFUL;
+        rules.back() = last;
+    }
+    return rules;
+}
+
+}  // namespace
+
+void IvdsHost::set_policy(const Policy& policy) {
+    const auto& maps = object_->maps;
+    const auto row = compile_acl(make_rules(policy), IVDS_ACL_ALLOW);
+    if (!row) throw Failure(row.error().what);
+    const std::uint32_t id = 1;
+    for (std::uint32_t index = 0; index < row->masks.size(); ++index)
+        put(maps.acl_masks, ivds_acl_mask_key{.acl = id, .index = index}, row->masks[index]);
+    for (auto [key, rule] : row->rules) {
+        key.acl = id;
+        put(maps.acl_rules, key, rule);
+    }
+    ivds_acl list{};
+    list.masks = static_cast<std::uint32_t>(row->masks.size());
+    list.default_action = row->default_action;
+    put(maps.acls, id, list);
+    for (const std::uint32_t vport : {first_vport_id, first_vport_id + 1}) {
+        ivds_port port{};
+        check(bpf_map__lookup_elem(maps.ports, &vport, sizeof vport, &port, sizeof port, 0), "read a vPort");
+        if (vport == first_vport_id) port.acl_in = id;
+        if (vport != first_vport_id && policy.is_both) port.acl_out = id;
+        if (policy.is_stateful && (port.acl_in != 0 || port.acl_out != 0)) port.flags |= IVDS_PF_STATEFUL;
+        port.flow_limit = policy.flow_limit;
+        put(maps.ports, vport, port);
+    }
+}
+
+void IvdsHost::forget_flows() {
+    ivds_sweep sweep{};
+    sweep.port = first_vport_id;
+    LIBBPF_OPTS(bpf_test_run_opts, options);
+    options.ctx_in = &sweep;
+    options.ctx_size_in = sizeof sweep;
+    check(bpf_prog_test_run_opts(bpf_program__fd(object_->progs.ivds_sweep), &options), "flush the flows");
 }
 
 Setup::Setup(Forwarder forwarder, Way way, bool both_hosts) : forwarder_(forwarder) {

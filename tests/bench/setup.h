@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "ivds/abi.h"
 #include "network.h"
 
 struct bench_bpf;
@@ -47,12 +48,22 @@ using IvdsObject = std::unique_ptr<ivds_bpf, IvdsDeleter>;
 // With the return value of a libbpf call, which is negative when it failed.
 void check(int result, const std::string& what);
 
+// What vm1's frames are held against, and vm2's too where there is an `is_both`.
+struct Policy {
+    std::uint32_t rules = 0;   // 0: no list
+    bool is_stateful = false;  // the last rule opens a connection; else the default lets the frames pass
+    bool is_both = false;
+    std::uint32_t flow_limit = IVDS_MAX_FLOWS;
+};
+
 // The switch of one host: its programs attached to its ports, and its tables filled.
 class IvdsHost {
 public:
     enum class Hooks { tc, xdp_and_tc };
     IvdsHost(const Namespace& host, std::vector<std::size_t> local_vms, Hooks hooks);
     [[nodiscard]] ivds_bpf* object() const { return object_.get(); }
+    void set_policy(const Policy& policy);
+    void forget_flows();
 
 private:
     IvdsObject object_;
@@ -67,6 +78,8 @@ public:
     [[nodiscard]] const Network& network() const { return network_; }
     [[nodiscard]] Forwarder forwarder() const { return forwarder_; }
     [[nodiscard]] ivds_bpf* switch_a() const { return switches_.front().object(); }
+    void set_policy(const Policy& policy) { switches_.front().set_policy(policy); }
+    void forget_flows() { switches_.front().forget_flows(); }
 
 private:
     void attach_bare(Way way);

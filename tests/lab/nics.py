@@ -22,7 +22,6 @@ WIRE = pathlib.Path("/lab/wire0.pcap")  # what passes between the first two NICs
 HIDDEN_VLAN = 3000  # between the two VFs of a VM's port; no network uses it
 
 
-
 class Root:
     """Commands in the lab's own network namespace, where the NICs are while nobody has them."""
 
@@ -133,7 +132,7 @@ class NicScene(Scene):
     def __init__(self, *arguments, vf_number=None, **fields):
         """`vf_number`: the number of a VM on host a that is to have a VF."""
         super().__init__(*arguments, **fields)
-        self.nics, self.vf_number, self.vfs = physical(2), vf_number, []
+        self.nics, self.vf_number, self.vfs, self.vf_owner = physical(2), vf_number, [], None
 
     def two_hosts(self):
         a, b = self.host("a"), self.host("b")
@@ -160,6 +159,17 @@ class NicScene(Scene):
             self.hosts["a"].ip(*(line for number, vlan in enumerate(self.vlans(), 2) for line in (
                 f"link add link wire0 name wire0.{vlan} type vlan id {vlan}", f"link set wire0 vf {number} vlan 0",
                 f"link set wire0 vf {number} vlan {vlan}")))
+            self._wait_for_vf()
+
+    def _wait_for_vf(self):
+        """Returns once frames pass the VM's two VFs, both ways. The uplink's first program has reset the card, which
+        from then on passes nothing of a VF until the VF's driver has started the VF anew. That driver polls: it sees the
+        reset up to 2 s late, with the carrier on until then, and starts the VF once 10 s have passed since it last did.
+        So neither the carrier nor the port's state tells a VF that is back from one that is about to go; an answer
+        does."""
+        owner = self.vf_owner
+        other = next(name for name in self.vms if name != owner and self.network_of[name] == self.network_of[owner])
+        self.lab.wait(lambda: self.ping(owner, other, count=1) == 1, 60, f"{owner}: no frames pass its VFs")
 
     def _add(self, host, network_name, number, plug):
         name = f"{network_name}-{number}"
@@ -200,7 +210,10 @@ class NicScene(Scene):
             far.give(vm, "eth0")
             place.ip(f"link set {vm.netdev} up")
             place.run("bridge", "-batch", "-", stdin="".join(f"fdb add {other} dev {vm.netdev}\n" for other in others))
-        return self._add("a", network_name, self.vf_number, plug)
+        vm = self._add("a", network_name, self.vf_number, plug)
+        self.vf_owner = vm.name
+        return vm
+
 
 def wire_position():
     return WIRE.stat().st_size if WIRE.exists() else 0

@@ -113,6 +113,52 @@ Layer ip4_tcp(std::size_t l3_length) {
     return raw(0x0800, bytes);
 }
 
+Layer ip4_tcp(std::size_t l3_length, std::uint8_t flags) {
+    Layer layer = ip4_tcp(l3_length);
+    layer.bytes[33] = flags;
+    return layer;
+}
+
+Layer ip4_echo(std::uint8_t type, std::uint16_t identifier) {
+    Bytes bytes = ip4(1, 46);
+    bytes[20] = type;
+    put16(bytes, 24, identifier);
+    return raw(0x0800, bytes);
+}
+
+Bytes answer_to(const Bytes& frame) {
+    Bytes out = frame;
+    std::swap_ranges(out.begin(), out.begin() + 6, out.begin() + 6);
+    const bool is_ip4 = out[12] == 0x08 && out[13] == 0x00 && out.size() >= 14 + 24;
+    if (!is_ip4) {
+        return out;
+    }
+    const auto l3 = out.begin() + 14;
+    std::swap_ranges(l3 + 12, l3 + 16, l3 + 16);
+    if (l3[9] == 1) {
+        l3[20] = 0;
+    } else {
+        std::swap_ranges(l3 + 20, l3 + 22, l3 + 22);
+    }
+    return out;
+}
+
+Bytes icmp_error_about(const Bytes& frame) {
+    Bytes l3 = ip4(1, 56);
+    l3[20] = 3;
+    l3[21] = 4;
+    l3[15] = 9;
+    if (frame.size() >= 14 + 28) {
+        std::copy_n(frame.begin() + 14 + 12, 4, l3.begin() + 16);
+        std::copy_n(frame.begin() + 14, 28, l3.begin() + 28);
+    }
+    Bytes out(frame.begin() + 6, frame.begin() + 12);
+    out.insert(out.end(), frame.begin(), frame.begin() + 6);
+    out.insert(out.end(), {0x08, 0x00});
+    out.insert(out.end(), l3.begin(), l3.end());
+    return out;
+}
+
 Layer ip6_neighbour_solicitation() {
     Bytes bytes{0x60, 0, 0, 0, 0, 24, 58, 255};
     bytes.insert(bytes.end(), {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});

@@ -45,7 +45,13 @@ private:
 [[nodiscard]] Layer arp_request(const Mac& sender);
 [[nodiscard]] Layer ip4_udp(std::size_t l3_length);  // valid IPv4 header and checksum, at least 28 bytes
 [[nodiscard]] Layer ip4_tcp(std::size_t l3_length);  // at least 40 bytes
+[[nodiscard]] Layer ip4_tcp(std::size_t l3_length, std::uint8_t flags);
+[[nodiscard]] Layer ip4_echo(std::uint8_t type, std::uint16_t identifier);  // 8: request, 0: reply
 [[nodiscard]] Layer ip6_neighbour_solicitation();
+// From the router 10.0.0.9: "fragmentation needed" about the datagram that `frame` holds, to who sent it.
+[[nodiscard]] Bytes icmp_error_about(const Bytes& frame);
+// The frame that answers an untagged one: MACs, addresses and ports exchanged, an echo request made a reply.
+[[nodiscard]] Bytes answer_to(const Bytes& frame);
 [[nodiscard]] Layer llc_stp();  // 802.3 length, LLC and a configuration BPDU
 [[nodiscard]] Layer pause();    // MAC control, opcode 1
 [[nodiscard]] Layer pfc();      // MAC control, opcode 0x101

@@ -105,6 +105,8 @@ Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const G
     outcome_ = {};
     is_plain_ = false;
     flows_before_egress_ = flows_;
+    events_before_egress_.clear();
+    told_before_egress_ = told_;
     Frame frame{.port = port, .bytes = bytes, .parsed = parse(bytes), .gso = gso, .in_port = port};
     if (world_.strangers.contains(port)) {
         outcome_.sent.push_back({to_host, bytes});
@@ -174,6 +176,8 @@ void ReferenceSwitch::from_vport(Frame& frame) {
     frame.in_instance = port.instance;
     const auto verdict = ask(frame, frame.port, IVDS_WAY_IN, false);
     flows_before_egress_ = flows_;
+    events_before_egress_ = outcome_.events;
+    told_before_egress_ = told_;
     if (!verdict) {
         return refuse(IVDS_DROP_FLOW_LIMIT);
     }
@@ -259,9 +263,7 @@ void ReferenceSwitch::through_patch(Frame& frame, std::uint32_t out) {
     ivds_port_stats stats{};
     stats.rx_packets = packets(frame);
     stats.rx_bytes = bytes(frame, frame.bytes.size());
-    const auto took = [&](const char* path) {
-        return counted.contains(fmt::format("port {} {}", frame.port, path));
-    };
+    const auto took = [&](const char* path) { return counted.contains(fmt::format("port {} {}", frame.port, path)); };
     if (!took("rx_packets")) {
         return;
     }
@@ -521,8 +523,7 @@ std::optional<AclVerdict> ReferenceSwitch::decide(const Frame& frame, std::uint3
         constexpr std::uint8_t reset = 0x04;
         constexpr std::uint8_t ack = 0x10;
         const std::uint8_t tcp = flow->name.proto == 6 ? flow->tcp_flags : 0;
-        if (known != flows_.end() && known->second &&
-            !(known->second->is_closing && (tcp & (syn | ack)) == syn)) {
+        if (known != flows_.end() && known->second && !(known->second->is_closing && (tcp & (syn | ack)) == syn)) {
             Connection& connection = *known->second;
             if ((tcp & reset) != 0) {
                 connection.is_closing = true;
@@ -705,6 +706,13 @@ Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& b
     outcome.sent.clear();
     if (is_flood) {
         flows_ = flows_before_egress_;
+        std::erase_if(outcome.events, [&](const std::string& event) {
+            return event.starts_with("rule ") &&
+                   std::ranges::find(events_before_egress_, event) == events_before_egress_.end();
+        });
+        std::erase_if(told_, [&](const auto& told) {
+            return told.second == IVDS_EVENT_RULE && !told_before_egress_.contains(told);
+        });
     }
     outcome_.counts.clear();
     drop(Frame{.port = port, .bytes = bytes}, port, IVDS_DROP_NO_TC);

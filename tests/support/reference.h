@@ -109,8 +109,11 @@ private:
     Flows flows_;
     std::uint32_t last_rule_ = 0;  // that decided, and …
     bool was_asked_ = false;       // … whether there were any, when a vPort was last asked
-    Flows flows_before_egress_;  // as the frame under way left them where it came in
-    bool is_plain_ = false;  // the frame under way came from the wire, or goes there, without a V.VLAN
+    // As the frame under way left them where it came in.
+    Flows flows_before_egress_;
+    std::vector<std::string> events_before_egress_;
+    std::set<std::pair<std::uint32_t, std::uint32_t>> told_before_egress_;
+    bool is_plain_ = false;        // the frame under way came from the wire, or goes there, without a V.VLAN
 };
 
 }  // namespace ivds::test

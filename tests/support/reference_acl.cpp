@@ -262,8 +262,7 @@ std::optional<FlowName> flow_in_error(const Bytes& frame, bool is_to_vm) {
     const Seen seen = see(frame);
     const bool is_error4 = seen.ethertype == 0x0800 && seen.proto == 1 &&
                            (seen.icmp_type == 3 || seen.icmp_type == 11 || seen.icmp_type == 12);
-    const bool is_error6 =
-        seen.ethertype == 0x86dd && seen.proto == 58 && seen.icmp_type >= 1 && seen.icmp_type <= 4;
+    const bool is_error6 = seen.ethertype == 0x86dd && seen.proto == 58 && seen.icmp_type >= 1 && seen.icmp_type <= 4;
     const std::size_t needed = is_error4 ? 8 + 20 + 8 : 8 + 40 + 8;
     if (seen.is_fragment || (!is_error4 && !is_error6) || seen.icmp.size() < needed) {
         return std::nullopt;

@@ -184,10 +184,11 @@ std::string World::text() const {
     std::string out;
     for (const auto& [id, port] : ports) {
         out += fmt::format(
-            "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {} flows {} peer {}{}\n", id,
-            port.kind, port.instance, port.flags, port.mtu_bytes, fmt::join(port.vmac, ":"),
-            big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit, port.flow_limit, port.peer,
-            strangers.contains(id) ? " (stranger)" : "");
+            "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {} flows {} peer "
+            "{}{}\n",
+            id, port.kind, port.instance, port.flags, port.mtu_bytes, fmt::join(port.vmac, ":"),
+            big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit, port.flow_limit,
+            port.peer, strangers.contains(id) ? " (stranger)" : "");
     }
     for (const auto& [id, instance] : instances) {
         out += fmt::format("instance {}: uplink {} vlan {} vvlan {} mtu {} flags {:#x} limit {} peers {}\n", id,
@@ -212,7 +213,8 @@ std::string World::text() const {
         out += fmt::format("rules {}, else {}\n", id, static_cast<int>(acl.default_action));
         for (const AclRule& rule : acl.rules) {
             out += fmt::format(
-                "  {}: action {} flags {} target {:#x} types {::x} macs {} {} src {} dst {} proto {} ports {} {} icmp {} flags {}\n",
+                "  {}: action {} flags {} target {:#x} types {::x} macs {} {} src {} dst {} proto {} ports {} {} "
+                "icmp {} flags {}\n",
                 rule.id, static_cast<int>(rule.action), rule.flags, rule.target, rule.ethertypes,
                 rule.src_mac ? to_text(rule.src_mac->value) : "-", rule.dst_mac ? to_text(rule.dst_mac->value) : "-",
                 rule.src ? int(rule.src->bits) : -1, rule.dst ? int(rule.dst->bits) : -1,
@@ -255,8 +257,9 @@ const char* event_name(std::uint32_t kind) {
 }
 
 std::string event_text(const ivds_event& event) {
-    return fmt::format("{} {} from {} in {}: {:02x} rule {}", event_name(event.kind), event.port, event.other_port,
-                       event.instance, fmt::join(event.mac, ":"), event.rule);
+    const std::string rule = event.rule != 0 ? fmt::format(" rule {}", event.rule) : "";
+    return fmt::format("{} {} from {} in {}: {:02x}{}", event_name(event.kind), event.port, event.other_port,
+                       event.instance, fmt::join(event.mac, ":"), rule);
 }
 
 std::string fdb_text(const FdbKey& key, const ivds_fdb_entry& entry, bool now) {

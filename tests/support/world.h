@@ -91,7 +91,8 @@ struct Outcome {
     std::map<std::string, std::uint64_t> counts;
     std::vector<std::string> events;  // "move 3 from 2 in 1: 02:…", in order
     std::set<std::string> fdb;  // after the frame: "1 02:… at 2 vlan 0 static", "… learned now", "… learned before"
-    std::map<std::string, std::uint32_t> learned;  // after the frame: "port 2", "instance 1", "flows 2"; zero is not there
+    std::map<std::string, std::uint32_t>
+        learned;  // after the frame: "port 2", "instance 1", "flows 2"; zero is not there
     bool operator==(const Outcome&) const = default;
     [[nodiscard]] std::string text() const;
 };

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 namespace ivds::test {
 
@@ -95,6 +96,8 @@ FakeKernel::State FakeKernel::state() const {
         }
         state.interfaces[name] = {interface.netdev.admin_up, interface.netdev.promiscuous, features};
     }
+    state.tap = tap;
+    state.tap_program = tap_program;
     state.running = running_ + (next_pinned_ ? " next" : "");
     return state;
 }
@@ -148,6 +151,8 @@ std::size_t FakeKernel::value_size(Map map) {
             return sizeof(ivds_vvlan);
         case Map::fdb:
             return sizeof(ivds_fdb_entry);
+        case Map::mirrors:
+            return sizeof(ivds_mirror);
         case Map::acls:
             return sizeof(ivds_acl);
         case Map::acl_masks:
@@ -167,7 +172,7 @@ std::size_t FakeKernel::value_size(Map map) {
 
 bool FakeKernel::is_array(Map map) {
     return map == Map::meta || map == Map::ports || map == Map::instances || map == Map::port_state ||
-           map == Map::instance_state || map == Map::acls;
+           map == Map::instance_state || map == Map::acls || map == Map::mirrors;
 }
 
 bool FakeKernel::fails() {
@@ -457,9 +462,38 @@ Result<Programs> FakeKernel::load() {
     if (fails()) {
         return std::unexpected(failed().error());
     }
-    last_handle_ += 3;
-    own_xdp_ = last_handle_ - 2;
-    return Programs{own_xdp_, last_handle_ - 1, last_handle_};
+    last_handle_ += 4;
+    own_xdp_ = last_handle_ - 3;
+    return Programs{own_xdp_, last_handle_ - 2, last_handle_ - 1, last_handle_};
+}
+
+Result<std::uint32_t> FakeKernel::make_tap() {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    if (tap == 0) {
+        ++writes;
+        tap = ++last_ifindex_;
+        tap_program = current_.mirror;
+    }
+    return tap;
+}
+
+Result<> FakeKernel::remove_tap() {
+    if (fails()) {
+        return failed();
+    }
+    writes += tap != 0 ? 1 : 0;
+    tap = 0;
+    tap_program = -1;
+    return {};
+}
+
+Result<int> FakeKernel::swap_tap(int program) {
+    if (fails()) {
+        return std::unexpected(failed().error());
+    }
+    return tap == 0 ? -1 : std::exchange(tap_program, program);
 }
 
 void FakeKernel::unload(const Programs& programs) {

@@ -36,6 +36,8 @@ public:
         std::map<std::string, std::tuple<bool, bool, std::map<std::string, bool>>> interfaces;
         std::map<std::uint32_t, std::string> foreign;
         std::string running;
+        std::uint32_t tap = 0;
+        int tap_program = -1;
         bool operator==(const State&) const = default;
     };
 
@@ -60,6 +62,8 @@ public:
     std::set<Point> refused;  // link_create and join of these fail as a driver does
     std::string cannot_share;
     std::string own_build = "fake-1";
+    std::uint32_t tap = 0;  // ifindex of the mirrors' tap
+    int tap_program = -1;
 
     // Contents by structure.
     template <class T, class Key>
@@ -98,6 +102,10 @@ public:
     void forget_port(std::uint32_t) override {}
     void forget_instance(std::uint32_t) override {}
     void forget_rules(const std::set<std::uint32_t>& rules) override;
+    void forget_mirror(std::uint32_t) override {}
+    Result<std::uint32_t> make_tap() override;
+    Result<> remove_tap() override;
+    Result<int> swap_tap(int program) override;
     Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) override;
     std::string build() const override { return own_build; }
     std::string running() const override { return running_; }
@@ -162,7 +170,7 @@ private:
     std::set<int> pinned_;
     std::map<std::uint32_t, int> filters_;  // ifindex -> program
     std::set<std::uint32_t> hooked_;        // vPort interfaces that had a TC hook once
-    Programs current_{1, 2, 3};
+    Programs current_{1, 2, 4, 3};
     std::string running_ = "fake-1";
     bool next_pinned_ = false;
     bool undoing_ = false;

@@ -377,6 +377,68 @@ enum ivds_drop {
 	    IVDS_DROP_MAX = 31,
 };
 
+/* ------------------------------- mirrors ARRAY: session -> struct ivds_mirror
+ * Where the copies of a session go. TC sends each to the tap, a pair of interfaces of ours on which the kernel makes
+ * it what it is on a wire (segments, checksums, tags in the bytes); at the pair's other end the program `mirror` cuts
+ * it, wraps it and sends it on. Copies are never seen by a port, so that none is copied again. */
+enum ivds_mirror_kind {
+	IVDS_MIRROR_NONE = 0,
+	IVDS_MIRROR_SPAN = 1,       /* to a vPort */
+	IVDS_MIRROR_RSPAN = 2,      /* to an uplink, in a VLAN of their own */
+	IVDS_MIRROR_ERSPAN_II = 3,  /* in GRE to an address */
+	IVDS_MIRROR_ERSPAN_III = 4,
+	IVDS_MIRROR_RING = 5,       /* into the session's ring in `captures` */
+};
+/* ivds_mirror.flags */
+#define IVDS_MF_STRIP_TAGS 0x01u /* the wire's tags are left out of copies of an uplink's frames */
+struct ivds_mirror {
+	__u32 kind;       /* enum ivds_mirror_kind */
+	__u32 tap;        /* ifindex of the tap's sending end, 0: there is none */
+	__u32 target;     /* SPAN, RSPAN: port id */
+	__u32 filter;     /* id of the list that allows what is copied, 0: all */
+	__u32 snap_bytes; /* longer copies are cut, 0: none */
+	__u32 sample;     /* one of so many frames; 0, 1: all */
+	__u32 flags;      /* IVDS_MF_* */
+	__u32 index;      /* ERSPAN II; III: hardware id */
+	__u16 session_id; /* ERSPAN */
+	__u16 vlan;       /* RSPAN */
+	__u8 local[16];   /* ERSPAN: IPv4 as ::ffff:a.b.c.d */
+	__u8 remote[16];
+	__u32 pad0;
+};
+
+/* ------------------------------- mirror_state ARRAY: session -> struct ivds_mirror_state, the data plane's own */
+struct ivds_mirror_state {
+	__u32 seen;     /* frames that sampling counted */
+	__u32 sequence; /* ERSPAN: of the next copy */
+};
+
+/* ------------------------------- mirror_stats PERCPU_ARRAY: session -> struct ivds_mirror_stats */
+struct ivds_mirror_stats {
+	__u64 packets; /* copies that were sent on */
+	__u64 bytes;   /* as they were sent, without what ERSPAN wraps around them */
+	__u64 refused; /* copies that could not be sent: the target is down, too small, or its queue or ring full */
+	__u64 cut;     /* of those sent: shortened to what the way to an ERSPAN address takes */
+};
+
+/* ------------------------------- captures ARRAY_OF_MAPS: session -> RINGBUF of struct ivds_capture with the bytes
+ * behind it */
+#define IVDS_CAPTURE_BYTES 16384u /* of a frame at most */
+enum ivds_direction {
+	IVDS_DIRECTION_IN = 0,   /* from the port into the switch */
+	IVDS_DIRECTION_OUT = 1,  /* out of the port */
+	IVDS_DIRECTION_DROP = 2, /* dropped on the port */
+};
+struct ivds_capture {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 port;
+	__u32 bytes;    /* of the frame */
+	__u32 captured; /* of them, behind this header */
+	__u8 direction; /* enum ivds_direction */
+	__u8 reason;    /* DROP: enum ivds_drop */
+	__u16 pad0;
+};
+
 /* ------------------------------- events RINGBUF: struct ivds_event
  * At most one of a kind, port and second; the counters are exact, the events are hints. */
 enum ivds_event_kind {

@@ -111,6 +111,16 @@ IVDS_SIZE(ivds_port_stats, 64);
 IVDS_SIZE(ivds_instance_stats, 32);
 IVDS_SIZE(ivds_drop_key, 8);
 IVDS_SIZE(ivds_count, 16);
+IVDS_SIZE(ivds_mirror, 72);
+IVDS_OFFSET(ivds_mirror, session_id, 32);
+IVDS_OFFSET(ivds_mirror, local, 36);
+IVDS_OFFSET(ivds_mirror, remote, 52);
+IVDS_SIZE(ivds_mirror_state, 8);
+IVDS_SIZE(ivds_mirror_stats, 32);
+IVDS_SIZE(ivds_capture, 24);
+IVDS_OFFSET(ivds_capture, direction, 20);
+IVDS_OFFSET(ivds_capture, reason, 21);
+
 IVDS_SIZE(ivds_event, 96);
 IVDS_OFFSET(ivds_event, mac, 24);
 IVDS_OFFSET(ivds_event, rule, 32);

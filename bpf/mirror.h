@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * mirror.h -- copies of frames for sessions of mirrors, as TC makes them: each goes to the tap as it is, and its mark
+ * says there what it is a copy of (mirror_send.h). The original stays as it was.
+ */
+#ifndef IVDS_MIRROR_H
+#define IVDS_MIRROR_H
+
+#include "classify.h"
+
+/* skb->mark of a copy, until the tap's other end takes it off. The kernel keeps marks within a network namespace. */
+#define IVDS_MARK_SESSION(mark)   ((mark) & 0x1f)
+#define IVDS_MARK_DIRECTION(mark) ((mark) >> 5 & 0x3)
+#define IVDS_MARK_TAGS(mark)      ((mark) >> 7 & 0x3) /* of the wire, in front */
+#define IVDS_MARK_REASON(mark)    ((mark) >> 9 & 0x3f)
+#define IVDS_MARK_PORT(mark)      ((mark) >> 15 & (IVDS_MAX_PORTS - 1))
+#define IVDS_MARK_SAMPLE          (1u << 28) /* sampling is left to do, segment by segment */
+#define IVDS_MARK_OURS            (5u << 29)
+
+_Static_assert(IVDS_DROP_MAX <= 0x40, "a drop reason is wider than its place in the mark");
+_Static_assert(IVDS_MAX_PORTS <= 1u << 13, "a port id is wider than its place in the mark");
+
+/* What a copy is of; the session comes to it. */
+INLINE __u32 mirror_mark(__u32 direction, __u32 port, __u32 reason, __u32 tags)
+{
+	return IVDS_MARK_OURS | (port & (IVDS_MAX_PORTS - 1)) << 15 | (reason & 0x3f) << 9 | (tags & 0x3) << 7 |
+	       (direction & 0x3) << 5;
+}
+
+/* Functions of their own, so that what they keep on the stack is not in the way of the rest. */
+__noinline int count_refused(__u32 session, __u32 packets)
+{
+	struct ivds_mirror_stats *stats = bpf_map_lookup_elem(&mirror_stats, &session);
+
+	if (stats)
+		stats->refused += packets;
+	return 0;
+}
+
+/* Whether sampling leaves this frame out: the first of each `sample` is in. */
+__noinline int is_left_out(__u32 session, __u32 sample)
+{
+	struct ivds_mirror_state *state = bpf_map_lookup_elem(&mirror_state, &session);
+
+	return state && __sync_fetch_and_add(&state->seen, 1) % sample != 0;
+}
+
+/* Copies the frame as it is now for the session, unless sampling leaves it out. */
+INLINE void copy_to_session(struct __sk_buff *skb, __u32 session, __u32 mark)
+{
+	const struct ivds_mirror *mirror = bpf_map_lookup_elem(&mirrors, &session);
+	__u32 before;
+
+	if (!mirror || mirror->kind == IVDS_MIRROR_NONE)
+		return;
+	if (mirror->sample > 1) {
+		if (skb->gso_size)
+			mark |= IVDS_MARK_SAMPLE;
+		else if (is_left_out(session, mirror->sample))
+			return;
+	}
+	before = skb->mark;
+	skb->mark = mark | session;
+	if (bpf_clone_redirect(skb, mirror->tap, 0))
+		count_refused(session, skb->gso_segs ?: 1);
+	skb->mark = before;
+}
+
+/* Those of the sessions whose filters let the frame in the scratch pass. */
+__noinline __u32 pass_filters(__u32 sessions)
+{
+	const struct ivds_scratch *s = scratch_of_cpu();
+	__u32 out = 0;
+
+	if (!s)
+		return 0;
+	for (__u32 session = 0; session < IVDS_MAX_MIRRORS; session++) {
+		const struct ivds_mirror *mirror;
+
+		if (!(sessions >> session & 1))
+			continue;
+		mirror = bpf_map_lookup_elem(&mirrors, &session);
+		if (mirror &&
+		    (!mirror->filter || (ask_list(mirror->filter) == 0 && s->decision.action == IVDS_ACL_ALLOW)))
+			out |= 1u << session;
+	}
+	return out;
+}
+
+__noinline int send_copies(struct __sk_buff *skb, __u32 sessions, __u32 mark)
+{
+	for (__u32 session = 0; session < IVDS_MAX_MIRRORS; session++)
+		if (sessions >> session & 1)
+			copy_to_session(skb, session, mark);
+	return 0;
+}
+
+/* Copies the frame, as it is now, for each of the sessions. The scratch holds its fields, or the bytes are too few
+ * for any. Loops without callbacks in it, and in turn: the stack has no room for their frames. */
+__noinline int mirror_copies(struct __sk_buff *skb, __u32 sessions, __u32 mark)
+{
+	barrier_var(skb);
+	sessions = sessions ? pass_filters(sessions) : 0;
+	if (!sessions)
+		return 0;
+	note(IVDS_TRACE_MIRROR, sessions, IVDS_MARK_DIRECTION(mark), IVDS_MARK_PORT(mark), 0);
+	return IVDS_TRACING ? 0 : send_copies(skb, sessions, mark);
+}
+
+/* The copies of a frame as it came in. Reads its fields, while the tags are where they were: also for filters of the
+ * copies that follow as it goes out. */
+INLINE void mirror_frame(struct __sk_buff *skb, struct ivds_verdict *v, const struct ivds_packet *packet,
+			 const struct ivds_frame *f, __u32 port_id)
+{
+	const int dropped = v->action == IVDS_ACT_DROP;
+	struct ivds_scratch *s = scratch_of_cpu();
+
+	if (s)
+		s->mirrored = v->mirrors;
+	if (!(v->mirrors | mirrors_out(v)))
+		return;
+	read_fields(v, packet, f);
+	mirror_copies(skb, v->mirrors,
+		      mirror_mark(dropped ? IVDS_DIRECTION_DROP : IVDS_DIRECTION_IN, dropped ? v->drop_port : port_id,
+				  v->reason, v->wire_tags));
+}
+
+/* Those of a flood's copy at a member or at the uplink, or of its drop there, also for what the member's rules name
+ * where they were asked. Sessions that have one already are in the scratch. */
+__noinline int mirror_member(struct __sk_buff *skb, __u32 port_id, __u32 reason, __u32 tags)
+{
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
+	struct ivds_scratch *s = scratch_of_cpu();
+	__u32 sessions;
+
+	barrier_var(skb);
+	barrier_var(tags);
+	if (!port || !s)
+		return 0;
+	sessions = reason ? port->mirror_drop : port->mirror_out;
+	if (has_lists(port, IVDS_WAY_OUT) && (!reason || reason == IVDS_DROP_ACL_OUT || reason == IVDS_DROP_REDIRECT))
+		sessions |= s->decision.mirrors;
+	sessions &= ~s->mirrored;
+	s->mirrored |= sessions;
+	mirror_copies(skb, sessions,
+		      mirror_mark(reason ? IVDS_DIRECTION_DROP : IVDS_DIRECTION_OUT, port_id, reason, tags));
+	return 0;
+}
+
+#endif
