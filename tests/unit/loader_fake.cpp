@@ -287,7 +287,7 @@ void FakeKernel::check() {
         if ((port.flags & IVDS_PF_TC) != 0 && by_index(port.ifindex) != nullptr && !has_tc(port.ifindex)) {
             note(fmt::format("port {} says TC, and no TC is there", id));
         }
-        if ((port.flags & IVDS_PF_UP) != 0 && (port.flags & IVDS_PF_TC) == 0) {
+        if (port.kind != IVDS_PORT_PATCH && (port.flags & IVDS_PF_UP) != 0 && (port.flags & IVDS_PF_TC) == 0) {
             note(fmt::format("port {} is up without TC", id));
         }
         if (link_on(port.ifindex, true) != nullptr && (port.flags & IVDS_PF_TC) == 0) {

@@ -223,7 +223,8 @@ TEST_CASE("the plan from any tables to any others is safe at every step and ends
             for (const auto& [id, row] : next.ports) {
                 const auto was = old.ports.find(id);
                 if (row.value.instance != 0 && was != old.ports.end() &&
-                    was->second.value.instance == row.value.instance && row.value.kind == IVDS_PORT_VPORT) {
+                    was->second.value.instance == row.value.instance && row.value.kind == IVDS_PORT_VPORT &&
+                    was->second.value.kind == IVDS_PORT_VPORT) {
                     RC_ASSERT(members(world.content, row.value.instance).contains(id));
                 }
             }

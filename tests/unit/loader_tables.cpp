@@ -204,8 +204,8 @@ TEST_CASE("a saved state whose counts exceed what is there is refused, also with
     const Folder folder;
     REQUIRE(save_tables(folder.file(), sample()));
     const auto bytes = read(folder.file());
-    constexpr std::size_t header = 32;
-    constexpr std::size_t crc_at = 20;
+    constexpr std::size_t header = 40;
+    constexpr std::size_t crc_at = 28;
     const auto load_with = [&](std::size_t at, std::uint32_t number) {
         auto broken = bytes;
         std::memcpy(broken.data() + at, &number, sizeof(number));
