@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """policy_test.py -- connections, sets, redirects, pools and patches on real ports, by the files and commands that set them."""
-import json
 import socket
 
 from harness import case, check, check_equal, main
@@ -42,13 +41,7 @@ def reach(scene, sender, receiver, port):
 
 
 def flows(scene, host, vport):
-    text = scene.hosts[host].ctl("flow", "list", "--vport", vport, "--json").strip()
-    found, decoder = [], json.JSONDecoder()
-    while text:
-        flow, end = decoder.raw_decode(text)
-        found.append(flow)
-        text = text[end:].strip()
-    return found
+    return scene.hosts[host].ctl_json_lines("flow", "list", "--vport", vport)
 
 
 for mode in ("auto", "native"):
