@@ -126,7 +126,7 @@ Result<MapsView> MapsView::open(const std::string& root) {
             }
         }
     }
-    const std::array<std::pair<Map, std::size_t>, 13> sizes = {{{Map::ports, sizeof(ivds_port)},
+    const std::array<std::pair<Map, std::size_t>, 14> sizes = {{{Map::ports, sizeof(ivds_port)},
                                                                 {Map::instances, sizeof(ivds_instance)},
                                                                 {Map::port_state, sizeof(ivds_port_state)},
                                                                 {Map::instance_state, sizeof(ivds_instance_state)},
