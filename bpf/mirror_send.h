@@ -6,7 +6,7 @@
 #ifndef IVDS_MIRROR_SEND_H
 #define IVDS_MIRROR_SEND_H
 
-#include "tc.h"
+#include "erspan.h"
 
 INLINE void count_copy(__u32 session, __u32 bytes)
 {
@@ -124,13 +124,20 @@ INLINE int mirror_send(struct __sk_buff *skb)
 	}
 	if (failed)
 		goto counted;
-	if (mirror->kind == IVDS_MIRROR_SPAN)
+	if (mirror->kind == IVDS_MIRROR_SPAN) {
 		failed = send_to_port(skb, mirror->target);
-	else if (mirror->kind == IVDS_MIRROR_RSPAN)
+	} else if (mirror->kind == IVDS_MIRROR_RSPAN) {
 		failed =
 		    bpf_skb_vlan_push(skb, bpf_htons(IVDS_TPID_C), mirror->vlan) || send_to_port(skb, mirror->target);
-	else
+	} else if (mirror->kind == IVDS_MIRROR_ERSPAN_II || mirror->kind == IVDS_MIRROR_ERSPAN_III) {
+		const int verdict = send_in_erspan(skb, session, mirror, mark);
+
+		if (verdict >= 0)
+			return verdict;
 		failed = -1;
+	} else {
+		failed = -1;
+	}
 counted:
 	if (failed)
 		count_refused(session, 1);

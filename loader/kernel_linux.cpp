@@ -1016,6 +1016,15 @@ std::vector<ForeignProgram> LinuxKernel::foreign_tcx(std::uint32_t ifindex) {
 
 // ------------------------------------------------------------------ the tap
 
+namespace {
+
+void set_knob(const char* family, const std::string& netdev, const char* knob, char value) {
+    const Fd fd(::open(fmt::format("/proc/sys/net/{}/conf/{}/{}", family, netdev, knob).c_str(), O_WRONLY));
+    [[maybe_unused]] const auto done = ::pwrite(fd.get(), &value, 1, 0);
+}
+
+}  // namespace
+
 // The sending end is told by its alias, which names the switch: names of interfaces may be taken by others.
 Result<std::optional<std::pair<Netdev, Netdev>>> LinuxKernel::find_tap() {
     auto all = query_.all();
@@ -1074,6 +1083,12 @@ Result<std::uint32_t> LinuxKernel::make_tap() {
     if (auto r = query_.set_features(sending, false, off); !r) {
         return std::unexpected(r.error());
     }
+    // Both ends keep quiet. And the kernel tells a program the way to an address only on an interface that forwards;
+    // nothing else comes in here. Where /proc/sys cannot be written, copies in ERSPAN are counted as refused.
+    set_knob("ipv6", sending.name, "addr_gen_mode", '1');
+    set_knob("ipv6", receiving.name, "addr_gen_mode", '1');
+    set_knob("ipv4", receiving.name, "forwarding", '1');
+    set_knob("ipv6", receiving.name, "forwarding", '1');
     // Before it is up, so that nothing ever passes it to the host.
     if (has_tcx()) {
         const Fd old(bpf_obj_get(tap_pin(receiving).c_str()));

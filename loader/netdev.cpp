@@ -561,16 +561,10 @@ Result<> NetdevQuery::set_flag(std::uint32_t ifindex, unsigned flag, bool on) {
 
 Result<> NetdevQuery::make_pair(const std::string& one, const std::string& other, const std::string& alias) {
     constexpr std::uint32_t kLongest = 65535;
-    constexpr std::uint8_t kNoAddresses = 1;  // IN6_ADDR_GEN_MODE_NONE
     // What both ends are; the peer's part of the message is a message of its own.
     const auto add_end = [&](nl_msg* msg, const std::string& name) {
         nla_put_string(msg, IFLA_IFNAME, name.c_str());
         nla_put_u32(msg, IFLA_MTU, kLongest);
-        auto* families = nla_nest_start(msg, IFLA_AF_SPEC);
-        auto* inet6 = nla_nest_start(msg, AF_INET6);
-        nla_put_u8(msg, IFLA_INET6_ADDR_GEN_MODE, kNoAddresses);
-        nla_nest_end(msg, inet6);
-        nla_nest_end(msg, families);
     };
     const Message msg(nlmsg_alloc_simple(RTM_NEWLINK, NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL));
     ifinfomsg info{};

@@ -95,7 +95,7 @@ public:
     [[nodiscard]] Result<std::optional<Netdev>> by_name(const std::string& name);
     [[nodiscard]] Result<> set_flag(std::uint32_t ifindex, unsigned flag, bool on);  // IFF_UP, IFF_PROMISC
 
-    // A pair of veths that speak no protocol of their own and take frames of any length; the first gets the alias.
+    // A pair of veths that take frames of any length; the first gets the alias.
     // Both are down.
     [[nodiscard]] Result<> make_pair(const std::string& one, const std::string& other, const std::string& alias);
     [[nodiscard]] Result<> remove(std::uint32_t ifindex);  // absent is fine

@@ -63,6 +63,7 @@ struct InstanceRow {
 struct MirrorRow {
     std::string name;
     ivds_mirror value{};  // tap is zero
+    bool routed = false;  // ERSPAN: `local` is what the host's routes gave
 };
 
 // A pool of vPorts.

@@ -135,7 +135,7 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac
     if (saved) {
         auto tables = compile(saved->model, saved->ids);
         if (!tables) return std::unexpected(tables.error().in("compile the saved intent"));
-        if (auto done = plane.apply(std::move(*tables), false); !done)
+        if (auto done = agent->put(std::move(*tables), false); !done)
             return std::unexpected(done.error().in("apply the saved intent"));
         agent->boot_tables_stale_ = true;
         agent->intent_ = std::make_shared<const Intent>(std::move(*saved));
@@ -167,6 +167,69 @@ std::shared_ptr<const Intent> Agent::intent() const {
 
 // ---------------------------------------------------------------------------------------- changes
 
+Result<> Agent::put(Tables tables, bool strict) {
+    add_captures(captures_, tables);
+    find_sources(tables);
+    return plane_.apply(std::move(tables), strict);
+}
+
+Result<> Agent::put_again() {
+    auto tables = compile(intent_->model, intent_->ids, intent_->model, plane_.tables());
+    if (!tables) return std::unexpected(tables.error());
+    return put(std::move(*tables), false);
+}
+
+Result<> Agent::capture(const pb::CaptureRequest& request,
+                        const std::function<bool(const pb::CapturePacket&)>& sink) {
+    CaptureReader reader;
+    std::uint32_t session = 0;
+    {
+        const std::lock_guard lock(mutex_);
+        auto capture = plan_capture(intent_->model, intent_->ids, request);
+        if (!capture) return std::unexpected(capture.error());
+        auto free = free_session(plane_.tables());
+        if (!free) return std::unexpected(free.error());
+        session = *free;
+        auto ring = plane_.make_ring(session, kCaptureRingBytes);
+        if (!ring) return std::unexpected(ring.error());
+        if (auto opened = reader.open(*ring); !opened) return opened;
+        captures_.emplace(session, std::move(*capture));
+        if (auto done = put_again(); !done) {
+            captures_.erase(session);
+            return done;
+        }
+    }
+    const auto name = [&](std::uint32_t port) {
+        const std::lock_guard lock(mutex_);
+        return name_of_id(plane_.tables(), port);
+    };
+    const auto lost = [&]() -> std::uint64_t {
+        const auto stats = plane_.maps().mirror_stats(session);
+        return stats ? stats->refused : 0;
+    };
+    reader.run(name, lost, sink);
+    const std::lock_guard lock(mutex_);
+    captures_.erase(session);
+    return put_again();
+}
+
+Result<pb::MirrorsReply> Agent::mirrors(const pb::MirrorsRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    if (!request.name().empty() && !intent_->model.mirrors.contains(request.name()))
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no mirror {}", request.name()));
+    pb::MirrorsReply reply;
+    for (const auto& [session, row] : plane_.tables().mirrors) {
+        const auto mirror = intent_->model.mirrors.find(row.name);
+        if (mirror == intent_->model.mirrors.end() || row.value.kind == IVDS_MIRROR_RING ||
+            (!request.name().empty() && request.name() != row.name))
+            continue;
+        const auto stats = plane_.maps().mirror_stats(session);
+        if (!stats) return std::unexpected(stats.error());
+        *reply.add_mirrors() = mirror_state(*mirror->second, session, row.value, *stats);
+    }
+    return reply;
+}
+
 Result<> Agent::commit(Model next_model, bool strict) {
     Stopwatch watch;
     auto ids = assign_ids(next_model, intent_->ids);
@@ -178,14 +241,13 @@ Result<> Agent::commit(Model next_model, bool strict) {
     auto tables = compile(next->model, next->ids, intent_->model, plane_.tables());
     if (!tables) return std::unexpected(tables.error());
     watch.lap("compile");
-    if (auto done = plane_.apply(std::move(*tables), strict); !done) return done;
+    if (auto done = put(std::move(*tables), strict); !done) return done;
     watch.lap("data plane");
     if (changes.empty() && next->ids == intent_->ids) return {};
 
     if (auto saved = store_.save(*intent_, *next); !saved) {
         auto before = compile(intent_->model, intent_->ids, next->model, plane_.tables());
-        auto undone =
-            before ? plane_.apply(std::move(*before), false) : Result<>(std::unexpected(std::move(before.error())));
+        auto undone = before ? put(std::move(*before), false) : Result<>(std::unexpected(std::move(before.error())));
         Error error = saved.error().in("save the change, which is undone");
         if (!undone) {
             error = saved.error().in("save the change");
@@ -629,6 +691,9 @@ void Agent::tick() {
         if (steady_clock::now() >= next_sweep_) {
             next_sweep_ = steady_clock::now() + std::chrono::seconds(1);
             if (auto swept = plane_.sweep(); !swept) spdlog::warn("ageing: {}", swept.error().text());
+            // Routes come and go: the source of copies in ERSPAN goes with them.
+            if (sources_changed(plane_.tables()))
+                if (auto done = put_again(); !done) spdlog::warn("mirrors: {}", done.error().text());
         }
         remove_expired_rules();
         if (auto done = store_.compact_if_long(*intent_); !done) spdlog::warn("{}", done.error().text());
@@ -681,7 +746,7 @@ void Agent::save_boot_tables() {
     {
         const std::lock_guard lock(mutex_);
         if (!std::exchange(boot_tables_stale_, false)) return;
-        tables = plane_.tables();
+        tables = without_captures(plane_.tables());
     }
     if (auto saved = save_tables(tables_path(state_dir_), tables); !saved) {
         spdlog::error("{}", saved.error().text());

@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "agent/capture.h"
 #include "agent/event_log.h"
 #include "agent/expiry.h"
 #include "agent/plane.h"
@@ -56,6 +57,10 @@ public:
     [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
                                  const std::function<bool(const pb::FlowState&)>& sink) const;
     [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
+    [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request) const;
+    // Hands frames to `sink` until that says false; it is asked at least twice a second.
+    [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,
+                                   const std::function<bool(const pb::CapturePacket&)>& sink);
     [[nodiscard]] EventLog& events() { return events_; }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
@@ -70,6 +75,10 @@ public:
 private:
     Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir);
 
+    // The data plane holds what was compiled, and what only the running system knows: sessions of captures, and the
+    // addresses that copies in ERSPAN come from. The caller holds mutex_.
+    [[nodiscard]] Result<> put(Tables tables, bool strict);
+    [[nodiscard]] Result<> put_again();
     // Makes `next` the intent, or changes nothing. The caller holds mutex_.
     [[nodiscard]] Result<> commit(Model next, bool strict);
     // Say what changed since they were last called: which ports came up or went down (`reasons` knows why, by port),
@@ -98,6 +107,7 @@ private:
     EventLog events_;
 
     mutable std::mutex mutex_;
+    std::map<std::uint32_t, Capture> captures_;  // by session
     std::shared_ptr<const Intent> intent_;       // readers keep what they got; a change puts another in its place
     std::map<std::string, bool> up_;             // ports, as the last events said
     std::map<std::string, std::string> states_;  // instances, as the last events said

@@ -35,6 +35,9 @@ public:
     virtual Result<> forget(std::uint32_t instance, const Mac& mac) = 0;
     virtual Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) = 0;
 
+    // A ring for a session of kind RING, as a descriptor that the caller closes.
+    virtual Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) = 0;
+
     // What NetdevQuery::look() says.
     [[nodiscard]] virtual Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                         bool thorough) const = 0;
@@ -67,6 +70,9 @@ public:
     Result<> forget(std::uint32_t instance, const Mac& mac) override { return switch_.forget(instance, mac); }
     Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
         return switch_.flush_flows(port, instance);
+    }
+    Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) override {
+        return switch_.make_ring(session, bytes);
     }
     [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                 bool thorough) const override {

@@ -9,8 +9,21 @@
 namespace ivds {
 namespace {
 
-// Each follower of events holds a thread for as long as it follows.
+// Each follower of events and each reader of a capture holds a thread for as long as it follows.
 constexpr int kMaxFollowers = 16;
+
+struct Seat {
+    explicit Seat(std::atomic<int>& seats) : taken(seats), number(++seats) {}
+    Seat(const Seat&) = delete;
+    Seat& operator=(const Seat&) = delete;
+    ~Seat() { --taken; }
+    std::atomic<int>& taken;
+    const int number;
+};
+Error too_many() {
+    return {Code::exhausted, "IVDS-A003", "too many clients follow events and captures already", "end some of them",
+            0};
+}
 
 template <class T>
 grpc::Status answer(grpc::ServerContext& context, Result<T> result, T* reply) {
@@ -94,14 +107,8 @@ grpc::Status Service::FlushFlows(grpc::ServerContext* context, const pb::FlowsRe
 
 grpc::Status Service::Events(grpc::ServerContext* context, const pb::EventsRequest* request,
                              grpc::ServerWriter<pb::Event>* writer) {
-    struct Seat {
-        std::atomic<int>& taken;
-        const int number = ++taken;
-        ~Seat() { --taken; }
-    } const seat{followers_};
-    if (seat.number > kMaxFollowers)
-        return to_status(*context, {Code::exhausted, "IVDS-A003", "too many clients follow the events already",
-                                    "end some of them", 0});
+    const Seat seat(followers_);
+    if (seat.number > kMaxFollowers) return to_status(*context, too_many());
 
     std::uint64_t since = request->since();
     do {
@@ -133,6 +140,21 @@ grpc::Status Service::Map(grpc::ServerContext* context, const pb::MapRequest* re
 
 grpc::Status Service::Rules(grpc::ServerContext* context, const pb::RulesRequest* request, pb::RulesReply* reply) {
     return answer(*context, agent_.rules(*request), reply);
+}
+
+grpc::Status Service::Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
+                              pb::MirrorsReply* reply) {
+    return answer(*context, agent_.mirrors(*request), reply);
+}
+
+grpc::Status Service::Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
+                              grpc::ServerWriter<pb::CapturePacket>* writer) {
+    const Seat seat(followers_);
+    if (seat.number > kMaxFollowers) return to_status(*context, too_many());
+    const auto done = agent_.capture(*request, [&](const pb::CapturePacket& packet) {
+        return !context->IsCancelled() && !agent_.events().closed() && writer->Write(packet);
+    });
+    return done ? grpc::Status::OK : to_status(*context, done.error());
 }
 
 }  // namespace ivds

@@ -40,6 +40,10 @@ public:
                        grpc::ServerWriter<pb::FlowState>* writer) override;
     grpc::Status FlushFlows(grpc::ServerContext* context, const pb::FlowsRequest* request,
                             pb::FlushReply* reply) override;
+    grpc::Status Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
+                         pb::MirrorsReply* reply) override;
+    grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
+                         grpc::ServerWriter<pb::CapturePacket>* writer) override;
     grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override;
 
 private:

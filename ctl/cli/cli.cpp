@@ -192,6 +192,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_doctor_commands(commands);
     add_plane_commands(commands);
     add_rule_commands(commands);
+    add_mirror_commands(commands);
     add_boot_command(commands);
 
     if (!arguments.empty() && arguments.front() == "__complete") {

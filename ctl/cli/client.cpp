@@ -136,6 +136,14 @@ Result<pb::MapReply> Client::map(const pb::MapRequest& request) {
 Result<pb::RulesReply> Client::rules(const pb::RulesRequest& request) {
     return impl_->call(&pb::Switch::Stub::Rules, request);
 }
+Result<pb::MirrorsReply> Client::mirrors(const pb::MirrorsRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Mirrors, request);
+}
+Result<> Client::capture(const pb::CaptureRequest& request,
+                         const std::function<bool(const pb::CapturePacket&)>& sink) {
+    grpc::ClientContext context;
+    return impl_->drain(context, *impl_->stub->Capture(&context, request), sink);
+}
 Result<pb::TraceReply> Client::trace(const pb::TraceRequest& request) {
     return impl_->call(&pb::Switch::Stub::Trace, request);
 }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "compile/mirror.h"
 #include "compile/rules.h"
 
 namespace ivds {
@@ -131,6 +132,25 @@ InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance&
     return row;
 }
 
+}  // namespace
+
+Result<> put_list(std::uint32_t id, const Tables& tables_now, Tables& tables,
+                  const std::function<Result<AclRow>()>& compile_it) {
+    std::shared_ptr<const AclRow>& list = tables.acls[id];
+    if (list != nullptr) return {};
+    // No list that goes leaves its id to one that comes: what has this id now is this list.
+    if (const auto old = tables_now.acls.find(id); old != tables_now.acls.end()) {
+        list = old->second;
+        return {};
+    }
+    auto compiled = compile_it();
+    if (!compiled) return std::unexpected(compiled.error());
+    list = std::make_shared<const AclRow>(std::move(*compiled));
+    return {};
+}
+
+namespace {
+
 // Puts the lists that the vPort's frames are held against into the tables, and names them in its row.
 Result<> put_lists(const pb::VPort& vport, const Ids& ids, RuleLists& lists, const Tables& tables_now,
                    Tables& tables) {
@@ -141,16 +161,8 @@ Result<> put_lists(const pb::VPort& vport, const Ids& ids, RuleLists& lists, con
         if (digest.empty()) continue;
         *slot = ids.acls.at(digest);
         if (lists.stateful(vport, direction)) row.flags |= IVDS_PF_STATEFUL;
-        std::shared_ptr<const AclRow>& list = tables.acls[*slot];
-        if (list != nullptr) continue;
-        // No list that goes leaves its id to one that comes: what has this id now is this list.
-        if (const auto old = tables_now.acls.find(*slot); old != tables_now.acls.end()) {
-            list = old->second;
-            continue;
-        }
-        auto compiled = lists.compile(vport, direction);
-        if (!compiled) return std::unexpected(compiled.error());
-        list = std::make_shared<const AclRow>(std::move(*compiled));
+        auto done = put_list(*slot, tables_now, tables, [&] { return lists.compile(vport, direction); });
+        if (!done) return done;
     }
     return {};
 }
@@ -182,6 +194,7 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
     for (const auto& [name, vport] : model.vports)
         if (auto done = put_lists(*vport, ids, lists, tables_now, tables); !done)
             return std::unexpected(done.error());
+    if (auto done = put_mirrors(model, ids, lists, tables_now, tables); !done) return std::unexpected(done.error());
     if (auto done = check_capacity(tables); !done) return std::unexpected(done.error());
     for (const auto& [name, pool] : model.vport_pools) {
         PoolRow& row = tables.pools[ids.pools.at(name)];

@@ -96,6 +96,8 @@ Result<Ids> assign_ids(const Model& model, const Ids& now) {
     for (const auto& [name, vport] : model.vports)
         for (const auto direction : {pb::Rule::IN, pb::Rule::OUT})
             if (const std::string& digest = lists.digest(*vport, direction); !digest.empty()) digests.insert(digest);
+    for (const auto& [name, mirror] : model.mirrors)
+        if (std::string digest = lists.filter_digest(*mirror); !digest.empty()) digests.insert(std::move(digest));
     // An id that is still in use by a list that goes cannot be another's: a frame would meet half of each.
     auto acl_ids = assign(digests, now.acls, next.next_acl, 1, IVDS_MAX_ACLS, "lists of rules", false);
     if (!acl_ids) return std::unexpected(acl_ids.error());

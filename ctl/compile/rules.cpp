@@ -131,6 +131,59 @@ std::uint32_t RuleLists::mirrors(const pb::Rule& rule) const {
     return rule.mirror().empty() ? 0 : 1U << ids_.mirrors.at(rule.mirror());
 }
 
+// All that a rule says, by the numbers that its names stand for.
+std::string RuleLists::content(pb::Rule rule, std::uint32_t id) {
+    std::string named;
+    if (rule.action() == pb::Rule::REDIRECT) named += fmt::format("to {} ", target(rule));
+    if (!rule.mirror().empty()) named += fmt::format("mirrors {} ", mirrors(rule));
+    if (!rule.src_set().empty()) named += fmt::format("from {} ", set(rule.src_set()).digest);
+    if (!rule.dst_set().empty()) named += fmt::format("to {} ", set(rule.dst_set()).digest);
+    // What is left of it is what it matches and does.
+    rule.clear_name();
+    rule.clear_priority();
+    rule.clear_direction();
+    rule.clear_to_vport();
+    rule.clear_to_pool();
+    rule.clear_mirror();
+    rule.clear_src_set();
+    rule.clear_dst_set();
+    rule.clear_idle_s();
+    rule.clear_hard_s();
+    const std::string content = rule.SerializeAsString();
+    return fmt::format("{} {} {} ", id, named.size(), content.size()) + named + content;
+}
+
+Result<AclRule> RuleLists::lay_out(const pb::Rule& said, std::uint32_t id) {
+    auto rule = parse_rule(said);
+    if (!rule) return rule;
+    rule->id = id;
+    rule->target = target(said);
+    rule->mirrors = mirrors(said);
+    if (!said.src_set().empty()) rule->src_set = set(said.src_set()).match;
+    if (!said.dst_set().empty()) rule->dst_set = set(said.dst_set()).match;
+    return rule;
+}
+
+// The rules of a filter count nothing: their id is 0.
+std::string RuleLists::filter_digest(const pb::Mirror& mirror) {
+    if (mirror.filter().empty()) return {};
+    std::string bytes = std::string(kListForm) + " filter ";
+    for (const int at : by_priority(mirror.filter())) bytes += content(mirror.filter()[at], 0);
+    return digest_of(bytes);
+}
+
+Result<AclRow> RuleLists::compile_filter(const pb::Mirror& mirror) {
+    std::vector<AclRule> rules;
+    for (const int at : by_priority(mirror.filter())) {
+        auto rule = lay_out(mirror.filter()[at], 0);
+        if (!rule) return std::unexpected(rule.error());
+        rules.push_back(std::move(*rule));
+    }
+    auto row = compile_acl(rules, IVDS_ACL_DROP);
+    if (!row) return std::unexpected(row.error().in(fmt::format("the filter of mirror {}", mirror.name())));
+    return row;
+}
+
 const RuleLists::Part& RuleLists::part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction) {
     static const Part nothing;
     const RuleList* rules = rules_of(model_, owner_kind, owner);
@@ -142,28 +195,7 @@ const RuleLists::Part& RuleLists::part(pb::Kind owner_kind, const std::string& o
         pb::Rule rule = (*rules)[at];
         if (!is_for(rule, direction)) continue;
         place->second.stateful = place->second.stateful || rule.stateful();
-        // Names are told by what they stand for.
-        std::string named;
-        if (rule.action() == pb::Rule::REDIRECT) named += fmt::format("to {} ", target(rule));
-        if (!rule.mirror().empty()) named += fmt::format("mirrors {} ", mirrors(rule));
-        if (!rule.src_set().empty()) named += fmt::format("from {} ", set(rule.src_set()).digest);
-        if (!rule.dst_set().empty()) named += fmt::format("to {} ", set(rule.dst_set()).digest);
-        // What is left of it is what it matches and does.
-        rule.clear_name();
-        rule.clear_priority();
-        rule.clear_direction();
-        rule.clear_to_vport();
-        rule.clear_to_pool();
-        rule.clear_mirror();
-        rule.clear_src_set();
-        rule.clear_dst_set();
-        rule.clear_idle_s();
-        rule.clear_hard_s();
-        const std::string content = rule.SerializeAsString();
-        bytes += fmt::format("{} {} {} ", ids_.rules.at(rule_key(owner_kind, owner, rule_name(*rules, at))),
-                             named.size(), content.size());
-        bytes += named;
-        bytes += content;
+        bytes += content(std::move(rule), ids_.rules.at(rule_key(owner_kind, owner, rule_name(*rules, at))));
     }
     if (!bytes.empty()) place->second.digest = digest_of(bytes);
     return place->second;
@@ -193,13 +225,8 @@ Result<AclRow> RuleLists::compile(const pb::VPort& vport, pb::Rule::Direction di
     std::vector<AclRule> rules;
     for (const OwnedRule& owned : effective_rules(model_, vport)) {
         if (!is_for(*owned.rule, direction)) continue;
-        auto rule = parse_rule(*owned.rule);
+        auto rule = lay_out(*owned.rule, ids_.rules.at(rule_key(owned.owner_kind, owned.owner, owned.name)));
         if (!rule) return std::unexpected(rule.error());
-        rule->id = ids_.rules.at(rule_key(owned.owner_kind, owned.owner, owned.name));
-        rule->target = target(*owned.rule);
-        rule->mirrors = mirrors(*owned.rule);
-        if (!owned.rule->src_set().empty()) rule->src_set = set(owned.rule->src_set()).match;
-        if (!owned.rule->dst_set().empty()) rule->dst_set = set(owned.rule->dst_set()).match;
         rules.push_back(std::move(*rule));
     }
     const bool drop = default_action(model_, vport, direction) == pb::Rule::DROP;

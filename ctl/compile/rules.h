@@ -51,6 +51,9 @@ public:
     // Lists with the same digest are the same; empty: there is nothing to hold a frame against.
     [[nodiscard]] const std::string& digest(const pb::VPort& vport, pb::Rule::Direction direction);
     [[nodiscard]] Result<AclRow> compile(const pb::VPort& vport, pb::Rule::Direction direction);
+    // The list of a mirror's filter, which allows what is copied; empty: there is none.
+    [[nodiscard]] std::string filter_digest(const pb::Mirror& mirror);
+    [[nodiscard]] Result<AclRow> compile_filter(const pb::Mirror& mirror);
     // Whether a rule of the list opens connections.
     [[nodiscard]] bool stateful(const pb::VPort& vport, pb::Rule::Direction direction);
 
@@ -64,6 +67,8 @@ private:
         std::shared_ptr<const SetMatch> match;
         std::string digest;
     };
+    [[nodiscard]] std::string content(pb::Rule rule, std::uint32_t id);
+    [[nodiscard]] Result<AclRule> lay_out(const pb::Rule& rule, std::uint32_t id);
     const Part& part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction);
     const Members& set(const std::string& name);
     [[nodiscard]] std::uint32_t target(const pb::Rule& rule) const;

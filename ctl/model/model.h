@@ -88,6 +88,8 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 [[nodiscard]] Result<> validate_object(const pb::Set& set);
 [[nodiscard]] Result<> validate_object(const pb::VPortPool& pool);
 [[nodiscard]] Result<> validate_object(const pb::Mirror& mirror);
+// Whether no mirror's copies can come back to it, and none is in the way of an instance.
+[[nodiscard]] Result<> validate_mirrors(const Model& model);
 
 // Values with the schema's defaults filled in.
 constexpr std::uint32_t kDefaultMtuBytes = 1500;

@@ -96,12 +96,14 @@ public:
     Result<> run() {
         for (const auto step : {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics,
                                 &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas,
-                                &Whole::patches, &Whole::pools, &Whole::redirects})
+                                &Whole::patches, &Whole::pools, &Whole::redirects, &Whole::mirrors})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
 
 private:
+    Result<> mirrors() { return validate_mirrors(next_); }
+
     Result<> sizes() {
         std::size_t macs = 0;
         for (const auto& [name, index] : next_.static_macs) macs += index->macs.size();

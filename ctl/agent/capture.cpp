@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/capture.h"
+
+#include <arpa/inet.h>
+#include <bpf/libbpf.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <set>
+
+#include "loader/switch.h"
+
+namespace ivds {
+namespace {
+
+constexpr int kPatienceMs = 200;
+
+using Address = std::array<std::uint8_t, 16>;
+
+Address address_of(const std::uint8_t (&bytes)[16]) {
+    return std::to_array(bytes);
+}
+
+bool is_ip4(const Address& address) {
+    constexpr std::array<std::uint8_t, 12> prefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return std::equal(prefix.begin(), prefix.end(), address.begin());
+}
+
+std::string text_of(const Address& address) {
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    const bool four = is_ip4(address);
+    ::inet_ntop(four ? AF_INET : AF_INET6, four ? address.data() + 12 : address.data(), text.data(), text.size());
+    return text.data();
+}
+
+// The host's address towards `remote`, zeros where it has no route.
+Address source_towards(const Address& remote) {
+    constexpr in_port_t discard = 9;  // nothing is sent
+    sockaddr_in6 there{};
+    sockaddr_in6 here{};
+    socklen_t size = sizeof(here);
+    Address source{};
+    const bool four = is_ip4(remote);
+    const int fd = ::socket(four ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return source;
+    if (four) {
+        sockaddr_in to{};
+        sockaddr_in from{};
+        to.sin_family = AF_INET;
+        to.sin_port = htons(discard);
+        std::memcpy(&to.sin_addr, remote.data() + 12, 4);
+        size = sizeof(from);
+        if (::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0 &&
+            ::getsockname(fd, reinterpret_cast<sockaddr*>(&from), &size) == 0) {
+            source[10] = source[11] = 0xff;
+            std::memcpy(source.data() + 12, &from.sin_addr, 4);
+        }
+    } else {
+        there.sin6_family = AF_INET6;
+        there.sin6_port = htons(discard);
+        std::memcpy(&there.sin6_addr, remote.data(), 16);
+        if (::connect(fd, reinterpret_cast<sockaddr*>(&there), sizeof(there)) == 0 &&
+            ::getsockname(fd, reinterpret_cast<sockaddr*>(&here), &size) == 0)
+            std::memcpy(source.data(), &here.sin6_addr, 16);
+    }
+    ::close(fd);
+    return source;
+}
+
+bool is_erspan(const ivds_mirror& mirror) {
+    return mirror.kind == IVDS_MIRROR_ERSPAN_II || mirror.kind == IVDS_MIRROR_ERSPAN_III;
+}
+
+std::uint64_t now_ns(clockid_t clock) {
+    timespec now{};
+    ::clock_gettime(clock, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+int on_record(void* context, void* data, std::size_t size) {
+    return (*static_cast<std::function<bool(const void*, std::size_t)>*>(context))(data, size) ? 0 : -ECANCELED;
+}
+
+}  // namespace
+
+Result<Capture> plan_capture(const Model& model, const Ids& ids, const pb::CaptureRequest& request) {
+    Capture capture;
+    capture.snap_bytes = request.snap_bytes();
+    if (ids.ports.contains(request.target()))
+        capture.vport = request.target();
+    else if (model.instances.contains(request.target()))
+        capture.instance = request.target();
+    else if (request.target() != "drops")
+        return fail(Code::not_found, "IVDS-M027",
+                    fmt::format("there is no vport, uplink or instance {} to capture", request.target()),
+                    "name one of them, or say drops");
+    return capture;
+}
+
+Result<std::uint32_t> free_session(const Tables& tables) {
+    // From the top, where mirrors get their sessions last.
+    for (std::uint32_t session = IVDS_MAX_MIRRORS; session-- > 0;)
+        if (!tables.mirrors.contains(session)) return session;
+    return fail(Code::exhausted, "IVDS-M020",
+                fmt::format("all {} sessions of mirrors and captures are in use", IVDS_MAX_MIRRORS),
+                "end a capture, or delete a mirror");
+}
+
+void add_captures(const std::map<std::uint32_t, Capture>& captures, Tables& tables) {
+    for (const auto& [session, capture] : captures) {
+        MirrorRow row;
+        row.name = "capture";
+        row.value.kind = IVDS_MIRROR_RING;
+        row.value.snap_bytes = capture.snap_bytes;
+        if (!tables.mirrors.emplace(session, row).second) continue;
+        const std::uint32_t bit = 1U << session;
+        for (auto& [id, port] : tables.ports) {
+            const auto instance = tables.instances.find(port.value.instance);
+            const bool watched = !capture.vport.empty()
+                                     ? port.name == capture.vport
+                                     : !capture.instance.empty() && instance != tables.instances.end() &&
+                                           instance->second.name == capture.instance;
+            if (watched) {
+                port.value.mirror_in |= bit;
+                port.value.mirror_out |= bit;
+            }
+            if (watched || (capture.vport.empty() && capture.instance.empty())) port.value.mirror_drop |= bit;
+        }
+    }
+}
+
+Tables without_captures(Tables tables) {
+    std::uint32_t stay = 0;
+    std::erase_if(tables.mirrors, [](const auto& row) { return row.second.value.kind == IVDS_MIRROR_RING; });
+    for (const auto& [session, row] : tables.mirrors) stay |= 1U << session;
+    for (auto& [id, port] : tables.ports)
+        for (auto* mask : {&port.value.mirror_in, &port.value.mirror_out, &port.value.mirror_drop}) *mask &= stay;
+    return tables;
+}
+
+void find_sources(Tables& tables) {
+    for (auto& [session, row] : tables.mirrors) {
+        if (!is_erspan(row.value) || address_of(row.value.local) != Address{}) continue;
+        std::ranges::copy(source_towards(address_of(row.value.remote)), row.value.local);
+        row.routed = true;
+    }
+}
+
+bool sources_changed(const Tables& tables) {
+    return std::ranges::any_of(tables.mirrors, [](const auto& item) {
+        const MirrorRow& row = item.second;
+        return row.routed && source_towards(address_of(row.value.remote)) != address_of(row.value.local);
+    });
+}
+
+pb::MirrorState mirror_state(const pb::Mirror& mirror, std::uint32_t session, const ivds_mirror& value,
+                             const ivds_mirror_stats& stats) {
+    pb::MirrorState state;
+    state.set_name(mirror.name());
+    state.set_session(session);
+    if (!mirror.to_vport().empty())
+        state.set_to("vport " + mirror.to_vport());
+    else if (!mirror.to_uplink().empty())
+        state.set_to(fmt::format("uplink {} VLAN {}", mirror.to_uplink(), mirror.rspan_vlan()));
+    else
+        state.set_to(
+            fmt::format("erspan {} {}", mirror.erspan() == pb::Mirror::III ? "III" : "II", mirror.erspan_remote()));
+    if (const auto local = address_of(value.local); local != Address{}) state.set_local(text_of(local));
+    state.set_packets(stats.packets);
+    state.set_bytes(stats.bytes);
+    state.set_refused(stats.refused);
+    state.set_cut(stats.cut);
+    return state;
+}
+
+CaptureReader::~CaptureReader() {
+    ring_buffer__free(ring_);
+    if (fd_ >= 0) ::close(fd_);
+}
+
+Result<> CaptureReader::open(int ring) {
+    fd_ = ring;
+    ring_ = ring_buffer__new(ring, on_record, &take_, nullptr);
+    if (ring_ == nullptr) return os_error(errno, "IVDS-L007", "open the ring of captured frames");
+    return {};
+}
+
+void CaptureReader::run(const std::function<std::string(std::uint32_t)>& name_of,
+                        const std::function<std::uint64_t()>& lost,
+                        const std::function<bool(const pb::CapturePacket&)>& sink) {
+    const std::uint64_t epoch_ns = now_ns(CLOCK_REALTIME) - now_ns(CLOCK_MONOTONIC);
+    std::map<std::uint32_t, std::string> names;
+    bool wanted = true;
+    take_ = [&](const void* data, std::size_t size) {
+        ivds_capture head;
+        if (size < sizeof(head)) return true;
+        std::memcpy(&head, data, sizeof(head));
+        const auto [place, fresh] = names.try_emplace(head.port);
+        if (fresh) place->second = name_of(head.port);
+        static constexpr std::array directions = {"in", "out", "drop", "?"};
+        pb::CapturePacket packet;
+        packet.set_port(place->second.empty() ? fmt::format("port-{}", head.port) : place->second);
+        packet.set_direction(directions[std::min<std::size_t>(head.direction, 3)]);
+        if (head.direction == IVDS_DIRECTION_DROP) packet.set_drop_reason(drop_id(head.reason));
+        packet.set_time_ns(epoch_ns + head.time_ns);
+        packet.set_bytes(head.bytes);
+        packet.set_data(static_cast<const char*>(data) + sizeof(head),
+                        std::min<std::size_t>(head.captured, size - sizeof(head)));
+        wanted = sink(packet);
+        return wanted;
+    };
+    for (wanted = sink(pb::CapturePacket{}); wanted;) {
+        (void)ring_buffer__poll(ring_, kPatienceMs);
+        if (!wanted) return;
+        // Also where nothing came: this is how both ends notice that the other went.
+        pb::CapturePacket pulse;
+        pulse.set_lost(lost());
+        wanted = sink(pulse);
+    }
+}
+
+}  // namespace ivds

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// capture.h -- mirrors that last as long as somebody reads them, and what of a mirror only the running system knows.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "compile/ids.h"
+#include "ivds.pb.h"
+#include "loader/tables.h"
+#include "model/model.h"
+
+struct ring_buffer;
+
+namespace ivds {
+
+constexpr std::uint32_t kCaptureRingBytes = 4U << 20;
+
+// What a capture watches.
+struct Capture {
+    std::string vport;     // a vPort or an uplink; or …
+    std::string instance;  // … all vPorts of an instance; neither: what is dropped anywhere
+    std::uint32_t snap_bytes = 0;
+};
+[[nodiscard]] Result<Capture> plan_capture(const Model& model, const Ids& ids, const pb::CaptureRequest& request);
+// A session that nothing has.
+[[nodiscard]] Result<std::uint32_t> free_session(const Tables& tables);
+// Puts the captures into the tables. One whose session is a mirror's now is left out: it gets no more frames.
+void add_captures(const std::map<std::uint32_t, Capture>& captures, Tables& tables);
+// The tables as they are without anybody who reads.
+[[nodiscard]] Tables without_captures(Tables tables);
+
+// Fills in the sources of copies in ERSPAN that the configuration leaves to the host's routes.
+void find_sources(Tables& tables);
+// Whether the routes give other ones than the tables hold.
+[[nodiscard]] bool sources_changed(const Tables& tables);
+
+[[nodiscard]] pb::MirrorState mirror_state(const pb::Mirror& mirror, std::uint32_t session, const ivds_mirror& value,
+                                           const ivds_mirror_stats& stats);
+
+// Reads the ring of a capture.
+class CaptureReader {
+public:
+    CaptureReader() = default;
+    CaptureReader(const CaptureReader&) = delete;
+    CaptureReader& operator=(const CaptureReader&) = delete;
+    ~CaptureReader();
+    [[nodiscard]] Result<> open(int ring);  // takes the descriptor
+    // Hands what comes to `sink` until that says false.
+    void run(const std::function<std::string(std::uint32_t)>& name_of, const std::function<std::uint64_t()>& lost,
+             const std::function<bool(const pb::CapturePacket&)>& sink);
+
+private:
+    int fd_ = -1;
+    ring_buffer* ring_ = nullptr;
+    std::function<bool(const void*, std::size_t)> take_;
+};
+
+}  // namespace ivds
