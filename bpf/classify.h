@@ -135,40 +135,72 @@ INLINE int has_lists(const struct ivds_port *port, __u32 way)
 	return acl_of(port, way) || port->flags & IVDS_PF_STATEFUL;
 }
 
+/* The flow entry of the frame at the vPort; NULL: there is none where `*is_told`, else it takes a
+ * closer look to tell. */
+INLINE struct ivds_flow *find_flow(const struct ivds_packet *packet, const struct ivds_frame *f, __u32 port_id,
+				   __u32 instance, __u32 way, struct ivds_flow_detail *detail, int *is_told)
+{
+	struct ivds_scratch *s = scratch_of_cpu();
+	const __u8 *data, *data_end;
+
+	if (!s || IVDS_TRACING)
+		return 0;
+	if (packet->is_xdp) {
+		data = (void *)(long)((struct xdp_md *)packet->ctx)->data;
+		data_end = (void *)(long)((struct xdp_md *)packet->ctx)->data_end;
+	} else {
+		data = (void *)(long)((struct __sk_buff *)packet->ctx)->data;
+		data_end = (void *)(long)((struct __sk_buff *)packet->ctx)->data_end;
+	}
+	s->key.port = port_id;
+	s->key.instance = instance;
+	if (!make_quick_key(&s->key, f, data, data_end, way, detail))
+		return 0;
+	*is_told = 1;
+	return bpf_map_lookup_elem(&flows, &s->key);
+}
+
 /* Holds the frame against a vPort's lists, by way of its flows. Returns 0 or the reason of a drop; what cannot be
  * read is dropped. */
 INLINE __u32 judge(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
 		   __u32 port_id, const struct ivds_port *port, __u32 way)
 {
 	const struct ivds_scratch *s = scratch_of_cpu();
-	struct ivds_flow *flow = 0;
+	struct ivds_flow_detail detail = {};
+	struct ivds_flow *flow;
 	__u32 kind, rule, target, mirrors, is_full = 0;
-	int decided;
+	int decided = 0, is_told = 0;
 	__u8 action;
 
-	if (read_fields(v, packet, f) || !s)
+	if (!s)
 		return way == IVDS_WAY_IN ? IVDS_DROP_ACL : IVDS_DROP_ACL_OUT;
 	if (!v->now_ns)
 		v->now_ns = bpf_ktime_get_coarse_ns();
-	kind = make_flow_key(port_id, v->instance_id, way);
-	if (kind == IVDS_FLOW_WHOLE)
-		flow = bpf_map_lookup_elem(&flows, &s->key);
-	decided = flow ? flow_holds(flow, port, way, v->now_ns) : 0;
-	if (flow && decided > 0) {
+	flow = find_flow(packet, f, port_id, v->instance_id, way, &detail, &is_told);
+	if (flow)
+		decided = flow_holds(flow, port, way, &detail, v->now_ns);
+	else if (is_told && !acl_of(port, way))
+		return 0; /* no answer of a connection, and there is no list for what is none */
+	if (!decided) {
+		if (read_fields(v, packet, f))
+			return way == IVDS_WAY_IN ? IVDS_DROP_ACL : IVDS_DROP_ACL_OUT;
+		kind = make_flow_key(port_id, v->instance_id, way);
+		if (judge_known(port_id, way, kind, v->now_ns))
+			is_full = 0;
+		else
+			is_full = judge_anew(port_id, v->instance_id, way, kind, 0);
+		rule = s->decision.rule;
+		target = s->decision.target;
+		mirrors = s->decision.mirrors;
+		action = s->decision.action;
+		flow = kind == IVDS_FLOW_WHOLE ? bpf_map_lookup_elem(&flows, &s->key) : 0;
+	} else {
 		const struct ivds_flow_way *w = way_of(flow, decided - 1);
 
 		rule = w->rule;
 		target = w->target;
 		mirrors = w->mirrors;
 		action = w->action;
-		note(IVDS_TRACE_FLOW, flow->state, decided - 1, way, rule);
-	} else {
-		is_full = judge_anew(port_id, v->instance_id, way, kind, 0);
-		rule = s->decision.rule;
-		target = s->decision.target;
-		mirrors = s->decision.mirrors;
-		action = s->decision.action;
-		flow = kind == IVDS_FLOW_WHOLE ? bpf_map_lookup_elem(&flows, &s->key) : 0;
 	}
 	v->mirrors |= mirrors;
 	if (way == IVDS_WAY_IN) {
@@ -512,12 +544,14 @@ INLINE void count_rules(const struct ivds_verdict *v, const struct ivds_size *si
 
 	if (IVDS_TRACING)
 		return;
-	if (!v->now_ns)
-		return; /* no list was asked */
-	count_flow(v->flow_in, IVDS_WAY_IN, size->packets, size->bytes, v->now_ns);
-	count_flow(v->flow_out, IVDS_WAY_OUT, size->packets, inner_bytes, v->now_ns);
-	count_rule(v->rule_in, size->packets, size->bytes);
-	count_rule(v->rule_out, size->packets, inner_bytes);
+	if (v->flow_in)
+		count_flow(v->flow_in, IVDS_WAY_IN, size->packets, size->bytes, v->now_ns);
+	if (v->flow_out)
+		count_flow(v->flow_out, IVDS_WAY_OUT, size->packets, inner_bytes, v->now_ns);
+	if (v->rule_in)
+		count_rule(v->rule_in, size->packets, size->bytes);
+	if (v->rule_out)
+		count_rule(v->rule_out, size->packets, inner_bytes);
 }
 
 /* Counts a drop where its reason belongs. At the port that a frame from the wire was meant for it counts as the

@@ -118,53 +118,88 @@ INLINE struct ivds_flow_way *way_of(struct ivds_flow *flow, __u32 way)
 	return &flow->way[way & 1];
 }
 
+/* What of a frame is not in its flow's key, and may matter all the same. */
+struct ivds_flow_detail {
+	__u8 proto;
+	__u8 tcp_flags; /* 0: none, or not TCP */
+	__u16 icmp;     /* type << 8 | code */
+};
+
 /* Whether the entry says what becomes of the frame with no more ado: 0, or 1 + the enum ivds_way whose decision it
  * is. */
-__noinline int flow_holds(struct ivds_flow *flow, const struct ivds_port *port, __u32 way, __u64 now_ns)
+INLINE int flow_holds(struct ivds_flow *flow, const struct ivds_port *port, __u32 way,
+		      const struct ivds_flow_detail *detail, __u64 now_ns)
 {
-	const struct ivds_scratch *s = scratch_of_cpu();
 	const struct ivds_flow_way *w;
 
-	way &= 1;
-	if (!s || !flow || !port)
-		return 0;
 	if (flow->state == IVDS_FLOW_VERDICT) {
 		w = way_of(flow, way);
-		if (s->fields.proto == IVDS_IP_TCP) {
-			if ((s->fields.tcp_flags & (w->detail >> 8)) != (w->detail & 0xff))
+		if (detail->proto == IVDS_IP_TCP) {
+			if ((detail->tcp_flags & (w->detail >> 8)) != (w->detail & 0xff))
 				return 0;
-		} else if (w->detail != (s->fields.icmp_type << 8 | s->fields.icmp_code)) {
+		} else if (w->detail != detail->icmp) {
 			return 0;
 		}
 	} else {
 		if (flow->state == IVDS_FLOW_CLOSING || (flow->state == IVDS_FLOW_OPENING && way != flow->opener) ||
-		    s->fields.tcp_flags & (IVDS_TCP_SYN | IVDS_TCP_FIN | IVDS_TCP_RST) ||
-		    is_idle(flow, s->fields.proto, now_ns))
+		    detail->tcp_flags & (IVDS_TCP_SYN | IVDS_TCP_FIN | IVDS_TCP_RST) ||
+		    is_idle(flow, detail->proto, now_ns))
 			return 0;
 		way = flow->opener & 1;
 		w = way_of(flow, way);
 	}
-	return w->acl == acl_of(port, way) && (!w->pool || is_up(w->target)) ? 1 + (int)way : 0;
+	if (w->acl != (way == IVDS_WAY_IN ? port->acl_in : port->acl_out) || (w->pool && !is_up(w->target)))
+		return 0;
+	return 1 + (int)way;
 }
 
-/* Counts a frame of the flow, where there is one. */
-__noinline int count_flow(struct ivds_flow *flow, __u32 way, __u32 packets, __u32 bytes, __u64 now_ns)
+/* Counts a frame of the flow. */
+INLINE void count_flow(struct ivds_flow *flow, __u32 way, __u32 packets, __u32 bytes, __u64 now_ns)
 {
-	struct ivds_flow_way *w;
+	struct ivds_flow_way *w = &flow->way[way];
 
-	barrier_var(way);
-	barrier_var(packets);
-	barrier_var(bytes);
-	barrier_var(now_ns);
-	if (!flow || IVDS_TRACING)
-		return 0;
 	/* The frames of one flow come by one CPU, as a rule: a plain add loses none that the counts are there for. */
-	w = way_of(flow, way);
 	w->packets += packets;
 	w->bytes += bytes;
 	if (flow->last_seen_ns != now_ns)
 		flow->last_seen_ns = now_ns;
-	return 0;
+}
+
+#define IVDS_QUICK_BYTES 34 /* an IPv4 header without options and a TCP header up to its flags */
+
+/* Makes the key of the commonest frames straight from the packet: IPv4 without options, whole, TCP or UDP. Returns 0
+ * where the frame is another; read_fields and make_flow_key then say all about it. A packet's bytes are aligned to
+ * two; every machine that BPF is compiled for here reads words there. */
+INLINE int make_quick_key(struct ivds_flow_key *key, const struct ivds_frame *f, const __u8 *data,
+			  const __u8 *data_end, __u32 way, struct ivds_flow_detail *detail)
+{
+	const __u8 *ip = data + (f->l3_at & 63);
+	const __u32 *words = __builtin_assume_aligned(ip, 4);
+	__u32 *out = (__u32 *)(void *)&key->fields;
+	const int is_out = way == IVDS_WAY_OUT;
+
+	_Static_assert(__builtin_offsetof(struct ivds_fields, src) == 12 &&
+			   __builtin_offsetof(struct ivds_fields, dst) == 28 && sizeof(struct ivds_fields) == 56,
+		       "the key is written word by word");
+	if (f->type_be != bpf_htons(IVDS_TYPE_IPV4) || ip + IVDS_QUICK_BYTES > data_end || ip[0] != 0x45 ||
+	    (ip[9] != IVDS_IP_TCP && ip[9] != IVDS_IP_UDP) || words[1] & bpf_htonl(0x3fff))
+		return 0;
+	detail->proto = ip[9];
+	detail->tcp_flags = ip[9] == IVDS_IP_TCP ? ip[33] : 0;
+	detail->icmp = 0;
+	copy_mac(key->fields.src_mac, is_out ? f->dst : f->src);
+	copy_mac(key->fields.dst_mac, is_out ? f->src : f->dst);
+	out[3] = out[4] = out[7] = out[8] = 0;
+	out[5] = out[9] = bpf_htonl(0xffff);
+	out[6] = is_out ? words[4] : words[3];
+	out[10] = is_out ? words[3] : words[4];
+	key->fields.type_be = f->type_be;
+	key->fields.sport_be = is_out ? words[5] >> 16 : words[5];
+	key->fields.dport_be = is_out ? words[5] : words[5] >> 16;
+	key->fields.proto = ip[9];
+	key->fields.tcp_flags = 0;
+	out[13] = 0;
+	return 1;
 }
 
 /* Rendezvous hashing: every member draws a number for the flow, and the highest of those that are up has it. */
@@ -319,8 +354,12 @@ INLINE int add_flow(const struct ivds_scratch *s, __u32 limit)
 	return -1;
 }
 
-/* Takes the connection whose key is in the scratch a frame further, and puts there what it decides. Returns 1 where
- * it goes on, 0 where there is none, it is over, or its rule does not let it be any more. */
+#define IVDS_CONNECTION_NONE    0 /* there is none, or it is over */
+#define IVDS_CONNECTION_GOES_ON 1
+#define IVDS_CONNECTION_STALE   2 /* the list has changed: renew_connection asks it anew */
+
+/* Takes the connection whose key is in the scratch a frame further, and puts there what it decides. Returns
+ * IVDS_CONNECTION_*. */
 __noinline int follow_connection(__u32 port_id, __u32 way)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
@@ -345,20 +384,9 @@ __noinline int follow_connection(__u32 port_id, __u32 way)
 		return 0;
 	if (flow->state == IVDS_FLOW_CLOSING && (tcp & (IVDS_TCP_SYN | IVDS_TCP_ACK)) == IVDS_TCP_SYN)
 		return 0;
-	if (w->acl != acl || (w->pool && !is_up(w->target))) {
-		s->made = *flow;
-		w = way_of(&s->made, opener);
-		if (ask_about_opener(s, flow, w, acl) || !is_stateful(&s->decision))
-			return 0;
-		/* Replaced as a whole, so that nobody on another CPU reads half of it. */
-		if (!IVDS_TRACING)
-			bpf_map_update_elem(&flows, &s->key, &s->made, BPF_EXIST);
-		flow = bpf_map_lookup_elem(&flows, &s->key);
-		if (!flow)
-			return 0;
-	} else {
-		get_way(s, w);
-	}
+	if (w->acl != acl || (w->pool && !is_up(w->target)))
+		return IVDS_CONNECTION_STALE;
+	get_way(s, w);
 	note(IVDS_TRACE_FLOW, flow->state, opener, way, s->decision.rule);
 	if (IVDS_TRACING)
 		return 1;
@@ -374,6 +402,28 @@ __noinline int follow_connection(__u32 port_id, __u32 way)
 	if (way != opener && flow->state == IVDS_FLOW_OPENING)
 		flow->state = IVDS_FLOW_OPEN;
 	return 1;
+}
+
+/* Asks the opener's list, as it is now, about the connection whose key is in the scratch. Returns 0 where it does not
+ * let it be any more. */
+__noinline int renew_connection(__u32 port_id)
+{
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
+	struct ivds_scratch *s = scratch_of_cpu();
+	const struct ivds_flow *flow;
+	__u32 acl;
+
+	if (!port || !s)
+		return 0;
+	flow = bpf_map_lookup_elem(&flows, &s->key);
+	if (!flow)
+		return 0;
+	acl = acl_of(port, flow->opener & 1);
+	s->made = *flow;
+	if (ask_about_opener(s, flow, way_of(&s->made, flow->opener), acl) || !is_stateful(&s->decision))
+		return 0;
+	/* Replaced as a whole, so that nobody on another CPU reads half of it. */
+	return IVDS_TRACING || bpf_map_update_elem(&flows, &s->key, &s->made, BPF_EXIST) == 0;
 }
 
 /* Whether the frame is an ICMP error about a datagram of one of the vPort's connections, which is then what it is
@@ -495,6 +545,34 @@ __noinline int remember(__u32 port_id, __u32 way)
 	return add_flow(s, port->flow_limit);
 }
 
+/* Whether the flow entry decides about the frame in the scratch; then its decision is there as well. */
+__noinline int judge_known(__u32 port_id, __u32 way, __u32 kind, __u64 now_ns)
+{
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
+	struct ivds_scratch *s = scratch_of_cpu();
+	struct ivds_flow_detail detail = {};
+	struct ivds_flow *flow;
+	int decided;
+
+	way &= 1;
+	if (!port || !s || kind != IVDS_FLOW_WHOLE)
+		return 0;
+	flow = bpf_map_lookup_elem(&flows, &s->key);
+	if (!flow)
+		return 0;
+	detail.proto = s->fields.proto;
+	detail.tcp_flags = s->fields.tcp_flags;
+	detail.icmp = s->fields.icmp_type << 8 | s->fields.icmp_code;
+	decided = flow_holds(flow, port, way, &detail, now_ns);
+	if (!decided)
+		return 0;
+	get_way(s, way_of(flow, decided - 1));
+	if (way != IVDS_WAY_IN)
+		s->decision.action = s->decision.action == IVDS_ACL_DROP ? IVDS_ACL_DROP : IVDS_ACL_ALLOW;
+	note(IVDS_TRACE_FLOW, flow->state, decided - 1, way, s->decision.rule);
+	return 1;
+}
+
 /* Decides about the frame in the scratch where no entry of the vPort does so at once. `kind` is what make_flow_key
  * said, which has just been called; with `is_passing` the frame makes no entry, as a copy of a flood or at a patch.
  * The decision is in the scratch. Returns 0, or -1 where a connection could not be followed for want of room. */
@@ -502,6 +580,7 @@ __noinline int judge_anew(__u32 port_id, __u32 instance, __u32 way, __u32 kind, 
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
 	struct ivds_scratch *s = scratch_of_cpu();
+	int connection = IVDS_CONNECTION_NONE;
 	__u32 acl;
 
 	barrier_var(instance);
@@ -511,7 +590,16 @@ __noinline int judge_anew(__u32 port_id, __u32 instance, __u32 way, __u32 kind, 
 	way &= 1;
 	s->pool = 0;
 	acl = acl_of(port, way);
-	if (kind != IVDS_FLOW_NONE && follow_connection(port_id, way)) {
+	if (kind != IVDS_FLOW_NONE) {
+		connection = follow_connection(port_id, way);
+		if (connection == IVDS_CONNECTION_STALE) {
+			connection = renew_connection(port_id);
+			/* A trace has renewed nothing: the scratch holds what the list says. */
+			if (connection && !IVDS_TRACING)
+				connection = follow_connection(port_id, way);
+		}
+	}
+	if (connection == IVDS_CONNECTION_GOES_ON) {
 		if (way != IVDS_WAY_IN)
 			s->decision.action = IVDS_ACL_ALLOW; /* the answers of what was redirected */
 		if (kind == IVDS_FLOW_FRAGMENT && s->pool) {

@@ -221,7 +221,7 @@ struct ivds_scratch {
 	__u32 patch_out;
 	__u32 rule_patch_out;
 	__u32 rule_patch_in;
-	__u32 pool; /* that the decision's target was picked from; 0: none */
+	__u32 pool;     /* that the decision's target was picked from; 0: none */
 	__u32 mirrored; /* sessions that have a copy of the frame */
 };
 struct {

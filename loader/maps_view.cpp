@@ -126,7 +126,7 @@ Result<MapsView> MapsView::open(const std::string& root) {
             }
         }
     }
-    const std::array<std::pair<Map, std::size_t>, 13> sizes = {{{Map::ports, sizeof(ivds_port)},
+    const std::array<std::pair<Map, std::size_t>, 14> sizes = {{{Map::ports, sizeof(ivds_port)},
                                                                 {Map::instances, sizeof(ivds_instance)},
                                                                 {Map::port_state, sizeof(ivds_port_state)},
                                                                 {Map::instance_state, sizeof(ivds_instance_state)},
@@ -137,8 +137,9 @@ Result<MapsView> MapsView::open(const std::string& root) {
                                                                 {Map::tx, sizeof(std::uint32_t)},
                                                                 {Map::drops, sizeof(ivds_count)},
                                                                 {Map::misses, sizeof(ivds_count)},
-                                                                {Map::mirror_stats, sizeof(ivds_mirror_stats)},
-                                                                {Map::rule_stats, sizeof(ivds_count)}}};
+                                                                {Map::rule_stats, sizeof(ivds_count)},
+                                                                {Map::flows, sizeof(ivds_flow)},
+                                                                {Map::mirror_stats, sizeof(ivds_mirror_stats)}}};
     for (const auto& [map, size] : sizes) {
         const auto& shape = impl->shapes[static_cast<std::size_t>(map)];
         if (shape.value_size != size) {
@@ -216,6 +217,23 @@ Result<std::map<std::uint32_t, ivds_count>> MapsView::rule_stats() const {
         return std::unexpected(r.error());
     }
     return counts;
+}
+
+Result<ivds_count> MapsView::rule_count(std::uint32_t rule) const {
+    return impl_->get_sum<ivds_count>(Map::rule_stats, rule);
+}
+
+Result<> MapsView::flows(const std::function<bool(const FlowRow&)>& sink) const {
+    bool more = true;
+    return impl_->each(Map::flows, sizeof(ivds_flow), [&](const void* key, const void* value) {
+        if (!more) {
+            return;
+        }
+        FlowRow row;
+        std::memcpy(&row.key, key, sizeof(row.key));
+        std::memcpy(&row.flow, value, sizeof(row.flow));
+        more = sink(row);
+    });
 }
 
 Result<> MapsView::fdb(const std::function<bool(const FdbRow&)>& sink) const {

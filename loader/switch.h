@@ -129,6 +129,10 @@ struct DropRow {
     std::uint32_t reason = 0;
     ivds_count count{};
 };
+struct FlowRow {
+    ivds_flow_key key;
+    ivds_flow flow;
+};
 struct MissRow {
     ivds_vvlan_key key{};
     ivds_count count{};
@@ -152,6 +156,10 @@ public:
     [[nodiscard]] Result<ivds_mirror_stats> mirror_stats(std::uint32_t session) const;  // summed over CPUs
     // What rules decided, by the id that they count under; none for one that decided nothing yet.
     [[nodiscard]] Result<std::map<std::uint32_t, ivds_count>> rule_stats() const;
+    // The same of one rule; zeros for one that decided nothing yet.
+    [[nodiscard]] Result<ivds_count> rule_count(std::uint32_t rule) const;
+    // Calls `sink` for every entry of the flow table, as fdb() does for the FDB.
+    [[nodiscard]] Result<> flows(const std::function<bool(const FlowRow&)>& sink) const;
     // Calls `sink` for every entry of the FDB (batched reads; not a snapshot); stops early on false.
     [[nodiscard]] Result<> fdb(const std::function<bool(const FdbRow&)>& sink) const;
     [[nodiscard]] Result<std::optional<ivds_fdb_entry>> fdb_entry(std::uint32_t instance, const Mac& mac) const;

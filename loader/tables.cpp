@@ -29,15 +29,14 @@ constexpr std::uint32_t kVersion = 3;
 struct Header {
     std::uint32_t magic;
     std::uint32_t version;
-    std::array<std::uint16_t, 8> sizes;
-    std::uint32_t pad0;
+    std::array<std::uint16_t, 10> sizes;
     std::uint32_t crc;
     std::uint64_t length;
 };
 static_assert(sizeof(Header) == 40);
-constexpr std::array<std::uint16_t, 8> kSizes = {sizeof(Header),        sizeof(ivds_port),    sizeof(ivds_instance),
-                                                 sizeof(ivds_acl_mask), sizeof(ivds_acl_key), sizeof(ivds_acl_rule),
-                                                 sizeof(ivds_pool),     sizeof(ivds_mirror)};
+constexpr std::array<std::uint16_t, 10> kSizes = {sizeof(Header),        sizeof(ivds_port),    sizeof(ivds_instance),
+                                                  sizeof(ivds_acl_mask), sizeof(ivds_acl_key), sizeof(ivds_acl_rule),
+                                                  sizeof(ivds_pool),     sizeof(ivds_mirror)};
 
 class Writer {
 public:
@@ -317,7 +316,7 @@ std::string to_string(AttachMode mode) {
 Result<> save_tables(const std::string& path, const Tables& tables) {
     Writer body;
     write_body(body, tables);
-    const Header header{kMagic, kVersion, kSizes, 0, crc(body.out()), body.out().size()};
+    const Header header{kMagic, kVersion, kSizes, crc(body.out()), body.out().size()};
 
     const std::string temporary = path + ".new";
     const Fd fd(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));

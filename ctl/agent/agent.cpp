@@ -11,13 +11,17 @@
 #include <set>
 #include <utility>
 
+#include "agent/flow_view.h"
+#include "agent/names.h"
 #include "agent/nic_view.h"
 #include "agent/rule_view.h"
 #include "agent/trace_view.h"
 #include "agent/view.h"
 #include "api/codec.h"
 #include "compile/compile.h"
+#include "compile/rules.h"
 #include "model/kinds.h"
+#include "model/rule.h"
 
 namespace ivds {
 namespace {
@@ -89,6 +93,24 @@ pb::Finding to_pb(const Finding& finding) {
     return out;
 }
 
+std::uint64_t calendar_s() {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count());
+}
+
+// Whether a rule that logs allowed, dropped or redirected, of the intent that holds now.
+std::string rule_text(const Intent& intent, std::uint32_t id) {
+    if (id == 0) return "the default";
+    for (const auto& [key, known] : intent.ids.rules) {
+        if (known != id) continue;
+        for (const OwnedRule& owned : all_rules(intent.model))
+            if (rule_key(owned.owner_kind, owned.owner, owned.name) == key)
+                return fmt::format("{} ({})", key, to_text(owned.rule->action()));
+        return key;
+    }
+    return fmt::format("#{}", id);
+}
+
 // The data plane's clock in the calendar.
 std::string event_time(std::uint64_t time_ns) {
     timespec now{};
@@ -120,6 +142,7 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac
     } else {
         agent->intent_ = std::make_shared<const Intent>(Intent{{}, ids_last_in_force(agent->state_dir_), {}});
     }
+    agent->expiry_.watch(agent->intent_->model);
     agent->trim_ = true;
     // What was up before a restart is no event.
     for (const PortStatus& port : plane.status()) {
@@ -211,7 +234,8 @@ Result<> Agent::commit(Model next_model, bool strict) {
     Stopwatch watch;
     auto ids = assign_ids(next_model, intent_->ids);
     if (!ids) return std::unexpected(ids.error());
-    auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids), {}});
+    auto came = came_s(next_model, intent_->model, intent_->came_s, calendar_s());
+    auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids), std::move(came)});
 
     const auto changes = diff(intent_->model, next->model);
     auto tables = compile(next->model, next->ids, intent_->model, plane_.tables());
@@ -239,6 +263,7 @@ Result<> Agent::commit(Model next_model, bool strict) {
     }
     watch.lap("disk");
     const auto before = std::exchange(intent_, std::move(next));
+    expiry_.watch(intent_->model);
     boot_tables_stale_ = true;
 
     std::size_t created = 0;
@@ -455,6 +480,34 @@ Result<> Agent::fdb(const pb::FdbRequest& request, const std::function<bool(cons
     return view_fdb({held->model, held->ids, plane_.maps()}, request, sink);
 }
 
+Result<> Agent::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) const {
+    const auto held = intent();
+    return view_flows({held->model, held->ids, plane_.maps()}, request, sink);
+}
+
+Result<pb::FlushReply> Agent::flush_flows(const pb::FlowsRequest& request) {
+    const std::lock_guard lock(mutex_);
+    if (request.vport().empty() == request.instance().empty())
+        return fail(Code::invalid, "IVDS-A002", "flush what?", "give either a vport or an instance");
+    std::uint32_t port = 0;
+    std::uint32_t instance = 0;
+    if (request.instance().empty()) {
+        if (!intent_->model.vports.contains(request.vport()))
+            return fail(Code::not_found, "IVDS-M027", fmt::format("there is no vport {}", request.vport()));
+        port = intent_->ids.ports.at(request.vport());
+    } else {
+        const auto found = intent_->ids.instances.find(request.instance());
+        if (found == intent_->ids.instances.end())
+            return fail(Code::not_found, "IVDS-M027", fmt::format("there is no instance {}", request.instance()));
+        instance = found->second;
+    }
+    const auto removed = plane_.flush_flows(port, instance);
+    if (!removed) return std::unexpected(removed.error());
+    pb::FlushReply reply;
+    reply.set_removed(*removed);
+    return reply;
+}
+
 Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     const std::lock_guard lock(mutex_);
     if (request.mend())
@@ -587,6 +640,13 @@ void Agent::on_watch() {
 void Agent::on_events() {
     const std::lock_guard lock(mutex_);
     const Tables& tables = plane_.tables();
+    // The six-tuple begins with the networks that the frame is in.
+    const auto frame_text = [&](const ivds_event& raw) {
+        const auto found = intent_->model.instances.find(instance_of_id(tables, raw.instance));
+        if (found == intent_->model.instances.end()) return fields_text(raw.fields);
+        return fmt::format("VLAN {}, V.VLAN {}, {}", outer_vlan(intent_->model, *found->second),
+                           found->second->vvlan(), fields_text(raw.fields));
+    };
     plane_.on_events([&](const ivds_event& raw) {
         Mac mac{};
         std::ranges::copy(raw.mac, mac.begin());
@@ -609,6 +669,15 @@ void Agent::on_events() {
             case IVDS_EVENT_FDB_FULL:
                 event.set_text("not learned: the FDB is full");
                 break;
+            case IVDS_EVENT_FLOW_LIMIT:
+                event.set_mac(mac_text(raw.fields.src_mac));
+                event.set_text(fmt::format(
+                    "no flow entry for {}: the vPort has as many as it may, or the table is full", frame_text(raw)));
+                break;
+            case IVDS_EVENT_RULE:
+                event.set_mac(mac_text(raw.fields.src_mac));
+                event.set_text(fmt::format("{}: {}", rule_text(*intent_, raw.rule), frame_text(raw)));
+                break;
             default:
                 break;
         }
@@ -626,6 +695,7 @@ void Agent::tick() {
             if (sources_changed(plane_.tables()))
                 if (auto done = put_again(); !done) spdlog::warn("mirrors: {}", done.error().text());
         }
+        remove_expired_rules();
         if (auto done = store_.compact_if_long(*intent_); !done) spdlog::warn("{}", done.error().text());
     }
     save_boot_tables();
@@ -635,6 +705,39 @@ void Agent::tick() {
         trim = std::exchange(trim_, false);
     }
     if (trim) ::malloc_trim(0);
+}
+
+// A rule that cannot go now goes at the next look. All that are due of one owner go together.
+void Agent::remove_expired_rules() {
+    const auto due = expiry_.due(
+        intent_->ids, intent_->came_s, [&](std::uint32_t rule) { return plane_.decided(rule); }, calendar_s());
+    std::map<std::pair<pb::Kind, std::string>, std::map<std::string, std::string>> by_owner;  // name -> why
+    for (const RuleExpiry::Due& each : due)
+        by_owner[{each.rule.owner_kind, each.rule.owner}].emplace(each.rule.name, each.why);
+    for (const auto& [owner, names] : by_owner) {
+        pb::Ref ref;
+        ref.set_kind(owner.first);
+        ref.set_name(owner.second);
+        auto object = ivds::get(intent_->model, ref);
+        if (!object) continue;
+        RuleList& rules = owner.first == pb::VPORT     ? *object->mutable_vport()->mutable_rules()
+                          : owner.first == pb::PROFILE ? *object->mutable_profile()->mutable_rules()
+                                                       : *object->mutable_instance()->mutable_rules();
+        // Rules that go have a name; those that have none are called by their place, and stay.
+        rules.erase(std::remove_if(rules.begin(), rules.end(),
+                                   [&](const pb::Rule& rule) { return names.contains(rule.name()); }),
+                    rules.end());
+        auto next = next_with(intent_->model, std::move(*object), mac_of_);
+        const auto done = next ? commit(std::move(*next), false) : Result<>(std::unexpected(next.error()));
+        for (const auto& [name, why] : names) {
+            const std::string key = rule_key(owner.first, owner.second, name);
+            if (done)
+                note("rule_expired", owner.first == pb::VPORT ? owner.second : "",
+                     owner.first == pb::INSTANCE ? owner.second : "", fmt::format("{} removed: {}", key, why));
+            else
+                spdlog::warn("remove the rule {}, whose time is over: {}", key, done.error().text());
+        }
+    }
 }
 
 // Written without the lock: it takes its time, and only the main loop does it.

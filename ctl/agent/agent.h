@@ -15,6 +15,7 @@
 
 #include "agent/capture.h"
 #include "agent/event_log.h"
+#include "agent/expiry.h"
 #include "agent/plane.h"
 #include "agent/store.h"
 #include "ivds.pb.h"
@@ -53,6 +54,9 @@ public:
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request) const;
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request) const;
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
+    [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
+                                 const std::function<bool(const pb::FlowState&)>& sink) const;
+    [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
     [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request) const;
     // Hands frames to `sink` until that says false; it is asked at least twice a second.
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,
@@ -60,7 +64,8 @@ public:
     [[nodiscard]] EventLog& events() { return events_; }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
-    // end. tick() ages the FDB and writes the tables that ivds-loader boots from, if they changed.
+    // end. tick() ages the FDB and the flows, removes rules whose time is over, and writes the tables that
+    // ivds-loader boots from, if they changed.
     void on_watch();
     void on_events();
     void tick();
@@ -90,6 +95,7 @@ private:
     void add_errors(Result<Reply>& reply) const;
     void note(const char* kind, const std::string& port, const std::string& instance, const std::string& text);
     void save_boot_tables();
+    void remove_expired_rules();
     [[nodiscard]] std::map<std::string, std::string> instance_states() const;
     [[nodiscard]] std::shared_ptr<const Intent> intent() const;
 
@@ -106,6 +112,7 @@ private:
     std::map<std::string, bool> up_;             // ports, as the last events said
     std::map<std::string, std::string> states_;  // instances, as the last events said
     std::map<std::string, std::pair<std::string, std::string>> errors_;  // ports: why they were last not up, and when
+    RuleExpiry expiry_;
     bool boot_tables_stale_ = false;
     bool trim_ = false;  // much memory became free at once
     std::chrono::steady_clock::time_point next_sweep_ = started_;

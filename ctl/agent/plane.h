@@ -33,6 +33,7 @@ public:
     virtual Result<std::uint32_t> flush_port(std::uint32_t port) = 0;
     virtual Result<std::uint32_t> flush_instance(std::uint32_t instance) = 0;
     virtual Result<> forget(std::uint32_t instance, const Mac& mac) = 0;
+    virtual Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) = 0;
 
     // A ring for a session of kind RING, as a descriptor that the caller closes.
     virtual Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) = 0;
@@ -45,6 +46,8 @@ public:
     [[nodiscard]] virtual const MapsView& maps() const = 0;
     virtual Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame,
                                                  bool xdp) = 0;
+    // How many frames a rule decided about.
+    [[nodiscard]] virtual std::uint64_t decided(std::uint32_t rule) const = 0;
     [[nodiscard]] virtual std::uint64_t generation() const = 0;
 };
 
@@ -65,6 +68,9 @@ public:
     Result<std::uint32_t> flush_port(std::uint32_t port) override { return switch_.flush_port(port); }
     Result<std::uint32_t> flush_instance(std::uint32_t instance) override { return switch_.flush_instance(instance); }
     Result<> forget(std::uint32_t instance, const Mac& mac) override { return switch_.forget(instance, mac); }
+    Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
+        return switch_.flush_flows(port, instance);
+    }
     Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) override {
         return switch_.make_ring(session, bytes);
     }
@@ -80,6 +86,10 @@ public:
             tracer_ = std::move(*opened);
         }
         return tracer_->trace(port, frame, xdp);
+    }
+    [[nodiscard]] std::uint64_t decided(std::uint32_t rule) const override {
+        const auto count = maps_.rule_count(rule);
+        return count ? count->packets : 0;
     }
     [[nodiscard]] std::uint64_t generation() const override {
         const auto meta = maps_.meta();

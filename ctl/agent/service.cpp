@@ -94,6 +94,17 @@ grpc::Status Service::Flush(grpc::ServerContext* context, const pb::FlushRequest
     return answer(*context, agent_.flush(*request), reply);
 }
 
+grpc::Status Service::Flows(grpc::ServerContext* context, const pb::FlowsRequest* request,
+                            grpc::ServerWriter<pb::FlowState>* writer) {
+    const auto done = agent_.flows(*request, [&](const pb::FlowState& flow) { return writer->Write(flow); });
+    return done ? grpc::Status::OK : to_status(*context, done.error());
+}
+
+grpc::Status Service::FlushFlows(grpc::ServerContext* context, const pb::FlowsRequest* request,
+                                 pb::FlushReply* reply) {
+    return answer(*context, agent_.flush_flows(*request), reply);
+}
+
 grpc::Status Service::Events(grpc::ServerContext* context, const pb::EventsRequest* request,
                              grpc::ServerWriter<pb::Event>* writer) {
     const Seat seat(followers_);

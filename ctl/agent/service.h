@@ -36,6 +36,10 @@ public:
                         pb::DoctorReply* reply) override;
     grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override;
     grpc::Status Rules(grpc::ServerContext* context, const pb::RulesRequest* request, pb::RulesReply* reply) override;
+    grpc::Status Flows(grpc::ServerContext* context, const pb::FlowsRequest* request,
+                       grpc::ServerWriter<pb::FlowState>* writer) override;
+    grpc::Status FlushFlows(grpc::ServerContext* context, const pb::FlowsRequest* request,
+                            pb::FlushReply* reply) override;
     grpc::Status Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
                          pb::MirrorsReply* reply) override;
     grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,

@@ -12,6 +12,7 @@
 #include "api/codec.h"
 #include "command.h"
 #include "fields.h"
+#include "model/rule.h"
 #include "table.h"
 
 namespace ivds::cli {
@@ -27,9 +28,22 @@ pb::Ref ref_of(const pb::Object& object) {
 class Boot {
 public:
     Boot(const Context& context, const pb::Config& config) : context_(context) {
+        // Rules that name other objects come when those are there. Until then no instance forwards.
+        const auto with_rules = [](const auto& list) {
+            return std::ranges::any_of(list, [](const auto& object) { return has_names(object.rules()); });
+        };
+        const bool late =
+            with_rules(config.vports()) || with_rules(config.profiles()) || with_rules(config.instances());
+
         add("control_plane", {}, [this] { return control_plane(); });
         each(config.tenants(), &pb::Object::mutable_tenant, "policy");
-        each(config.profiles(), &pb::Object::mutable_profile, "policy");
+        for (const pb::Profile& profile : config.profiles()) {
+            pb::Profile early = profile;
+            drop_names(*early.mutable_rules());
+            const pb::Object staged = object_of(early, &pb::Object::mutable_profile);
+            const pb::Object whole = object_of(profile, &pb::Object::mutable_profile);
+            add("policy", staged, [this, staged, whole] { return put(staged, whole); });
+        }
         for (const pb::Uplink& uplink : config.uplinks()) {
             const pb::Object object = object_of(uplink, &pb::Object::mutable_uplink);
             add("uplink", object, [this, object] { return put_uplink(object); });
@@ -37,13 +51,7 @@ public:
         each(config.vmac_pools(), &pb::Object::mutable_vmac_pool, "vmac_pool");
         each(config.vnics(), &pb::Object::mutable_vnic, "vnic");
         for (const pb::Instance& instance : config.instances()) {
-            // What names vPorts waits until they are members.
-            pb::Instance early = instance;
-            auto* fdb = early.mutable_fdb();
-            fdb->erase(std::remove_if(fdb->begin(), fdb->end(),
-                                      [](const pb::StaticMac& entry) { return !entry.vport().empty(); }),
-                       fdb->end());
-            const pb::Object staged = object_of(early, &pb::Object::mutable_instance);
+            const pb::Object staged = object_of(early_instance(instance, late), &pb::Object::mutable_instance);
             const pb::Object whole = object_of(instance, &pb::Object::mutable_instance);
             add("instance", staged, [this, staged, whole] { return put(staged, whole); });
         }
@@ -51,23 +59,28 @@ public:
             // A vPort of no instance passes nothing: its VM may send already, and reaches nobody.
             pb::VPort early = vport;
             early.clear_instance();
+            drop_names(*early.mutable_rules());
             const pb::Object staged = object_of(early, &pb::Object::mutable_vport);
             const pb::Object whole = object_of(vport, &pb::Object::mutable_vport);
             add("vport", staged, [this, staged, whole] { return put(staged, whole); });
         }
         each(config.sets(), &pb::Object::mutable_set, "policy");
         for (const pb::VPort& vport : config.vports()) {
+            pb::VPort bound = vport;
+            drop_names(*bound.mutable_rules());
+            const pb::Object staged = object_of(bound, &pb::Object::mutable_vport);
             const pb::Object whole = object_of(vport, &pb::Object::mutable_vport);
-            add("map", whole, [this, whole] { return complete(whole); });
-        }
-        for (const pb::Instance& instance : config.instances()) {
-            if (std::ranges::all_of(instance.fdb(), [](const pb::StaticMac& entry) { return entry.vport().empty(); }))
-                continue;
-            const pb::Object whole = object_of(instance, &pb::Object::mutable_instance);
-            add("map", whole, [this, whole] { return complete(whole); });
+            add("map", staged, [this, staged, whole] { return complete(staged, whole); });
         }
         each(config.vport_pools(), &pb::Object::mutable_vport_pool, "policy");
         each(config.mirrors(), &pb::Object::mutable_mirror, "policy");
+        rest(config.profiles(), &pb::Object::mutable_profile,
+             [](const pb::Profile& profile) { return has_names(profile.rules()); });
+        rest(config.vports(), &pb::Object::mutable_vport,
+             [](const pb::VPort& vport) { return has_names(vport.rules()); });
+        rest(config.instances(), &pb::Object::mutable_instance, [&](const pb::Instance& instance) {
+            return early_instance(instance, late).SerializeAsString() != instance.SerializeAsString();
+        });
     }
 
     void print_plan() const {
@@ -106,6 +119,35 @@ private:
         *(object.*mutable_object)() = message;
         return object;
     }
+    static bool names(const pb::Rule& rule) {
+        return !rule.src_set().empty() || !rule.dst_set().empty() || !rule.mirror().empty() ||
+               !rule.to_vport().empty() || !rule.to_pool().empty();
+    }
+    static bool has_names(const RuleList& rules) { return std::ranges::any_of(rules, names); }
+    static void drop_names(RuleList& rules) {
+        rules.erase(std::remove_if(rules.begin(), rules.end(), names), rules.end());
+    }
+    // What names vPorts waits until they are members.
+    static pb::Instance early_instance(const pb::Instance& instance, bool late) {
+        pb::Instance early = instance;
+        auto* fdb = early.mutable_fdb();
+        fdb->erase(std::remove_if(fdb->begin(), fdb->end(),
+                                  [](const pb::StaticMac& entry) { return !entry.vport().empty(); }),
+                   fdb->end());
+        drop_names(*early.mutable_rules());
+        if (late) early.set_draining(true);
+        return early;
+    }
+
+    // Steps that give objects what they could not have before.
+    template <class T, class Waits>
+    void rest(const google::protobuf::RepeatedPtrField<T>& list, T* (pb::Object::*mutable_object)(), Waits&& waits) {
+        for (const T& message : list) {
+            if (!waits(message)) continue;
+            const pb::Object whole = object_of(message, mutable_object);
+            add("map", whole, [this, whole] { return complete(whole, whole); });
+        }
+    }
     template <class T>
     void each(const google::protobuf::RepeatedPtrField<T>& list, T* (pb::Object::*mutable_object)(),
               const char* phase) {
@@ -123,9 +165,17 @@ private:
         if (step.phase == "uplink") return fmt::format("create, and probe {}", step.object.uplink().netdev());
         if (step.phase == "vport") return "create without its instance: frames are dropped (no_instance)";
         if (step.phase != "map") return "create";
-        return step.object.has_vport() ? fmt::format("bind to instance {}, attach to {}",
-                                                     step.object.vport().instance(), step.object.vport().netdev())
-                                       : "static MACs behind its vPorts";
+        if (has_names(step.object.has_vport()     ? step.object.vport().rules()
+                      : step.object.has_profile() ? step.object.profile().rules()
+                                                  : step.object.instance().rules()))
+            return "the rules that name other objects";
+        if (step.object.has_vport())
+            return step.object.vport().patch().empty()
+                       ? fmt::format("bind to instance {}, attach to {}", step.object.vport().instance(),
+                                     step.object.vport().netdev())
+                       : fmt::format("bind to instance {}, the patch to {}", step.object.vport().instance(),
+                                     step.object.vport().patch());
+        return step.object.instance().fdb().empty() ? "forward from now on" : "static MACs behind its vPorts";
     }
 
     void print(std::size_t index, const char* result, const std::string& text) const {
@@ -199,13 +249,13 @@ private:
         return done;
     }
 
-    // Gives an object that was staged the rest.
-    Result<Acknowledged> complete(const pb::Object& whole) {
+    // Gives an object that was staged more, up to `staged`; one that is `whole` already stays.
+    Result<Acknowledged> complete(const pb::Object& staged, const pb::Object& whole) {
         const auto current = context_.agent.get(ref_of(whole));
         if (!current) return std::unexpected(current.error());
         const bool fresh = !context_.agent.create(whole);
         if (fresh) {
-            if (auto updated = context_.agent.update(whole); !updated) return std::unexpected(updated.error());
+            if (auto updated = context_.agent.update(staged); !updated) return std::unexpected(updated.error());
             undo([this, before = *current]() -> Result<> {
                 if (auto back = context_.agent.update(before); !back) return std::unexpected(back.error());
                 return {};
@@ -216,9 +266,11 @@ private:
         if (!status) return std::unexpected(status.error());
         const auto port = std::ranges::find(status->ports(), whole.vport().name(), &pb::PortState::name);
         if (port == status->ports().end()) return Acknowledged{.fresh = fresh, .text = ""};
-        return Acknowledged{.fresh = fresh,
-                            .text = port->up() ? fmt::format("{} at {}", port->got(), port->netdev())
-                                               : fmt::format("waits: {}", port->last_error())};
+        return Acknowledged{
+            .fresh = fresh,
+            .text = port->up()
+                        ? port->netdev().empty() ? port->got() : fmt::format("{} at {}", port->got(), port->netdev())
+                        : fmt::format("waits: {}", port->last_error())};
     }
 
     void undo(std::function<Result<>()> inverse) { running_->undo = std::move(inverse); }

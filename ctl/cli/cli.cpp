@@ -186,6 +186,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_show_commands(commands);
     add_stats_command(commands);
     add_fdb_commands(commands);
+    add_flow_commands(commands);
     add_events_command(commands);
     add_trace_command(commands);
     add_doctor_commands(commands);

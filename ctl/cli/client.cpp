@@ -148,10 +148,20 @@ Result<pb::TraceReply> Client::trace(const pb::TraceRequest& request) {
     return impl_->call(&pb::Switch::Stub::Trace, request);
 }
 
+Result<pb::FlushReply> Client::flush_flows(const pb::FlowsRequest& request) {
+    return impl_->call(&pb::Switch::Stub::FlushFlows, request);
+}
+
 Result<> Client::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
     grpc::ClientContext context;
     impl_->bound(context, long_call);
     return impl_->drain(context, *impl_->stub->Fdb(&context, request), sink);
+}
+
+Result<> Client::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) {
+    grpc::ClientContext context;
+    impl_->bound(context, long_call);
+    return impl_->drain(context, *impl_->stub->Flows(&context, request), sink);
 }
 
 Result<> Client::events(const pb::EventsRequest& request, const std::function<bool(const pb::Event&)>& sink) {

@@ -43,9 +43,12 @@ public:
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
     [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
+    [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
 
     // Streams end early when the sink says false; `follow` has no deadline.
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
+    [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
+                                 const std::function<bool(const pb::FlowState&)>& sink);
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,
                                    const std::function<bool(const pb::CapturePacket&)>& sink);
     [[nodiscard]] Result<> events(const pb::EventsRequest& request,

@@ -50,8 +50,9 @@ private:
 [[nodiscard]] const CLI::App& deepest(const CLI::App& root);
 
 // Value names of options tell what they take, in the help and to the completion: the names of a kind of
-// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT, SET, VPORT_POOL, MIRROR), any port (PORT), what has rules (OWNER), an
-// interface (NETDEV), a file (FILE), or words to choose from ("auto|native"); others (MAC, N, TEXT) are free.
+// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT, SET, VPORT_POOL, MIRROR), any port (PORT), what has
+// rules (OWNER), an interface (NETDEV), a file (FILE), or words to choose from ("auto|native"); others (MAC, N, TEXT)
+// are free.
 template <class Value>
 CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string& type, Value& value,
                        const std::string& description) {
@@ -69,6 +70,7 @@ void add_object_commands(Commands& commands);  // uplink … mirror, vmac
 void add_show_commands(Commands& commands);    // show, status
 void add_stats_command(Commands& commands);    // stats
 void add_fdb_commands(Commands& commands);     // fdb
+void add_flow_commands(Commands& commands);    // flow
 void add_events_command(Commands& commands);   // events
 void add_trace_command(Commands& commands);    // trace
 void add_doctor_commands(Commands& commands);  // doctor, version

@@ -7,6 +7,7 @@
 #include <optional>
 #include <ostream>
 
+#include "agent/flow_view.h"
 #include "agent/nic_view.h"
 #include "agent/rule_view.h"
 #include "agent/store.h"
@@ -136,17 +137,27 @@ Result<pb::RulesReply> Source::rules(const pb::RulesRequest& request) {
         });
 }
 
-Result<> Source::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
-    // A list that broke off is an error: to begin anew elsewhere would print entries twice.
+// A list that broke off is an error: to begin anew elsewhere would print entries twice.
+template <class Request, class Entry, class Ask, class View>
+Result<> Source::stream(const Request& request, const std::function<bool(const Entry&)>& sink, Ask&& ask,
+                        View&& view) {
     bool begun = false;
-    auto reply = agent_.fdb(request, [&](const pb::FdbEntry& entry) {
+    auto reply = ask([&](const Entry& entry) {
         begun = true;
         return sink(entry);
     });
     if (reply || begun || !fall_back(reply.error(), pinned_maps)) return reply;
     return with_maps(
         options_, reply.error(), false, [](const Model&) { return std::set<std::string>(); },
-        [&](const ViewSource& source) { return view_fdb(source, request, sink); });
+        [&](const ViewSource& source) { return view(source, request, sink); });
+}
+
+Result<> Source::fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink) {
+    return stream(request, sink, [&](const auto& each) { return agent_.fdb(request, each); }, view_fdb);
+}
+
+Result<> Source::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) {
+    return stream(request, sink, [&](const auto& each) { return agent_.flows(request, each); }, view_flows);
 }
 
 pb::DoctorReply Source::doctor() const {

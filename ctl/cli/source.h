@@ -35,6 +35,8 @@ public:
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request);
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
+    [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
+                                 const std::function<bool(const pb::FlowState&)>& sink);
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
 
     // What doctor finds without the agent: whether pins and saved state read back.
@@ -45,6 +47,9 @@ public:
 private:
     // Whether to read elsewhere after this error, and from where.
     bool fall_back(const Error& error, const char* where);
+    template <class Request, class Entry, class Ask, class View>
+    [[nodiscard]] Result<> stream(const Request& request, const std::function<bool(const Entry&)>& sink, Ask&& ask,
+                                  View&& view);
 
     const Options& options_;
     Client& agent_;

@@ -338,11 +338,10 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
 }
 
 std::unexpected<Error> no_such(const char* label, const std::string& name) {
-    return fail(
-        Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
-        fmt::format("`ivds-ctl {} list` shows all", std::string_view(label) == "vmac_pool"    ? "vmac-pool"
-                                                    : std::string_view(label) == "vport_pool" ? "vport-pool"
-                                                                                              : label));
+    return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
+                fmt::format("`ivds-ctl {} list` shows all", std::string_view(label) == "vmac_pool"    ? "vmac-pool"
+                                                            : std::string_view(label) == "vport_pool" ? "vport-pool"
+                                                                                                      : label));
 }
 
 // ---------------------------------------------------------------------------------------- differences in words

@@ -170,9 +170,9 @@ public:
     explicit Reader(const pb::Rule& rule) : rule_(rule) {}
 
     Result<AclRule> read() {
-        for (const auto step : {&Reader::words, &Reader::ethertype, &Reader::macs, &Reader::addresses,
-                                &Reader::protocol, &Reader::ports, &Reader::icmp, &Reader::tcp_flags, &Reader::deeds,
-                                &Reader::sets})
+        for (const auto step :
+             {&Reader::words, &Reader::ethertype, &Reader::macs, &Reader::addresses, &Reader::protocol,
+              &Reader::ports, &Reader::icmp, &Reader::tcp_flags, &Reader::deeds, &Reader::sets})
             if (auto done = (this->*step)(); !done) return std::unexpected(done.error());
         if (type_ != 0) {
             out_.ethertypes = {type_};
@@ -223,8 +223,7 @@ private:
         if (has_vport && has_pool)
             return wrong("IVDS-M050", "to_vport and to_pool exclude each other", "leave one of them out");
         if (!redirect && (has_vport || has_pool))
-            return wrong("IVDS-M050",
-                         fmt::format("{} without action redirect", has_vport ? "to_vport" : "to_pool"),
+            return wrong("IVDS-M050", fmt::format("{} without action redirect", has_vport ? "to_vport" : "to_pool"),
                          "use action redirect, or leave it out");
         if (redirect && rule_.direction() != pb::Rule::IN)
             return wrong("IVDS-M051", "action redirect is for frames from the VM alone",

@@ -263,8 +263,10 @@ std::vector<AclRule> make_rules(const Policy& policy) {
         rules.push_back(rule);
     }
     if (policy.is_stateful) {
-        rules.back() = AclRule{.id = policy.rules};
-        rules.back().flags = IVDS_ACL_STATEFUL;
+        AclRule last;
+        last.id = policy.rules;
+        last.flags = IVDS_ACL_STATEFUL;
+        rules.back() = last;
     }
     return rules;
 }
@@ -291,7 +293,7 @@ void IvdsHost::set_policy(const Policy& policy) {
         check(bpf_map__lookup_elem(maps.ports, &vport, sizeof vport, &port, sizeof port, 0), "read a vPort");
         if (vport == first_vport_id) port.acl_in = id;
         if (vport != first_vport_id && policy.is_both) port.acl_out = id;
-        if (policy.is_stateful) port.flags |= IVDS_PF_STATEFUL;
+        if (policy.is_stateful && (port.acl_in != 0 || port.acl_out != 0)) port.flags |= IVDS_PF_STATEFUL;
         port.flow_limit = policy.flow_limit;
         put(maps.ports, vport, port);
     }

@@ -778,6 +778,140 @@ AclRule to_port(AclRule out, std::uint8_t proto, std::uint16_t port) {
     return out;
 }
 
+AclRule redirect_to(std::uint32_t id, std::uint32_t target) {
+    AclRule out = rule(id, IVDS_ACL_REDIRECT);
+    out.target = target;
+    return out;
+}
+
+// vPort 2 may open connections by TCP and UDP to port 5001 and ping; nothing else passes it, in or out.
+World secured() {
+    World world = house();
+    Acl& in = world.acls[1];
+    Acl& out = world.acls[2];
+    in.default_action = out.default_action = IVDS_ACL_DROP;
+    for (const std::uint8_t proto : {6, 17}) {
+        in.rules.push_back(to_port(rule(proto, IVDS_ACL_ALLOW, {0x0800}), proto, 5001));
+    }
+    in.rules.push_back(rule(1, IVDS_ACL_ALLOW, {0x0800}));
+    in.rules.back().proto = 1;
+    for (AclRule& each : in.rules) {
+        each.flags = IVDS_ACL_STATEFUL;
+    }
+    world.ports.at(2).acl_in = 1;
+    world.ports.at(2).acl_out = 2;
+    return world;
+}
+
+void add_flows(std::vector<Vector>& table) {
+    const auto from_vm = [](const Layer& layer) -> Bytes { return eth(vm(3), vm(2)) / layer; };
+    const auto to_vm = [&](const Layer& layer) { return answer_to(from_vm(layer)); };
+    const Layer syn = ip4_tcp(46, 0x02);
+    const Layer syn_ack = ip4_tcp(46, 0x12);
+    const Layer ack = ip4_tcp(46, 0x10);
+    const Layer fin = ip4_tcp(46, 0x11);
+    const Layer reset = ip4_tcp(46, 0x04);
+    const auto pass = [](Vector& vector, std::uint32_t from, const Bytes& frame) -> Vector& {
+        return vector.send(from, frame).arrives(from == 2 ? 3 : 2, frame);
+    };
+
+    Vector& opens =
+        add(table, "opens the way back with a stateful rule, and nothing else", "[R51][R121][R124][R130]", secured());
+    opens.send(3, to_vm(syn_ack)).drops(2, IVDS_DROP_ACL_OUT);
+    pass(opens, 2, from_vm(syn)).counts("rule 6 packets", 1).counts("flows 2 in packets", 1);
+    pass(opens, 3, to_vm(syn_ack)).counts("rule 6 packets", 1).counts("flows 2 out packets", 1);
+    pass(opens, 2, from_vm(ack));
+    opens.send(3, to_vm(ip4_udp(46))).drops(2, IVDS_DROP_ACL_OUT);
+
+    Vector& closes =
+        add(table, "closes a connection after both FINs, and a new one may be opened by its opener alone",
+            "[R121][R130]", secured());
+    pass(closes, 2, from_vm(syn));
+    pass(closes, 3, to_vm(fin));
+    pass(closes, 2, from_vm(fin));
+    pass(closes, 3, to_vm(ack));
+    closes.send(3, to_vm(syn)).drops(2, IVDS_DROP_ACL_OUT);
+    pass(closes, 2, from_vm(syn));
+
+    Vector& resets = add(table, "takes a reset for the end, unless both sides go on", "[R130]", secured());
+    pass(resets, 2, from_vm(syn));
+    pass(resets, 3, to_vm(reset));
+    pass(resets, 2, from_vm(ack));
+    resets.send(2, from_vm(reset)).arrives(3, from_vm(reset));
+    resets.send(3, to_vm(syn)).drops(2, IVDS_DROP_ACL_OUT);
+
+    Vector& pings = add(table, "lets an echo reply back to who asked, by its identifier", "[R130]", secured());
+    pass(pings, 2, from_vm(ip4_echo(8, 7)));
+    pass(pings, 3, to_vm(ip4_echo(8, 7)));
+    pings.send(3, to_vm(ip4_echo(8, 8))).drops(2, IVDS_DROP_ACL_OUT);
+    pings.send(3, Bytes(eth(vm(2), vm(3)) / ip4_echo(8, 7))).drops(2, IVDS_DROP_ACL_OUT);
+
+    Vector& errors = add(table, "lets in the ICMP error about a connection, and no other", "[R130]", secured());
+    errors.send(3, icmp_error_about(from_vm(ip4_udp(46)))).drops(2, IVDS_DROP_ACL_OUT);
+    pass(errors, 2, from_vm(ip4_udp(46)));
+    pass(errors, 3, icmp_error_about(from_vm(ip4_udp(46))));
+    errors.send(3, icmp_error_about(from_vm(ip4_tcp(46)))).drops(2, IVDS_DROP_ACL_OUT);
+
+    World full = secured();
+    full.ports.at(2).flow_limit = 1;
+    Vector& limit = add(table, "refuses a connection beyond the vPort's flow entries, and keeps those there are",
+                        "[R121][R127]", full);
+    pass(limit, 2, from_vm(syn));
+    limit.send(2, from_vm(ip4_udp(46)))
+        .drops(2, IVDS_DROP_FLOW_LIMIT)
+        .tells("flow_limit 2 from 0 in 1: 00:00:00:00:00:00 rule 17");
+    pass(limit, 3, to_vm(syn_ack));
+
+    World aside = house();
+    aside.acls[1].rules = {redirect_to(1, 4)};
+    aside.ports.at(2).acl_in = 1;
+    const Bytes udp = from_vm(ip4_udp(46));
+    add(table, "redirects to a vPort, whatever the destination", "[R51][R52]", aside)
+        .send(2, udp)
+        .arrives(4, udp)
+        .counts("rule 1 packets", 1)
+        .send(2, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(4, eth(broadcast, vm(2)) / arp_request(vm(2)));
+    World pooled = aside;
+    pooled.acls[1].rules = {redirect_to(1, IVDS_TARGET_POOL | 9)};
+    pooled.pools[9] = {3, 4};
+    pooled.ports.at(3).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    add(table, "redirects to the member of a pool that is up", "[R52]", pooled).send(2, udp).arrives(4, udp);
+    World nobody = pooled;
+    nobody.ports.at(4).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    add(table, "drops what goes to a pool with no member up", "[R52]", nobody)
+        .send(2, udp)
+        .drops(2, IVDS_DROP_NO_MEMBER);
+
+    // From red into blue, where the same vMACs live behind other vPorts.
+    World patched = house();
+    patched.patch(13, red, 14, blue);
+    patched.acls[1].rules = {redirect_to(1, 13)};
+    patched.ports.at(2).acl_in = 1;
+    add(table, "goes through a patch into another instance by a rule, and never without", "[R49][R116]", patched)
+        .send(2, udp)
+        .arrives(6, udp)
+        .counts("port 13 tx_packets", 1)
+        .counts("port 14 rx_packets", 1)
+        .counts("port 14 rx_local", 1)
+        .counts("instance 2 port_packets", 1)
+        .send(3, eth(vm(4), vm(3)) / ip4_udp(46))
+        .arrives(4, eth(vm(4), vm(3)) / ip4_udp(46))
+        .send(2, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(5, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(6, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(1, wire(broadcast, vm(2), 10, 200) / arp_request(vm(2)));
+    World torn = patched;
+    torn.ports.at(14).flags = 0;
+    add(table, "drops what goes to a patch whose other end is away", "[R49]", torn)
+        .send(2, udp)
+        .drops(2, IVDS_DROP_PATCH);
+    World looped = patched;
+    looped.acls[2].rules = {redirect_to(2, 14)};
+    looped.ports.at(14).acl_in = 2;
+    add(table, "never redirects twice", "[R49]", looped).send(2, udp).drops(14, IVDS_DROP_PATCH);
+}
+
 void add_rules(std::vector<Vector>& table) {
     const Packet udp = eth(vm(3), vm(2)) / ip4_udp(46);  // 10.0.0.1:4096 to 10.0.0.2:5001
     const Packet tcp = eth(vm(3), vm(2)) / ip4_tcp(46);
@@ -1062,6 +1196,7 @@ std::vector<Vector> all_vectors() {
     add_from_wire(table);
     add_plain_access(table);
     add_rules(table);
+    add_flows(table);
     add_learning(table);
     return table;
 }

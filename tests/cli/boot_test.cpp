@@ -148,6 +148,41 @@ TEST_CASE("boot takes the steps in the order of a server that boots, and each is
           to_yaml(to_config(next_from_config(agent.model, config_from_yaml(file, "t").value(), no_mac).value())));
 }
 
+TEST_CASE("rules that name other objects come when those are there, and until then nothing is forwarded", "[R172]") {
+    const std::string with_names = R"(
+instances: [{name: red}, {name: blue}]
+sets: [{name: office, addresses: [10.0.0.0/8]}]
+vport_pools: [{name: filters, vports: [fw]}]
+mirrors: [{name: watch, to_vport: fw}]
+profiles: [{name: p, rules: [{name: q, mirror: watch}, {name: r, protocol: tcp}]}]
+vports:
+- {name: web, netdev: v1, instance: red, profile: p, rules: [
+    {name: a, direction: in, action: redirect, to_pool: filters, src_set: office},
+    {name: b, direction: in, action: redirect, to_vport: out}]}
+- {name: fw, netdev: v2, instance: red}
+- {name: out, patch: in, instance: red}
+- {name: in, patch: out, instance: blue}
+)";
+    ModelAgent agent;
+    Shell shell(&agent);
+    shell.input = with_names;
+    const Outcome done = shell({"boot", "-f", "-"});
+    INFO(done.out << done.err);
+    REQUIRE(done.code == 0);
+    // The last that changes are the instances, which were draining.
+    REQUIRE(agent.changes.size() > 2);
+    CHECK(std::vector<std::string>(agent.changes.end() - 2, agent.changes.end()) ==
+          std::vector<std::string>{"update instance red", "update instance blue"});
+    CHECK(
+        to_yaml(to_config(agent.model)) ==
+        to_yaml(to_config(next_from_config(agent.model, config_from_yaml(with_names, "t").value(), no_mac).value())));
+    // The same again changes nothing.
+    const auto changes = agent.changes.size();
+    shell.input = with_names;
+    CHECK(shell({"boot", "-f", "-"}).code == 0);
+    CHECK(agent.changes.size() == changes);
+}
+
 TEST_CASE("what boot --plan prints is what boot does, and it asks nothing of an agent", "[R173]") {
     ModelAgent agent;
     Shell shell(&agent);

@@ -595,7 +595,7 @@ TEST_CASE("without an agent, reading commands read the saved state and say so") 
     vport = web1().vport();
     auto store = Store::open(shell.directory() + "/state");
     REQUIRE(store);
-    REQUIRE(store->save({}, {.model = model_from_saved(config), .ids = {}}));
+    REQUIRE(store->save({}, {.model = model_from_saved(config), .ids = {}, .came_s = {}}));
     CHECK(shell({"vport", "list", "--names"}).out == "web1\n");
     CHECK(shell({"instance", "list", "--names"}).out == "red\n");
     CHECK(shell({"__complete", "vport", "get", ""}).out == "web1\n");

@@ -35,6 +35,8 @@ public:
     pb::StatusReply status_reply;
     std::vector<pb::StatsReply> stats_replies;  // one after the other; the last one stays
     std::vector<pb::FdbEntry> fdb;
+    std::vector<pb::FlowState> flows;
+    pb::FlowsRequest flows_request;
     std::vector<pb::Event> events;
     pb::DoctorReply doctor_reply;
     pb::NicReply nics;
@@ -111,6 +113,19 @@ public:
         fdb_request = *request;
         for (const pb::FdbEntry& entry : fdb) writer->Write(entry);
         return answer(context, "Fdb", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
+    grpc::Status Flows(grpc::ServerContext* context, const pb::FlowsRequest* request,
+                       grpc::ServerWriter<pb::FlowState>* writer) override {
+        flows_request = *request;
+        for (const pb::FlowState& flow : flows) writer->Write(flow);
+        return answer(context, "Flows", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
+    grpc::Status FlushFlows(grpc::ServerContext* context, const pb::FlowsRequest* request,
+                            pb::FlushReply* reply) override {
+        flows_request = *request;
+        pb::FlushReply it;
+        it.set_removed(removed);
+        return answer(context, "FlushFlows", it, reply);
     }
     grpc::Status Flush(grpc::ServerContext* context, const pb::FlushRequest* request,
                        pb::FlushReply* reply) override {

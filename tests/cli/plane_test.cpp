@@ -163,6 +163,8 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"stats"},
         {"fdb", "show"},
         {"fdb", "flush", "--port", "web1"},
+        {"flow", "list"},
+        {"flow", "flush", "--vport", "web1"},
         {"events"},
         {"doctor"},
         {"nic", "show"},

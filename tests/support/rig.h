@@ -37,7 +37,7 @@ struct Step {
 class Rig {
 public:
     struct Options {
-        std::uint32_t ports = 12;       // ids 1 to this
+        std::uint32_t ports = 14;       // ids 1 to this
         std::uint32_t fdb_entries = 0;  // capacity of the FDB, 0: as the programs have it
     };
     explicit Rig(const Options& options);  // throws std::runtime_error

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The agent over a plane that fails on demand: a change is in force and saved, or neither.
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
@@ -34,6 +35,7 @@ public:
     std::vector<ivds_event> raw_events;
     std::vector<RungTrace> rungs;  // what every trace gives
     bool traced_xdp = false;
+    std::map<std::uint32_t, std::uint64_t> packets;  // that rules decided
 
     Result<> apply(Tables next, bool strict) override {
         ++applies;
@@ -95,6 +97,13 @@ public:
     Result<> forget(std::uint32_t, const Mac& mac) override {
         if (mac[5] == 1) return fail(Code::conflict, "IVDS-T004", "static");
         return {};
+    }
+    Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
+        return 100 * port + instance;
+    }
+    [[nodiscard]] std::uint64_t decided(std::uint32_t rule) const override {
+        const auto found = packets.find(rule);
+        return found == packets.end() ? 0 : found->second;
     }
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }  // no test here reads maps
     Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool xdp) override {
@@ -293,6 +302,8 @@ TEST_CASE("when even taking back fails, the error says both") {
         Result<std::uint32_t> flush_port(std::uint32_t) override { return 0U; }
         Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
         Result<> forget(std::uint32_t, const Mac&) override { return {}; }
+        Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
+        [[nodiscard]] std::uint64_t decided(std::uint32_t) const override { return 0; }
         Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
             return std::vector<RungTrace>();
         }
@@ -577,4 +588,83 @@ TEST_CASE("the event log keeps the latest, in order, and its readers see gaps an
 TEST_CASE("times are RFC 3339 in UTC") {
     CHECK(time_text(std::chrono::system_clock::time_point(std::chrono::milliseconds(1'709'164'800'007))) ==
           "2024-02-29T00:00:00.007Z");
+}
+
+TEST_CASE("the agent removes a rule whose time is over, says so, and the others of the list stay", "[R52]") {
+    FakePlane plane;
+    const Directory dir;
+    auto agent = agent_on(plane, dir);
+    REQUIRE(
+        agent->apply(request("vports: [{name: p, netdev: d, rules: [{name: gone, hard_s: 1}, {protocol: tcp}, "
+                             "{name: stays, hard_s: 100000, idle_s: 100000}]}]")));
+    // The time of the calendar passes by itself; until then each look finds nothing to do.
+    for (int i = 0; i < 200 && agent->export_config().vports(0).rules_size() == 3; ++i) {
+        agent->tick();
+        ::usleep(20'000);
+    }
+    const pb::Config config = agent->export_config();
+    REQUIRE(config.vports(0).rules_size() == 2);
+    CHECK(config.vports(0).rules(0).protocol() == "tcp");
+    CHECK(config.vports(0).rules(1).name() == "stays");
+    bool told = false;
+    for (const pb::Event& event : agent->events().wait(0, {}))
+        told = told || (event.kind() == "rule_expired" && event.port() == "p" &&
+                        event.text().starts_with("vport/p/gone removed: "));
+    CHECK(told);
+    // The next agent finds it gone, and knows since when the other is there.
+    agent.reset();
+    CHECK(load_intent(dir.path).value()->came_s.contains("vport/p/stays"));
+    CHECK(!load_intent(dir.path).value()->came_s.contains("vport/p/gone"));
+}
+
+TEST_CASE("events of rules and of full flow tables name the rule and the six-tuple", "[R92]") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(
+        agent->apply(request("uplinks: [{name: up, netdev: e}]\ninstances: [{name: i, uplink: up, vlan: 10, vvlan: "
+                             "100}]\nvports: [{name: p, netdev: d, instance: i, rules: [{name: ssh, protocol: tcp, "
+                             "action: drop, log: true}]}]")));
+    const Ids ids = load_intent(dir.path).value()->ids;
+    ivds_event event{};
+    event.kind = IVDS_EVENT_RULE;
+    event.port = ids.ports.at("p");
+    event.instance = ids.instances.at("i");
+    event.rule = ids.rules.at("vport/p/ssh");
+    event.fields.src_mac[0] = 2;
+    event.fields.type_be = htons(0x0800);
+    event.fields.proto = 6;
+    event.fields.src[10] = event.fields.src[11] = event.fields.dst[10] = event.fields.dst[11] = 0xff;
+    event.fields.src[12] = 10;
+    event.fields.dst[12] = 11;
+    event.fields.sport_be = htons(4000);
+    event.fields.dport_be = htons(22);
+    plane.raw_events.push_back(event);
+    event.kind = IVDS_EVENT_FLOW_LIMIT;
+    event.rule = 0;
+    plane.raw_events.push_back(event);
+    agent->on_events();
+    std::map<std::string, std::string> texts;
+    for (const pb::Event& each : agent->events().wait(0, {})) texts[each.kind()] = each.text();
+    CHECK(texts["rule"] ==
+          "vport/p/ssh (drop): VLAN 10, V.VLAN 100, 02:00:00:00:00:00 tcp 10.0.0.0:4000 -> 11.0.0.0:22");
+    CHECK(texts["flow_limit"].starts_with("no flow entry for VLAN 10, V.VLAN 100, 02:00:00:00:00:00 tcp "));
+}
+
+TEST_CASE("flows are flushed of a vPort or of an instance") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request("instances: [{name: i}]\nvports: [{name: p, netdev: d, instance: i}]")));
+    const auto flush = [&](const std::string& text) {
+        pb::FlowsRequest wanted;
+        REQUIRE(message_from_yaml(text, "t", wanted));
+        return agent->flush_flows(wanted);
+    };
+    CHECK(flush("{vport: p}")->removed() == 100);
+    CHECK(flush("{instance: i}")->removed() == 1);
+    CHECK(flush("{}").error().id == "IVDS-A002");
+    CHECK(flush("{vport: p, instance: i}").error().id == "IVDS-A002");
+    CHECK(flush("{vport: q}").error().code == Code::not_found);
+    CHECK(flush("{instance: q}").error().code == Code::not_found);
 }

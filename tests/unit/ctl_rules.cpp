@@ -438,7 +438,7 @@ TEST_CASE("ids of rules and lists are saved with the others") {
     const auto intent = [](const std::string& text, const Ids& now) {
         Model model = model_of(text).value();
         Ids ids = assign_ids(model, now).value();
-        return Intent{std::move(model), std::move(ids)};
+        return Intent{std::move(model), std::move(ids), {}};
     };
     const Intent one = intent(vport_with("{name: a}, {name: b, protocol: tcp}"), {});
     const Intent two = intent(vport_with("{name: b, protocol: udp}"), one.ids);

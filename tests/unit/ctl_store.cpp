@@ -27,7 +27,7 @@ Intent intent(const std::string& text, const Intent& now = {}) {
     INFO((model ? "" : model.error().text()));
     REQUIRE(model);
     auto ids = assign_ids(*model, now.ids).value();
-    return {std::move(*model), std::move(ids)};
+    return {std::move(*model), std::move(ids), {}};
 }
 
 std::string text_of(const Intent& intent) {

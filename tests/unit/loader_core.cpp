@@ -1008,3 +1008,179 @@ TEST_CASE("an interface that returns joins a dispatcher again, and one whose pro
     REQUIRE(kernel.leave(kernel.interfaces.at("veth3").netdev.ifindex, "veth3", {}));
     CHECK(taken_out() == 1);
 }
+
+// ------------------------------------------------------------------ pools and patches
+
+namespace {
+
+// with_lists(), but for lists 6 and 7 in the place of 2 and 3, which redirect to a pool and to a patch.
+Tables with_targets() {
+    auto tables = with_lists();
+    for (const std::uint32_t id : {8u, 9u}) {
+        auto& row = tables.ports[id];
+        row.name = fmt::format("patch-{}", id);
+        row.value.kind = IVDS_PORT_PATCH;
+        row.value.instance = id - 7;
+        row.value.mtu_bytes = 1492;
+        row.value.peer = 17 - id;
+        row.value.flags = IVDS_PF_UP;
+    }
+    auto& pool = tables.pools[4];
+    pool.name = "filters";
+    pool.value.count = 2;
+    pool.value.member[0] = 2;
+    pool.value.member[1] = 3;
+    const auto redirect = [&](std::uint32_t id, std::uint32_t target) {
+        auto list = std::make_shared<AclRow>(*tables.acls.at(id));
+        list->rules[0].second.action = IVDS_ACL_REDIRECT;
+        list->rules[0].second.target = target;
+        tables.acls.erase(id);
+        tables.acls[id + 4] = list;
+        for (auto& [port, row] : tables.ports) {
+            for (auto* slot : {&row.value.acl_in, &row.value.acl_out}) {
+                *slot = *slot == id ? id + 4 : *slot;
+            }
+        }
+    };
+    redirect(2, IVDS_TARGET_POOL | 4);
+    redirect(3, 9);
+    return tables;
+}
+
+}  // namespace
+
+TEST_CASE("a pool and a patch are in the maps as the tables have them, and a patch has no interface") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(text(core.apply(with_targets(), false)).empty());
+    CHECK(text(kernel.violations).empty());
+    CHECK(kernel.get<ivds_pool>(Map::pools, 4u).member[1] == 3);
+    const auto patch = kernel.get<ivds_port>(Map::ports, 8u);
+    CHECK(patch.kind == IVDS_PORT_PATCH);
+    CHECK(patch.peer == 9);
+    CHECK(patch.flags == IVDS_PF_UP);
+    CHECK(patch.ifindex == 0);
+    // It is in no list of members, and so in no flood.
+    CHECK(patch.next_member == 0);
+    for (const std::uint32_t id : {2u, 3u, 4u, 5u}) {
+        CHECK(kernel.get<ivds_port>(Map::ports, id).next_member < 8);
+    }
+    for (const PortStatus& status : core.status()) {
+        if (status.id == 8) {
+            CHECK(status.got == "patch");
+            CHECK(status.up);
+        }
+    }
+    for (const Finding& finding : core.doctor()) {
+        CHECK(finding.severity == Finding::Severity::info);
+    }
+    // What is there is not written again, also after adoption.
+    const int writes = kernel.writes;
+    REQUIRE(core.apply(with_targets(), false));
+    Core second(kernel, false);
+    REQUIRE(second.adopt());
+    REQUIRE(second.apply(with_targets(), false));
+    CHECK(kernel.writes == writes);
+    REQUIRE(second.apply(large(), false));
+    CHECK(text(kernel.violations).empty());
+    CHECK(kernel.rows(Map::pools) == 0);
+    CHECK(kernel.get<ivds_port>(Map::ports, 8u).kind == IVDS_PORT_NONE);
+}
+
+TEST_CASE("a failure at any step of a change of pools and patches leaves everything as it was") {
+    const auto from = [](const Tables& tables) {
+        return [&tables](FakeKernel&, Core& core) { REQUIRE(core.apply(tables, true)); };
+    };
+    const auto lists = with_lists();
+    const auto targets = with_targets();
+    CHECK(fail_everywhere(from(lists), [&](Core& core) { return core.apply(targets, true); }) > 20);
+    CHECK(fail_everywhere(from(targets), [&](Core& core) { return core.apply(lists, true); }) > 20);
+}
+
+TEST_CASE("a vPort that becomes a patch leaves its interface down, and comes back to it") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), false));
+    REQUIRE(kernel.interfaces.at("veth2").netdev.admin_up);
+    auto next = large();
+    auto& row = next.ports.at(2);
+    row.netdev.clear();
+    row.macs.clear();
+    row.value.kind = IVDS_PORT_PATCH;
+    REQUIRE(text(core.apply(next, false)).empty());
+    CHECK(text(kernel.violations).empty());
+    CHECK(!kernel.interfaces.at("veth2").netdev.admin_up);
+    CHECK(kernel.link_on(kernel.interfaces.at("veth2").netdev.ifindex, false) == nullptr);
+    CHECK(kernel.get<ivds_port>(Map::ports, 2u).flags == 0);
+    REQUIRE(text(core.apply(large(), false)).empty());
+    CHECK(text(kernel.violations).empty());
+    CHECK(kernel.interfaces.at("veth2").netdev.admin_up);
+    CHECK((kernel.get<ivds_port>(Map::ports, 2u).flags & IVDS_PF_TC) != 0);
+}
+
+TEST_CASE("the audit finds pools that somebody else changed, and the next change writes them anew", "[R106]") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(with_targets(), false));
+    auto pool = kernel.get<ivds_pool>(Map::pools, 4u);
+    pool.count = 1;
+    kernel.set(Map::pools, 4u, pool);
+    kernel.set(Map::pools, 5u, pool);
+    std::set<std::string> found;
+    for (const Finding& finding : core.doctor()) {
+        found.insert(finding.id + " " + finding.object);
+    }
+    CHECK(found.contains("IVDS-D002 pools[4]"));
+    CHECK(found.contains("IVDS-D003 pools[5]"));
+    REQUIRE(core.apply(with_targets(), false));
+    CHECK(kernel.get<ivds_pool>(Map::pools, 4u).count == 2);
+    CHECK(kernel.rows(Map::pools) == 1);
+}
+
+TEST_CASE("tables whose targets, pools or patches contradict themselves are refused") {
+    const auto refused = [](const std::function<void(Tables&)>& spoil) {
+        auto tables = with_targets();
+        spoil(tables);
+        const auto r = validate(tables);
+        return !r && r.error().id == "IVDS-T001";
+    };
+    REQUIRE(validate(with_targets()));
+    CHECK(refused([](Tables& t) { t.pools.clear(); }));
+    CHECK(refused([](Tables& t) { t.pools.at(4).value.count = 33; }));
+    CHECK(refused([](Tables& t) { t.pools.at(4).value.member[1] = 1; }));  // an uplink
+    CHECK(refused([](Tables& t) { t.ports.at(9).value.peer = 9; }));
+    CHECK(refused([](Tables& t) { t.ports.at(8).value.peer = 2; }));
+    CHECK(refused([](Tables& t) { t.ports.at(8).netdev = "veth6"; }));
+    CHECK(refused([](Tables& t) { t.ports.at(2).value.peer = 8; }));
+    CHECK(refused([](Tables& t) {
+        auto list = std::make_shared<AclRow>(*t.acls.at(7));
+        list->rules[0].second.target = 77;
+        t.acls[7] = list;
+    }));
+    CHECK(refused([](Tables& t) {
+        auto list = std::make_shared<AclRow>(*t.acls.at(7));
+        list->default_action = IVDS_ACL_REDIRECT;
+        t.acls[7] = list;
+    }));
+}
+
+TEST_CASE("the flags that a list's rules look at are in its entry, which tells what a flow must remember") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    auto tables = with_lists();
+    auto list = std::make_shared<AclRow>(*tables.acls.at(1));
+    list->masks[0].fields.tcp_flags = 0x02;
+    list->masks[1].fields.tcp_flags = 0x12;
+    tables.acls[1] = list;
+    REQUIRE(core.apply(tables, false));
+    CHECK(kernel.get<ivds_acl>(Map::acls, 1u).tcp_flags == 0x12);
+    CHECK(kernel.get<ivds_acl>(Map::acls, 2u).tcp_flags == 0);
+}

@@ -287,7 +287,7 @@ void FakeKernel::check() {
         if ((port.flags & IVDS_PF_TC) != 0 && by_index(port.ifindex) != nullptr && !has_tc(port.ifindex)) {
             note(fmt::format("port {} says TC, and no TC is there", id));
         }
-        if ((port.flags & IVDS_PF_UP) != 0 && (port.flags & IVDS_PF_TC) == 0) {
+        if (port.kind != IVDS_PORT_PATCH && (port.flags & IVDS_PF_UP) != 0 && (port.flags & IVDS_PF_TC) == 0) {
             note(fmt::format("port {} is up without TC", id));
         }
         if (link_on(port.ifindex, true) != nullptr && (port.flags & IVDS_PF_TC) == 0) {
@@ -447,14 +447,14 @@ Result<Swept> FakeKernel::sweep(std::uint32_t port, std::uint32_t instance, ivds
             ++at;
         }
     }
-    removed.flows = only == IVDS_SWEEP_FDB
-                        ? 0
-                        : static_cast<std::uint32_t>(
-                              std::erase_if(maps_[static_cast<std::size_t>(Map::flows)], [&](const auto& row) {
-                                  ivds_flow_key key;
-                                  std::memcpy(&key, row.first.data(), sizeof(key));
-                                  return (port != 0 && key.port == port) || (instance != 0 && key.instance == instance);
-                              }));
+    removed.flows = only == IVDS_SWEEP_FDB ? 0
+                                           : static_cast<std::uint32_t>(std::erase_if(
+                                                 maps_[static_cast<std::size_t>(Map::flows)], [&](const auto& row) {
+                                                     ivds_flow_key key;
+                                                     std::memcpy(&key, row.first.data(), sizeof(key));
+                                                     return (port != 0 && key.port == port) ||
+                                                            (instance != 0 && key.instance == instance);
+                                                 }));
     return removed;
 }
 

@@ -69,6 +69,33 @@ Tables arbitrary_tables() {
         row.macs = {Mac{2, 0, 0, 0, 0, static_cast<std::uint8_t>(id)}};
         row.value.acl_in = *rc::gen::elementOf(lists);
         row.value.acl_out = *rc::gen::elementOf(lists);
+        if (*rc::gen::inRange(0, 4) == 0) {
+            row.value.kind = IVDS_PORT_PATCH;
+            row.value.flags = *rc::gen::element<std::uint16_t>(0, IVDS_PF_UP);
+            row.netdev.clear();
+            row.macs.clear();
+        }
+    }
+    std::vector<std::uint32_t> vports;
+    for (const auto& [id, row] : tables.ports) {
+        if (row.value.kind != IVDS_PORT_UPLINK) {
+            vports.push_back(id);
+        }
+    }
+    // The list under the id 5 leads to a pool that always looks the same from there, and so is always the same.
+    if (!vports.empty() && *rc::gen::arbitrary<bool>()) {
+        auto& pool = tables.pools[1];
+        pool.value.count = 1;
+        pool.value.member[0] = *rc::gen::elementOf(vports);
+        AclRow list;
+        list.masks.resize(1);
+        ivds_acl_rule rule{};
+        rule.rule = 9;
+        rule.action = IVDS_ACL_REDIRECT;
+        rule.target = IVDS_TARGET_POOL | 1;
+        list.rules.emplace_back(ivds_acl_key{}, rule);
+        tables.acls[5] = std::make_shared<const AclRow>(std::move(list));
+        tables.ports.at(vports.front()).value.acl_in = 5;
     }
     return tables;
 }
@@ -102,6 +129,10 @@ void take(World& world, const Plan& plan, const Step& step) {
         for (const auto& change : plan.fdb_clears) {
             RC_ASSERT(world.bulk.fdb.erase(change.key) == 1);
         }
+    } else if (const auto* p = std::get_if<PutPool>(&step)) {
+        content.pools[p->pool] = p->value;
+    } else if (const auto* cp = std::get_if<ClearPool>(&step)) {
+        RC_ASSERT(content.pools.erase(cp->pool) == 1);
     } else if (const auto* a = std::get_if<PutAcl>(&step)) {
         RC_ASSERT(world.bulk.acls.emplace(a->acl, a->rows).second);
     } else if (const auto* ca = std::get_if<ClearAcl>(&step)) {
@@ -127,7 +158,14 @@ void must_be_safe(const World& world) {
     for (const auto& [key, instance] : world.content.vvlans) {
         RC_ASSERT(world.content.instances.contains(instance));
     }
+    for (const auto& [id, list] : world.bulk.acls) {
+        for (const auto& [key, rule] : list->rules) {
+            RC_ASSERT((rule.target & IVDS_TARGET_POOL) == 0 ||
+                      world.content.pools.contains(rule.target & ~IVDS_TARGET_POOL));
+        }
+    }
     for (const auto& [id, port] : world.content.ports) {
+        RC_ASSERT(port.kind != IVDS_PORT_PATCH || port.ifindex == 0);
         for (const auto acl : {port.acl_in, port.acl_out}) {
             RC_ASSERT(acl == 0 || world.bulk.acls.contains(acl));
         }
@@ -185,7 +223,8 @@ TEST_CASE("the plan from any tables to any others is safe at every step and ends
             for (const auto& [id, row] : next.ports) {
                 const auto was = old.ports.find(id);
                 if (row.value.instance != 0 && was != old.ports.end() &&
-                    was->second.value.instance == row.value.instance && row.value.kind == IVDS_PORT_VPORT) {
+                    was->second.value.instance == row.value.instance && row.value.kind == IVDS_PORT_VPORT &&
+                    was->second.value.kind == IVDS_PORT_VPORT) {
                     RC_ASSERT(members(world.content, row.value.instance).contains(id));
                 }
             }
@@ -199,6 +238,9 @@ TEST_CASE("the plan from any tables to any others is safe at every step and ends
         std::ranges::set_difference(rules_of(old), rules_of(next), std::inserter(gone, gone.end()));
         RC_ASSERT(plan.gone_rules == gone);
         RC_ASSERT(world.content.vvlans == direct.content.vvlans);
+        RC_ASSERT(std::ranges::equal(world.content.pools, direct.content.pools, [](const auto& x, const auto& y) {
+            return x.first == y.first && std::memcmp(&x.second, &y.second, sizeof(x.second)) == 0;
+        }));
         RC_ASSERT(world.content.ports.size() == direct.content.ports.size());
         for (const auto& [id, port] : direct.content.ports) {
             RC_ASSERT(std::memcmp(&world.content.ports.at(id), &port, sizeof(port)) == 0);

@@ -63,10 +63,19 @@ Tables sample() {
     ivds_acl_key key{};
     key.fields.proto = 6;
     key.mask = 1;
-    list.rules = {{ivds_acl_key{}, {0, 17, 0, 0, IVDS_ACL_ALLOW, 0, {}}}, {key, {1, 18, 0, 0, IVDS_ACL_DROP, 0, {}}}};
+    list.rules = {{ivds_acl_key{}, {0, 17, 0, 0, IVDS_ACL_ALLOW, IVDS_ACL_LOG, {}}},
+                  {key, {1, 18, IVDS_TARGET_POOL | 6, 3, IVDS_ACL_REDIRECT, IVDS_ACL_STATEFUL, {}}}};
     tables.acls[3] = std::make_shared<const AclRow>();
     tables.acls[4] = std::make_shared<const AclRow>(std::move(list));
     tables.ports[3].value.acl_out = 4;
+    tables.pools[6].name = "filters";
+    tables.pools[6].value.count = 1;
+    tables.pools[6].value.member[0] = 3;
+    auto& patch = tables.ports[11];
+    patch.name = "patch";
+    patch.value.kind = IVDS_PORT_PATCH;
+    patch.value.flags = IVDS_PF_UP;
+    patch.value.peer = 12;
     return tables;
 }
 
@@ -85,6 +94,13 @@ bool same(const Tables& a, const Tables& b) {
             std::memcmp(&row.value, &other->second.value, sizeof(row.value)) != 0) {
             return false;
         }
+    }
+    const auto same_pool = [](const auto& x, const auto& y) {
+        return x.first == y.first && x.second.name == y.second.name &&
+               std::memcmp(&x.second.value, &y.second.value, sizeof(x.second.value)) == 0;
+    };
+    if (!std::ranges::equal(a.pools, b.pools, same_pool)) {
+        return false;
     }
     for (const auto& [id, row] : a.instances) {
         const auto other = b.instances.find(id);
@@ -188,8 +204,8 @@ TEST_CASE("a saved state whose counts exceed what is there is refused, also with
     const Folder folder;
     REQUIRE(save_tables(folder.file(), sample()));
     const auto bytes = read(folder.file());
-    constexpr std::size_t header = 32;
-    constexpr std::size_t crc_at = 20;
+    constexpr std::size_t header = 40;
+    constexpr std::size_t crc_at = 28;
     const auto load_with = [&](std::size_t at, std::uint32_t number) {
         auto broken = bytes;
         std::memcpy(broken.data() + at, &number, sizeof(number));
@@ -199,8 +215,9 @@ TEST_CASE("a saved state whose counts exceed what is there is refused, also with
         write(folder.file(), broken);
         return load_tables(folder.file());
     };
-    // From the end: the last list's two rules, their count, two masks, their count, the default, the id.
-    const auto rules = bytes.size() - 2 * (sizeof(ivds_acl_key) + sizeof(ivds_acl_rule)) - 4;
+    // From the end: the count of mirrors, the last list's two rules, their count, two masks, their count, the default,
+    // the id.
+    const auto rules = bytes.size() - 4 - 2 * (sizeof(ivds_acl_key) + sizeof(ivds_acl_rule)) - 4;
     const auto masks = rules - 2 * sizeof(ivds_acl_mask) - 4;
     const auto lists = masks - 1 - 4 - (4 + 1 + 4 + 4) - 4;
     for (const auto at : {rules, masks, lists}) {
