@@ -143,16 +143,16 @@ TEST_CASE("the sweep removes flows that are over, or those of a port, and gives 
 
     REQUIRE(passes(2, from_vm(udp)));
     CHECK_FALSE(passes(2, from_vm(ip4_tcp(46))));
-    CHECK(sweep({.now_s = now_s, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .pad0 = 0}) == 0);
+    CHECK(sweep({.now_s = now_s, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 0);
     CHECK(sweep({.now_s = now_s + IVDS_FLOW_OPENING_S + 2,
                  .port = 0,
                  .instance = 0,
                  .removed = 0,
                  .removed_flows = 0,
-                 .pad0 = 0}) == 1);
+                 .only = 0}) == 1);
     CHECK(passes(2, from_vm(ip4_tcp(46))));
-    CHECK(sweep({.now_s = now_s, .port = 3, .instance = 0, .removed = 0, .removed_flows = 0, .pad0 = 0}) == 0);
-    CHECK(sweep({.now_s = now_s, .port = 2, .instance = 0, .removed = 0, .removed_flows = 0, .pad0 = 0}) == 1);
+    CHECK(sweep({.now_s = now_s, .port = 3, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 0);
+    CHECK(sweep({.now_s = now_s, .port = 2, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 1);
     CHECK(flows_by_source().empty());
 }
 

@@ -475,7 +475,7 @@ struct ivds_sweep {
 	__u32 instance;      /* != 0: flush what this instance learned, and its flows */
 	__u32 removed;       /* out: FDB entries removed */
 	__u32 removed_flows; /* out */
-	__u32 only;          /* of a flush, enum ivds_sweep_only */
+	__u32 only;          /* enum ivds_sweep_only; FLOWS with no port and no instance: all of them */
 };
 
 #endif
