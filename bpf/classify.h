@@ -367,8 +367,16 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, co
 		set_drop(v, reason, to);
 }
 
-INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
-			   const struct ivds_size *size, __u32 port_id, const struct ivds_port *port)
+/* The same for a frame that is not let in. */
+INLINE int refuse(struct ivds_verdict *v, __u32 reason, __u32 port)
+{
+	set_drop(v, reason, port);
+	return 0;
+}
+
+/* What a frame of a vPort has to pass to be let into its instance. Returns whether it is forwarded. */
+INLINE int classify_vport(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
+			  const struct ivds_size *size, __u32 port_id, const struct ivds_port *port)
 {
 	int is_news = 0;
 	__u32 instance_id = port->instance;
@@ -378,20 +386,20 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_packet *pac
 	v->instance_id = v->in_instance = instance_id;
 	instance = bpf_map_lookup_elem(&instances, &instance_id);
 	if (!instance_id || !instance)
-		return set_drop(v, IVDS_DROP_NO_INSTANCE, port_id);
+		return refuse(v, IVDS_DROP_NO_INSTANCE, port_id);
 	note(IVDS_TRACE_INSTANCE, instance_id, instance->flags, instance->mtu_bytes, instance->uplink);
 	v->instance = instance;
 	if (!(instance->flags & IVDS_IF_ACTIVE))
-		return set_drop(v, IVDS_DROP_INSTANCE_DOWN, port_id);
+		return refuse(v, IVDS_DROP_INSTANCE_DOWN, port_id);
 	if (is_bad_source(f->src))
-		return set_drop(v, IVDS_DROP_BAD_SOURCE, port_id);
+		return refuse(v, IVDS_DROP_BAD_SOURCE, port_id);
 	if (is_link_local(f->dst) || f->type_be == bpf_htons(IVDS_TYPE_CONTROL))
-		return set_drop(v, IVDS_DROP_VM_CONTROL, port_id);
+		return refuse(v, IVDS_DROP_VM_CONTROL, port_id);
 	v->guest_tagged = is_guest_tagged(f);
 	if (v->guest_tagged && !(port->flags & IVDS_PF_CARRY_TAGS))
-		return set_drop(v, IVDS_DROP_GUEST_TAG, port_id);
+		return refuse(v, IVDS_DROP_GUEST_TAG, port_id);
 	if (size->l3_bytes > port->mtu_bytes || size->l3_bytes > instance->mtu_bytes)
-		return set_drop(v, IVDS_DROP_OVERSIZE, port_id);
+		return refuse(v, IVDS_DROP_OVERSIZE, port_id);
 
 	if (is_same_mac(f->src, port->vmac)) {
 		note(IVDS_TRACE_VMAC, 0, 0, 0, 0);
@@ -410,20 +418,21 @@ INLINE void classify_vport(struct ivds_verdict *v, const struct ivds_packet *pac
 		const __u32 reason = judge(v, packet, f, port_id, port, IVDS_WAY_IN);
 
 		if (reason)
-			return set_drop(v, reason, port_id);
+			return refuse(v, reason, port_id);
 	}
 	if (is_news)
 		learn_source(f, v, port_id, port, 0, entry);
 
-	return forward(v, packet, f, size, port_id);
+	return 1;
 
 spoof:
 	event(IVDS_EVENT_SPOOF, port_id, 0, instance_id, f->src);
-	set_drop(v, IVDS_DROP_SPOOF, port_id);
+	return refuse(v, IVDS_DROP_SPOOF, port_id);
 }
 
-INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
-			    const struct ivds_size *size, __u32 port_id, const struct ivds_port *port)
+/* The same for a frame of an uplink. */
+INLINE int classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size,
+			   __u32 port_id, const struct ivds_port *port)
 {
 	struct ivds_vvlan_key key = {.uplink = port_id, .vlan = f->tag[0].vid};
 	const struct ivds_instance *instance;
@@ -446,14 +455,14 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_packet *pa
 		note(IVDS_TRACE_VVLAN, port_id, key.vlan, 0, vvlan->instance);
 		if (!vvlan->instance) {
 			if (port->flags & IVDS_PF_PLAIN_DROP)
-				return set_drop(v, IVDS_DROP_NO_VVLAN, port_id);
+				return refuse(v, IVDS_DROP_NO_VVLAN, port_id);
 			goto host;
 		}
 		v->wire_tags = 1;
 		v->guest_tagged = (f->tag[1].vid | f->tag[2].vid) != 0;
 	} else {
 		if ((__u16)(f->tag[0].vid - 1) >= IVDS_VLAN_MAX || (__u16)(f->tag[1].vid - 1) >= IVDS_VLAN_MAX)
-			return set_drop(v, IVDS_DROP_BAD_VID, port_id);
+			return refuse(v, IVDS_DROP_BAD_VID, port_id);
 		key.vvlan = f->tag[1].vid;
 		vvlan = bpf_map_lookup_elem(&vvlans, &key);
 		note(IVDS_TRACE_VVLAN, port_id, key.vlan, key.vvlan, vvlan ? vvlan->instance : 0);
@@ -462,7 +471,7 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_packet *pa
 			key.vvlan = 0;
 			reason =
 			    bpf_map_lookup_elem(&vvlans, &key) ? IVDS_DROP_UNKNOWN_VVLAN : IVDS_DROP_UNKNOWN_VLAN;
-			return set_drop(v, reason, port_id);
+			return refuse(v, reason, port_id);
 		}
 		v->wire_tags = 2;
 		v->guest_tagged = is_guest_tagged_behind_two(f);
@@ -473,30 +482,31 @@ INLINE void classify_uplink(struct ivds_verdict *v, const struct ivds_packet *pa
 	instance = bpf_map_lookup_elem(&instances, &instance_id);
 	if (!instance || (instance->flags & (IVDS_IF_ACTIVE | IVDS_IF_WIRE)) != (IVDS_IF_ACTIVE | IVDS_IF_WIRE) ||
 	    instance->uplink != port_id)
-		return set_drop(v, IVDS_DROP_INSTANCE_DOWN, port_id);
+		return refuse(v, IVDS_DROP_INSTANCE_DOWN, port_id);
 	note(IVDS_TRACE_INSTANCE, instance_id, instance->flags, instance->mtu_bytes, instance->uplink);
 	v->instance = instance;
 	if (is_bad_source(f->src))
-		return set_drop(v, IVDS_DROP_BAD_SOURCE, port_id);
+		return refuse(v, IVDS_DROP_BAD_SOURCE, port_id);
 	if (is_link_local(f->dst))
-		return set_drop(v, IVDS_DROP_VM_CONTROL, port_id);
+		return refuse(v, IVDS_DROP_VM_CONTROL, port_id);
 	if (size->l3_bytes > instance->mtu_bytes)
-		return set_drop(v, IVDS_DROP_OVERSIZE, port_id);
+		return refuse(v, IVDS_DROP_OVERSIZE, port_id);
 
 	entry = fdb_lookup(IVDS_TRACE_SOURCE, instance_id, f->src);
 	if (entry && entry->flags & IVDS_FDB_STATIC && entry->port != port_id)
-		return set_drop(v, IVDS_DROP_WIRE_SOURCE, port_id);
+		return refuse(v, IVDS_DROP_WIRE_SOURCE, port_id);
 	/* The plain copy of a flood that came with its V.VLAN as well, or a plain host with a VM's address. */
 	if (entry && v->wire_tags == 1 && !(entry->flags & IVDS_FDB_PLAIN))
-		return set_drop(v, IVDS_DROP_PLAIN_SOURCE, port_id);
+		return refuse(v, IVDS_DROP_PLAIN_SOURCE, port_id);
 	if (!(entry && entry->flags & IVDS_FDB_STATIC) && instance->flags & IVDS_IF_LEARN_WIRE)
 		learn_source(f, v, port_id, port, key.vlan, entry);
 
-	return forward(v, packet, f, size, port_id);
+	return 1;
 
 host:
 	note(IVDS_TRACE_HOST, host, 0, 0, 0);
 	v->action = IVDS_ACT_HOST;
+	return 0;
 }
 
 /* Adds the sessions that mirror the ports, once each. What is the host's is in no mirror. */
@@ -530,10 +540,9 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 		read_fields(v, packet, f);
 		note_frame(f, size->l3_bytes, size->bytes);
 	}
-	if (port->kind == IVDS_PORT_VPORT)
-		classify_vport(v, packet, f, size, port_id, port);
-	else
-		classify_uplink(v, packet, f, size, port_id, port);
+	if (port->kind == IVDS_PORT_VPORT ? classify_vport(v, packet, f, size, port_id, port)
+					  : classify_uplink(v, f, size, port_id, port))
+		forward(v, packet, f, size, port_id);
 	pick_mirrors(v, port_id, port);
 }
 

@@ -34,6 +34,17 @@ INLINE int is_icmp(const struct ivds_fields *f)
 	return f->type_be == bpf_htons(IVDS_TYPE_IPV4) ? f->proto == IVDS_IP_ICMP : f->proto == IVDS_IP_ICMPV6;
 }
 
+/* Unreachable, time exceeded, parameter problem (RFC 792); the error messages of RFC 4443, packet too big among them.
+ */
+INLINE int is_icmp_error(const struct ivds_fields *f)
+{
+	if (!is_icmp(f))
+		return 0;
+	if (f->type_be == bpf_htons(IVDS_TYPE_IPV4))
+		return f->icmp_type == 3 || f->icmp_type == 11 || f->icmp_type == 12;
+	return f->icmp_type >= 1 && f->icmp_type <= 4;
+}
+
 /* Exchanges source and destination on the way from one struct to another. */
 INLINE void copy_fields(struct ivds_fields *to, const struct ivds_fields *from, int is_turned)
 {
@@ -442,23 +453,20 @@ __noinline int follow_error(__u32 port_id, __u32 way)
 	key = &s->key;
 	at = s->l3.l4_at;
 	barrier_var(at);
-	if (!at || at > IVDS_L3_BYTES - IVDS_ICMP_BYTES - 48 || s->fields.unknown)
+	if (!at || at > IVDS_L3_BYTES - IVDS_ICMP_BYTES - 48 || s->fields.unknown || !is_icmp_error(&s->fields))
 		return 0;
 	at += IVDS_ICMP_BYTES;
 	ip = s->l3.bytes + at;
 	__builtin_memset(&key->fields, 0, sizeof(key->fields));
 	if (s->fields.type_be == bpf_htons(IVDS_TYPE_IPV4)) {
-		/* Unreachable, time exceeded, parameter problem (RFC 792). */
-		if ((s->fields.icmp_type != 3 && s->fields.icmp_type != 11 && s->fields.icmp_type != 12) ||
-		    at + 28 > s->l3.length || ip[0] != 0x45 || l3_word(&s->l3, at + 6) & bpf_htons(0x1fff))
+		if (at + 28 > s->l3.length || ip[0] != 0x45 || l3_word(&s->l3, at + 6) & bpf_htons(0x1fff))
 			return 0;
 		copy_ip4(key->fields.src, ip + 12);
 		copy_ip4(key->fields.dst, ip + 16);
 		key->fields.proto = ip[9];
 		l4 = at + 20;
 	} else {
-		/* The error messages of RFC 4443, packet too big among them. */
-		if (!s->fields.icmp_type || s->fields.icmp_type > 4 || at + 48 > s->l3.length || ip[0] >> 4 != 6)
+		if (at + 48 > s->l3.length || ip[0] >> 4 != 6)
 			return 0;
 		__builtin_memcpy(key->fields.src, ip + 8, 16);
 		__builtin_memcpy(key->fields.dst, ip + 24, 16);
@@ -615,10 +623,10 @@ __noinline int judge_anew(__u32 port_id, __u32 instance, __u32 way, __u32 kind, 
 	resolve_target();
 	if (s->decision.flags & IVDS_ACL_LOG)
 		event_of_flow(IVDS_EVENT_RULE, port_id, instance);
-	if (is_icmp(&s->fields) && s->decision.action == IVDS_ACL_DROP) {
-		if (follow_error(port_id, way))
-			return 0;
-		make_flow_key(port_id, instance, way); /* which looking for an error's connection overwrote */
+	/* An error that is dropped is not remembered: the next may be about a connection that is there by then. */
+	if (s->decision.action == IVDS_ACL_DROP && is_icmp_error(&s->fields)) {
+		follow_error(port_id, way);
+		return 0;
 	}
 	if (kind != IVDS_FLOW_WHOLE || is_passing)
 		return 0;

@@ -71,6 +71,12 @@ const std::map<std::string, std::pair<std::string, std::string>> structures = {
     {"acl_masks", {"ivds_acl_mask_key", "ivds_acl_mask"}},
     {"acl_rules", {"ivds_acl_key", "ivds_acl_rule"}},
     {"rule_stats", {"", "ivds_count"}},
+    {"flows", {"ivds_flow_key", "ivds_flow"}},
+    {"pools", {"", "ivds_pool"}},
+    {"mirrors", {"", "ivds_mirror"}},
+    {"mirror_state", {"", "ivds_mirror_state"}},
+    {"mirror_stats", {"", "ivds_mirror_stats"}},
+    {"capture_room", {"", "ivds_captured"}},
 };
 
 }  // namespace
@@ -102,6 +108,7 @@ TEST_CASE("every map's key and value are the structures of the header, member by
     bpf_object__for_each_map(map, skeleton->obj) {
         // The scratch holds nothing between two frames: no agent has a use for it, and abi.h does not name it.
         if (bpf_map__is_internal(map) || bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF ||
+            bpf_map__type(map) == BPF_MAP_TYPE_ARRAY_OF_MAPS ||
             bpf_map__name(map) == std::string("scratch")) {
             continue;
         }

@@ -127,6 +127,19 @@ public:
         it.set_removed(removed);
         return answer(context, "FlushFlows", it, reply);
     }
+    grpc::Status Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest*, pb::MirrorsReply* reply) override {
+        return answer(context, "Mirrors", pb::MirrorsReply{}, reply);
+    }
+    grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest*,
+                         grpc::ServerWriter<pb::CapturePacket>* writer) override {
+        pb::CapturePacket packet;
+        packet.set_port("web1");
+        packet.set_direction("in");
+        packet.set_bytes(60);
+        packet.set_data(std::string(60, 'x'));
+        writer->Write(packet);
+        return answer(context, "Capture", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
     grpc::Status Flush(grpc::ServerContext* context, const pb::FlushRequest* request,
                        pb::FlushReply* reply) override {
         flush_request = *request;

@@ -170,6 +170,8 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"nic", "show"},
         {"map", "show"},
         {"rule", "list"},
+        {"mirror", "state"},
+        {"capture", "web1"},
         {"trace", "web1", "--hex", "020000000002020000000001080045"},
     };
     for (const auto& line : lines) {

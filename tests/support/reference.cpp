@@ -50,6 +50,12 @@ bool has_guest_vlan(const std::vector<Tag>& tags) {
     return std::ranges::any_of(tags, [](const Tag& tag) { return tag.vid != 0; });
 }
 
+bool is_icmp_error(const FlowName& flow) {
+    const std::uint8_t type = flow.icmp_type;
+    return (flow.ethertype == 0x0800 && flow.proto == 1 && (type == 3 || type == 11 || type == 12)) ||
+           (flow.ethertype == 0x86dd && flow.proto == 58 && type >= 1 && type <= 4);
+}
+
 // The V.VLAN tag is left out where `vvlan` is 0.
 Bytes with_tags(const Bytes& frame, const ivds_port& uplink, std::uint16_t vlan, std::uint16_t vvlan) {
     std::vector<std::uint16_t> words = {host_order(uplink.outer_tpid_be), vlan};
@@ -559,7 +565,8 @@ std::optional<AclVerdict> ReferenceSwitch::decide(const Frame& frame, std::uint3
             }
         }
     }
-    if (!flow || flow->is_fragment || is_passing) {
+    const bool is_dropped_error = !verdict.is_allowed && flow && is_icmp_error(flow->name);
+    if (!flow || flow->is_fragment || is_passing || is_dropped_error) {
         return verdict;
     }
     const std::pair key{port, flow->name};
