@@ -108,8 +108,7 @@ TEST_CASE("every map's key and value are the structures of the header, member by
     bpf_object__for_each_map(map, skeleton->obj) {
         // The scratch holds nothing between two frames: no agent has a use for it, and abi.h does not name it.
         if (bpf_map__is_internal(map) || bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF ||
-            bpf_map__type(map) == BPF_MAP_TYPE_ARRAY_OF_MAPS ||
-            bpf_map__name(map) == std::string("scratch")) {
+            bpf_map__type(map) == BPF_MAP_TYPE_ARRAY_OF_MAPS || bpf_map__name(map) == std::string("scratch")) {
             continue;
         }
         INFO(bpf_map__name(map));
