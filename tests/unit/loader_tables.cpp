@@ -215,8 +215,8 @@ TEST_CASE("a saved state whose counts exceed what is there is refused, also with
         write(folder.file(), broken);
         return load_tables(folder.file());
     };
-    // From the end: the count of mirrors, the last list's two rules, their count, two masks, their count, the default,
-    // the id.
+    // From the end: the count of mirrors, the last list's two rules, their count, two masks, their count, the
+    // default, the id.
     const auto rules = bytes.size() - 4 - 2 * (sizeof(ivds_acl_key) + sizeof(ivds_acl_rule)) - 4;
     const auto masks = rules - 2 * sizeof(ivds_acl_mask) - 4;
     const auto lists = masks - 1 - 4 - (4 + 1 + 4 + 4) - 4;
