@@ -37,10 +37,13 @@ int ivds_mirror(struct __sk_buff *skb)
 SEC("syscall")
 int ivds_sweep(struct ivds_sweep *args)
 {
-	struct ivds_sweep sweep = {.now_s = args->now_s, .port = args->port, .instance = args->instance};
+	struct ivds_sweep sweep = {
+	    .now_s = args->now_s, .port = args->port, .instance = args->instance, .only = args->only};
 
-	bpf_for_each_map_elem(&fdb, sweep_entry, &sweep, 0);
-	bpf_for_each_map_elem(&flows, sweep_flow, &sweep, 0);
+	if (args->only != IVDS_SWEEP_FLOWS)
+		bpf_for_each_map_elem(&fdb, sweep_entry, &sweep, 0);
+	if (args->only != IVDS_SWEEP_FDB)
+		bpf_for_each_map_elem(&flows, sweep_flow, &sweep, 0);
 	args->removed = sweep.removed;
 	args->removed_flows = sweep.removed_flows;
 	return 0;

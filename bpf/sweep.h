@@ -41,7 +41,8 @@ static long sweep_flow(void *map, const struct ivds_flow_key *key, const struct 
 	if (sweep->port || sweep->instance) {
 		if (port != sweep->port && key->instance != sweep->instance)
 			return 0;
-	} else if (!is_idle(flow, key->fields.proto, sweep->now_s * 1000000000ULL)) {
+	} else if (sweep->only != IVDS_SWEEP_FLOWS &&
+		   !is_idle(flow, key->fields.proto, sweep->now_s * 1000000000ULL)) {
 		return 0;
 	}
 	if (bpf_map_delete_elem(map, key) == 0) {

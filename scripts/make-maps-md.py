@@ -52,7 +52,9 @@ def structures(header, known):
     found = {}
     for block in re.finditer(r"struct (ivds_\w+) \{\n(.*?)\n\};", header, re.S):
         members, offset = [], 0
-        for line in block[2].split("\n"):
+        # A comment on lines of its own is about the members below it, and stays in the header.
+        body = re.sub(r"^\s*/\*.*?\*/\n", "", block[2], flags=re.M | re.S)
+        for line in body.split("\n"):
             member = re.match(r"\s*(__\w+|struct ivds_\w+) (\w+)(?:\[(\w+)\])?;\s*(?:/\*(.*)\*/)?$", line)
             if not member:
                 sys.exit(f"struct {block[1]}: cannot read '{line.strip()}'")

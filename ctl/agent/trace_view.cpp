@@ -147,16 +147,55 @@ private:
                 reply.set_verdict(flooded_ ? "flooded" : "forwarded");
                 reply.clear_drop_reason();
                 break;
+            case IVDS_TRACE_FLOW:
+                text_ = fmt::format("a known flow, {}: {}", flow_state(a[0], a[1]), rule_text(a[3]));
+                change_ = "ivds-ctl flow list shows it, ivds-ctl flow flush forgets it";
+                break;
+            case IVDS_TRACE_FLOW_NEW:
+                text_ = fmt::format("a new flow entry, {}", flow_state(a[0], a[1]));
+                break;
+            case IVDS_TRACE_TARGET:
+                forwarding_ = true;
+                text_ = a[0] == 0 ? "redirected to a pool none of whose vPorts is up"
+                                  : fmt::format("redirected to vPort {}", port(a[0]));
+                break;
+            case IVDS_TRACE_PATCH:
+                text_ = fmt::format("through the patch: out by {}, in by {} of instance {}", port(a[0]), port(a[1]),
+                                    instance(a[2]));
+                break;
             default:
                 text_ = fmt::format("a step of kind {}", step.kind);
         }
     }
 
+    static std::string flow_state(std::uint32_t state, std::uint32_t opener) {
+        if (state == IVDS_FLOW_VERDICT) return "no connection";
+        const char* what = state == IVDS_FLOW_OPENING ? "a connection that opens"
+                           : state == IVDS_FLOW_OPEN  ? "an open connection"
+                                                      : "a connection that closes";
+        return fmt::format("{}, opened {} the VM", what, opener == IVDS_WAY_IN ? "by" : "towards");
+    }
+
+    // "rule no-telnet of vport web1"; 0 is a default.
+    std::string rule_text(std::uint32_t rule) const {
+        const auto key = rules_.find(rule);
+        if (rule == 0) return "by the default";
+        if (key == rules_.end()) return fmt::format("by rule #{}", rule);
+        const std::size_t first = key->second.find('/');
+        const std::size_t last = key->second.rfind('/');
+        return fmt::format("by rule {} of {} {}", key->second.substr(last + 1), key->second.substr(0, first),
+                           key->second.substr(first + 1, last - first - 1));
+    }
+
     // Which rule decided, or whose default. `rest` is what follows: it names the port that the frame is for.
     void acl(const ivds_trace_step& step, std::span<const ivds_trace_step> rest) {
         const std::uint32_t rule = step.arg[1];
-        const bool drop = step.arg[2] != IVDS_ACL_ALLOW;
-        const char* action = drop ? "drop" : "allow";
+        const bool drop = step.arg[2] == IVDS_ACL_DROP;
+        const bool stateful = (step.arg[3] & IVDS_ACL_STATEFUL) != 0 && !drop;
+        const std::string action = std::string(drop                               ? "drop"
+                                               : step.arg[2] == IVDS_ACL_REDIRECT ? "redirect"
+                                                                                  : "allow") +
+                                   (stateful ? ", and its connection" : "");
         const char* other = drop ? "allow" : "drop";
         if (rule != 0) {
             const auto key = rules_.find(rule);

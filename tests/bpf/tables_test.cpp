@@ -55,7 +55,7 @@ World aging() {
 TEST_CASE("ages what was not seen for longer than the instance's time and keeps the rest", "[R16][R120]") {
     rig().apply(aging(), Rung::tc_live);
     const auto before = rig().state();
-    CHECK(sweep({.now_s = 1000, .port = 0, .instance = 0, .removed = 0}) == 1);
+    CHECK(sweep({.now_s = 1000, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 1);
     const auto after = rig().state();
     CHECK_FALSE(holds(after, old_mac));
     CHECK(holds(after, young_mac));
@@ -67,19 +67,21 @@ TEST_CASE("ages what was not seen for longer than the instance's time and keeps 
 
 TEST_CASE("an entry lives until its age is over, to the second", "[R120]") {
     rig().apply(aging(), Rung::tc_live);
-    CHECK(sweep({.now_s = long_ago_s + 300, .port = 0, .instance = 0, .removed = 0}) == 0);
-    CHECK(sweep({.now_s = long_ago_s + 301, .port = 0, .instance = 0, .removed = 0}) == 1);
+    CHECK(sweep({.now_s = long_ago_s + 300, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) ==
+          0);
+    CHECK(sweep({.now_s = long_ago_s + 301, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) ==
+          1);
 }
 
 TEST_CASE("an entry seen after the sweep read the clock is young", "[R120]") {
     rig().apply(aging(), Rung::tc_live);
-    CHECK(sweep({.now_s = 999, .port = 0, .instance = 0, .removed = 0}) == 1);
+    CHECK(sweep({.now_s = 999, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 1);
     CHECK(holds(rig().state(), young_mac));
 }
 
 TEST_CASE("flushes what was learned at one port and nothing static", "[R50]") {
     rig().apply(aging(), Rung::tc_live);
-    CHECK(sweep({.now_s = 0, .port = 3, .instance = 0, .removed = 0}) == 1);
+    CHECK(sweep({.now_s = 0, .port = 3, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 1);
     const auto after = rig().state();
     CHECK_FALSE(holds(after, young_mac));
     CHECK(holds(after, old_mac));
@@ -90,7 +92,7 @@ TEST_CASE("flushes what was learned at one port and nothing static", "[R50]") {
 
 TEST_CASE("flushes what an instance learned", "[R42]") {
     rig().apply(aging(), Rung::tc_live);
-    CHECK(sweep({.now_s = 0, .port = 0, .instance = red, .removed = 0}) == 2);
+    CHECK(sweep({.now_s = 0, .port = 0, .instance = red, .removed = 0, .removed_flows = 0, .only = 0}) == 2);
     const auto after = rig().state();
     CHECK(holds(after, eternal_mac));
     CHECK(after.learned == std::map<std::string, std::uint32_t>{{"port 5", 1}, {"instance 2", 1}});
@@ -153,7 +155,7 @@ TEST_CASE("holds and finds a million MACs", "[R120]") {
     const ivds_fdb_entry entry{};
     CHECK(bpf_map__update_elem(map, &missing, sizeof(missing), &entry, sizeof(entry), BPF_ANY) == -E2BIG);
     CHECK(rig().tc_verdict({.port = 9, .frame = found}) == TC_ACT_REDIRECT);
-    CHECK(sweep({.now_s = 100000, .port = 0, .instance = 0, .removed = 0}) == 0);
+    CHECK(sweep({.now_s = 100000, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 0);
 }
 
 TEST_CASE("in a dispatcher a frame that another program of ours has passed on is not looked at again", "[R4]") {

@@ -790,7 +790,7 @@ World secured() {
     Acl& in = world.acls[1];
     Acl& out = world.acls[2];
     in.default_action = out.default_action = IVDS_ACL_DROP;
-    for (const std::uint8_t proto : {6, 17}) {
+    for (const std::uint8_t proto : std::initializer_list<std::uint8_t>{6, 17}) {
         in.rules.push_back(to_port(rule(proto, IVDS_ACL_ALLOW, {0x0800}), proto, 5001));
     }
     in.rules.push_back(rule(1, IVDS_ACL_ALLOW, {0x0800}));

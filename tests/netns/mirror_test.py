@@ -121,7 +121,7 @@ def _(bench):
         w.send("red-1", tagged)
         wanted = [one[:12] + tag(900) + one[12:] for one in (data, tagged)]
         check_equal(w.marked(wire, 2), wanted, "frames on the wire")
-        check_equal(w.state("m"), {"packets": 2, "bytes": sum(map(len, wanted)), "refused": 0, "cut": 0}, "counters")
+        check_equal(w.state("m"), {"packets": 2, "bytes": len(data) + len(tagged), "refused": 0, "cut": 0}, "counters")
 
 
 for version in ("II", "III"):

@@ -113,7 +113,7 @@ private:
     Flows flows_before_egress_;
     std::vector<std::string> events_before_egress_;
     std::set<std::pair<std::uint32_t, std::uint32_t>> told_before_egress_;
-    bool is_plain_ = false;        // the frame under way came from the wire, or goes there, without a V.VLAN
+    bool is_plain_ = false;  // the frame under way came from the wire, or goes there, without a V.VLAN
 };
 
 }  // namespace ivds::test

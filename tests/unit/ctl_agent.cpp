@@ -98,6 +98,9 @@ public:
         if (mac[5] == 1) return fail(Code::conflict, "IVDS-T004", "static");
         return {};
     }
+    Result<int> make_ring(std::uint32_t, std::uint32_t) override {
+        return fail(Code::unsupported, "IVDS-T001", "there is no kernel here", "none");
+    }
     Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
         return 100 * port + instance;
     }
@@ -303,6 +306,9 @@ TEST_CASE("when even taking back fails, the error says both") {
         Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
         Result<> forget(std::uint32_t, const Mac&) override { return {}; }
         Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
+        Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) override {
+            return inner_.make_ring(session, bytes);
+        }
         [[nodiscard]] std::uint64_t decided(std::uint32_t) const override { return 0; }
         Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
             return std::vector<RungTrace>();

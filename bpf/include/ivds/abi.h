@@ -383,11 +383,11 @@ enum ivds_drop {
  * it, wraps it and sends it on. Copies are never seen by a port, so that none is copied again. */
 enum ivds_mirror_kind {
 	IVDS_MIRROR_NONE = 0,
-	IVDS_MIRROR_SPAN = 1,       /* to a vPort */
-	IVDS_MIRROR_RSPAN = 2,      /* to an uplink, in a VLAN of their own */
-	IVDS_MIRROR_ERSPAN_II = 3,  /* in GRE to an address */
+	IVDS_MIRROR_SPAN = 1,      /* to a vPort */
+	IVDS_MIRROR_RSPAN = 2,     /* to an uplink, in a VLAN of their own */
+	IVDS_MIRROR_ERSPAN_II = 3, /* in GRE to an address */
 	IVDS_MIRROR_ERSPAN_III = 4,
-	IVDS_MIRROR_RING = 5,       /* into the session's ring in `captures` */
+	IVDS_MIRROR_RING = 5, /* into the session's ring in `captures` */
 };
 /* ivds_mirror.flags */
 #define IVDS_MF_STRIP_TAGS 0x01u /* the wire's tags are left out of copies of an uplink's frames */
@@ -416,7 +416,7 @@ struct ivds_mirror_state {
 /* ------------------------------- mirror_stats PERCPU_ARRAY: session -> struct ivds_mirror_stats */
 struct ivds_mirror_stats {
 	__u64 packets; /* copies that were sent on */
-	__u64 bytes;   /* as they were sent, without what ERSPAN wraps around them */
+	__u64 bytes;   /* as they were sent, without what carries them: RSPAN's tag, ERSPAN's headers */
 	__u64 refused; /* copies that could not be sent: the target is down, too small, or its queue or ring full */
 	__u64 cut;     /* of those sent: shortened to what the way to an ERSPAN address takes */
 };
@@ -475,7 +475,7 @@ struct ivds_sweep {
 	__u32 instance;      /* != 0: flush what this instance learned, and its flows */
 	__u32 removed;       /* out: FDB entries removed */
 	__u32 removed_flows; /* out */
-	__u32 only;          /* of a flush, enum ivds_sweep_only */
+	__u32 only;          /* enum ivds_sweep_only; FLOWS with no port and no instance: all of them */
 };
 
 #endif

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""policy_test.py -- connections, sets, redirects, pools and patches on real ports, by the files and commands that set them."""
+import socket
+
+from harness import case, check, check_equal, main
+from scene import Scene, network
+
+CLOSED = {"name": "closed", "default_in": "drop", "default_out": "drop",
+          "rules": [{"name": "arp", "ethertype": "arp"},
+                    {"name": "out", "direction": "in", "ethertype": "ip", "stateful": True}]}
+
+
+def connect(scene, sender, address, port, timeout=1.5):
+    """A TCP connection from a VM, or None."""
+    with scene.vms[sender].within():
+        client = socket.socket()
+    client.settimeout(timeout)
+    try:
+        client.connect((address, port))
+        return client
+    except OSError:
+        client.close()
+        return None
+
+
+def serve(scene, vm, port):
+    with scene.vms[vm].within():
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("0.0.0.0", port))
+        server.listen()
+    return server
+
+
+def reach(scene, sender, receiver, port):
+    with serve(scene, receiver, port):
+        client = connect(scene, sender, scene.vms[receiver].address, port)
+        if client:
+            client.close()
+        return client is not None
+
+
+def flows(scene, host, vport):
+    return scene.hosts[host].ctl_json_lines("flow", "list", "--vport", vport)
+
+
+for mode in ("auto", "native"):
+    @case(f"a stateful rule lets the answers in and nothing else, on the host and across the wire, by {mode} [R51][R121][R124][R130]")
+    def _(bench, mode=mode):
+        with bench.lab() as lab:
+            scene = Scene(lab, {"red": network()}, attach=mode)
+            scene.profiles = [CLOSED]
+            scene.two_hosts()
+            scene.vm("a", "red", 1, profile="closed")
+            scene.vm("a", "red", 2)
+            scene.vm("b", "red", 3)
+            scene.start()
+            for peer in ("red-2", "red-3"):
+                check(reach(scene, "red-1", peer, 80), f"no connection to {peer}")
+                check(not reach(scene, peer, "red-1", 80), f"{peer} opened a connection")
+                check_equal(scene.ping("red-1", peer), 3, f"pings to {peer}")
+                check_equal(scene.ping(peer, "red-1"), 0, f"pings from {peer}")
+            known = flows(scene, "a", "red-1")
+            check(any(flow["tuple"].get("dst_port") == 80 and int(flow["in"]["packets"]) > 0 and
+                      int(flow["out"]["packets"]) > 0 for flow in known), f"the flow table holds no connection: {known}")
+
+            # A connection under way lives through a change of rules that still allows it, and ends with one that does not.
+            with serve(scene, "red-3", 81) as server:
+                client = connect(scene, "red-1", scene.vms["red-3"].address, 81)
+                check(client, "no connection to port 81")
+                there, _ = server.accept()
+                there.settimeout(1)
+                client.sendall(b"one")
+                check_equal(there.recv(10), b"one", "data before the change")
+                scene.profiles = [dict(CLOSED, rules=CLOSED["rules"] + [{"name": "more", "protocol": "sctp"}])]
+                scene.apply("a")
+                there.sendall(b"two")
+                client.settimeout(1)
+                check_equal(client.recv(10), b"two", "data after a change that allows it")
+                scene.profiles = [dict(CLOSED, rules=CLOSED["rules"][:1])]
+                scene.apply("a")
+                there.sendall(b"three")
+                try:
+                    check(not client.recv(10), "data after its rule was gone")
+                except (TimeoutError, socket.timeout):
+                    pass
+                client.close()
+                there.close()
+
+
+@case("a vPort that scans fills its own flow entries and no other's [R121][R127]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        scene.profiles = [dict(CLOSED, flow_limit=64)]
+        scene.two_hosts()
+        scene.vm("a", "red", 1, profile="closed")
+        scene.vm("a", "red", 2, profile="closed")
+        scene.vm("b", "red", 3)
+        scene.start()
+        with scene.vms["red-1"].within():
+            scanner = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for port in range(1000, 1400):
+            scanner.sendto(b"scan", (scene.vms["red-3"].address, port))
+        lab.wait(lambda: scene.drops("a").get(("red-1", "flow_limit"), 0) >= 300, 5, "no drops for want of flow entries")
+        check(len(flows(scene, "a", "red-1")) <= 64, "more flow entries than the limit")
+        check(reach(scene, "red-2", "red-3", 80), "the other vPort suffers")
+        scanner.close()
+        scene.hosts["a"].ctl("flow", "flush", "--vport", "red-1")
+        check_equal(flows(scene, "a", "red-1"), [], "flows after the flush")
+        check(reach(scene, "red-1", "red-3", 80), "no connection after the flush")
+
+
+@case("rules name sets, and a change of the set is a change of the rules [R51][R130]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        scene.two_hosts()
+        for number, host in ((1, "a"), (2, "a"), (3, "b")):
+            scene.vm(host, "red", number)
+        scene.vport_fields["red-1"] = {"rules": [{"name": "no", "direction": "in", "dst_set": "bad", "protocol": "tcp",
+                                                  "action": "drop"}]}
+        config = scene.config
+        bad = [["10.0.0.2"], ["10.0.0.3/32", "192.0.2.0/24"], []]
+        scene.config = lambda host: {**config(host), "sets": [{"name": "bad", "addresses": bad[0]}]}
+        scene.start()
+        for expected in ((False, True), (True, False), (True, True)):
+            scene.apply("a")
+            check_equal((reach(scene, "red-1", "red-2", 80), reach(scene, "red-1", "red-3", 80)), expected,
+                        f"who is reached with {bad[0]} in the set")
+            bad.pop(0)
+            bad.append([])
+
+
+@case("a patch joins two instances for what a rule sends through it, and for nothing else [R49][R116]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network(), "blue": network(vvlan=20)})
+        scene.two_hosts()
+        scene.vm("a", "red", 1)
+        scene.vm("a", "blue", 2)
+        scene.vm("a", "red", 3)
+        config = scene.config
+
+        def with_patch(host):
+            whole = config(host)
+            if host == "a":
+                whole["vports"] += [{"name": "to-blue", "instance": "red", "patch": "to-red"},
+                                    {"name": "to-red", "instance": "blue", "patch": "to-blue"}]
+            return whole
+
+        scene.config = with_patch
+        for vm, way, other in (("red-1", "to-blue", "10.0.0.2"), ("blue-2", "to-red", "10.0.0.1")):
+            scene.vport_fields[vm] = {"rules": [
+                {"name": "through", "direction": "in", "ethertype": kind, "dst": other, "action": "redirect", "to_vport": way}
+                for kind in ("ip",)] + [{"name": "ask", "direction": "in", "ethertype": "arp", "dst": other,
+                                         "action": "redirect", "to_vport": way}]}
+        scene.start()
+        check_equal(scene.ping("red-1", "blue-2"), 3, "pings through the patch")
+        check(reach(scene, "blue-2", "red-1", 80), "no TCP through the patch")
+        check_equal(scene.ping("red-3", "blue-2"), 0, "pings of a vPort without the rule")
+        counters = scene.counters("a", "to-blue")
+        check(counters["tx_packets"] >= 3 and counters["rx_packets"] >= 3, f"the patch counts {counters}")
+
+
+@case("a pool's vPorts share the flows that a rule gives them, and one that goes loses only its own [R52]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        scene.host_on_wire()
+        for number in range(1, 5):
+            scene.vm("a", "red", number)
+        config = scene.config
+        scene.config = lambda host: {**config(host), "vport_pools": [{"name": "web", "vports": ["red-2", "red-3", "red-4"]}]}
+        scene.vport_fields["red-1"] = {"rules": [{"name": "spread", "direction": "in", "protocol": "udp", "dst_ports": ["9999"],
+                                                  "action": "redirect", "to_pool": "web"}]}
+        scene.start()
+
+        def spread():
+            """Who got which of 90 flows, told by the frames' source port."""
+            before = {vm: scene.counters("a", vm)["tx_packets"] for vm in ("red-2", "red-3", "red-4")}
+            check_equal(scene.ping("red-1", "red-2"), 3, "pings, which are no one's to spread")
+            with scene.vms["red-1"].within():
+                for port in range(20000, 20090):
+                    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                    sender.bind(("0.0.0.0", port))
+                    sender.sendto(b"flow", (scene.vms["red-2"].address, 9999))
+                    sender.close()
+            targets = {flow["tuple"]["src_port"]: flow["in"].get("to") for flow in flows(scene, "a", "red-1")
+                       if flow["tuple"].get("dst_port") == 9999}
+            after = {vm: scene.counters("a", vm)["tx_packets"] - before[vm] for vm in before}
+            check_equal(len(targets), 90, f"flows in the table; frames sent: {after}")
+            return targets
+
+        first = spread()
+        check_equal(set(first.values()), {"red-2", "red-3", "red-4"}, "who got flows")
+        scene.vms["red-3"].run("ip", "link", "set", "eth0", "down")
+        lab.wait(lambda: not scene.ports("a")["red-3"].get("up"), 5, "red-3 is still up")
+        second = spread()
+        check("red-3" not in second.values(), "flows for the one that is gone")
+        moved = {port for port in first if first[port] != second[port]}
+        check_equal(moved, {port for port in first if first[port] == "red-3"}, "flows that moved")
+
+
+main()
