@@ -222,7 +222,8 @@ struct ivds_scratch {
 	__u32 rule_patch_out;
 	__u32 rule_patch_in;
 	__u32 pool;     /* that the decision's target was picked from; 0: none */
-	__u32 mirrored; /* sessions that have a copy of the frame */
+	__u32 mirrored; /* sessions that have a copy of the frame, and … */
+	__u32 passed;   /* … those whose filters let it pass, of those asked last */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
