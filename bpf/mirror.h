@@ -100,8 +100,8 @@ __noinline int send_copies(struct __sk_buff *skb, __u32 sessions, __u32 mark)
 }
 
 /* Copies the frame, as it is now, for each of the sessions. The scratch holds its fields, or the bytes are too few
- * for any. Loops without callbacks, in turn, for the stack has no room for their frames; and unrolled, for the
- * verifier of 6.12 does not see that they end. */
+ * for any. Loops unrolled, without callbacks, and in turn: the stack has
+ * no room for their frames, and the verifier of 6.12 does not see that the loops end. */
 __noinline int mirror_copies(struct __sk_buff *skb, __u32 sessions, __u32 mark)
 {
 	barrier_var(skb);

@@ -43,7 +43,8 @@ public:
         : model_(model),
           ports_(names_by_id(ids.ports)),
           instances_(names_by_id(ids.instances)),
-          rules_(names_by_id(ids.rules)) {}
+          rules_(names_by_id(ids.rules)),
+          mirrors_(names_by_id(ids.mirrors)) {}
 
     void tell(const RungTrace& rung, pb::TraceReply& reply) {
         reply.clear_verdict();
@@ -130,6 +131,14 @@ private:
                 break;
             case IVDS_TRACE_TO_TC:
                 text_ = "left to TC: it needs a copy, is the host's, or XDP cannot send it there";
+                break;
+            case IVDS_TRACE_MIRROR:
+                text_ = fmt::format("copied for {} as it {} {}", mirrors(a[0]),
+                                    a[1] == IVDS_DIRECTION_IN    ? "comes in by"
+                                    : a[1] == IVDS_DIRECTION_OUT ? "goes out of"
+                                                                 : "is dropped at",
+                                    port(a[2]));
+                change_ = "ivds-ctl mirror list shows what is copied, and where to";
                 break;
             case IVDS_TRACE_SEND:
                 text_ = fmt::format("sent to {}: {} frame{}, {} bytes", port(a[0]), a[1], a[1] == 1 ? "" : "s", a[2]);
@@ -360,6 +369,17 @@ private:
 
     [[nodiscard]] std::string port(std::uint32_t id) const { return name_or_number(ports_, id); }
     [[nodiscard]] std::string instance(std::uint32_t id) const { return name_or_number(instances_, id); }
+    // "mirror watch and a capture"
+    [[nodiscard]] std::string mirrors(std::uint32_t sessions) const {
+        std::string text;
+        for (std::uint32_t session = 0; session < IVDS_MAX_MIRRORS; ++session) {
+            if ((sessions >> session & 1U) == 0) continue;
+            const auto found = mirrors_.find(session);
+            text += fmt::format("{}{}", text.empty() ? "" : " and ",
+                                found == mirrors_.end() ? "a capture" : "mirror " + found->second);
+        }
+        return text;
+    }
     [[nodiscard]] std::string tenant(std::uint32_t id) const {
         const auto found = model_.instances.find(instance(id));
         return found == model_.instances.end() || found->second->tenant().empty()
@@ -370,6 +390,7 @@ private:
     std::map<std::uint32_t, std::string> ports_;
     std::map<std::uint32_t, std::string> instances_;
     std::map<std::uint32_t, std::string> rules_;  // keys of Ids::rules
+    std::map<std::uint32_t, std::string> mirrors_;
     std::uint32_t port_ = 0;
     std::uint32_t instance_ = 0;
     bool from_wire_ = false;

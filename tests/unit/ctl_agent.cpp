@@ -50,6 +50,9 @@ public:
         ++generation_;
         return {};
     }
+    Result<int> make_ring(std::uint32_t, std::uint32_t) override {
+        return fail(Code::unsupported, "IVDS-T003", "no kernel, no ring");
+    }
     [[nodiscard]] const Tables& tables() const override { return tables_; }
     [[nodiscard]] std::vector<PortStatus> status() const override {
         std::vector<PortStatus> all;

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mirrors: what a configuration may say of them, the sessions that come of it, and captures among them.
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "agent/capture.h"
+#include "api/codec.h"
+#include "compile/compile.h"
+#include "compile/mirror.h"
+
+using namespace ivds;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+const std::string kBase =
+    "uplinks: [{name: up, netdev: eth1}]\n"
+    "instances: [{name: red, mode: piggyback, vlan: 100, vvlan: 10, scope: distributed, uplink: up},\n"
+    "            {name: watch, mode: piggyback, vlan: 100, vvlan: 20, scope: distributed, uplink: up}]\n"
+    "vports: [{name: a, instance: red, netdev: va}, {name: b, instance: red, netdev: vb},\n"
+    "         {name: p, instance: watch, netdev: vp}, {name: q, instance: watch, netdev: vq}]\n";
+
+Result<Model> model_of(const std::string& mirrors) {
+    auto config = config_from_yaml(kBase + "mirrors:\n" + mirrors, "t");
+    INFO((config ? "" : config.error().text()));
+    REQUIRE(config);
+    return next_from_config({}, std::move(*config), {});
+}
+
+std::string error_of(const std::string& mirrors) {
+    const auto model = model_of(mirrors);
+    REQUIRE_FALSE(model);
+    return model.error().text();
+}
+
+struct Compiled {
+    Ids ids;
+    Tables tables;
+    [[nodiscard]] const ivds_port& port(const char* name) const { return tables.ports.at(ids.ports.at(name)).value; }
+    [[nodiscard]] std::uint32_t bit(const char* name) const { return 1U << ids.mirrors.at(name); }
+    [[nodiscard]] const ivds_mirror& row(const char* name) const {
+        return tables.mirrors.at(ids.mirrors.at(name)).value;
+    }
+};
+
+Compiled compiled(const std::string& mirrors) {
+    const auto model = model_of(mirrors);
+    INFO((model ? "" : model.error().text()));
+    REQUIRE(model);
+    Compiled out{assign_ids(*model, {}).value(), {}};
+    out.tables = compile(*model, out.ids).value();
+    return out;
+}
+
+}  // namespace
+
+TEST_CASE("a mirror's sources become its bit in the masks of the ports that they mean") {
+    const auto c = compiled(
+        "- {name: one, sources: [{vport: a, direction: in}, {uplink: up, direction: out}], to_vport: p}\n"
+        "- {name: all, sources: [{instance: red}], to_uplink: up, rspan_vlan: 900, snap_bytes: 128, sample: 10}\n"
+        "- {name: lost, sources: [{vport: b, drops: true}], erspan_remote: 192.0.2.9, session_id: 7, index: 3}\n");
+    CHECK(c.port("a").mirror_in == (c.bit("one") | c.bit("all")));
+    CHECK(c.port("a").mirror_out == c.bit("all"));
+    CHECK(c.port("b").mirror_in == c.bit("all"));
+    CHECK(c.port("b").mirror_drop == c.bit("lost"));
+    CHECK(c.port("up").mirror_in == 0);
+    CHECK(c.port("up").mirror_out == c.bit("one"));
+    CHECK(c.port("p").mirror_in == 0);
+    CHECK(c.row("one").kind == IVDS_MIRROR_SPAN);
+    CHECK(c.row("one").target == c.ids.ports.at("p"));
+    CHECK(c.row("all").kind == IVDS_MIRROR_RSPAN);
+    CHECK(c.row("all").vlan == 900);
+    CHECK(c.row("all").snap_bytes == 128);
+    CHECK(c.row("all").sample == 10);
+    CHECK(c.row("lost").kind == IVDS_MIRROR_ERSPAN_II);
+    CHECK(c.row("lost").session_id == 7);
+    CHECK(c.row("lost").index == 3);
+    CHECK(std::ranges::equal(c.row("lost").remote, mapped_address("192.0.2.9")));
+}
+
+TEST_CASE("a mirror's filter is a list that drops what no rule allows, and is shared by those that are the same") {
+    const std::string filter = "filter: [{protocol: tcp, action: allow}]";
+    const auto c = compiled("- {name: one, sources: [{vport: a}], to_vport: p, " + filter +
+                            "}\n- {name: two, sources: [{vport: b}], to_vport: p, " + filter +
+                            "}\n- {name: three, sources: [{vport: b}], to_vport: q}\n");
+    REQUIRE(c.row("one").filter != 0);
+    CHECK(c.row("one").filter == c.row("two").filter);
+    CHECK(c.row("three").filter == 0);
+    const AclRow& list = *c.tables.acls.at(c.row("one").filter);
+    CHECK(list.default_action == IVDS_ACL_DROP);
+    CHECK_FALSE(list.rules.empty());
+    for (const auto& [key, rule] : list.rules) CHECK(rule.rule == 0);
+}
+
+TEST_CASE("a mirror that cannot be is refused with what is wrong and what to do") {
+    const auto is = [](const std::string& mirrors, const std::string& id, const std::string& text) {
+        const std::string error = error_of(mirrors);
+        CHECK_THAT(error, ContainsSubstring(id));
+        CHECK_THAT(error, ContainsSubstring(text));
+    };
+    is("- {name: m, sources: [{vport: a}]}", "IVDS-M060", "nothing gets the copies");
+    is("- {name: m, to_vport: p, erspan_remote: 192.0.2.9}", "IVDS-M060", "more than one target");
+    is("- {name: m, to_uplink: up}", "IVDS-M060", "rspan_vlan");
+    is("- {name: m, to_vport: p, rspan_vlan: 5}", "IVDS-M060", "rspan_vlan");
+    is("- {name: m, to_uplink: up, rspan_vlan: 4095}", "IVDS-M060", "rspan_vlan");
+    is("- {name: m, to_uplink: up, rspan_vlan: 100}", "IVDS-M064", "in use by instance");
+    is("- {name: m, erspan_remote: nowhere}", "IVDS-M061", "no address");
+    is("- {name: m, erspan_remote: 192.0.2.9, erspan_local: 'fd00::1'}", "IVDS-M061", "erspan_local");
+    is("- {name: m, erspan_remote: 192.0.2.9, session_id: 1024}", "IVDS-M003", "session_id");
+    is("- {name: m, erspan_remote: 192.0.2.9, erspan: iii, index: 64}", "IVDS-M003", "index");
+    is("- {name: m, to_vport: p, snap_bytes: 10}", "IVDS-M003", "snap_bytes");
+    is("- {name: m, to_vport: p, sources: [{vport: a, instance: red}]}", "IVDS-M062", "one vport");
+    is("- {name: m, to_vport: nobody}", "IVDS-M006", "vport nobody");
+    is("- {name: m, to_vport: p, sources: [{uplink: nobody}]}", "IVDS-M006", "uplink nobody");
+    is("- {name: m, to_vport: p, filter: [{action: allow, stateful: true}]}", "IVDS-M063", "more than match");
+    std::string many;
+    for (int i = 0; i < 33; ++i) many += "- {name: m" + std::to_string(i) + ", sources: [{vport: a}], to_vport: p}\n";
+    const auto model = model_of(many);
+    REQUIRE(model);
+    const auto ids = assign_ids(*model, {});
+    REQUIRE_FALSE(ids);
+    CHECK_THAT(ids.error().text(), ContainsSubstring("IVDS-M020"));
+}
+
+TEST_CASE("copies that would come back to where they are from are refused, over other mirrors and rules as well") {
+    CHECK_THAT(error_of("- {name: m, sources: [{vport: a}], to_vport: a}"), ContainsSubstring("IVDS-M065"));
+    CHECK_THAT(error_of("- {name: m, sources: [{instance: red}], to_vport: b}"), ContainsSubstring("IVDS-M065"));
+    CHECK_THAT(
+        error_of("- {name: m, sources: [{vport: a}], to_vport: p}\n- {name: n, sources: [{vport: p}], to_vport: q}\n"
+                 "- {name: o, sources: [{vport: q}], to_vport: a}\n"),
+        ContainsSubstring("IVDS-M065"));
+    CHECK(model_of(
+        "- {name: m, sources: [{vport: a}], to_vport: p}\n- {name: n, sources: [{vport: p}], to_vport: q}\n"));
+}
+
+TEST_CASE("a capture is a session of its own at the top, and leaves the tables as they were") {
+    auto c = compiled("- {name: m, sources: [{vport: a}], to_vport: p}\n");
+    const auto before = c.tables;
+    REQUIRE(free_session(c.tables) == 31U);
+    add_captures({{31U, Capture{.vport = "", .instance = "red", .snap_bytes = 96}},
+                  {30U, Capture{}},
+                  {c.ids.mirrors.at("m"), Capture{.vport = "b", .instance = ""}}},
+                 c.tables);
+    CHECK(c.tables.mirrors.at(31).value.kind == IVDS_MIRROR_RING);
+    CHECK(c.tables.mirrors.at(31).value.snap_bytes == 96);
+    CHECK(c.port("b").mirror_in == 1U << 31);
+    CHECK(c.port("a").mirror_out == (1U << 31 | c.bit("m")));
+    CHECK(c.port("p").mirror_in == 0);
+    CHECK(c.port("up").mirror_drop == 1U << 30);
+    // A mirror's session is not taken from it.
+    CHECK(c.row("m").kind == IVDS_MIRROR_SPAN);
+    CHECK(free_session(c.tables) == 29U);
+
+    const Tables after = without_captures(c.tables);
+    CHECK(after.mirrors.size() == before.mirrors.size());
+    for (const auto& [id, port] : before.ports) {
+        CHECK(after.ports.at(id).value.mirror_in == port.value.mirror_in);
+        CHECK(after.ports.at(id).value.mirror_out == port.value.mirror_out);
+        CHECK(after.ports.at(id).value.mirror_drop == port.value.mirror_drop);
+    }
+}
