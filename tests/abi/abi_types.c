@@ -29,7 +29,6 @@ DEFINE(ivds_pool);
 DEFINE(ivds_mirror);
 DEFINE(ivds_mirror_state);
 DEFINE(ivds_mirror_stats);
-DEFINE(ivds_captured);
 DEFINE(ivds_port_stats);
 DEFINE(ivds_instance_stats);
 DEFINE(ivds_drop_key);

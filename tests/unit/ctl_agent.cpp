@@ -101,9 +101,6 @@ public:
         if (mac[5] == 1) return fail(Code::conflict, "IVDS-T004", "static");
         return {};
     }
-    Result<int> make_ring(std::uint32_t, std::uint32_t) override {
-        return fail(Code::unsupported, "IVDS-T001", "there is no kernel here", "none");
-    }
     Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
         return 100 * port + instance;
     }
