@@ -626,6 +626,7 @@ __noinline int judge_anew(__u32 port_id, __u32 instance, __u32 way, __u32 kind, 
 	/* An error that is dropped is not remembered: the next may be about a connection that is there by then. */
 	if (s->decision.action == IVDS_ACL_DROP && is_icmp_error(&s->fields)) {
 		follow_error(port_id, way);
+		s->key.port = 0; /* it counts for no flow */
 		return 0;
 	}
 	if (kind != IVDS_FLOW_WHOLE || is_passing)
