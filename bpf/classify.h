@@ -75,11 +75,7 @@ struct ivds_verdict {
 	__u32 in_instance; /* that the frame came in by; another than instance_id behind a patch */
 	__u32 in_port;     /* that it came in by there: the far end of a patch, or the ingress port */
 	__u32 mirrors;     /* sessions that get a copy of the frame as it came in */
-	__u32 rule_in;     /* that decided about the frame where it came in, and where it goes; 0: none */
-	__u32 rule_out;
-	__u64 now_ns; /* coarse, where there are flows */
-	struct ivds_flow *flow_in;
-	struct ivds_flow *flow_out;
+	__u32 judged; /* 1 << enum ivds_way, for each list that was asked: it counts in the lists' rules and flows */
 	const struct ivds_port *egress;
 	const struct ivds_instance *instance;
 };
@@ -113,12 +109,6 @@ INLINE __u32 check_uplink(const struct ivds_port *to, __u32 l3_bytes, __u32 tags
 	return 0;
 }
 
-/* A front end's packet, for what needs its helpers. */
-struct ivds_packet {
-	void *ctx;
-	int is_xdp; /* a constant where it is inlined */
-};
-
 /* Reads what rules look at, once a frame. */
 INLINE int read_fields(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f)
 {
@@ -135,84 +125,40 @@ INLINE int has_lists(const struct ivds_port *port, __u32 way)
 	return acl_of(port, way) || port->flags & IVDS_PF_STATEFUL;
 }
 
-/* The flow entry of the frame at the vPort; NULL: there is none where `*is_told`, else it takes a
- * closer look to tell. */
-INLINE struct ivds_flow *find_flow(const struct ivds_packet *packet, const struct ivds_frame *f, __u32 port_id,
-				   __u32 instance, __u32 way, struct ivds_flow_detail *detail, int *is_told)
+/* What the frame counts as where it goes to a VM. */
+INLINE __u32 inner_bytes(const struct ivds_verdict *v, const struct ivds_size *size)
 {
-	struct ivds_scratch *s = scratch_of_cpu();
-	const __u8 *data, *data_end;
-
-	if (!s || IVDS_TRACING)
-		return 0;
-	if (packet->is_xdp) {
-		data = (void *)(long)((struct xdp_md *)packet->ctx)->data;
-		data_end = (void *)(long)((struct xdp_md *)packet->ctx)->data_end;
-	} else {
-		data = (void *)(long)((struct __sk_buff *)packet->ctx)->data;
-		data_end = (void *)(long)((struct __sk_buff *)packet->ctx)->data_end;
-	}
-	s->key.port = port_id;
-	s->key.instance = instance;
-	if (!make_quick_key(&s->key, f, data, data_end, way, detail))
-		return 0;
-	*is_told = 1;
-	return bpf_map_lookup_elem(&flows, &s->key);
+	return size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES;
 }
 
-/* Holds the frame against a vPort's lists, by way of its flows. Returns 0 or the reason of a drop; what cannot be
- * read is dropped. */
+/* Holds the frame against a vPort's lists, by way of its flows, and counts it there. Returns 0 or the reason of a
+ * drop; what cannot be read is dropped. */
 INLINE __u32 judge(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
-		   __u32 port_id, const struct ivds_port *port, __u32 way)
+		   const struct ivds_size *size, __u32 port_id, __u32 way)
 {
+	struct ivds_ask ask = {
+	    .port = port_id,
+	    .instance = v->instance_id,
+	    .way = way,
+	    .l3_at = f->l3_at,
+	    .type_be = f->type_be,
+	    .has_fields = v->has_fields,
+	    .packets = size->packets,
+	    .bytes = way == IVDS_WAY_IN ? size->bytes : inner_bytes(v, size),
+	};
+	const __u32 reason = packet->is_xdp ? judge_xdp(packet->ctx, &ask) : judge_tc(packet->ctx, &ask);
 	const struct ivds_scratch *s = scratch_of_cpu();
-	struct ivds_flow_detail detail = {};
-	struct ivds_flow *flow;
-	__u32 kind, rule, target, mirrors, is_full = 0;
-	int decided = 0, is_told = 0;
-	__u8 action;
 
-	if (!s)
-		return way == IVDS_WAY_IN ? IVDS_DROP_ACL : IVDS_DROP_ACL_OUT;
-	if (!v->now_ns)
-		v->now_ns = bpf_ktime_get_coarse_ns();
-	flow = find_flow(packet, f, port_id, v->instance_id, way, &detail, &is_told);
-	if (flow)
-		decided = flow_holds(flow, port, way, &detail, v->now_ns);
-	else if (is_told && !acl_of(port, way))
-		return 0; /* no answer of a connection, and there is no list for what is none */
-	if (!decided) {
-		if (read_fields(v, packet, f))
-			return way == IVDS_WAY_IN ? IVDS_DROP_ACL : IVDS_DROP_ACL_OUT;
-		kind = make_flow_key(port_id, v->instance_id, way);
-		if (judge_known(port_id, way, kind, v->now_ns))
-			is_full = 0;
-		else
-			is_full = judge_anew(port_id, v->instance_id, way, kind, 0);
-		rule = s->decision.rule;
-		target = s->decision.target;
-		mirrors = s->decision.mirrors;
-		action = s->decision.action;
-		flow = kind == IVDS_FLOW_WHOLE ? bpf_map_lookup_elem(&flows, &s->key) : 0;
-	} else {
-		const struct ivds_flow_way *w = way_of(flow, decided - 1);
-
-		rule = w->rule;
-		target = w->target;
-		mirrors = w->mirrors;
-		action = w->action;
+	v->has_fields = ask.has_fields;
+	v->judged |= 1 << way;
+	if (s) {
+		v->mirrors |= s->decision.mirrors;
+		if (way == IVDS_WAY_IN && s->decision.action == IVDS_ACL_REDIRECT) {
+			v->is_redirected = 1;
+			v->target = s->decision.target;
+		}
 	}
-	v->mirrors |= mirrors;
-	if (way == IVDS_WAY_IN) {
-		v->rule_in = rule;
-		v->flow_in = flow;
-		v->is_redirected = action == IVDS_ACL_REDIRECT;
-		v->target = target;
-		return is_full ? IVDS_DROP_FLOW_LIMIT : action == IVDS_ACL_DROP ? IVDS_DROP_ACL : 0;
-	}
-	v->rule_out = rule;
-	v->flow_out = flow;
-	return is_full ? IVDS_DROP_FLOW_LIMIT_OUT : action == IVDS_ACL_DROP ? IVDS_DROP_ACL_OUT : 0;
+	return reason;
 }
 
 /* The same where the frame passes and leaves no flow: a copy of a flood, the ends of a patch. The decision is in the
@@ -360,7 +306,7 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, co
 		v->action = IVDS_ACT_LOCAL;
 		reason = check_vport(v->egress, v->instance_id, size->l3_bytes, v->guest_tagged);
 		if (!reason && has_lists(v->egress, IVDS_WAY_OUT))
-			reason = judge(v, packet, f, to, v->egress, IVDS_WAY_OUT);
+			reason = judge(v, packet, f, size, to, IVDS_WAY_OUT);
 	}
 	note(IVDS_TRACE_EGRESS, to, v->vlan, v->vvlan, reason);
 	if (reason)
@@ -415,7 +361,7 @@ INLINE int classify_vport(struct ivds_verdict *v, const struct ivds_packet *pack
 		}
 	}
 	if (has_lists(port, IVDS_WAY_IN)) {
-		const __u32 reason = judge(v, packet, f, port_id, port, IVDS_WAY_IN);
+		const __u32 reason = judge(v, packet, f, size, port_id, IVDS_WAY_IN);
 
 		if (reason)
 			return refuse(v, reason, port_id);
@@ -546,33 +492,21 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 	pick_mirrors(v, port_id, port);
 }
 
-/* Counts for the rules and flows that let the frame pass, or dropped it, as the VM's frame where it goes. */
-INLINE void count_rules(const struct ivds_verdict *v, const struct ivds_size *size)
+/* The frame counts for no rule and no flow: it is another rung's. */
+INLINE void unjudge(const struct ivds_verdict *v, const struct ivds_size *size)
 {
-	const __u32 inner_bytes = size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES;
-
-	if (IVDS_TRACING)
-		return;
-	if (v->flow_in)
-		count_flow(v->flow_in, IVDS_WAY_IN, size->packets, size->bytes, v->now_ns);
-	if (v->flow_out)
-		count_flow(v->flow_out, IVDS_WAY_OUT, size->packets, inner_bytes, v->now_ns);
-	if (v->rule_in)
-		count_rule(v->rule_in, size->packets, size->bytes);
-	if (v->rule_out)
-		count_rule(v->rule_out, size->packets, inner_bytes);
+	if (v->judged & 1 << IVDS_WAY_IN)
+		take_back(IVDS_WAY_IN, size->packets, size->bytes);
+	if (v->judged & 1 << IVDS_WAY_OUT)
+		take_back(IVDS_WAY_OUT, size->packets, inner_bytes(v, size));
 }
 
 /* Counts a drop where its reason belongs. At the port that a frame from the wire was meant for it counts as the
  * VM's frame, without the tags of the wire, as in a flood. */
 INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id)
 {
-	__u32 bytes = size->bytes;
-
-	if (v->drop_port != port_id)
-		bytes -= size->packets * v->wire_tags * IVDS_TAG_BYTES;
-	count_rules(v, size);
-	count_drop(v->drop_port, v->reason, size->packets, bytes);
+	count_drop(v->drop_port, v->reason, size->packets,
+		   v->drop_port == port_id ? size->bytes : inner_bytes(v, size));
 }
 
 /* Counts the frame at both ends of the patch that it went through, and in the instance behind it. */
@@ -616,7 +550,6 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 	note(IVDS_TRACE_ACCEPT, v->action, port_id, size->packets, size->bytes);
 	if (IVDS_TRACING)
 		return;
-	count_rules(v, size);
 	if (v->is_patched)
 		count_patch(v, size);
 	if (ps) {
@@ -632,7 +565,7 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 	if (is) {
 		if (uplink) {
 			is->wire_packets += size->packets;
-			is->wire_bytes += size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES;
+			is->wire_bytes += inner_bytes(v, size);
 		} else {
 			is->port_packets += size->packets;
 			is->port_bytes += size->bytes;

@@ -207,10 +207,18 @@ struct ivds_decision {
 	__u8 flags;  /* IVDS_ACL_* */
 };
 
+/* What a frame was counted for when lists were asked about it. */
+struct ivds_judged {
+	struct ivds_flow_key key; /* of its flow; port 0: none */
+	__u32 rule;               /* 0: none */
+	__u32 reserved;
+};
+
 /* Scratch: what is known of the frame under way. Programs of ours never nest on a CPU: what they send is queued. */
 struct ivds_scratch {
 	struct ivds_fields fields;
-	struct ivds_flow_key key;     /* of the flow entry that was asked for last */
+	struct ivds_flow_key key;     /* of the flow entry under way, where it took a closer look */
+	struct ivds_judged judged[2]; /* by enum ivds_way */
 	struct ivds_flow made;        /* a flow entry while it is put together, and … */
 	struct ivds_acl_key rule_key; /* of a rule while it is looked for, and … */
 	struct ivds_fields saved;     /* … fields that are put aside: the stack has no room for them */

@@ -101,7 +101,7 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 	size.l3_bytes = bytes - IVDS_ETH_BYTES - f.tags * IVDS_TAG_BYTES;
 	classify(&v, &packet, &f, &size, port_id, port);
 	if ((v.mirrors | mirrors_out(&v)) && port->flags & IVDS_PF_TC)
-		return xdp_pass_to_tc(ctx); /* XDP cannot copy */
+		goto to_tc; /* XDP cannot copy */
 
 	if (v.action == IVDS_ACT_DROP)
 		goto drop;
@@ -146,10 +146,11 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 drop:
 	/* TC knows whether a frame that looks too large will be cut into segments. */
 	if ((v.reason == IVDS_DROP_OVERSIZE || v.reason == IVDS_DROP_OVERSIZE_OUT) && port->flags & IVDS_PF_TC)
-		return xdp_pass_to_tc(ctx);
+		goto to_tc;
 	count_verdict(&v, &size, port_id);
 	return XDP_DROP;
 to_tc:
+	unjudge(&v, &size);
 	if (port->flags & IVDS_PF_TC)
 		return xdp_pass_to_tc(ctx);
 	count_drop(port_id, IVDS_DROP_NO_TC, 1, bytes);
