@@ -152,10 +152,11 @@ Bytes icmp_error_about(const Bytes& frame) {
         std::copy_n(frame.begin() + 14 + 12, 4, l3.begin() + 16);
         std::copy_n(frame.begin() + 14, 28, l3.begin() + 28);
     }
-    Bytes out(frame.begin() + 6, frame.begin() + 12);
-    out.insert(out.end(), frame.begin(), frame.begin() + 6);
-    out.insert(out.end(), {0x08, 0x00});
-    out.insert(out.end(), l3.begin(), l3.end());
+    Bytes out(14 + l3.size());
+    std::copy_n(frame.begin() + 6, 6, out.begin());
+    std::copy_n(frame.begin(), 6, out.begin() + 6);
+    out[12] = 0x08;
+    std::ranges::copy(l3, out.begin() + 14);
     return out;
 }
 
