@@ -7,6 +7,7 @@
 #define IVDS_TC_H
 
 #include "mirror.h"
+#include "rate.h"
 
 /* Return codes that tcx and cls_bpf share; include/uapi/linux/bpf.h calls them TCX_NEXT and TCX_DROP. */
 #define IVDS_TC_NEXT (-1)
@@ -124,6 +125,8 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 			reason = IVDS_DROP_ACL_OUT;
 		count_rule(s ? s->decision.rule : 0, flood->packets, flood->bytes);
 	}
+	if (!reason && port->rate[IVDS_WAY_OUT].ns_per_mib && over_rate(to, IVDS_WAY_OUT, flood->bytes))
+		reason = IVDS_DROP_RATE_OUT;
 	if (!reason && send_copy(flood->skb, port->ifindex))
 		reason = IVDS_DROP_REDIRECT;
 	mirror_member(flood->skb, to, reason, 0);
@@ -279,6 +282,8 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		return IVDS_TC_NEXT;
 	}
 
+	if (over_rates(&v, &size, port_id, port))
+		goto drop;
 	/* While the tags are where they were: members of a flood may have rules. */
 	if (v.action == IVDS_ACT_FLOOD && read_fields(&v, &packet, &f)) {
 		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);

@@ -6,7 +6,7 @@
 #ifndef IVDS_XDP_H
 #define IVDS_XDP_H
 
-#include "classify.h"
+#include "rate.h"
 
 /* The first twelve bytes of a frame: both MAC addresses. */
 struct ivds_macs {
@@ -115,6 +115,8 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) || v.wire_tags == 1 ||
 	    (v.action == IVDS_ACT_WIRE && !v.vvlan) || data_end - data < bytes)
 		goto to_tc;
+	if (over_rates(&v, &size, port_id, port))
+		goto drop;
 
 	out_bytes = bytes;
 	if (v.action == IVDS_ACT_WIRE) {

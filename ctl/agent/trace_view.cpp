@@ -168,6 +168,13 @@ private:
                 text_ = a[0] == 0 ? "redirected to a pool none of whose vPorts is up"
                                   : fmt::format("redirected to vPort {}", port(a[0]));
                 break;
+            case IVDS_TRACE_RATE:
+                text_ = fmt::format(
+                    "vPort {} {} at no more than the rate of its profile: what is over it is dropped ({})",
+                    port(a[0]), a[1] == IVDS_WAY_IN ? "sends" : "is sent to",
+                    drop_id(a[1] == IVDS_WAY_IN ? IVDS_DROP_RATE : IVDS_DROP_RATE_OUT));
+                change_ = "ivds-ctl profile update sets the rates of a profile";
+                break;
             case IVDS_TRACE_PATCH:
                 text_ = fmt::format("through the patch: out by {}, in by {} of instance {}", port(a[0]), port(a[1]),
                                     instance(a[2]));

@@ -63,6 +63,21 @@ void make_patch(const Model& model, const Ids& ids, const pb::VPort& vport, Port
     if (!vport.instance().empty() && !other->second->instance().empty()) row.value.flags |= IVDS_PF_UP;
 }
 
+constexpr std::uint64_t kLeastBurstBytes = 256 << 10;
+constexpr std::uint64_t kBurstMs = 250;
+
+// The rate as time: of a MiB, and of the burst.
+ivds_rate rate_of(std::uint32_t rate_mbps, std::uint32_t burst_kib) {
+    if (rate_mbps == 0) return {};
+    constexpr std::uint64_t mib_bits = 8ULL << 20;
+    const std::uint64_t ns_per_mib = mib_bits * 1000 / rate_mbps;
+    // 125 bytes a millisecond for each Mbit/s.
+    const std::uint64_t burst_bytes = burst_kib != 0
+                                          ? std::uint64_t{burst_kib} << 10
+                                          : std::max(kLeastBurstBytes, std::uint64_t{rate_mbps} * 125 * kBurstMs);
+    return {.ns_per_mib = ns_per_mib, .burst_ns = burst_bytes * ns_per_mib >> 20};
+}
+
 PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     static const pb::Profile no_profile;
     const pb::Profile& profile = vport.profile().empty() ? no_profile : *model.profiles.at(vport.profile());
@@ -95,7 +110,12 @@ PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     }
     for (const std::string& mac : vport.extra_macs()) row.macs.push_back(mac_of(mac));
     row.value.flow_limit = profile.flow_limit() != 0 ? profile.flow_limit() : kDefaultFlows;
-    if (!vport.patch().empty()) make_patch(model, ids, vport, row);
+    if (!vport.patch().empty()) {
+        make_patch(model, ids, vport, row);
+    } else {
+        row.value.rate[IVDS_WAY_IN] = rate_of(profile.rate_in_mbps(), profile.burst_in_kib());
+        row.value.rate[IVDS_WAY_OUT] = rate_of(profile.rate_out_mbps(), profile.burst_out_kib());
+    }
     return row;
 }
 

@@ -20,6 +20,8 @@ namespace {
 constexpr std::uint32_t kMinMtuBytes = 68;  // what IPv4 asks of every link
 constexpr std::uint32_t kMaxMtuBytes = 65535;
 constexpr std::uint32_t kMaxPoolSize = 65536;
+constexpr std::uint32_t kMaxRateMbps = 100'000;
+constexpr std::uint32_t kMaxBurstKib = 1U << 20;
 
 template <class... Args>
 std::unexpected<Error> refuse(Code code, const char* id, const std::string& fix, fmt::format_string<Args...> format,
@@ -37,6 +39,14 @@ public:
         if (!result_ || (zero_is_default && value == 0) || (value >= low && value <= high)) return;
         result_ = refuse(Code::invalid, "IVDS-M003", "", "{}: {} = {} is out of range ({} to {})", who_, field, value,
                          low, high);
+    }
+
+    void rate(const char* way, std::uint32_t rate_mbps, std::uint32_t burst_kib) {
+        number(fmt::format("rate_{}_mbps", way).c_str(), rate_mbps, 1, kMaxRateMbps, true);
+        number(fmt::format("burst_{}_kib", way).c_str(), burst_kib, 1, kMaxBurstKib, true);
+        that(burst_kib == 0 || rate_mbps != 0, "IVDS-M003",
+             fmt::format("burst_{0}_kib without rate_{0}_mbps has no effect", way),
+             fmt::format("give rate_{0}_mbps, or leave burst_{0}_kib out", way));
     }
 
     void netdev(const std::string& name) {
@@ -547,6 +557,8 @@ Result<> validate_object(const pb::Profile& profile) {
     check.that(profile.fdb_limit() == 0 || profile.allow_spoof(), "IVDS-M003",
                "fdb_limit without allow_spoof has no effect", "set allow_spoof: true, or leave fdb_limit out");
     check.number("flow_limit", profile.flow_limit(), 1, IVDS_MAX_FLOWS, true);
+    check.rate("in", profile.rate_in_mbps(), profile.burst_in_kib());
+    check.rate("out", profile.rate_out_mbps(), profile.burst_out_kib());
     for (const pb::Rule::Action action : {profile.default_in(), profile.default_out()})
         check.that(action == pb::Rule::ALLOW || action == pb::Rule::DROP, "IVDS-M042",
                    "default_in and default_out are to allow or to drop",

@@ -138,6 +138,9 @@ World drawn_world() {
             drawn_flags({{IVDS_PF_ANTI_SPOOF, 2}, {IVDS_PF_CARRY_TAGS, 2}, {IVDS_PF_UP, 6}, {IVDS_PF_XDP_TARGET, 4}});
         port.mtu_bytes = one_of<std::uint16_t>({9000, 1500, 100, 46});
         port.flow_limit = one_of<std::uint32_t>({1024, 1024, 0, 1, 2, 3});
+        if (rarely(6)) {
+            world.rate(id, one_of<ivds_way>({IVDS_WAY_IN, IVDS_WAY_OUT}));
+        }
         port.fdb_limit = one_of<std::uint32_t>({16, 0, 1, 2});
         if (rarely(20)) {
             port = ivds_port{};
@@ -185,6 +188,13 @@ World drawn_world() {
                     one_of<std::uint32_t>({2, 3, 4, patches[0], patches[0], patches[0], patches[1],
                                            IVDS_TARGET_POOL | 1, IVDS_TARGET_POOL | 2, IVDS_TARGET_POOL | 2});
             }
+        }
+        if (is_in && world.ports.contains(patches[0]) && rarely(3)) {
+            AclRule all;
+            all.id = 10 * id + 9;
+            all.action = IVDS_ACL_REDIRECT;
+            all.target = one_of<std::uint32_t>({patches[0], patches[0], patches[1]});
+            acl.rules.push_back(all);
         }
         ivds_port& port = world.ports.at(*rc::gen::elementOf(with_lists));
         (is_in ? port.acl_in : port.acl_out) = port.kind != IVDS_PORT_NONE ? id : 0;
@@ -406,12 +416,13 @@ TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12]
     CHECK(agreed);
     // The worlds are worth nothing if they are all alike.
     for (const char* kind :
-         {"no_port",       "no_instance",   "instance_down", "truncated",   "bad_source",      "spoof",
-          "guest_tag",     "guest_tag_out", "vm_control",    "oversize",    "oversize_out",    "unknown_vlan",
-          "unknown_vvlan", "bad_vid",       "no_vvlan",      "wire_source", "same_port",       "port_down",
-          "no_uplink",     "no_tc",         "lone_flood",    "rx_local",    "rx_wire",         "rx_flood",
-          "rx_host",       "event spoof",   "event move",    "event limit", "event fdb_full",  "acl",
-          "acl_out",       "flow_limit",    "patch",         "event rule",  "event flow_limit"}) {
+         {"no_port",       "no_instance",   "instance_down", "truncated",   "bad_source",       "spoof",
+          "guest_tag",     "guest_tag_out", "vm_control",    "oversize",    "oversize_out",     "unknown_vlan",
+          "unknown_vvlan", "bad_vid",       "no_vvlan",      "wire_source", "same_port",        "port_down",
+          "no_uplink",     "no_tc",         "lone_flood",    "rx_local",    "rx_wire",          "rx_flood",
+          "rx_host",       "event spoof",   "event move",    "event limit", "event fdb_full",   "acl",
+          "acl_out",       "flow_limit",    "patch",         "event rule",  "event flow_limit", "rate",
+          "rate_out"}) {
         INFO(kind);
         CHECK(happened.contains(kind));
     }

@@ -1044,6 +1044,35 @@ void add_rules(std::vector<Vector>& table) {
         .arrives(1, wire(mac(0x020000000bad), vm(4), 30, 100) / raw(0x88b5, 46));
 }
 
+void add_rates(std::vector<Vector>& table) {
+    const Bytes local(eth(vm(3), vm(2)) / ip4_udp(46));
+    const Bytes wired(eth(remote(1), vm(2)) / ip4_udp(46));
+    const Bytes flood(eth(broadcast, vm(2)) / ip4_udp(46));
+
+    World sender = house();
+    sender.rate(2, IVDS_WAY_IN);
+    add(table, "drops what a vPort sends over its rate, and lets others send", "[R132]", sender)
+        .send(2, local)
+        .arrives(3, local)
+        .send(2, local)
+        .drops(2, IVDS_DROP_RATE)
+        .send(2, wired)
+        .drops(2, IVDS_DROP_RATE)
+        .send(2, flood)
+        .drops(2, IVDS_DROP_RATE);
+
+    World receiver = house();
+    receiver.rate(3, IVDS_WAY_OUT);
+    const Bytes back(eth(vm(2), vm(3)) / ip4_udp(46));
+    add(table, "drops what is sent to a vPort over its rate, and lets it send", "[R132]", receiver)
+        .send(2, local)
+        .arrives(3, local)
+        .send(2, local)
+        .drops(3, IVDS_DROP_RATE_OUT)
+        .send(3, back)
+        .arrives(2, back);
+}
+
 void add_learning(std::vector<Vector>& table) {
     const World open = without_spoof_check({2, 3});
     constexpr Mac nested = mac(0x020000000aaa);
@@ -1197,6 +1226,7 @@ std::vector<Vector> all_vectors() {
     add_plain_access(table);
     add_rules(table);
     add_flows(table);
+    add_rates(table);
     add_learning(table);
     return table;
 }

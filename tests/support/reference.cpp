@@ -113,6 +113,8 @@ Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const G
     flows_before_egress_ = flows_;
     events_before_egress_.clear();
     told_before_egress_ = told_;
+    used_up_before_ = used_up_;
+    is_over_of_tc_ = false;
     Frame frame{.port = port, .bytes = bytes, .parsed = parse(bytes), .gso = gso, .in_port = port};
     if (world_.strangers.contains(port)) {
         outcome_.sent.push_back({to_host, bytes});
@@ -298,6 +300,9 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
     const bool has_wire = (instance.flags & IVDS_IF_WIRE) != 0;
 
     if (is_multicast(frame.parsed.dst) || known == world_.fdb.end()) {
+        if (drop_over_rate(frame, 0, false)) {
+            return;
+        }
         bool sent = false;
         for (const auto& [member, port] : world_.ports) {
             const bool is_member = port.kind == IVDS_PORT_VPORT && port.instance == id && member != frame.in_port;
@@ -317,7 +322,7 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
             if ((instance.flags & IVDS_IF_PLAIN_OUT) != 0) {
                 copies.push_back({instance.vlan, 0});
             }
-            sent |= send_to_wire(frame, id, copies);
+            sent |= send_to_wire(frame, id, copies, false);
         }
         if (sent) {
             accept(frame, frame.in_instance, &ivds_port_stats::rx_flood);
@@ -336,7 +341,7 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
         } else {
             const std::uint16_t vlan = entry.vlan != 0 ? entry.vlan : instance.vlan;
             const std::uint16_t vvlan = (entry.flags & IVDS_FDB_PLAIN) != 0 ? std::uint16_t{0} : instance.vvlan;
-            if (send_to_wire(frame, id, {{vlan, vvlan}})) {
+            if (send_to_wire(frame, id, {{vlan, vvlan}}, true)) {
                 accept(frame, frame.in_instance, &ivds_port_stats::rx_wire);
             }
         }
@@ -466,14 +471,38 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
     if (!verdict->is_allowed) {
         return refuse(IVDS_DROP_ACL_OUT);
     }
+    if (is_flood && is_over(member, IVDS_WAY_OUT)) {
+        return refuse(IVDS_DROP_RATE_OUT);
+    }
+    if (!is_flood && drop_over_rate(frame, member, true)) {
+        return false;
+    }
     outcome_.sent.push_back({member, frame.inner});
     outcome_.counts[fmt::format("port {} tx_packets", member)] += packets(frame);
     outcome_.counts[fmt::format("port {} tx_bytes", member)] += bytes(frame, frame.inner.size());
     return true;
 }
 
+bool ReferenceSwitch::is_over(std::uint32_t port, ivds_way way) {
+    return world_.ports.at(port).rate[way].ns_per_mib != 0 && !used_up_.insert({port, way}).second;
+}
+
+bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress, bool is_to_vport) {
+    const bool is_of_tc = egress == 0 || is_plain_ || (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
+    if (is_over(frame.port, IVDS_WAY_IN)) {
+        drop(frame, frame.port, IVDS_DROP_RATE);
+    } else if (is_to_vport && is_over(egress, IVDS_WAY_OUT)) {
+        drop(frame, egress, IVDS_DROP_RATE_OUT);
+    } else {
+        return false;
+    }
+    is_over_of_tc_ = is_of_tc;
+    return true;
+}
+
 // The checks on the way out to the wire, and a copy for each outer VLAN.
-bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies) {
+bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies,
+                                   bool is_unicast) {
     const ivds_instance& from = world_.instances.at(instance);
     const auto found = world_.ports.find(from.uplink);
     if (found == world_.ports.end() || found->second.kind != IVDS_PORT_UPLINK ||
@@ -485,6 +514,12 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
     if (frame.l3_bytes + tag_bytes * frame.guest_tags.size() + wire_bytes > found->second.mtu_bytes) {
         drop(frame, from.uplink, IVDS_DROP_OVERSIZE_OUT);
         return false;
+    }
+    if (is_unicast) {
+        is_plain_ |= copies.front().vvlan == 0;
+        if (drop_over_rate(frame, from.uplink, false)) {
+            return false;
+        }
     }
     for (const auto& [vlan, vvlan] : copies) {
         is_plain_ |= vvlan == 0;
@@ -706,11 +741,12 @@ Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& b
     const auto is_xdp_business = [&] {
         return !is_plain_ && (world_.ports.at(outcome.sent.front().port).flags & IVDS_PF_XDP_TARGET) != 0;
     };
-    if (!is_flood && (!is_unicast || is_xdp_business())) {
+    if (!is_flood && !is_over_of_tc_ && (!is_unicast || is_xdp_business())) {
         return outcome;
     }
     // It needs TC. Its source has been learned all the same, and where it came in its flow is known.
     outcome.sent.clear();
+    used_up_ = used_up_before_;
     if (is_flood) {
         flows_ = flows_before_egress_;
         std::erase_if(outcome.events, [&](const std::string& event) {

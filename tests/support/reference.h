@@ -85,13 +85,18 @@ private:
         std::uint16_t vlan = 0;
         std::uint16_t vvlan = 0;
     };
-    bool send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies);
+    bool send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies,
+                      bool is_unicast);
     // What the vPort's lists and connections say of a frame; counts for the rule and the flow. A frame that is
     // `passing` leaves nothing behind: a copy of a flood, or at a patch. nullopt: a new connection finds no room.
     std::optional<AclVerdict> ask(const Frame& frame, std::uint32_t port, ivds_way way, bool is_passing);
     // The same without counting.
     std::optional<AclVerdict> decide(const Frame& frame, std::uint32_t port, ivds_way way, bool is_passing);
     [[nodiscard]] std::uint32_t flows_of(std::uint32_t port) const;
+    // Whether the vPort's rate that way is used up: the rates of a World let one frame pass (World::rate).
+    bool is_over(std::uint32_t port, ivds_way way);
+    // The same for a frame about to be sent to `egress` or, 0, in copies; drops it at the vPort whose rate it is.
+    bool drop_over_rate(const Frame& frame, std::uint32_t egress, bool is_to_vport);
     void learn(const Frame& frame, std::uint32_t instance, std::uint16_t vlan);
     void accept(const Frame& frame, std::uint32_t instance, __u64 ivds_port_stats::* path);
 
@@ -113,7 +118,9 @@ private:
     Flows flows_before_egress_;
     std::vector<std::string> events_before_egress_;
     std::set<std::pair<std::uint32_t, std::uint32_t>> told_before_egress_;
-    bool is_plain_ = false;  // the frame under way came from the wire, or goes there, without a V.VLAN
+    std::set<std::pair<std::uint32_t, ivds_way>> used_up_, used_up_before_;  // rates, and before the frame under way
+    bool is_over_of_tc_ = false;  // it was dropped over a rate, and is none that XDP sends
+    bool is_plain_ = false;       // the frame under way came from the wire, or goes there, without a V.VLAN
 };
 
 }  // namespace ivds::test

@@ -725,7 +725,7 @@ void Rig::apply(const World& world, Rung rung) {
     for (const auto& [key, entry] : rig.world.fdb) {
         ivds_fdb_key name{};
         name.instance = key.instance;
-        std::ranges::copy(key.mac, name.mac);
+        std::memcpy(name.mac, key.mac.data(), key.mac.size());
         put(maps.fdb, name, entry);
     }
     for (const auto& [id, acl] : rig.world.acls) {

@@ -103,6 +103,11 @@ World& World::plain_access(std::uint32_t id) {
     return *this;
 }
 
+World& World::rate(std::uint32_t port, ivds_way way) {
+    ports.at(port).rate[way] = {.ns_per_mib = 1ULL << 50, .burst_ns = 0};
+    return *this;
+}
+
 World& World::local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port) {
     ivds_fdb_entry entry{};
     entry.port = port;
@@ -184,11 +189,13 @@ std::string World::text() const {
     std::string out;
     for (const auto& [id, port] : ports) {
         out += fmt::format(
-            "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {} flows {} peer "
-            "{}{}\n",
+            "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {} flows {} rates "
+            "{} {} "
+            "peer {}{}\n",
             id, port.kind, port.instance, port.flags, port.mtu_bytes, fmt::join(port.vmac, ":"),
             big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit, port.flow_limit,
-            port.peer, strangers.contains(id) ? " (stranger)" : "");
+            port.rate[IVDS_WAY_IN].ns_per_mib != 0, port.rate[IVDS_WAY_OUT].ns_per_mib != 0, port.peer,
+            strangers.contains(id) ? " (stranger)" : "");
     }
     for (const auto& [id, instance] : instances) {
         out += fmt::format("instance {}: uplink {} vlan {} vvlan {} mtu {} flags {:#x} limit {} peers {}\n", id,

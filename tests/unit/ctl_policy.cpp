@@ -425,6 +425,19 @@ TEST_CASE("a vPort has as many flow entries as its profile says", "[R123]") {
     CHECK(model_of("profiles: [{name: p, flow_limit: 1048577}]").error().id == "IVDS-M003");
 }
 
+TEST_CASE("a vPort has the rates of its profile, as the time that bytes take", "[R132]") {
+    const Compiled c = compiled(
+        "profiles: [{name: p, rate_in_mbps: 8, burst_in_kib: 64, rate_out_mbps: 100000}]\n"
+        "vports: [{name: a, netdev: a}, {name: b, netdev: b, profile: p}]");
+    CHECK(c.port("a").rate[IVDS_WAY_IN].ns_per_mib == 0);
+    CHECK(c.port("b").rate[IVDS_WAY_IN].ns_per_mib == 1'048'576'000);
+    CHECK(c.port("b").rate[IVDS_WAY_IN].burst_ns == 65'536'000);
+    CHECK(c.port("b").rate[IVDS_WAY_OUT].ns_per_mib == 83'886);
+    CHECK(c.port("b").rate[IVDS_WAY_OUT].burst_ns == 3'125'000'000ULL * 83'886 / 1'048'576);
+    for (const char* bad : {"rate_in_mbps: 100001", "burst_out_kib: 8", "rate_in_mbps: 1, burst_in_kib: 1048577"})
+        CHECK(model_of(fmt::format("profiles: [{{name: p, {}}}]", bad)).error().id == "IVDS-M003");
+}
+
 TEST_CASE("ids of pools and mirrors stay with their names and are saved, also a mirror's 0") {
     const Directory dir;
     const auto intent = [](const std::string& text, const Ids& now) {

@@ -79,6 +79,18 @@ enum ivds_port_kind {
 #define IVDS_PF_PLAIN_IN   0x0040u /* uplink: {uplink, VLAN, 0} may name the instance of single-tagged frames */
 #define IVDS_PF_STATEFUL   0x0080u /* vPort: a rule of one of its lists is stateful */
 
+enum ivds_way {
+	IVDS_WAY_IN = 0,  /* from the VM */
+	IVDS_WAY_OUT = 1, /* to the VM */
+};
+
+/* How much may pass one way (R132): a frame passes where the port owes no more time than its burst takes, and adds
+ * the time that its own bytes take; what is over is dropped (rate, rate_out). */
+struct ivds_rate {
+	__u64 ns_per_mib; /* nanoseconds that 2^20 bytes take, 0: no limit. Bytes are those of port_stats */
+	__u64 burst_ns;   /* time that the burst takes */
+};
+
 struct ivds_port {
 	__u32 ifindex;        /* 0: the interface is away */
 	__u32 instance;       /* vPort: its instance id; 0: none yet, frames drop (no_instance) */
@@ -98,6 +110,8 @@ struct ivds_port {
 	__u32 mirror_out;     /* sessions that get a copy of what is sent to it, as it goes out */
 	__u32 mirror_drop;    /* sessions that get a copy of what is dropped on it, as it came in */
 	__u32 pad0[1];
+	struct ivds_rate rate[2]; /* vPort with an interface: by enum ivds_way */
+	__u64 pad1[4];
 };
 
 /* -------------------------------------- port_state ARRAY, mmapable: port id -> struct ivds_port_state
@@ -108,7 +122,7 @@ struct ivds_port_state {
 	__u32 flows;   /* flow entries this port owns now */
 	__u32 pad0[2];
 	__u32 event_s[IVDS_EVENT_KINDS]; /* coarse second of the last event, by enum ivds_event_kind */
-	__u32 pad1[4];
+	__u64 paid_ns[2];                /* by enum ivds_way: CLOCK_MONOTONIC up to which its rate is used up */
 };
 
 /* ------------------------------------------ instances ARRAY: instance id -> struct ivds_instance */
@@ -254,10 +268,6 @@ struct ivds_flow_key {
 	 * and `unknown` are 0. ICMP echo: both ports are the identifier, and a reply has the type of its request. */
 	struct ivds_fields fields;
 };
-enum ivds_way {
-	IVDS_WAY_IN = 0,  /* from the VM */
-	IVDS_WAY_OUT = 1, /* to the VM */
-};
 /* What was decided about one direction. */
 struct ivds_flow_way {
 	__u64 packets;
@@ -367,14 +377,16 @@ struct ivds_count {
 	X(FLOW_LIMIT, 27, IN, "flow_limit", "a new connection, and the vPort has as many flow entries as it may")    \
 	X(FLOW_LIMIT_OUT, 28, OUT, "flow_limit_out", "the same, of the egress vPort")                                \
 	X(PATCH, 29, IN, "patch", "the other end of a patch is away, or would redirect the frame again")             \
-	X(NO_MEMBER, 30, IN, "no_member", "redirected to a pool none of whose vPorts is up")
+	X(NO_MEMBER, 30, IN, "no_member", "redirected to a pool none of whose vPorts is up")                         \
+	X(RATE, 31, IN, "rate", "over the rate that the vPort may send at")                                          \
+	X(RATE_OUT, 32, OUT, "rate_out", "over the rate that the vPort may be sent to at")
 
 enum ivds_drop {
 	IVDS_DROP_NONE = 0,
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	    IVDS_DROP_MAX = 31,
+	    IVDS_DROP_MAX = 33,
 };
 
 /* ------------------------------- mirrors ARRAY: session -> struct ivds_mirror

@@ -22,7 +22,9 @@ IVDS_OFFSET(ivds_meta, generation, 8);
 IVDS_OFFSET(ivds_meta, build, 16);
 IVDS_OFFSET(ivds_meta, layout_digest, 48);
 
-IVDS_SIZE(ivds_port, 64);
+IVDS_SIZE(ivds_rate, 16);
+IVDS_OFFSET(ivds_rate, burst_ns, 8);
+IVDS_SIZE(ivds_port, 128);
 IVDS_OFFSET(ivds_port, instance, 4);
 IVDS_OFFSET(ivds_port, next_member, 8);
 IVDS_OFFSET(ivds_port, kind, 12);
@@ -39,6 +41,7 @@ IVDS_OFFSET(ivds_port, peer, 44);
 IVDS_OFFSET(ivds_port, mirror_in, 48);
 IVDS_OFFSET(ivds_port, mirror_out, 52);
 IVDS_OFFSET(ivds_port, mirror_drop, 56);
+IVDS_OFFSET(ivds_port, rate, 64);
 
 IVDS_SIZE(ivds_acl, 8);
 IVDS_OFFSET(ivds_acl, default_action, 4);
@@ -85,6 +88,7 @@ IVDS_OFFSET(ivds_flow, opener, 93);
 
 IVDS_SIZE(ivds_port_state, 64);
 IVDS_OFFSET(ivds_port_state, event_s, 16);
+IVDS_OFFSET(ivds_port_state, paid_ns, 48);
 
 IVDS_SIZE(ivds_instance, 64);
 IVDS_OFFSET(ivds_instance, first_member, 4);

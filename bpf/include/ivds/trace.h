@@ -37,7 +37,8 @@
 	X(FLOW_NEW, 21, 3)    /* it would make a flow entry: enum ivds_flow_state, opener, the frame's way */        \
 	X(TARGET, 22, 4)      /* redirected: port id, pool id or 0 */                                                \
 	X(PATCH, 23, 4)       /* out of one end of a patch, port id, and in by the other, port id, of an instance */ \
-	X(MIRROR, 24, 4)      /* sessions, enum ivds_direction, port: copies of the frame */
+	X(MIRROR, 24, 4)      /* sessions, enum ivds_direction, port: copies of the frame */                         \
+	X(RATE, 25, 4)        /* port id, enum ivds_way: the vPort's rate that way may drop the frame */
 
 enum ivds_trace_kind {
 	IVDS_TRACE_NONE = 0,

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * rate.h -- holds frames that are about to be sent to the rates of their vPorts (abi.h, struct ivds_rate): a leaky
+ * bucket as a meter, kept as the time until which the port has used up what it may.
+ */
+#ifndef IVDS_RATE_H
+#define IVDS_RATE_H
+
+#include "classify.h"
+
+#define IVDS_RATE_TRIES 16
+
+/* Charges the vPort for the bytes, or returns nonzero where they are over its rate. */
+__noinline int over_rate(__u32 port_id, __u32 way, __u32 bytes)
+{
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
+	struct ivds_port_state *state = bpf_map_lookup_elem(&port_state, &port_id);
+	const struct ivds_rate *rate;
+	__u64 *paid_ns, now_ns, cost_ns;
+
+	barrier_var(bytes);
+	if (!port || !state)
+		return 0;
+	rate = way == IVDS_WAY_IN ? &port->rate[IVDS_WAY_IN] : &port->rate[IVDS_WAY_OUT];
+	note(IVDS_TRACE_RATE, port_id, way, 0, 0);
+	if (IVDS_TRACING)
+		return 0;
+	paid_ns = way == IVDS_WAY_IN ? &state->paid_ns[IVDS_WAY_IN] : &state->paid_ns[IVDS_WAY_OUT];
+	now_ns = bpf_ktime_get_ns();
+	cost_ns = bytes * rate->ns_per_mib >> 20;
+	/* A frame that loses the race against other CPUs so many times passes, and is not charged. */
+	for (int i = 0; i < IVDS_RATE_TRIES; i++) {
+		const __u64 paid = *(volatile __u64 *)paid_ns;
+		const __u64 from = paid > now_ns ? paid : now_ns;
+
+		if (from - now_ns > rate->burst_ns)
+			return 1;
+		if (__sync_val_compare_and_swap(paid_ns, paid, from + cost_ns) == paid)
+			return 0;
+	}
+	return 0;
+}
+
+/* Whether the frame, which is about to be sent, is over the rate of a vPort; then it is a drop. A flood is held to
+ * the rates of those that get a copy one by one. */
+INLINE int over_rates(struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id,
+		      const struct ivds_port *port)
+{
+	if (port->rate[IVDS_WAY_IN].ns_per_mib && over_rate(port_id, IVDS_WAY_IN, size->bytes)) {
+		set_drop(v, IVDS_DROP_RATE, port_id);
+		return 1;
+	}
+	if (v->action == IVDS_ACT_LOCAL && v->egress && v->egress->rate[IVDS_WAY_OUT].ns_per_mib &&
+	    over_rate(v->egress_id, IVDS_WAY_OUT, inner_bytes(v, size))) {
+		set_drop(v, IVDS_DROP_RATE_OUT, v->egress_id);
+		return 1;
+	}
+	return 0;
+}
+
+#endif
