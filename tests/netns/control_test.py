@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """control_test.py -- what the control plane shows is what the data plane does: NICs, the map of vPorts, VLANs, tenants,
 the audit of the tables; and the switch brought up from outside, by boot and by a control center."""
+import fcntl
 import http.client
 import importlib.util
 import json
+import os
 import pathlib
+import pty
 import re
+import signal
 import socket
 import struct
 import subprocess
+import termios
 import threading
 import time
 
 from harness import case, check, check_equal, main
 from lab import LabError
-from scene import BROADCAST, Scene, StackSocket, Tally, frame, mac, network, raw
+from scene import BROADCAST, Scene, StackSocket, Stream, Tally, frame, mac, network, raw
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
@@ -704,6 +709,96 @@ def _(bench):
         check(not re.search(r"02:00:00|10\.0\.0", text), "an address of a VM is in the metrics")
         for path in ("/", "/etc/passwd", "/../etc/passwd"):
             check(http_get(a, path)[0] in (400, 404), f"GET {path} is answered")
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, host, *words):
+        self.lab, self.said = host.lab, ""
+        self.master, self.slave = pty.openpty()
+        self.resize(24, 100)
+        self.modes = termios.tcgetattr(self.slave)
+        self.process = host.start(*words, stdin=self.slave, stdout=self.slave, stderr=self.slave)
+        os.set_blocking(self.master, False)
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def look(self):
+        try:
+            self.said += os.read(self.master, 1 << 16).decode()
+        except BlockingIOError:
+            pass
+        return self.said
+
+    def shows(self, text, what):
+        """Waits until it shows this from now on."""
+        self.said = ""
+        self.lab.wait(lambda: text in self.look(), 20, f"{what}: {text!r} is not shown")
+
+    def press(self, keys):
+        os.write(self.master, keys.encode())
+
+    def end(self, what):
+        """Its exit code, once the terminal is seen to be as it was."""
+        code = self.process.wait(20)
+        self.look()
+        check(self.said.endswith("\033[?25h\033[?1049l"), f"{what}: the screen is left as {self.said[-40:]!r}")
+        check_equal(termios.tcgetattr(self.slave), self.modes, f"{what}: the modes of the terminal")
+        os.close(self.master)
+        os.close(self.slave)
+        return code
+
+
+@case("top counts every frame and drop once, draws on a terminal, and gives it back however it ends [R144][R146]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        a, _ = scene.host_on_wire()
+        scene.vm("a", "red", 1)
+        scene.vm("a", "red", 2)
+        scene.start()
+        # The intervals of one run follow each other: what they say together is what was sent while it ran.
+        process = a.start("ivds-ctl", "--json", "top", "--interval", "0.5", "--vport", "red-*", stdout=subprocess.PIPE)
+        json.loads(process.stdout.readline())
+        with scene.vms["red-1"].port("eth0") as vm:
+            for _ in range(200):
+                vm.send(frame(mac(2), mac(1), "ivds-mark "))
+            for _ in range(50):
+                vm.send(frame(mac(2), mac(77), "ivds-mark forged "))
+        sums = {"rx": 0, "tx": 0, "spoof": 0}
+        for _ in range(20):
+            top = json.loads(process.stdout.readline())
+            rows = {row["vport"]: row for row in top["vports"]}
+            sums["rx"] += rows["red-1"]["rx_pps"] * top["seconds"]
+            sums["tx"] += rows["red-2"]["tx_pps"] * top["seconds"]
+            sums["spoof"] += sum(drop["pps"] for drop in rows["red-1"].get("drops", [])
+                                 if drop["reason"] == "spoof") * top["seconds"]
+            if sums["spoof"] > 49 and sums["tx"] > 199:
+                break
+        process.kill()
+        counters = scene.counters("a", "red-1")
+        check_equal({key: round(value) for key, value in sums.items()},
+                    {"rx": counters["rx_packets"], "tx": 200, "spoof": 50}, "frames in all intervals together")
+
+        stream = Stream(scene, "red-2", "red-1", per_second=200)
+        for how in ("q", signal.SIGINT, signal.SIGTERM):
+            terminal = Terminal(a, "ivds-ctl", "top", "--interval", "0.3")
+            terminal.shows("\033[?1049h", "the other screen")
+            terminal.shows("red-2", "a row")
+            terminal.shows("by rx_bps", "the column to sort by")
+            terminal.press(">r")
+            terminal.shows("by tx_pps, reversed", "after two keys")
+            terminal.resize(3, 19)
+            terminal.process.send_signal(signal.SIGWINCH)
+            terminal.shows("\033[H2 vPorts, 2 up; rx \033", "cut to nineteen columns")
+            if how == "q":
+                terminal.press("q")
+            else:
+                terminal.process.send_signal(how)
+            check_equal(terminal.end(how), 0, f"the exit code after {how}")
+        stream.stop()
 
 
 main()
