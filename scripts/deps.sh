@@ -18,7 +18,8 @@ BUILD=(build-essential cmake ninja-build ccache pkg-config git ca-certificates
        clang-19 llvm-19 libelf-dev zlib1g-dev libxdp-dev
        libnl-3-dev libnl-route-3-dev libnl-genl-3-dev
        libgrpc++-dev libssl-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
-       libpcap-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev libsystemd-dev)
+       libpcap-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev libsystemd-dev
+       prometheus-cpp-dev)
 CHECK=(clang-format-19 clang-tidy-19 libclang-rt-19-dev librapidcheck-dev shellcheck
        systemd man-db)
 RUN=(iproute2 ethtool iputils-ping iperf3 tcpdump tshark python3 python3-scapy python3-grpcio

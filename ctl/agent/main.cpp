@@ -27,6 +27,7 @@
 #include <sstream>
 
 #include "agent/agent.h"
+#include "agent/metrics.h"
 #include "agent/service.h"
 #include "api/codec.h"
 
@@ -42,6 +43,7 @@ struct Options {
     std::string root = IVDS_PIN_ROOT;
     std::string state_dir = kStateDir;
     std::string config;
+    std::string metrics;
     std::string log_level = "info";
     bool discard_state = false;
     bool xdp_coexist = false;
@@ -138,6 +140,9 @@ Result<> loop(Agent& agent, const Switch& sw, int signals) {
 }
 
 Result<> run(const Options& options, int signals) {
+    // A wrong word is refused before anything is touched.
+    if (!options.metrics.empty())
+        if (auto right = check_metrics_address(options.metrics); !right) return right;
     auto opened = Switch::open({.root = options.root, .xdp_coexist = options.xdp_coexist});
     if (!opened) return std::unexpected(opened.error());
     Switch& sw = **opened;
@@ -156,6 +161,13 @@ Result<> run(const Options& options, int signals) {
     Agent& agent = **started;
     if (auto done = first_config(agent, options.config); !done) return done;
 
+    std::unique_ptr<MetricsServer> metrics;
+    if (!options.metrics.empty()) {
+        auto listening = MetricsServer::start(agent, options.metrics);
+        if (!listening) return std::unexpected(listening.error());
+        metrics = std::move(*listening);
+        spdlog::info("metrics at http://{}/metrics", options.metrics);
+    }
     Service service(agent);
     auto server = serve(service, options.socket);
     if (!server) return std::unexpected(server.error());
@@ -183,6 +195,9 @@ int main_of(int argc, char** argv) {
     app.add_option("--state-dir", options.state_dir, "where the configuration is kept")->capture_default_str();
     app.add_option("--config", options.config, "YAML file to apply at a start without a saved state")
         ->check(CLI::ExistingFile);
+    app.add_option("--metrics", options.metrics,
+                   "ADDRESS:PORT to serve metrics for Prometheus on; without it: nowhere")
+        ->envname("IVDS_METRICS");
     app.add_option("--log-level", options.log_level, "what is worth a line")
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}))
         ->capture_default_str();

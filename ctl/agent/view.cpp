@@ -49,6 +49,7 @@ Result<void> read_port(const ViewSource& source, const std::unordered_map<std::u
     state.set_mtu_bytes(pinned->mtu_bytes);
     state.set_fdb_limit(pinned->fdb_limit);
     state.set_learned(live->learned);
+    state.set_flows(live->flows);
     if (const auto found = status.find(state.id()); found != status.end()) {
         state.set_ifindex(found->second->ifindex);
         state.set_wanted(attach_mode(found->second->wanted));

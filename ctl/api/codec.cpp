@@ -369,6 +369,10 @@ void append_json_value(std::string& out, const Message& message, const FieldDesc
             out += std::to_string(many ? reflection.GetRepeatedUInt64(message, &field, index)
                                        : reflection.GetUInt64(message, &field));
             break;
+        case FieldDescriptor::CPPTYPE_DOUBLE:
+            out += fmt::format("{}", many ? reflection.GetRepeatedDouble(message, &field, index)
+                                          : reflection.GetDouble(message, &field));
+            break;
         case FieldDescriptor::CPPTYPE_ENUM:
             append_json_string(
                 out, enum_text(*field.enum_type(), many ? reflection.GetRepeatedEnumValue(message, &field, index)

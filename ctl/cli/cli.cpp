@@ -24,7 +24,7 @@ constexpr const char* main_footer =
     "  ivds-ctl status                             which hooks each port got, and why\n"
     "  ivds-ctl stats --port web1 --watch 1        is it passing frames? what drops?\n"
     "\n"
-    "Without the agent, show, status, stats, nic, map, vlan, fdb show, get, list, rule list\n"
+    "Without the agent, show, status, stats, top, nic, map, vlan, fdb show, get, list, rule list\n"
     "and export read the pinned maps and the saved state, and say so.\n"
     "\n"
     "Exit codes:\n"
@@ -185,6 +185,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_object_commands(commands);
     add_show_commands(commands);
     add_stats_command(commands);
+    add_top_command(commands);
     add_fdb_commands(commands);
     add_flow_commands(commands);
     add_events_command(commands);

@@ -25,7 +25,8 @@ struct Io {
     std::istream& in;
     std::ostream& out;
     std::ostream& err;
-    bool color = false;  // out is a terminal
+    bool color = false;     // out is a terminal that may be coloured
+    bool terminal = false;  // out is the process's standard output, and a terminal
 };
 
 // Runs one command line (without the program's name) and returns its exit code.

@@ -69,6 +69,7 @@ void add_config_commands(Commands& commands);  // apply, export
 void add_object_commands(Commands& commands);  // uplink … mirror, vmac
 void add_show_commands(Commands& commands);    // show, status
 void add_stats_command(Commands& commands);    // stats
+void add_top_command(Commands& commands);      // top
 void add_fdb_commands(Commands& commands);     // fdb
 void add_flow_commands(Commands& commands);    // flow
 void add_events_command(Commands& commands);   // events

@@ -11,8 +11,9 @@
 int main(int argc, char** argv) {
     try {
         std::ios::sync_with_stdio(false);
-        const bool color = ::isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
-        return ivds::cli::run({argv + 1, argv + argc}, {std::cin, std::cout, std::cerr, color});
+        const bool terminal = ::isatty(STDOUT_FILENO) != 0;
+        const bool color = terminal && std::getenv("NO_COLOR") == nullptr;
+        return ivds::cli::run({argv + 1, argv + argc}, {std::cin, std::cout, std::cerr, color, terminal});
     } catch (const std::exception& error) {
         std::cerr << "ivds-ctl: " << error.what() << " [IVDS-U000]\n";
         return ivds::cli::exit_refused;

@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """control_test.py -- what the control plane shows is what the data plane does: NICs, the map of vPorts, VLANs, tenants,
 the audit of the tables; and the switch brought up from outside, by boot and by a control center."""
+import fcntl
+import http.client
 import importlib.util
 import json
+import os
 import pathlib
+import pty
+import re
+import signal
+import socket
 import struct
 import subprocess
+import termios
 import threading
 import time
 
 from harness import case, check, check_equal, main
 from lab import LabError
-from scene import BROADCAST, Scene, StackSocket, Tally, frame, mac, network, raw
+from scene import BROADCAST, Scene, StackSocket, Stream, Tally, frame, mac, network, raw
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
@@ -56,6 +64,50 @@ class Trunk:
         self.thread.join()
         for port in self.ports:
             port.close()
+
+
+METRICS = "127.0.0.1:9464"
+LABELS = r'(?:[a-z_]+="(?:[^"\\\n]|\\[\\"n])*"(?:,(?=[a-z]))?)*'
+SAMPLE = re.compile(r"([a-z_]+)(?:\{(" + LABELS + r")\})? (\d+(?:\.\d+)?(?:e[+-]\d+)?|Nan)")
+
+
+def http_get(host, path):
+    with host.within():
+        connection = http.client.HTTPConnection(METRICS, timeout=10)
+        connection.connect()
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+def scrape(host):
+    """What /metrics says: {family: {labels as a frozenset of pairs: value}}. Anything that is not the text format as
+    it should be is a failure: a family in one piece behind its HELP and TYPE, and no series twice."""
+    status, text = http_get(host, "/metrics")
+    check_equal(status, 200, "the status of GET /metrics")
+    check(text.endswith("\n"), "the last line does not end")
+    families, current = {}, None
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.startswith("# HELP "):
+            current = line.split(" ")[2]
+            check(line.split(" ", 3)[3] and current not in families, line)
+            kinds = ("counter", "gauge") if current.startswith("ivds_") else ("counter", "gauge", "summary")
+            kind = next(lines).removeprefix(f"# TYPE {current} ")
+            check(kind in kinds, f"the type of {current}: {kind}")
+            families[current] = {}
+            continue
+        sample = SAMPLE.fullmatch(line)
+        check(sample and sample[1].removeprefix(current) in ("", *(("_sum", "_count") if kind == "summary" else ())),
+              f"not a sample of {current}: {line}")
+        if kind == "summary":  # the HTTP server's own
+            continue
+        labels = frozenset(re.findall(r'([a-z_]+)="([^"]*)"', sample[2] or ""))
+        check(labels not in families[current], f"twice: {line}")
+        families[current][labels] = int(float(sample[3]))
+    return families
 
 
 @case("map show agrees with the data plane: interface, queues, table entries, and the hook that forwards "
@@ -577,6 +629,176 @@ def _(bench):
         for more in (("create", str(file)), ("diff", str(file)), ("list",), ("stats", "red"), ("remove", str(file))):
             done = run(*more)
             check_equal(done.returncode, 0, f"{more}: {done.stdout}{done.stderr}")
+
+
+@case("a scrape of the agent's metrics says what stats says, and a port that is taken is an error with its cause "
+      "[R144][R146]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        a, far = scene.host_on_wire()
+        scene.vm("a", "red", 1)
+        scene.vm("a", "red", 2)
+
+        def refused(address):
+            try:
+                a.start_agent("--metrics", address)
+            except LabError as error:
+                return str(error)
+            return "it started"
+
+        check("[IVDS-A008]" in refused("9464"), "a port without an address is not refused")
+        with a.within():
+            taken = socket.create_server(("127.0.0.1", 9464))
+        check("cannot listen on 127.0.0.1:9464 for metrics [IVDS-A009]" in refused(METRICS), "a taken port")
+        taken.close()
+
+        a.start_agent("--metrics", METRICS)
+        scene.start()
+        config = scene.config("a")
+        config["mirrors"] = [{"name": "watch", "sources": [{"vport": "red-1", "direction": "in"}], "to_uplink": "uplink",
+                              "rspan_vlan": 900}]
+        a.apply(config)
+        check_equal(scene.ping("red-1", "red-2"), 3, "pings")
+        with far.port("wire0") as wire, scene.vms["red-1"].port("eth0") as vm:
+            for _ in range(25):
+                vm.send(frame(BROADCAST, mac(1), "ivds-mark "))
+                vm.send(frame(mac(2), mac(77), "ivds-mark forged "))
+                data = frame(mac(1), mac(9), "ivds-mark wire ")
+                wire.send(data[:12] + struct.pack("!HHHH", 0x8100, 100, 0x8100, 10) + data[12:])
+        said = []
+
+        def still():
+            """Until nothing moved between two readings, and so not during the scrape between them."""
+            before = a.ctl_json("stats")
+            said[:] = [before, scrape(a), a.ctl_json("mirror", "state")]
+            return a.ctl_json("stats") == before
+
+        lab.wait(still, 20, "the counters do not come to rest")
+        stats, families, mirrors = said
+
+        def series(family, **labels):
+            return families[family].get(frozenset(labels.items()))
+
+        check_equal(len(stats["ports"]), 3, "ports")
+        for port in stats["ports"]:
+            who = {"uplink": "uplink"} if port["name"] == "uplink" else {"vport": port["name"], "instance": "red"}
+            kind = "uplink" if port["name"] == "uplink" else "vport"
+            for direction in ("rx", "tx"):
+                for what in ("packets", "bytes"):
+                    check_equal(series(f"ivds_{kind}_{what}_total", **who, direction=direction),
+                                int(port["counters"][f"{direction}_{what}"]), f"{port['name']} {direction} {what}")
+            check_equal(series(f"ivds_{kind}_up", **who), 1, f"{port['name']} is up")
+        check(series("ivds_vport_packets_total", vport="red-1", instance="red", direction="rx") >= 28, "traffic")
+        red = stats["instances"][0]
+        for source, field in (("vport", "port"), ("wire", "wire")):
+            check_equal(series("ivds_instance_packets_total", instance="red", tenant="", uplink="uplink",
+                               **{"from": source}), int(red[f"{field}_packets"]), f"packets of red from the {source}")
+        check_equal(series("ivds_fdb_entries", instance="red", tenant="", uplink="uplink"), red["learned"], "learned")
+        drops = {frozenset({("port", drop["port"]), ("reason", drop["reason"])}): int(drop["packets"])
+                 for drop in stats["drops"]}
+        check_equal(families["ivds_drops_total"], drops, "drops")
+        check_equal(series("ivds_drops_total", port="red-1", reason="spoof"), 25, "forged frames")
+        watch = mirrors["mirrors"][0]
+        check(int(watch["packets"]) >= 25, f"copies: {watch}")
+        check_equal(series("ivds_mirror_packets_total", mirror="watch"), int(watch["packets"]), "copies of the mirror")
+        check_equal(series("ivds_scrape_ok"), 1, "the scrape")
+        version = a.run("ivdsd", "--version").stdout.split()[1]
+        check_equal([dict(labels)["version"] for labels in families["ivds_build_info"]], [version], "the version")
+        text = http_get(a, "/metrics")[1]
+        check(not re.search(r"02:00:00|10\.0\.0", text), "an address of a VM is in the metrics")
+        for path in ("/", "/etc/passwd", "/../etc/passwd"):
+            check(http_get(a, path)[0] in (400, 404), f"GET {path} is answered")
+
+
+class Terminal:
+    """A program on a terminal of its own."""
+
+    def __init__(self, host, *words):
+        self.lab, self.said = host.lab, ""
+        self.master, self.slave = pty.openpty()
+        self.resize(24, 100)
+        self.modes = termios.tcgetattr(self.slave)
+        self.process = host.start(*words, stdin=self.slave, stdout=self.slave, stderr=self.slave)
+        os.set_blocking(self.master, False)
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def look(self):
+        try:
+            self.said += os.read(self.master, 1 << 16).decode()
+        except BlockingIOError:
+            pass
+        return self.said
+
+    def shows(self, text, what):
+        """Waits until it shows this from now on."""
+        self.said = ""
+        self.lab.wait(lambda: text in self.look(), 20, f"{what}: {text!r} is not shown")
+
+    def press(self, keys):
+        os.write(self.master, keys.encode())
+
+    def end(self, what):
+        """Its exit code, once the terminal is seen to be as it was."""
+        code = self.process.wait(20)
+        self.look()
+        check(self.said.endswith("\033[?25h\033[?1049l"), f"{what}: the screen is left as {self.said[-40:]!r}")
+        check_equal(termios.tcgetattr(self.slave), self.modes, f"{what}: the modes of the terminal")
+        os.close(self.master)
+        os.close(self.slave)
+        return code
+
+
+@case("top counts every frame and drop once, draws on a terminal, and gives it back however it ends [R144][R146]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        a, _ = scene.host_on_wire()
+        scene.vm("a", "red", 1)
+        scene.vm("a", "red", 2)
+        scene.start()
+        # The intervals of one run follow each other: what they say together is what was sent while it ran.
+        process = a.start("ivds-ctl", "--json", "top", "--interval", "0.5", "--vport", "red-*", stdout=subprocess.PIPE)
+        json.loads(process.stdout.readline())
+        with scene.vms["red-1"].port("eth0") as vm:
+            for _ in range(200):
+                vm.send(frame(mac(2), mac(1), "ivds-mark "))
+            for _ in range(50):
+                vm.send(frame(mac(2), mac(77), "ivds-mark forged "))
+        sums = {"rx": 0, "tx": 0, "spoof": 0}
+        for _ in range(20):
+            top = json.loads(process.stdout.readline())
+            rows = {row["vport"]: row for row in top["vports"]}
+            sums["rx"] += rows["red-1"]["rx_pps"] * top["seconds"]
+            sums["tx"] += rows["red-2"]["tx_pps"] * top["seconds"]
+            sums["spoof"] += sum(drop["pps"] for drop in rows["red-1"].get("drops", [])
+                                 if drop["reason"] == "spoof") * top["seconds"]
+            if sums["spoof"] > 49 and sums["tx"] > 199:
+                break
+        process.kill()
+        counters = scene.counters("a", "red-1")
+        check_equal({key: round(value) for key, value in sums.items()},
+                    {"rx": counters["rx_packets"], "tx": 200, "spoof": 50}, "frames in all intervals together")
+
+        stream = Stream(scene, "red-2", "red-1", per_second=200)
+        for how in ("q", signal.SIGINT, signal.SIGTERM):
+            terminal = Terminal(a, "ivds-ctl", "top", "--interval", "0.3")
+            terminal.shows("\033[?1049h", "the other screen")
+            terminal.shows("red-2", "a row")
+            terminal.shows("by rx_bps", "the column to sort by")
+            terminal.press(">r")
+            terminal.shows("by tx_pps, reversed", "after two keys")
+            terminal.resize(3, 19)
+            terminal.process.send_signal(signal.SIGWINCH)
+            terminal.shows("\033[H2 vPorts, 2 up; rx \033", "cut to nineteen columns")
+            if how == "q":
+                terminal.press("q")
+            else:
+                terminal.process.send_signal(how)
+            check_equal(terminal.end(how), 0, f"the exit code after {how}")
+        stream.stop()
 
 
 main()

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "agent/metrics.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <prometheus/collectable.h>
+#include <prometheus/exposer.h>
+#include <spdlog/spdlog.h>
+
+#include <charconv>
+#include <cstdint>
+#include <exception>
+#include <utility>
+
+namespace ivds {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+// Clients that connect and say nothing keep their thread no longer than this.
+constexpr const char* kRequestTimeoutMs = "5000";
+constexpr const char* kThreads = "2";
+
+class Families {
+public:
+    // A family that is asked for again is the same one. What these give holds until the next family is asked for.
+    MetricFamily& counter(const char* name, const char* help) { return family(name, help, MetricType::Counter); }
+    MetricFamily& gauge(const char* name, const char* help) { return family(name, help, MetricType::Gauge); }
+    std::vector<MetricFamily> take() { return std::move(families_); }
+
+private:
+    MetricFamily& family(const char* name, const char* help, MetricType type) {
+        for (MetricFamily& known : families_)
+            if (known.name == name) return known;
+        MetricFamily& made = families_.emplace_back();
+        made.name = name;
+        made.help = help;
+        made.type = type;
+        return made;
+    }
+
+    std::vector<MetricFamily> families_;
+};
+
+void add(MetricFamily& family, Labels labels, std::uint64_t value) {
+    ClientMetric& metric = family.metric.emplace_back();
+    metric.label = std::move(labels);
+    (family.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = static_cast<double>(value);
+}
+
+Labels with(Labels labels, const char* name, const char* value) {
+    labels.push_back({name, value});
+    return labels;
+}
+
+void add_vport(Families& to, const pb::PortState& port) {
+    const Labels who = {{"vport", port.name()}, {"instance", port.instance()}};
+    const pb::Counters& c = port.counters();
+    auto& packets =
+        to.counter("ivds_vport_packets_total", "Packets from the vPort into the switch (rx) and to it (tx).");
+    add(packets, with(who, "direction", "rx"), c.rx_packets());
+    add(packets, with(who, "direction", "tx"), c.tx_packets());
+    auto& bytes = to.counter("ivds_vport_bytes_total", "Bytes from the vPort into the switch (rx) and to it (tx).");
+    add(bytes, with(who, "direction", "rx"), c.rx_bytes());
+    add(bytes, with(who, "direction", "tx"), c.tx_bytes());
+    auto& switched = to.counter("ivds_vport_switched_packets_total",
+                                "Packets from the vPort by where they went: a local vPort, the wire, or flooded.");
+    add(switched, with(who, "to", "local"), c.rx_local());
+    add(switched, with(who, "to", "wire"), c.rx_wire());
+    add(switched, with(who, "to", "flood"), c.rx_flood());
+    add(to.gauge("ivds_vport_up", "1 if the vPort is up, else 0."), who, port.up() ? 1 : 0);
+    add(to.gauge("ivds_vport_fdb_entries", "Learned MACs that the vPort owns."), who, port.learned());
+    add(to.gauge("ivds_vport_fdb_limit", "How many MACs the vPort may own."), who, port.fdb_limit());
+    add(to.gauge("ivds_flow_entries", "Entries of the flow table that the vPort owns."), who, port.flows());
+}
+
+void add_uplink(Families& to, const pb::PortState& port) {
+    const Labels who = {{"uplink", port.name()}};
+    const pb::Counters& c = port.counters();
+    auto& packets =
+        to.counter("ivds_uplink_packets_total", "Packets of instances from the wire (rx) and to it (tx).");
+    add(packets, with(who, "direction", "rx"), c.rx_packets());
+    add(packets, with(who, "direction", "tx"), c.tx_packets());
+    auto& bytes = to.counter("ivds_uplink_bytes_total", "Bytes of instances from the wire (rx) and to it (tx).");
+    add(bytes, with(who, "direction", "rx"), c.rx_bytes());
+    add(bytes, with(who, "direction", "tx"), c.tx_bytes());
+    add(to.counter("ivds_uplink_host_packets_total", "Packets from the wire that were passed to the host untouched."),
+        who, c.rx_host());
+    add(to.gauge("ivds_uplink_up", "1 if the uplink is up, else 0."), who, port.up() ? 1 : 0);
+    if (port.speed_mbps() != 0)
+        add(to.gauge("ivds_uplink_speed_bytes", "Speed of the uplink's link in bytes per second."), who,
+            std::uint64_t{port.speed_mbps()} * 125'000);
+    if (!port.has_netdev_counters()) return;
+    const pb::NetdevCounters& n = port.netdev_counters();
+    auto& errors = to.counter("ivds_uplink_netdev_errors_total", "What the uplink's interface counted as errors.");
+    const std::pair<const char*, std::uint64_t> reasons[] = {
+        {"rx_errors", n.rx_errors()},   {"tx_errors", n.tx_errors()}, {"rx_dropped", n.rx_dropped()},
+        {"tx_dropped", n.tx_dropped()}, {"rx_missed", n.rx_missed()}, {"rx_crc", n.rx_crc()}};
+    for (const auto& [reason, count] : reasons) add(errors, with(who, "reason", reason), count);
+}
+
+void add_instance(Families& to, const pb::InstanceState& instance) {
+    const Labels who = {{"instance", instance.name()}, {"tenant", instance.tenant()}, {"uplink", instance.uplink()}};
+    auto& packets = to.counter("ivds_instance_packets_total", "Packets that the instance accepted, by where from.");
+    add(packets, with(who, "from", "vport"), instance.port_packets());
+    add(packets, with(who, "from", "wire"), instance.wire_packets());
+    auto& bytes = to.counter("ivds_instance_bytes_total", "Bytes that the instance accepted, by where from.");
+    add(bytes, with(who, "from", "vport"), instance.port_bytes());
+    add(bytes, with(who, "from", "wire"), instance.wire_bytes());
+    add(to.gauge("ivds_instance_vports", "vPorts of the instance."), who, instance.vports());
+    add(to.gauge("ivds_fdb_entries", "MACs that the instance learned."), who, instance.learned());
+    add(to.gauge("ivds_fdb_limit", "How many MACs the instance may learn."), who, instance.fdb_limit());
+}
+
+// A quota of 0 is none.
+void add_tenant(Families& to, const pb::TenantState& tenant) {
+    const auto used_of = [&](const char* used, const char* help, std::uint64_t count, const char* quota,
+                             const char* quota_help, std::uint32_t most) {
+        add(to.gauge(used, help), {{"tenant", tenant.name()}}, count);
+        if (most != 0) add(to.gauge(quota, quota_help), {{"tenant", tenant.name()}}, most);
+    };
+    used_of("ivds_tenant_instances", "Instances of the tenant.", tenant.instances(), "ivds_tenant_instances_quota",
+            "How many instances the tenant may have.", tenant.max_instances());
+    used_of("ivds_tenant_vports", "vPorts of the tenant.", tenant.vports(), "ivds_tenant_vports_quota",
+            "How many vPorts the tenant may have.", tenant.max_vports());
+    used_of("ivds_tenant_fdb_reserved", "MACs that the tenant's instances may learn together.", tenant.fdb(),
+            "ivds_tenant_fdb_quota", "How many MACs the tenant's instances may be given.", tenant.max_fdb());
+}
+
+void add_mirror(Families& to, const pb::MirrorState& mirror) {
+    const Labels who = {{"mirror", mirror.name()}};
+    add(to.counter("ivds_mirror_packets_total", "Copies that the mirror sent."), who, mirror.packets());
+    add(to.counter("ivds_mirror_bytes_total", "Bytes of the copies, without what carries them."), who,
+        mirror.bytes());
+    add(to.counter("ivds_mirror_refused_total", "Copies that could not be sent."), who, mirror.refused());
+    add(to.counter("ivds_mirror_cut_total", "Copies that were sent shortened to what the way takes."), who,
+        mirror.cut());
+}
+
+MetricFamily scrape_ok(bool ok) {
+    Families families;
+    add(families.gauge("ivds_scrape_ok", "1 if the switch could be read for this scrape, else 0."), {}, ok ? 1 : 0);
+    return families.take().front();
+}
+
+Result<MetricsReading> read(const Agent& agent) {
+    auto status = agent.status();
+    if (!status) return std::unexpected(status.error());
+    auto stats = agent.stats();
+    if (!stats) return std::unexpected(stats.error());
+    auto mirrors = agent.mirrors({});
+    if (!mirrors) return std::unexpected(mirrors.error());
+    return MetricsReading{std::move(*status), std::move(*stats), std::move(*mirrors)};
+}
+
+class Scrape final : public prometheus::Collectable {
+public:
+    explicit Scrape(const Agent& agent) : agent_(agent) {}
+
+    [[nodiscard]] std::vector<MetricFamily> Collect() const override {
+        const auto reading = read(agent_);
+        if (!reading) {
+            spdlog::warn("metrics: {}", reading.error().text());
+            return {scrape_ok(false)};
+        }
+        auto families = metric_families(*reading);
+        families.push_back(scrape_ok(true));
+        return families;
+    }
+
+private:
+    const Agent& agent_;
+};
+
+}  // namespace
+
+std::vector<MetricFamily> metric_families(const MetricsReading& reading) {
+    const pb::StatusReply& status = reading.status;
+    Families to;
+    add(to.gauge("ivds_build_info", "Versions of the agent and of the programs in the hooks; always 1."),
+        {{"version", status.version()}, {"programs", status.programs()}}, 1);
+    add(to.gauge("ivds_agent_uptime_seconds", "How long the agent runs; forwarding may be older."), {},
+        status.uptime_s());
+    add(to.gauge("ivds_generation", "Grows by every change of the tables in force."), {}, status.generation());
+    for (const pb::PortState& port : reading.stats.ports()) {
+        if (port.kind() == pb::VPORT)
+            add_vport(to, port);
+        else
+            add_uplink(to, port);
+    }
+    for (const pb::InstanceState& instance : reading.stats.instances()) add_instance(to, instance);
+    for (const pb::Drop& drop : reading.stats.drops()) {
+        const Labels where = {{"port", drop.port()}, {"reason", drop.reason()}};
+        add(to.counter("ivds_drops_total", "Dropped packets by port and reason."), where, drop.packets());
+        add(to.counter("ivds_drops_bytes_total", "Bytes of dropped packets by port and reason."), where,
+            drop.bytes());
+    }
+    for (const pb::TenantState& tenant : status.tenants()) add_tenant(to, tenant);
+    for (const pb::MirrorState& mirror : reading.mirrors.mirrors()) add_mirror(to, mirror);
+    return to.take();
+}
+
+Result<> check_metrics_address(const std::string& address) {
+    const auto wrong = [&] {
+        return fail(Code::invalid, "IVDS-A008", fmt::format("--metrics {}: not an IPv4 address and a port", address),
+                    "give one like 127.0.0.1:9464");
+    };
+    const std::size_t colon = address.rfind(':');
+    if (colon == std::string::npos) return wrong();
+    in_addr host{};
+    if (::inet_pton(AF_INET, address.substr(0, colon).c_str(), &host) != 1) return wrong();
+    const std::string digits = address.substr(colon + 1);
+    const char* const end = digits.data() + digits.size();
+    std::uint16_t port = 0;
+    const auto [last, error] = std::from_chars(digits.data(), end, port);
+    if (error != std::errc() || last != end || port == 0) return wrong();
+    return {};
+}
+
+struct MetricsServer::Impl {
+    std::shared_ptr<Scrape> scrape;
+    prometheus::Exposer exposer;
+};
+
+MetricsServer::MetricsServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+MetricsServer::~MetricsServer() = default;
+
+Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const Agent& agent, const std::string& address) {
+    if (auto right = check_metrics_address(address); !right) return std::unexpected(right.error());
+    try {
+        auto impl = std::unique_ptr<Impl>(
+            new Impl{std::make_shared<Scrape>(agent),
+                     prometheus::Exposer(std::vector<std::string>{"listening_ports", address, "num_threads", kThreads,
+                                                                  "request_timeout_ms", kRequestTimeoutMs})});
+        impl->exposer.RegisterCollectable(impl->scrape);
+        return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(impl)));
+    } catch (const std::exception&) {
+        return fail(
+            Code::system, "IVDS-A009", fmt::format("cannot listen on {} for metrics", address),
+            "see with 'ss -ltnp' whether another program has the port, and whether the address is this host's");
+    }
+}
+
+}  // namespace ivds

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// metrics.h -- the switch's counters and gauges for Prometheus: what Status, Stats and Mirrors answer, under names
+// and units by its conventions, over HTTP. Labels are names of the configuration and fixed words, so that the number
+// of series follows from the configuration; frames cannot make any.
+#pragma once
+
+#include <prometheus/metric_family.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "agent/agent.h"
+#include "ivds.pb.h"
+#include "loader/error.h"
+
+namespace ivds {
+
+// What one scrape is made of.
+struct MetricsReading {
+    pb::StatusReply status;
+    pb::StatsReply stats;
+    pb::MirrorsReply mirrors;
+};
+
+[[nodiscard]] std::vector<prometheus::MetricFamily> metric_families(const MetricsReading& reading);
+
+// "127.0.0.1:9464": in numbers, so that starting depends on no name service; the HTTP server, as Debian builds it,
+// has no IPv6.
+[[nodiscard]] Result<> check_metrics_address(const std::string& address);
+
+// Answers GET /metrics until it is destroyed. A scrape asks the agent like any client of the API does, from threads
+// of its own; the agent must outlive the server.
+class MetricsServer {
+public:
+    [[nodiscard]] static Result<std::unique_ptr<MetricsServer>> start(const Agent& agent, const std::string& address);
+    MetricsServer(const MetricsServer&) = delete;
+    MetricsServer& operator=(const MetricsServer&) = delete;
+    ~MetricsServer();
+
+private:
+    struct Impl;
+    explicit MetricsServer(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ivds
