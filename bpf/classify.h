@@ -125,7 +125,7 @@ INLINE int has_lists(const struct ivds_port *port, __u32 way)
 	return acl_of(port, way) || port->flags & IVDS_PF_STATEFUL;
 }
 
-/* What the frame counts as where it goes to a VM. */
+/* The frame's bytes as a VM sees it: without the tags of the wire, of which a vPort's has none. */
 INLINE __u32 inner_bytes(const struct ivds_verdict *v, const struct ivds_size *size)
 {
 	return size->bytes - size->packets * v->wire_tags * IVDS_TAG_BYTES;
@@ -144,7 +144,7 @@ INLINE __u32 judge(struct ivds_verdict *v, const struct ivds_packet *packet, con
 	    .type_be = f->type_be,
 	    .has_fields = v->has_fields,
 	    .packets = size->packets,
-	    .bytes = way == IVDS_WAY_IN ? size->bytes : inner_bytes(v, size),
+	    .bytes = inner_bytes(v, size),
 	};
 	const __u32 reason = packet->is_xdp ? judge_xdp(packet->ctx, &ask) : judge_tc(packet->ctx, &ask);
 	const struct ivds_scratch *s = scratch_of_cpu();
@@ -496,7 +496,7 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 INLINE void unjudge(const struct ivds_verdict *v, const struct ivds_size *size)
 {
 	if (v->judged & 1 << IVDS_WAY_IN)
-		take_back(IVDS_WAY_IN, size->packets, size->bytes);
+		take_back(IVDS_WAY_IN, size->packets, inner_bytes(v, size));
 	if (v->judged & 1 << IVDS_WAY_OUT)
 		take_back(IVDS_WAY_OUT, size->packets, inner_bytes(v, size));
 }

@@ -289,13 +289,10 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
 		goto drop;
 	}
-	out_bytes = size.bytes;
-	if (port->kind == IVDS_PORT_UPLINK) {
-		if (tc_pop_tags(skb, port, v.wire_tags)) {
-			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
-			goto drop;
-		}
-		out_bytes -= size.packets * v.wire_tags * IVDS_TAG_BYTES;
+	out_bytes = inner_bytes(&v, &size);
+	if (port->kind == IVDS_PORT_UPLINK && tc_pop_tags(skb, port, v.wire_tags)) {
+		set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
+		goto drop;
 	}
 	if (v.action == IVDS_ACT_FLOOD) {
 		struct ivds_flood flood = {

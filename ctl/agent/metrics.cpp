@@ -10,6 +10,8 @@
 #include <charconv>
 #include <cstdint>
 #include <exception>
+#include <initializer_list>
+#include <string>
 #include <utility>
 
 namespace ivds {
@@ -27,12 +29,14 @@ constexpr const char* kThreads = "2";
 class Families {
 public:
     // A family that is asked for again is the same one. What these give holds until the next family is asked for.
-    MetricFamily& counter(const char* name, const char* help) { return family(name, help, MetricType::Counter); }
-    MetricFamily& gauge(const char* name, const char* help) { return family(name, help, MetricType::Gauge); }
+    MetricFamily& counter(const std::string& name, const char* help) {
+        return family(name, help, MetricType::Counter);
+    }
+    MetricFamily& gauge(const std::string& name, const char* help) { return family(name, help, MetricType::Gauge); }
     std::vector<MetricFamily> take() { return std::move(families_); }
 
 private:
-    MetricFamily& family(const char* name, const char* help, MetricType type) {
+    MetricFamily& family(const std::string& name, const char* help, MetricType type) {
         for (MetricFamily& known : families_)
             if (known.name == name) return known;
         MetricFamily& made = families_.emplace_back();
@@ -51,26 +55,33 @@ void add(MetricFamily& family, Labels labels, std::uint64_t value) {
     (family.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = static_cast<double>(value);
 }
 
-Labels with(Labels labels, const char* name, const char* value) {
-    labels.push_back({name, value});
-    return labels;
+// One series for each value of the label `name`.
+void add_each(MetricFamily& family, const Labels& who, const char* name,
+              std::initializer_list<std::pair<const char*, std::uint64_t>> values) {
+    for (const auto& [value, count] : values) {
+        Labels labels = who;
+        labels.push_back({name, value});
+        add(family, std::move(labels), count);
+    }
+}
+
+// What ports have in common: `kind` is the name's part for theirs.
+void add_traffic(Families& to, const std::string& kind, const Labels& who, const pb::Counters& c, const char* packets,
+                 const char* bytes) {
+    add_each(to.counter(fmt::format("ivds_{}_packets_total", kind), packets), who, "direction",
+             {{"rx", c.rx_packets()}, {"tx", c.tx_packets()}});
+    add_each(to.counter(fmt::format("ivds_{}_bytes_total", kind), bytes), who, "direction",
+             {{"rx", c.rx_bytes()}, {"tx", c.tx_bytes()}});
 }
 
 void add_vport(Families& to, const pb::PortState& port) {
     const Labels who = {{"vport", port.name()}, {"instance", port.instance()}};
     const pb::Counters& c = port.counters();
-    auto& packets =
-        to.counter("ivds_vport_packets_total", "Packets from the vPort into the switch (rx) and to it (tx).");
-    add(packets, with(who, "direction", "rx"), c.rx_packets());
-    add(packets, with(who, "direction", "tx"), c.tx_packets());
-    auto& bytes = to.counter("ivds_vport_bytes_total", "Bytes from the vPort into the switch (rx) and to it (tx).");
-    add(bytes, with(who, "direction", "rx"), c.rx_bytes());
-    add(bytes, with(who, "direction", "tx"), c.tx_bytes());
-    auto& switched = to.counter("ivds_vport_switched_packets_total",
-                                "Packets from the vPort by where they went: a local vPort, the wire, or flooded.");
-    add(switched, with(who, "to", "local"), c.rx_local());
-    add(switched, with(who, "to", "wire"), c.rx_wire());
-    add(switched, with(who, "to", "flood"), c.rx_flood());
+    add_traffic(to, "vport", who, c, "Packets from the vPort into the switch (rx) and to it (tx).",
+                "Bytes from the vPort into the switch (rx) and to it (tx).");
+    add_each(to.counter("ivds_vport_switched_packets_total",
+                        "Packets from the vPort by where they went: a local vPort, the wire, or flooded."),
+             who, "to", {{"local", c.rx_local()}, {"wire", c.rx_wire()}, {"flood", c.rx_flood()}});
     add(to.gauge("ivds_vport_up", "1 if the vPort is up, else 0."), who, port.up() ? 1 : 0);
     add(to.gauge("ivds_vport_fdb_entries", "Learned MACs that the vPort owns."), who, port.learned());
     add(to.gauge("ivds_vport_fdb_limit", "How many MACs the vPort may own."), who, port.fdb_limit());
@@ -80,13 +91,8 @@ void add_vport(Families& to, const pb::PortState& port) {
 void add_uplink(Families& to, const pb::PortState& port) {
     const Labels who = {{"uplink", port.name()}};
     const pb::Counters& c = port.counters();
-    auto& packets =
-        to.counter("ivds_uplink_packets_total", "Packets of instances from the wire (rx) and to it (tx).");
-    add(packets, with(who, "direction", "rx"), c.rx_packets());
-    add(packets, with(who, "direction", "tx"), c.tx_packets());
-    auto& bytes = to.counter("ivds_uplink_bytes_total", "Bytes of instances from the wire (rx) and to it (tx).");
-    add(bytes, with(who, "direction", "rx"), c.rx_bytes());
-    add(bytes, with(who, "direction", "tx"), c.tx_bytes());
+    add_traffic(to, "uplink", who, c, "Packets of instances from the wire (rx) and to it (tx).",
+                "Bytes of instances from the wire (rx) and to it (tx).");
     add(to.counter("ivds_uplink_host_packets_total", "Packets from the wire that were passed to the host untouched."),
         who, c.rx_host());
     add(to.gauge("ivds_uplink_up", "1 if the uplink is up, else 0."), who, port.up() ? 1 : 0);
@@ -95,21 +101,22 @@ void add_uplink(Families& to, const pb::PortState& port) {
             std::uint64_t{port.speed_mbps()} * 125'000);
     if (!port.has_netdev_counters()) return;
     const pb::NetdevCounters& n = port.netdev_counters();
-    auto& errors = to.counter("ivds_uplink_netdev_errors_total", "What the uplink's interface counted as errors.");
-    const std::pair<const char*, std::uint64_t> reasons[] = {
-        {"rx_errors", n.rx_errors()},   {"tx_errors", n.tx_errors()}, {"rx_dropped", n.rx_dropped()},
-        {"tx_dropped", n.tx_dropped()}, {"rx_missed", n.rx_missed()}, {"rx_crc", n.rx_crc()}};
-    for (const auto& [reason, count] : reasons) add(errors, with(who, "reason", reason), count);
+    add_each(to.counter("ivds_uplink_netdev_errors_total", "What the uplink's interface counted as errors."), who,
+             "reason",
+             {{"rx_errors", n.rx_errors()},
+              {"tx_errors", n.tx_errors()},
+              {"rx_dropped", n.rx_dropped()},
+              {"tx_dropped", n.tx_dropped()},
+              {"rx_missed", n.rx_missed()},
+              {"rx_crc", n.rx_crc()}});
 }
 
 void add_instance(Families& to, const pb::InstanceState& instance) {
     const Labels who = {{"instance", instance.name()}, {"tenant", instance.tenant()}, {"uplink", instance.uplink()}};
-    auto& packets = to.counter("ivds_instance_packets_total", "Packets that the instance accepted, by where from.");
-    add(packets, with(who, "from", "vport"), instance.port_packets());
-    add(packets, with(who, "from", "wire"), instance.wire_packets());
-    auto& bytes = to.counter("ivds_instance_bytes_total", "Bytes that the instance accepted, by where from.");
-    add(bytes, with(who, "from", "vport"), instance.port_bytes());
-    add(bytes, with(who, "from", "wire"), instance.wire_bytes());
+    add_each(to.counter("ivds_instance_packets_total", "Packets that the instance accepted, by where from."), who,
+             "from", {{"vport", instance.port_packets()}, {"wire", instance.wire_packets()}});
+    add_each(to.counter("ivds_instance_bytes_total", "Bytes that the instance accepted, by where from."), who, "from",
+             {{"vport", instance.port_bytes()}, {"wire", instance.wire_bytes()}});
     add(to.gauge("ivds_instance_vports", "vPorts of the instance."), who, instance.vports());
     add(to.gauge("ivds_fdb_entries", "MACs that the instance learned."), who, instance.learned());
     add(to.gauge("ivds_fdb_limit", "How many MACs the instance may learn."), who, instance.fdb_limit());

@@ -41,26 +41,29 @@ void add_drop(pb::StatsReply& stats, const char* port, const char* reason, std::
         if (state.name() == port) state.mutable_counters()->set_drops(state.counters().drops() + packets);
 }
 
-pb::StatsReply first_reading() {
+// An uplink and two instances; vPorts come behind.
+pb::StatsReply idle_switch() {
     pb::StatsReply stats;
     pb::PortState& uplink = *stats.add_ports();
     uplink.set_kind(pb::UPLINK);
     uplink.set_name("up0");
-    add_vport(stats, "web1", "red", 1000, 5000);
-    add_vport(stats, "web2", "red", 1000, 1000);
-    add_vport(stats, "db1", "blue", 1000, 1000);
-    add_drop(stats, "web2", "spoof", 10);
     stats.add_instances()->set_name("red");
     stats.add_instances()->set_name("blue");
     return stats;
 }
 
+pb::StatsReply first_reading() {
+    pb::StatsReply stats = idle_switch();
+    add_vport(stats, "web1", "red", 1000, 5000);
+    add_vport(stats, "web2", "red", 1000, 1000);
+    add_vport(stats, "db1", "blue", 1000, 1000);
+    add_drop(stats, "web2", "spoof", 10);
+    return stats;
+}
+
 // Two seconds later: web1 sent 200 and got 20, db1's counters were made anew, web3 came.
 pb::StatsReply second_reading() {
-    pb::StatsReply stats;
-    pb::PortState& uplink = *stats.add_ports();
-    uplink.set_kind(pb::UPLINK);
-    uplink.set_name("up0");
+    pb::StatsReply stats = idle_switch();
     add_vport(stats, "web1", "red", 1200, 5020);
     add_vport(stats, "web2", "red", 1000, 1010);
     add_vport(stats, "db1", "blue", 600, 1000);
@@ -69,8 +72,6 @@ pb::StatsReply second_reading() {
     add_drop(stats, "web2", "acl", 100);
     stats.mutable_ports(1)->set_flows(12);
     stats.mutable_ports(2)->set_up(false);
-    stats.add_instances()->set_name("red");
-    stats.add_instances()->set_name("blue");
     return stats;
 }
 

@@ -300,7 +300,7 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
     const bool has_wire = (instance.flags & IVDS_IF_WIRE) != 0;
 
     if (is_multicast(frame.parsed.dst) || known == world_.fdb.end()) {
-        if (drop_over_rate(frame, 0, false)) {
+        if (drop_over_rate(frame, 0)) {
             return;
         }
         bool sent = false;
@@ -474,7 +474,7 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
     if (is_flood && is_over(member, IVDS_WAY_OUT)) {
         return refuse(IVDS_DROP_RATE_OUT);
     }
-    if (!is_flood && drop_over_rate(frame, member, true)) {
+    if (!is_flood && drop_over_rate(frame, member)) {
         return false;
     }
     outcome_.sent.push_back({member, frame.inner});
@@ -487,11 +487,11 @@ bool ReferenceSwitch::is_over(std::uint32_t port, ivds_way way) {
     return world_.ports.at(port).rate[way].ns_per_mib != 0 && !used_up_.insert({port, way}).second;
 }
 
-bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress, bool is_to_vport) {
+bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress) {
     const bool is_of_tc = egress == 0 || is_plain_ || (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
     if (is_over(frame.port, IVDS_WAY_IN)) {
         drop(frame, frame.port, IVDS_DROP_RATE);
-    } else if (is_to_vport && is_over(egress, IVDS_WAY_OUT)) {
+    } else if (egress != 0 && world_.ports.at(egress).kind == IVDS_PORT_VPORT && is_over(egress, IVDS_WAY_OUT)) {
         drop(frame, egress, IVDS_DROP_RATE_OUT);
     } else {
         return false;
@@ -517,7 +517,7 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
     }
     if (is_unicast) {
         is_plain_ |= copies.front().vvlan == 0;
-        if (drop_over_rate(frame, from.uplink, false)) {
+        if (drop_over_rate(frame, from.uplink)) {
             return false;
         }
     }

@@ -96,7 +96,7 @@ private:
     // Whether the vPort's rate that way is used up: the rates of a World let one frame pass (World::rate).
     bool is_over(std::uint32_t port, ivds_way way);
     // The same for a frame about to be sent to `egress` or, 0, in copies; drops it at the vPort whose rate it is.
-    bool drop_over_rate(const Frame& frame, std::uint32_t egress, bool is_to_vport);
+    bool drop_over_rate(const Frame& frame, std::uint32_t egress);
     void learn(const Frame& frame, std::uint32_t instance, std::uint16_t vlan);
     void accept(const Frame& frame, std::uint32_t instance, __u64 ivds_port_stats::* path);
 
