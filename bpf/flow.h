@@ -108,6 +108,7 @@ INLINE __u64 idle_limit_ns(const struct ivds_flow *flow, __u8 proto)
 	return limit_s * 1000000000ULL;
 }
 
+/* At 0 for now, which is no time, none is. */
 INLINE int is_idle(const struct ivds_flow *flow, __u8 proto, __u64 now_ns)
 {
 	const __u64 seen_ns = flow->last_seen_ns;
@@ -164,16 +165,59 @@ INLINE int flow_holds(struct ivds_flow *flow, const struct ivds_port *port, __u3
 	return 1 + (int)way;
 }
 
-/* Counts a frame of the flow. */
-INLINE void count_flow(struct ivds_flow *flow, __u32 way, __u32 packets, __u32 bytes, __u64 now_ns)
+/* The rule that frames which go this way are counted for: of a connection, that which let it through. */
+INLINE __u32 rule_of_flow(struct ivds_flow *flow, __u32 way)
 {
-	struct ivds_flow_way *w = &flow->way[way];
+	return way_of(flow, flow->state == IVDS_FLOW_VERDICT ? way : flow->opener)->rule;
+}
+
+/* Tells the rule of the frames that it does not know of yet. What was taken back from the way since is taken back
+ * from the rule: the difference wraps. */
+INLINE void tell_rule(struct ivds_flow_way *w, __u32 rule)
+{
+	const __u64 packets = w->packets - w->told_packets, bytes = w->bytes - w->told_bytes;
+
+	w->told_packets += packets;
+	w->told_bytes += bytes;
+	if (rule && packets | bytes)
+		add_count(&rule_stats, &rule, packets, bytes);
+}
+
+/* Both ways' rules: before the entry has others, or is gone. */
+__noinline int tell_rules(struct ivds_flow *flow)
+{
+	if (!flow || IVDS_TRACING)
+		return 0;
+	tell_rule(&flow->way[IVDS_WAY_IN], rule_of_flow(flow, IVDS_WAY_IN));
+	tell_rule(&flow->way[IVDS_WAY_OUT], rule_of_flow(flow, IVDS_WAY_OUT));
+	return 0;
+}
+
+/* The time, where it is another than that of the flow's last frame, else 0. */
+INLINE __u64 time_of_frame(const struct ivds_flow *flow)
+{
+	return flow->tick == (__u32)bpf_jiffies64() ? 0 : bpf_ktime_get_coarse_ns();
+}
+
+/* Counts a frame of the flow; now_ns is what time_of_frame said of it. Returns whether its rule is told by that. */
+INLINE int count_flow(struct ivds_flow *flow, __u32 way, __u32 rule, __u32 packets, __u32 bytes, __u64 now_ns)
+{
+	struct ivds_flow_way *w = way_of(flow, way);
+	const int is_told = rule_of_flow(flow, way) == rule;
 
 	/* The frames of one flow come by one CPU, as a rule: a plain add loses none that the counts are there for. */
 	w->packets += packets;
 	w->bytes += bytes;
-	if (flow->last_seen_ns != now_ns)
+	if (!is_told) {
+		w->told_packets += packets;
+		w->told_bytes += bytes;
+	}
+	if (now_ns) {
 		flow->last_seen_ns = now_ns;
+		flow->tick = bpf_jiffies64();
+		tell_rules(flow);
+	}
+	return is_told;
 }
 
 /* A front end's packet, for what needs its helpers. */
@@ -439,7 +483,7 @@ __noinline int renew_connection(__u32 port_id)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
 	struct ivds_scratch *s = scratch_of_cpu();
-	const struct ivds_flow *flow;
+	struct ivds_flow *flow;
 	__u32 acl;
 
 	if (!port || !s)
@@ -448,6 +492,7 @@ __noinline int renew_connection(__u32 port_id)
 	if (!flow)
 		return 0;
 	acl = acl_of(port, flow->opener & 1);
+	tell_rules(flow);
 	s->made = *flow;
 	if (ask_about_opener(s, flow, way_of(&s->made, flow->opener), acl) || !is_stateful(&s->decision))
 		return 0;
@@ -530,8 +575,7 @@ __noinline int remember(__u32 port_id, __u32 way)
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
 	const __u64 now_ns = bpf_ktime_get_coarse_ns();
 	struct ivds_scratch *s = scratch_of_cpu();
-	const struct ivds_flow *flow;
-	struct ivds_flow *made;
+	struct ivds_flow *made, *flow;
 
 	if (!port || !s)
 		return -1;
@@ -542,6 +586,7 @@ __noinline int remember(__u32 port_id, __u32 way)
 		if (s->decision.action == IVDS_ACL_DROP && flow->state == IVDS_FLOW_CLOSING &&
 		    !is_idle(flow, s->fields.proto, now_ns))
 			return 0;
+		tell_rules(flow);
 		*made = *flow;
 	} else {
 		__builtin_memset(made, 0, sizeof(*made));
@@ -572,7 +617,7 @@ __noinline int remember(__u32 port_id, __u32 way)
 }
 
 /* Whether the flow entry decides about the frame in the scratch; then its decision is there as well. */
-__noinline int judge_known(__u32 port_id, __u32 way, __u32 kind, __u64 now_ns)
+__noinline int judge_known(__u32 port_id, __u32 way, __u32 kind)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
 	struct ivds_scratch *s = scratch_of_cpu();
@@ -589,7 +634,7 @@ __noinline int judge_known(__u32 port_id, __u32 way, __u32 kind, __u64 now_ns)
 	detail.proto = s->fields.proto;
 	detail.tcp_flags = s->fields.tcp_flags;
 	detail.icmp = s->fields.icmp_type << 8 | s->fields.icmp_code;
-	decided = flow_holds(flow, port, way, &detail, now_ns);
+	decided = flow_holds(flow, port, way, &detail, time_of_frame(flow));
 	if (!decided)
 		return 0;
 	get_way(s, way_of(flow, decided - 1));
@@ -679,11 +724,11 @@ INLINE struct ivds_flow *find_flow(const struct ivds_packet *packet, const struc
 INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 {
 	const __u32 way = ask->way & 1, refused = way == IVDS_WAY_IN ? IVDS_DROP_ACL : IVDS_DROP_ACL_OUT;
-	const __u64 now_ns = bpf_ktime_get_coarse_ns();
 	struct ivds_scratch *s = scratch_of_cpu();
 	struct ivds_flow_detail detail = {};
 	const struct ivds_port *port;
 	struct ivds_judged *judged;
+	__u64 now_ns = 0;
 	struct ivds_flow *flow;
 	__u32 port_id = ask->port, kind, is_full = 0;
 	int decided = 0, is_told = 0;
@@ -695,6 +740,7 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 	judged->rule = 0;
 	flow = find_flow(packet, ask, &judged->key, &detail, &is_told);
 	if (flow) {
+		now_ns = time_of_frame(flow);
 		decided = flow_holds(flow, port, way, &detail, now_ns);
 	} else if (is_told && !acl_of(port, way)) {
 		/* No answer of a connection, and there is no list for what is none. */
@@ -713,17 +759,21 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 				return refused;
 		}
 		kind = make_flow_key(port_id, ask->instance, way);
-		if (!judge_known(port_id, way, kind, now_ns))
+		if (!judge_known(port_id, way, kind))
 			is_full = judge_anew(port_id, ask->instance, way, kind, 0);
 		flow = kind == IVDS_FLOW_WHOLE ? bpf_map_lookup_elem(&flows, &s->key) : 0;
-		if (flow)
+		if (flow) {
 			judged->key = s->key;
+			now_ns = time_of_frame(flow);
+		}
 	}
-	judged->rule = s->decision.rule;
 	if (!IVDS_TRACING) {
-		if (flow)
-			count_flow(flow, way, ask->packets, ask->bytes, now_ns);
-		count_rule(judged->rule, ask->packets, ask->bytes);
+		const __u32 rule = s->decision.rule;
+
+		if (!flow || !count_flow(flow, way, rule, ask->packets, ask->bytes, now_ns)) {
+			judged->rule = rule;
+			count_rule(rule, ask->packets, ask->bytes);
+		}
 	}
 	if (is_full)
 		return way == IVDS_WAY_IN ? IVDS_DROP_FLOW_LIMIT : IVDS_DROP_FLOW_LIMIT_OUT;
@@ -773,6 +823,10 @@ __noinline int take_back(__u32 way, __u32 packets, __u32 bytes)
 		if (w->packets >= packets && w->bytes >= bytes) {
 			w->packets -= packets;
 			w->bytes -= bytes;
+			if (judged->rule) {
+				w->told_packets -= packets;
+				w->told_bytes -= bytes;
+			}
 		}
 	}
 	return 0;

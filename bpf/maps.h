@@ -210,7 +210,7 @@ struct ivds_decision {
 /* What a frame was counted for when lists were asked about it. */
 struct ivds_judged {
 	struct ivds_flow_key key; /* of its flow; port 0: none */
-	__u32 rule;               /* 0: none */
+	__u32 rule;                   /* that was counted apart from the flow; 0: none */
 	__u32 reserved;
 };
 

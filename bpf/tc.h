@@ -46,6 +46,34 @@ INLINE int tc_push_outer(struct __sk_buff *skb, const struct ivds_port *uplink, 
 	return uplink->inner_tpid_be == old_be ? bpf_skb_store_bytes(skb, 12, &old_be, 2, 0) : 0;
 }
 
+/* Puts both tags into the bytes, and behind them those of the guest's that are in skb metadata, one after the other
+ * as the kernel pops them: what is left there ends up in front of all on the wire. */
+static __noinline int tc_write_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
+{
+	__be16 tags[4 + 2 * IVDS_TAGS_MAX] = {uplink->outer_tpid_be, bpf_htons(vlan), uplink->inner_tpid_be,
+					      bpf_htons(vvlan)};
+	__u32 bytes = IVDS_TAGS_BYTES;
+	__u8 macs[12];
+
+#pragma unroll
+	for (int i = 0; i < IVDS_TAGS_MAX; i++) {
+		if (!skb->vlan_present)
+			break;
+		tags[4 + 2 * i] = skb->vlan_proto;
+		tags[5 + 2 * i] = bpf_htons(skb->vlan_tci);
+		bytes += IVDS_TAG_BYTES;
+		if (bpf_skb_vlan_pop(skb))
+			return -1;
+	}
+	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) ||
+	    bpf_skb_change_head(skb, bytes, 0) || bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
+		return -1;
+	barrier_var(bytes);
+	if (bytes < IVDS_TAGS_BYTES || bytes > sizeof(tags))
+		return -1;
+	return bpf_skb_store_bytes(skb, sizeof(macs), tags, bytes, 0);
+}
+
 /* Puts the V.VLAN tag, if vvlan is not 0, and the outer tag in front of what the guest sent. */
 static __noinline int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
 {
@@ -57,15 +85,7 @@ static __noinline int tc_push_tags(struct __sk_buff *skb, const struct ivds_port
 	if (uplink->outer_tpid_be != old_be)
 		return bpf_skb_vlan_push(skb, inner_be, vvlan) ?: tc_push_outer(skb, uplink, vlan);
 
-	/* An outer tag of that kind is written into the bytes; a tag of the guest's in skb metadata would end up in
-	 * front of it, so such a frame is refused. */
-	__be16 tags[4] = {uplink->outer_tpid_be, bpf_htons(vlan), uplink->inner_tpid_be, bpf_htons(vvlan)};
-	__u8 macs[12];
-
-	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) ||
-	    bpf_skb_change_head(skb, IVDS_TAGS_BYTES, 0) || bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
-		return -1;
-	return bpf_skb_store_bytes(skb, sizeof(macs), tags, sizeof(tags), 0);
+	return tc_write_tags(skb, uplink, vlan, vvlan);
 }
 
 /* Takes the outer tag off, and the V.VLAN tag where there are two, wherever they are. */

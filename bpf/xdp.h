@@ -72,10 +72,30 @@ INLINE int xdp_passed_to_tc(struct xdp_md *ctx)
 	return (const void *)(mark + 1) <= (const void *)(long)ctx->data && *mark == IVDS_XDP_MARK;
 }
 
+/* What is looked at of the kernel's own view of a frame (net/xdp.h, 5.18 and later). */
+struct xdp_buff___ivds {
+	__u32 flags;
+} __attribute__((preserve_access_index));
+#define IVDS_XDP_HAS_FRAGS 0x1u
+
+extern void *bpf_cast_to_kern_ctx(void *ctx) __weak __ksym; /* since 6.2 */
+
+/* The frame's length. Nearly all are in one piece, and need no call to tell. */
+INLINE __u32 xdp_length(struct xdp_md *ctx)
+{
+	if (bpf_ksym_exists(bpf_cast_to_kern_ctx)) {
+		const struct xdp_buff___ivds *buff = bpf_cast_to_kern_ctx(ctx);
+
+		if (!(buff->flags & IVDS_XDP_HAS_FRAGS))
+			return ctx->data_end - ctx->data;
+	}
+	return bpf_xdp_get_buff_len(ctx);
+}
+
 INLINE int xdp_switch(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	const __u32 bytes = bpf_xdp_get_buff_len(ctx);
+	const __u32 bytes = xdp_length(ctx);
 	const struct ivds_tag no_meta = {};
 	struct ivds_size size = {.packets = 1, .bytes = bytes};
 	const struct ivds_packet packet = {.ctx = ctx, .is_xdp = 1};

@@ -532,8 +532,10 @@ Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {
     return view_trace(intent_->model, intent_->ids, *rungs);
 }
 
-Result<pb::RulesReply> Agent::rules(const pb::RulesRequest& request) const {
+Result<pb::RulesReply> Agent::rules(const pb::RulesRequest& request) {
     const std::lock_guard lock(mutex_);
+    // Flows may owe rules what they counted in their last tick: a sweep tells them.
+    if (auto swept = plane_.sweep(); !swept) return std::unexpected(swept.error());
     const auto counts = plane_.maps().rule_stats();
     if (!counts) return std::unexpected(counts.error());
     return view_rules(intent_->model, intent_->ids, *counts, request);

@@ -349,27 +349,11 @@ void showValue(const Scenario& scenario, std::ostream& out) {
     }
 }
 
-// TC cannot put an outer 0x9100 tag in front of a guest's tag that the kernel keeps in metadata; it drops and counts
-// that.
-bool is_beyond_tc(const World& world, const Step& step) {
-    const ivds_port& port = world.ports.at(step.port);
-    const auto instance = world.instances.find(port.instance);
-    if (port.kind != IVDS_PORT_VPORT || instance == world.instances.end() || instance->second.uplink == 0) {
-        return false;
-    }
-    const Parsed parsed = parse(step.frame);
-    const ivds_port& uplink = world.ports.at(instance->second.uplink);
-    const std::uint16_t old_be = __builtin_bswap16(tpid_q);
-    return !parsed.tags.empty() && parsed.tags[0].tpid != tpid_q && uplink.outer_tpid_be == old_be;
-}
-
 // The frames of a scenario that this rung can be given.
 std::vector<Step> taken_steps(const Scenario& scenario, Rung rung) {
-    const bool is_live = rung == Rung::tc_live || rung == Rung::ladder_live;
     std::vector<Step> steps;
-    std::ranges::copy_if(scenario.steps, std::back_inserter(steps), [&](const Step& step) {
-        return Rig::can_run(rung, step) && !(is_live && is_beyond_tc(scenario.world, step));
-    });
+    std::ranges::copy_if(scenario.steps, std::back_inserter(steps),
+                         [&](const Step& step) { return Rig::can_run(rung, step); });
     return steps;
 }
 

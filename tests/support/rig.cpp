@@ -575,6 +575,11 @@ std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
         for (const auto& [way, name] : {std::pair(IVDS_WAY_IN, "in"), std::pair(IVDS_WAY_OUT, "out")}) {
             const ivds_flow_way& one = flow.way[way];
             add_counts(counts, fmt::format("flows {} {}", key.port, name), ivds_count{one.packets, one.bytes});
+            // What the rule is owed.
+            const std::uint32_t rule = flow.way[flow.state == IVDS_FLOW_VERDICT ? way : flow.opener].rule;
+            if (rule == 0) continue;
+            add_counts(counts, fmt::format("rule {}", rule),
+                       ivds_count{one.packets - one.told_packets, one.bytes - one.told_bytes});
         }
     }
     for (const auto& key : keys_of<ivds_vvlan_key>(maps.misses)) {

@@ -271,8 +271,10 @@ struct ivds_flow_key {
 /* What was decided about one direction. */
 struct ivds_flow_way {
 	__u64 packets;
-	__u64 bytes; /* as they are at the vPort */
-	__u32 acl;   /* list that decided; where it is not the vPort's, this way holds nothing but counts */
+	__u64 bytes;        /* as they are at the vPort */
+	__u64 told_packets; /* of these, those that rule_stats has been told of */
+	__u64 told_bytes;
+	__u32 acl;    /* list that decided; where it is not the vPort's, this way holds nothing but counts */
 	__u32 rule;
 	__u32 target; /* REDIRECT: port id; of a pool the member that was picked */
 	__u32 pool;   /* id of the pool that it was picked from, or 0 */
@@ -301,10 +303,13 @@ struct ivds_flow {
 	__u8 opener;                 /* enum ivds_way of the frame that opened the connection … */
 	__u8 open_flags;             /* … and its TCP flags */
 	__u8 fins;                   /* 1 << enum ivds_way: a FIN was seen */
+	__u32 tick;                  /* the kernel's jiffies when last_seen_ns was written; what they are is its own */
+	__u32 pad0;
 };
 
 /* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_count: frames it decided
- * Id 0 counts nothing: a list's default. */
+ * Id 0 counts nothing: a list's default. Those that a flow entry decided for are counted there, and told here at the
+ * flow's next frame in a later tick, or by the sweep: after a sweep nothing is owing. */
 
 /* ------------------------------- scratch PERCPU_ARRAY[1]: the data plane's own, while a frame is under way */
 
