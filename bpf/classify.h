@@ -66,7 +66,8 @@ struct ivds_verdict {
 	__u32 instance_id;
 	__u16 vlan;
 	__u16 vvlan;
-	__u16 wire_tags;    /* that the frame came in with and loses: 2 from the wire, 1 if plain, 0 from a vPort */
+	/* That the frame came in with and loses: 2 from the wire, 1 if plain or by a trunk, else 0. */
+	__u16 wire_tags;
 	__u16 guest_tagged; /* the payload carries a VLAN tag of the guest's own */
 	__u16 has_fields;   /* the scratch holds what rules look at */
 	__u16 is_redirected;
@@ -87,10 +88,62 @@ INLINE void set_drop(struct ivds_verdict *v, __u32 reason, __u32 port)
 	v->drop_port = port;
 }
 
+/* Whether the frame of a vPort may belong to one behind it, by its first tag. */
+INLINE int may_enter_trunk(const struct ivds_frame *f, const struct ivds_port *port)
+{
+	return port->flags & IVDS_PF_TRUNK && f->tag[0].tpid_be == bpf_htons(IVDS_TPID_C) && f->tag[0].vid;
+}
+
+/* The id of the vPort that it belongs to, and then the tag is the frame's no more; else the trunk's own. A global
+ * function, so that the verifier does not follow each number of tags to the end. */
+__noinline __u32 enter_trunk(struct ivds_frame *f, __u32 port_id)
+{
+	struct ivds_vvlan_key key = {.uplink = port_id};
+	const struct ivds_vvlan *found;
+	const struct ivds_port *sub;
+	const struct ivds_tag none = {};
+	__u32 id;
+
+	if (!f)
+		return port_id;
+	key.vlan = f->tag[0].vid;
+	found = bpf_map_lookup_elem(&vvlans, &key);
+	if (!found)
+		return port_id;
+	id = found->instance;
+	sub = bpf_map_lookup_elem(&ports, &id);
+	if (!sub || sub->kind != IVDS_PORT_SUB)
+		return port_id;
+	note(IVDS_TRACE_TRUNK, port_id, key.vlan, id, 0);
+	f->tag[0] = f->tag[1];
+	f->tag[1] = f->tag[2];
+	f->tag[2] = none;
+	f->tags--;
+	return id;
+}
+
+/* 1 for a vPort behind a trunk, else 0, without a branch: the verifier would follow both sides of it to the end. */
+INLINE __u32 is_sub(const struct ivds_port *port)
+{
+	_Static_assert(IVDS_PORT_SUB == 4 && IVDS_PORT_PATCH < 4, "the one kind with that bit");
+	return port->kind >> 2 & 1;
+}
+
+/* The port whose interface the port's frames leave by: a trunk's for those behind it. */
+INLINE const struct ivds_port *carrier_of(const struct ivds_port *port)
+{
+	__u32 trunk = port->peer;
+
+	return port->kind == IVDS_PORT_SUB ? bpf_map_lookup_elem(&ports, &trunk) : port;
+}
+
 /* Whether vPort `to` of the instance takes the frame: 0 or a reason that counts on `to`. */
 INLINE __u32 check_vport(const struct ivds_port *to, __u32 instance_id, __u32 l3_bytes, __u32 guest_tagged)
 {
-	if (to->kind != IVDS_PORT_VPORT || to->instance != instance_id || !(to->flags & IVDS_PF_UP))
+	const struct ivds_port *carrier = carrier_of(to);
+
+	if ((to->kind != IVDS_PORT_VPORT && to->kind != IVDS_PORT_SUB) || to->instance != instance_id || !carrier ||
+	    !(to->flags & carrier->flags & IVDS_PF_UP))
 		return IVDS_DROP_PORT_DOWN;
 	if (guest_tagged && !(to->flags & IVDS_PF_CARRY_TAGS))
 		return IVDS_DROP_GUEST_TAG_OUT;
@@ -182,7 +235,7 @@ INLINE void learn_source(const struct ivds_frame *f, const struct ivds_verdict *
 	    .instance = v->instance_id,
 	    .instance_limit = v->instance->fdb_limit,
 	    .vlan = vlan,
-	    .flags = v->wire_tags == 1 ? IVDS_FDB_PLAIN : 0,
+	    .flags = vlan && v->wire_tags == 1 ? IVDS_FDB_PLAIN : 0,
 	};
 
 	learn(&s, entry);
@@ -486,8 +539,9 @@ INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, c
 		read_fields(v, packet, f);
 		note_frame(f, size->l3_bytes, size->bytes);
 	}
-	if (port->kind == IVDS_PORT_VPORT ? classify_vport(v, packet, f, size, port_id, port)
-					  : classify_uplink(v, f, size, port_id, port))
+	v->wire_tags = is_sub(port);
+	if (port->kind == IVDS_PORT_UPLINK ? classify_uplink(v, f, size, port_id, port)
+					   : classify_vport(v, packet, f, size, port_id, port))
 		forward(v, packet, f, size, port_id);
 	pick_mirrors(v, port_id, port);
 }

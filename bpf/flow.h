@@ -120,6 +120,10 @@ INLINE int is_up(__u32 id)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &id);
 
+	if (port && port->kind == IVDS_PORT_SUB && port->flags & IVDS_PF_UP) {
+		id = port->peer;
+		port = bpf_map_lookup_elem(&ports, &id);
+	}
 	return port && port->flags & IVDS_PF_UP;
 }
 

@@ -210,7 +210,7 @@ struct ivds_decision {
 /* What a frame was counted for when lists were asked about it. */
 struct ivds_judged {
 	struct ivds_flow_key key; /* of its flow; port 0: none */
-	__u32 rule;                   /* that was counted apart from the flow; 0: none */
+	__u32 rule;               /* that was counted apart from the flow; 0: none */
 	__u32 reserved;
 };
 
@@ -229,6 +229,7 @@ struct ivds_scratch {
 	__u32 patch_out;
 	__u32 rule_patch_out;
 	__u32 rule_patch_in;
+	__u32 pcp;      /* of a flood's copies; not with the rest of it, which the verifier follows word by word */
 	__u32 pool;     /* that the decision's target was picked from; 0: none */
 	__u32 mirrored; /* sessions that have a copy of the frame, and … */
 	__u32 passed;   /* … those whose filters let it pass, of those asked last */

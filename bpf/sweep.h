@@ -33,8 +33,7 @@ static long sweep_entry(void *map, const struct ivds_fdb_key *key, const struct 
 
 /* One element of the flows. An entry that lives on may be handed over meanwhile: the count then stays right, for who
  * makes one again counts it. */
-static long sweep_flow(void *map, const struct ivds_flow_key *key, struct ivds_flow *flow,
-		       struct ivds_sweep *sweep)
+static long sweep_flow(void *map, const struct ivds_flow_key *key, struct ivds_flow *flow, struct ivds_sweep *sweep)
 {
 	__u32 port = key->port;
 

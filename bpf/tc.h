@@ -6,6 +6,7 @@
 #ifndef IVDS_TC_H
 #define IVDS_TC_H
 
+#include "mark.h"
 #include "mirror.h"
 #include "rate.h"
 
@@ -34,6 +35,8 @@ static __noinline __u32 gso_header_bytes(struct __sk_buff *skb, __u32 offset)
 		return l3 + (doff >> 4) * 4;
 	return l3 + (proto == IVDS_IP_UDP ? 8 : 0);
 }
+
+/* `vlan` and `vvlan` are tags' control information from here on: the VID, and the PCP above it. */
 
 /* Puts the outer tag in front of the V.VLAN tag that is in skb metadata. The kernel's helpers know no TPID
  * 0x9100: a V.VLAN tag of that kind was pushed as a known one and gets its name where it now is. */
@@ -117,16 +120,31 @@ struct ivds_flood {
 	__u32 sent;
 };
 
+/* Puts the tag on by which a trunk's VM knows the vPort behind it. */
+INLINE int tc_push_trunk(struct __sk_buff *skb, const struct ivds_port *sub, __u32 pcp)
+{
+	return bpf_skb_vlan_push(skb, bpf_htons(IVDS_TPID_C), tci_of(sub->vid, pcp));
+}
+
 /* Sends a copy; a traced frame goes nowhere. */
 INLINE int send_copy(struct __sk_buff *skb, __u32 ifindex)
 {
 	return IVDS_TRACING ? 0 : bpf_clone_redirect(skb, ifindex, 0);
 }
 
+/* What tc_switch() left in the scratch. */
+INLINE __u32 pcp_of_flood(void)
+{
+	const struct ivds_scratch *s = scratch_of_cpu();
+
+	return s ? s->pcp : 0;
+}
+
 static long flood_member(__u32 index, struct ivds_flood *flood)
 {
 	__u32 to = flood->next, reason;
-	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &to);
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &to), *carrier;
+	__u32 bytes = flood->bytes, has_tag;
 
 	(void)index;
 	if (!to || !port)
@@ -147,14 +165,24 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	}
 	if (!reason && port->rate[IVDS_WAY_OUT].ns_per_mib && over_rate(to, IVDS_WAY_OUT, flood->bytes))
 		reason = IVDS_DROP_RATE_OUT;
-	if (!reason && send_copy(flood->skb, port->ifindex))
+	carrier = carrier_of(port);
+	has_tag = !reason && port->kind == IVDS_PORT_SUB;
+	if (has_tag && tc_push_trunk(flood->skb, port, pcp_of_flood())) {
+		reason = IVDS_DROP_TAG_FAILED;
+		has_tag = 0;
+	}
+	if (!reason && (!carrier || send_copy(flood->skb, carrier->ifindex)))
 		reason = IVDS_DROP_REDIRECT;
 	mirror_member(flood->skb, to, reason, 0);
+	if (has_tag) {
+		bpf_skb_vlan_pop(flood->skb);
+		bytes += flood->packets * IVDS_TAG_BYTES;
+	}
 	if (reason) {
 		count_drop(to, reason, flood->packets, flood->bytes);
 		return 0;
 	}
-	count_tx(to, flood->packets, flood->bytes);
+	count_tx(to, flood->packets, bytes);
 	flood->sent++;
 	return 0;
 }
@@ -168,7 +196,9 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 	__u32 uplink_id = instance->uplink, reason, sent = 0;
 	const struct ivds_port *uplink = bpf_map_lookup_elem(&ports, &uplink_id);
 	const __u64 bytes = flood->bytes + flood->packets * IVDS_TAGS_BYTES;
-	__u16 vlan = instance->vlan;
+	const __u32 pcp = pcp_of_flood();
+	const __u16 vvlan = instance->vvlan ? tci_of(instance->vvlan, pcp) : 0;
+	__u16 vlan = tci_of(instance->vlan, pcp);
 
 	if (!uplink || !(uplink->flags & IVDS_PF_UP))
 		return 0;
@@ -177,7 +207,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 		count_drop(uplink_id, reason, flood->packets, flood->bytes);
 		return 0;
 	}
-	if (tc_push_tags(skb, uplink, vlan, instance->vvlan)) {
+	if (tc_push_tags(skb, uplink, vlan, vvlan)) {
 		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
 		return 0;
 	}
@@ -189,6 +219,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 			vlan = instance->peer_vlans[i - 1];
 			if (!vlan)
 				break;
+			vlan = tci_of(vlan, pcp);
 			if (skb->vlan_present) {
 				reason = bpf_skb_vlan_pop(skb) || tc_push_outer(skb, uplink, vlan);
 			} else {
@@ -209,7 +240,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 	}
 	if (!(instance->flags & IVDS_IF_PLAIN_OUT))
 		return sent;
-	if (tc_pop_tags(skb, uplink, 2) || tc_push_tags(skb, uplink, instance->vlan, 0)) {
+	if (tc_pop_tags(skb, uplink, 2) || tc_push_tags(skb, uplink, tci_of(instance->vlan, pcp), 0)) {
 		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
 		return sent;
 	}
@@ -248,11 +279,12 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	struct ivds_size size = {.packets = 1, .bytes = skb->len + in_metadata};
 	struct ivds_tag meta = {};
 	const struct ivds_packet packet = {.ctx = skb, .is_xdp = 0};
+	struct ivds_scratch *s;
 	struct ivds_verdict v = {};
-	const struct ivds_port *port;
+	const struct ivds_port *port, *carrier;
 	struct ivds_frame f = {};
 	void *data, *data_end;
-	__u32 ifindex = skb->ifindex, port_id;
+	__u32 ifindex = skb->ifindex, port_id, pcp;
 	__u64 out_bytes;
 
 	port = find_port(ifindex, &port_id);
@@ -292,6 +324,12 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		size.bytes += (size.packets - 1) * (eth + headers);
 		size.l3_bytes = headers + skb->gso_size;
 	}
+	if (may_enter_trunk(&f, port)) {
+		port_id = enter_trunk(&f, port_id);
+		port = bpf_map_lookup_elem(&ports, &port_id);
+		if (!port)
+			return IVDS_TC_DROP;
+	}
 	classify(&v, &packet, &f, &size, port_id, port);
 	mirror_frame(skb, &v, &packet, &f, port_id);
 
@@ -309,8 +347,15 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
 		goto drop;
 	}
+	pcp = keeps_pcp(port) ? tc_pcp(skb) & 7 : port->pcp;
+	note_mark(port, pcp);
+	if (port->dscp && tc_mark(skb, f.l3_at, f.type_be, port->dscp)) {
+		set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
+		goto drop;
+	}
 	out_bytes = inner_bytes(&v, &size);
-	if (port->kind == IVDS_PORT_UPLINK && tc_pop_tags(skb, port, v.wire_tags)) {
+	if (port->kind == IVDS_PORT_SUB ? bpf_skb_vlan_pop(skb)
+					: port->kind == IVDS_PORT_UPLINK && tc_pop_tags(skb, port, v.wire_tags)) {
 		set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
 		goto drop;
 	}
@@ -327,9 +372,12 @@ INLINE int tc_switch(struct __sk_buff *skb)
 
 		if (!v.instance)
 			return IVDS_TC_DROP;
+		s = scratch_of_cpu();
+		if (s)
+			s->pcp = pcp;
 		flood.next = v.instance->first_member;
 		bpf_loop(IVDS_MAX_PORTS, flood_member, &flood, 0);
-		if (port->kind == IVDS_PORT_VPORT && v.instance->flags & IVDS_IF_WIRE)
+		if (port->kind != IVDS_PORT_UPLINK && v.instance->flags & IVDS_IF_WIRE)
 			flood.sent += flood_wire(skb, v.instance, &flood, f.tags, port_id);
 		if (!flood.sent) {
 			set_drop(&v, IVDS_DROP_LONE_FLOOD, port_id);
@@ -342,11 +390,17 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	if (!v.egress || !v.instance)
 		return IVDS_TC_DROP;
 	if (v.action == IVDS_ACT_WIRE) {
-		if (tc_push_tags(skb, v.egress, v.vlan, v.vvlan)) {
+		if (tc_push_tags(skb, v.egress, tci_of(v.vlan, pcp), v.vvlan ? tci_of(v.vvlan, pcp) : 0)) {
 			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
 			goto drop;
 		}
 		out_bytes += size.packets * (v.vvlan ? IVDS_TAGS_BYTES : IVDS_TAG_BYTES);
+	} else if (v.egress->kind == IVDS_PORT_SUB) {
+		if (tc_push_trunk(skb, v.egress, pcp)) {
+			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
+			goto drop;
+		}
+		out_bytes += size.packets * IVDS_TAG_BYTES;
 	}
 	if (mirrors_out(&v))
 		mirror_copies(skb, mirrors_out(&v),
@@ -356,7 +410,8 @@ INLINE int tc_switch(struct __sk_buff *skb)
 								    : 1));
 	count_accepted(&v, &size, port_id, port);
 	count_tx(v.egress_id, size.packets, out_bytes);
-	return bpf_redirect(v.egress->ifindex, 0);
+	carrier = carrier_of(v.egress);
+	return carrier ? bpf_redirect(carrier->ifindex, 0) : IVDS_TC_DROP;
 
 drop:
 	/* What classify() dropped has its copies. */

@@ -6,6 +6,7 @@
 #ifndef IVDS_XDP_H
 #define IVDS_XDP_H
 
+#include "mark.h"
 #include "rate.h"
 
 /* The first twelve bytes of a frame: both MAC addresses. */
@@ -102,7 +103,7 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 	struct ivds_verdict v = {};
 	const struct ivds_port *port;
 	struct ivds_frame f = {};
-	__u32 ifindex = ctx->ingress_ifindex, port_id;
+	__u32 ifindex = ctx->ingress_ifindex, port_id, pcp;
 	__u64 out_bytes;
 
 	port = find_port(ifindex, &port_id);
@@ -119,6 +120,8 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		goto drop;
 	}
 	size.l3_bytes = bytes - IVDS_ETH_BYTES - f.tags * IVDS_TAG_BYTES;
+	if (may_enter_trunk(&f, port))
+		goto to_tc;
 	classify(&v, &packet, &f, &size, port_id, port);
 	if ((v.mirrors | mirrors_out(&v)) && port->flags & IVDS_PF_TC)
 		goto to_tc; /* XDP cannot copy */
@@ -137,14 +140,17 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		goto to_tc;
 	if (over_rates(&v, &size, port_id, port))
 		goto drop;
+	pcp = xdp_pcp(ctx, port);
+	note_mark(port, pcp);
+	xdp_mark(ctx, &f, port);
 
 	out_bytes = bytes;
 	if (v.action == IVDS_ACT_WIRE) {
 		struct ivds_wire_tags tags = {
 		    .outer_tpid_be = v.egress->outer_tpid_be,
-		    .vlan_be = bpf_htons(v.vlan),
+		    .vlan_be = bpf_htons(tci_of(v.vlan, pcp)),
 		    .inner_tpid_be = v.egress->inner_tpid_be,
-		    .vvlan_be = bpf_htons(v.vvlan),
+		    .vvlan_be = bpf_htons(tci_of(v.vvlan, pcp)),
 		};
 
 		if (xdp_push_tags(ctx, &tags))

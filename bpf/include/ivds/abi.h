@@ -67,6 +67,7 @@ enum ivds_port_kind {
 	IVDS_PORT_VPORT = 1,
 	IVDS_PORT_UPLINK = 2,
 	IVDS_PORT_PATCH = 3, /* a vPort without an interface: what is redirected to it comes in by its peer */
+	IVDS_PORT_SUB = 4,   /* a vPort without one of its own: behind a tag (0x8100) of its peer's, the trunk's */
 };
 
 /* ivds_port.flags */
@@ -78,6 +79,9 @@ enum ivds_port_kind {
 #define IVDS_PF_PLAIN_DROP 0x0020u /* uplink: single-tagged frames of a switched VLAN drop, else host */
 #define IVDS_PF_PLAIN_IN   0x0040u /* uplink: {uplink, VLAN, 0} may name the instance of single-tagged frames */
 #define IVDS_PF_STATEFUL   0x0080u /* vPort: a rule of one of its lists is stateful */
+#define IVDS_PF_TRUNK      0x0100u /* vPort: others are behind tags of its VM's: {its id, VID, 0} in vvlans */
+
+#define IVDS_PCP_KEEP 8u /* that of the frame's first tag as the VM sent it, 0 where it had none */
 
 enum ivds_way {
 	IVDS_WAY_IN = 0,  /* from the VM */
@@ -92,24 +96,26 @@ struct ivds_rate {
 };
 
 struct ivds_port {
-	__u32 ifindex;        /* 0: the interface is away */
-	__u32 instance;       /* vPort: its instance id; 0: none yet, frames drop (no_instance) */
-	__u32 next_member;    /* next port id in the instance's member list, 0 ends it */
-	__u16 kind;           /* enum ivds_port_kind */
-	__u16 flags;          /* IVDS_PF_* */
-	__u16 mtu_bytes;      /* largest L3 size, tags and Ethernet header not counted */
-	__u8 vmac[6];         /* vPort: its primary vMAC */
-	__be16 outer_tpid_be; /* uplink: TPID of the outer VLAN tag on the wire */
-	__be16 inner_tpid_be; /* uplink: TPID of the V.VLAN tag on the wire */
-	__u32 fdb_limit;      /* learned FDB entries this port may own, 0: none */
-	__u32 acl_in;         /* vPort: the list that frames from it are held against, 0: none */
-	__u32 acl_out;        /* vPort: the list that frames to it are held against, 0: none */
-	__u32 flow_limit;     /* vPort: flow entries it may own */
-	__u32 peer;           /* patch: port id of the other end, of another instance */
-	__u32 mirror_in;      /* sessions that get a copy of what it sends, as it comes in */
-	__u32 mirror_out;     /* sessions that get a copy of what is sent to it, as it goes out */
-	__u32 mirror_drop;    /* sessions that get a copy of what is dropped on it, as it came in */
-	__u32 pad0[1];
+	__u32 ifindex;            /* 0: the interface is away */
+	__u32 instance;           /* vPort: its instance id; 0: none yet, frames drop (no_instance) */
+	__u32 next_member;        /* next port id in the instance's member list, 0 ends it */
+	__u16 kind;               /* enum ivds_port_kind */
+	__u16 flags;              /* IVDS_PF_* */
+	__u16 mtu_bytes;          /* largest L3 size, tags and Ethernet header not counted */
+	__u8 vmac[6];             /* vPort: its primary vMAC */
+	__be16 outer_tpid_be;     /* uplink: TPID of the outer VLAN tag on the wire */
+	__be16 inner_tpid_be;     /* uplink: TPID of the V.VLAN tag on the wire */
+	__u32 fdb_limit;          /* learned FDB entries this port may own, 0: none */
+	__u32 acl_in;             /* vPort: the list that frames from it are held against, 0: none */
+	__u32 acl_out;            /* vPort: the list that frames to it are held against, 0: none */
+	__u32 flow_limit;         /* vPort: flow entries it may own */
+	__u32 peer;               /* patch: port id of the other end, of another instance; sub: of the trunk */
+	__u32 mirror_in;          /* sessions that get a copy of what it sends, as it comes in */
+	__u32 mirror_out;         /* sessions that get a copy of what is sent to it, as it goes out */
+	__u32 mirror_drop;        /* sessions that get a copy of what is dropped on it, as it came in */
+	__u16 vid;                /* sub: of the tag that its VM knows it by */
+	__u8 pcp;                 /* vPort: PCP of the tags of the wire, 0 to 7, or IVDS_PCP_KEEP (R134) */
+	__u8 dscp;                /* vPort: 1 + the DSCP that IP packets from it get; 0: they keep theirs */
 	struct ivds_rate rate[2]; /* vPort with an interface: by enum ivds_way */
 	__u64 pad1[4];
 };
@@ -153,14 +159,16 @@ struct ivds_instance_state {
 /* ------------------------------- vvlans HASH: struct ivds_vvlan_key -> struct ivds_vvlan
  * {uplink, VLAN, V.VLAN} names an instance. The entry {uplink, VLAN, 0} says that the VLAN carries
  * V.VLANs; it tells an unknown VLAN from an unknown V.VLAN, and which plain frames PLAIN_DROP is about. Where it
- * names an instance, plain frames of the VLAN belong to that (R95, R115). */
+ * names an instance, plain frames of the VLAN belong to that (R95, R115). {trunk, VID, 0} names the vPort behind that
+ * tag (R116). */
 struct ivds_vvlan_key {
-	__u32 uplink; /* port id */
+	__u32 uplink; /* port id, of an uplink or a trunk */
 	__u16 vlan;
 	__u16 vvlan;
 };
 struct ivds_vvlan {
-	__u32 instance; /* instance id; 0 in a {uplink, VLAN, 0} entry: plain frames belong to none */
+	__u32
+	    instance; /* instance id; 0 in a {uplink, VLAN, 0} entry: plain frames belong to none. Trunk: a port id */
 };
 
 /* ------------------------------- fdb HASH: struct ivds_fdb_key -> struct ivds_fdb_entry */
@@ -274,7 +282,7 @@ struct ivds_flow_way {
 	__u64 bytes;        /* as they are at the vPort */
 	__u64 told_packets; /* of these, those that rule_stats has been told of */
 	__u64 told_bytes;
-	__u32 acl;    /* list that decided; where it is not the vPort's, this way holds nothing but counts */
+	__u32 acl; /* list that decided; where it is not the vPort's, this way holds nothing but counts */
 	__u32 rule;
 	__u32 target; /* REDIRECT: port id; of a pool the member that was picked */
 	__u32 pool;   /* id of the pool that it was picked from, or 0 */
@@ -303,7 +311,7 @@ struct ivds_flow {
 	__u8 opener;                 /* enum ivds_way of the frame that opened the connection … */
 	__u8 open_flags;             /* … and its TCP flags */
 	__u8 fins;                   /* 1 << enum ivds_way: a FIN was seen */
-	__u32 tick;                  /* the kernel's jiffies when last_seen_ns was written; what they are is its own */
+	__u32 tick; /* the kernel's jiffies when last_seen_ns was written; what they are is its own */
 	__u32 pad0;
 };
 
