@@ -567,18 +567,19 @@ INLINE void count_verdict(const struct ivds_verdict *v, const struct ivds_size *
 INLINE void count_patch(const struct ivds_verdict *v, const struct ivds_size *size)
 {
 	const struct ivds_scratch *s = scratch_of_cpu();
+	const __u32 bytes = inner_bytes(v, size);
 	__u32 in_id = v->in_port, instance_id = v->instance_id;
 	struct ivds_port_stats *ps = bpf_map_lookup_elem(&port_stats, &in_id);
 	struct ivds_instance_stats *is = bpf_map_lookup_elem(&instance_stats, &instance_id);
 
 	if (!s)
 		return;
-	count_rule(s->rule_patch_out, size->packets, size->bytes);
-	count_rule(s->rule_patch_in, size->packets, size->bytes);
-	count_tx(s->patch_out, size->packets, size->bytes);
+	count_rule(s->rule_patch_out, size->packets, bytes);
+	count_rule(s->rule_patch_in, size->packets, bytes);
+	count_tx(s->patch_out, size->packets, bytes);
 	if (ps) {
 		ps->rx_packets += size->packets;
-		ps->rx_bytes += size->bytes;
+		ps->rx_bytes += bytes;
 		if (v->action == IVDS_ACT_FLOOD)
 			ps->rx_flood += size->packets;
 		else if (v->action == IVDS_ACT_WIRE)
@@ -588,7 +589,7 @@ INLINE void count_patch(const struct ivds_verdict *v, const struct ivds_size *si
 	}
 	if (is) {
 		is->port_packets += size->packets;
-		is->port_bytes += size->bytes;
+		is->port_bytes += bytes;
 	}
 }
 
@@ -622,7 +623,7 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 			is->wire_bytes += inner_bytes(v, size);
 		} else {
 			is->port_packets += size->packets;
-			is->port_bytes += size->bytes;
+			is->port_bytes += inner_bytes(v, size);
 		}
 	}
 }

@@ -252,7 +252,7 @@ bool same_runtime(const ivds_port& a, const ivds_port& b) {
 }
 
 ivds_port with_runtime(ivds_port value, const ivds_port& from) {
-    if (value.kind == IVDS_PORT_PATCH) {
+    if (!has_interface(value)) {
         return value;
     }
     value.ifindex = from.ifindex;

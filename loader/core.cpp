@@ -645,7 +645,8 @@ Facts Core::facts_of(std::uint32_t id, const PortRow& row, const Netdev& netdev,
 
 bool Core::is_up(std::uint32_t id) const {
     const auto port = content_.ports.find(id);
-    return port != content_.ports.end() && (port->second.flags & IVDS_PF_UP) != 0;
+    return port != content_.ports.end() && (port->second.flags & IVDS_PF_UP) != 0 &&
+           (port->second.kind != IVDS_PORT_SUB || is_up(port->second.peer));
 }
 
 // Makes the run-time part of a port's entry follow its interface and its hooks.
@@ -927,7 +928,7 @@ Result<> Core::converge(std::uint32_t id, const PortRow& row, const Netdev& netd
 Result<> Core::hooks_on(const Tables& next, bool strict, const std::set<std::string>* only, Journal& journal) {
     std::vector<std::uint32_t> todo;
     for (const auto& [id, row] : next.ports) {
-        if (row.value.kind == IVDS_PORT_PATCH || (only != nullptr && !only->contains(row.netdev))) {
+        if (!has_interface(row.value) || (only != nullptr && !only->contains(row.netdev))) {
             continue;
         }
         const auto known = tables_.ports.find(id);
@@ -1004,7 +1005,7 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
     const auto port_value = [&](const PutPort& step) {
         auto value = step.value;
         if (const auto now = content_.ports.find(step.port); now != content_.ports.end()) {
-            if (value.kind == IVDS_PORT_PATCH) {
+            if (!has_interface(value)) {
                 return value;
             }
             value.ifindex = now->second.ifindex;
@@ -1162,7 +1163,7 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
     applying_ = &next;
     Journal journal;
     const auto unhooked = std::ranges::count_if(next.ports, [&](const auto& item) {
-        if (item.second.value.kind == IVDS_PORT_PATCH) {
+        if (!has_interface(item.second.value)) {
             return false;
         }
         const auto port = content_.ports.find(item.first);
@@ -1398,7 +1399,15 @@ std::vector<PortStatus> Core::status() const {
             }
         }
         status.up = is_up(id);
-        if (row.value.kind == IVDS_PORT_PATCH) {
+        if (row.value.kind == IVDS_PORT_SUB) {
+            status.got = "trunk";
+            status.mtu_bytes = row.value.mtu_bytes;
+            const auto trunk = tables_.ports.find(row.value.peer);
+            const std::string name = trunk == tables_.ports.end() ? "" : trunk->second.name;
+            status.reason = status.up                 ? fmt::format("behind tag {} of vport {}", row.value.vid, name)
+                            : row.value.instance == 0 ? "it has no instance"
+                                                      : fmt::format("its trunk, vport {}, is down", name);
+        } else if (row.value.kind == IVDS_PORT_PATCH) {
             status.got = "patch";
             status.mtu_bytes = row.value.mtu_bytes;
             status.reason = status.up             ? "no interface: its other end is another vPort"
@@ -1424,7 +1433,7 @@ std::vector<Finding> Core::doctor() {
         }
     }
     for (const auto& [id, row] : tables_.ports) {
-        if (row.value.kind == IVDS_PORT_PATCH) {
+        if (!has_interface(row.value)) {
             continue;
         }
         const auto netdev = netdevs.find(row.netdev);

@@ -42,6 +42,11 @@ bool same(const AclRow& a, const AclRow& b) {
            std::ranges::equal(a.rules, b.rules, same_row);
 }
 
+// A member of an instance.
+bool is_vport(const ivds_port& port) {
+    return port.kind == IVDS_PORT_VPORT || port.kind == IVDS_PORT_SUB;
+}
+
 bool is_default(std::uint8_t action) {
     return action == IVDS_ACL_ALLOW || action == IVDS_ACL_DROP;
 }
@@ -61,7 +66,7 @@ ivds_port configured(ivds_port value) {
 
 template <class Visit>
 void each_static(std::uint32_t id, const PortRow& row, Visit visit) {
-    if (row.value.kind == IVDS_PORT_VPORT && row.value.instance != 0) {
+    if (is_vport(row.value) && row.value.instance != 0) {
         for (const auto& mac : row.macs) {
             visit(FdbKey{row.value.instance, mac}, FdbTarget{id, 0});
         }
@@ -198,7 +203,7 @@ public:
                 const auto row = next_.ports.find(id);
                 const bool stays = found != ports_.end() && found->second.instance == instance &&
                                    row != next_.ports.end() && row->second.value.instance == instance &&
-                                   row->second.value.kind == IVDS_PORT_VPORT;
+                                   is_vport(row->second.value);
                 if (stays) {
                     last = id;
                 } else if (last == 0) {
@@ -407,6 +412,21 @@ Result<> validate_patch(std::uint32_t id, const PortRow& row, const Tables& tabl
     return {};
 }
 
+// A vPort behind a trunk is behind one tag of a vPort with an interface.
+Result<> validate_sub(std::uint32_t id, const PortRow& row, const Tables& tables) {
+    if (!row.netdev.empty()) {
+        return wrong(fmt::format("port {} is in a trunk, and has an interface", row.name));
+    }
+    const auto trunk = tables.ports.find(row.value.peer);
+    const auto entry = tables.vvlans.find({row.value.peer, row.value.vid, 0});
+    if (trunk == tables.ports.end() || trunk->second.value.kind != IVDS_PORT_VPORT ||
+        (trunk->second.value.flags & IVDS_PF_TRUNK) == 0 || entry == tables.vvlans.end() || entry->second != id) {
+        return wrong(
+            fmt::format("tag {} of port {} does not lead to port {}", row.value.vid, row.value.peer, row.name));
+    }
+    return {};
+}
+
 Result<> validate_list(std::uint32_t id, const AclRow& list, const Tables& tables) {
     if (!is_default(list.default_action)) {
         return wrong(fmt::format("the list of rules {} has no default", id));
@@ -476,7 +496,7 @@ Members members_of(const Tables& tables) {
     Members members;
     // From the highest id down, so that each port's successor is what was the first so far.
     for (const auto& [id, row] : std::views::reverse(tables.ports)) {
-        if (row.value.kind == IVDS_PORT_VPORT && row.value.instance != 0) {
+        if (is_vport(row.value) && row.value.instance != 0) {
             auto& first = members.first[row.value.instance];
             members.next[id] = first;
             first = id;
@@ -506,15 +526,22 @@ Result<> validate(const Tables& tables, const Tables& before) {
         if (id == 0 || id >= IVDS_MAX_PORTS) {
             return wrong(fmt::format("port id {} is out of range", id));
         }
-        if (value.kind != IVDS_PORT_VPORT && value.kind != IVDS_PORT_UPLINK && value.kind != IVDS_PORT_PATCH) {
+        if (value.kind < IVDS_PORT_VPORT || value.kind > IVDS_PORT_SUB) {
             return wrong(fmt::format("port {} is neither vPort nor uplink", row.name));
         }
         if (value.kind == IVDS_PORT_PATCH) {
             if (auto r = validate_patch(id, row, tables); !r) {
                 return r;
             }
-        } else if (value.peer != 0) {
-            return wrong(fmt::format("port {} is no patch, and has another end", row.name));
+        } else if (value.kind == IVDS_PORT_SUB) {
+            if (auto r = validate_sub(id, row, tables); !r) {
+                return r;
+            }
+        } else if (value.peer != 0 || value.vid != 0) {
+            return wrong(fmt::format("port {} is no patch and in no trunk, and has another end", row.name));
+        }
+        if (value.pcp > IVDS_PCP_KEEP || value.dscp > 64) {
+            return wrong(fmt::format("port {} has PCP {} and DSCP {}", row.name, value.pcp, value.dscp - 1));
         }
         if (value.ifindex != 0 || value.next_member != 0 || (value.flags & runtime_flags(value)) != 0) {
             return wrong(fmt::format("port {} has run-time fields set", row.name));
@@ -565,6 +592,11 @@ Result<> validate(const Tables& tables, const Tables& before) {
         }
     }
     for (const auto& [key, instance] : tables.vvlans) {
+        if (const auto sub = tables.ports.find(instance); sub != tables.ports.end() && !is_uplink(key[0]) &&
+                                                          sub->second.value.kind == IVDS_PORT_SUB &&
+                                                          sub->second.value.peer == key[0]) {
+            continue;  // validate_sub() has seen it
+        }
         if (!is_uplink(key[0]) || key[1] == 0 || key[1] > IVDS_VLAN_MAX || key[2] > IVDS_VLAN_MAX ||
             (instance != 0 && !tables.instances.contains(instance)) || (key[2] != 0 && instance == 0)) {
             return wrong(fmt::format("the entry of uplink {}, VLAN {}, V.VLAN {} to instance {}", key[0], key[1],
@@ -596,10 +628,10 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
             plan.steps.emplace_back(PutMirror{session, row.value});
         }
     }
-    // What becomes a patch leaves its interface as the port that it was.
+    // What has no interface any more leaves it as the port that it was.
     for (const auto& [id, row] : next.ports) {
         const auto found = now.ports.find(id);
-        if (row.value.kind == IVDS_PORT_PATCH && found != now.ports.end() && found->second.ifindex != 0) {
+        if (!has_interface(row.value) && found != now.ports.end() && found->second.ifindex != 0) {
             plan.steps.emplace_back(HooksOff{id});
             plan.flush_ports.insert(id);
         }

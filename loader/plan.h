@@ -26,11 +26,16 @@
 
 namespace ivds {
 
-// Flags of a port that only the running system knows; the rest comes from the tables. A patch has no interface, and
-// nothing of it is known there.
+// Whether the port has an interface of its own: no end of a patch has, and no vPort behind a trunk.
+[[nodiscard]] constexpr bool has_interface(const ivds_port& port) {
+    return port.kind != IVDS_PORT_PATCH && port.kind != IVDS_PORT_SUB;
+}
+
+// Flags of a port that only the running system knows; the rest comes from the tables. Of a port without an interface
+// nothing is known there.
 constexpr std::uint16_t kRuntimeFlags = IVDS_PF_UP | IVDS_PF_TC | IVDS_PF_XDP_TARGET;
 [[nodiscard]] constexpr std::uint16_t runtime_flags(const ivds_port& port) {
-    return port.kind == IVDS_PORT_PATCH ? 0 : kRuntimeFlags;
+    return has_interface(port) ? kRuntimeFlags : 0;
 }
 
 using VvlanKey = std::array<std::uint32_t, 3>;  // uplink, vlan, vvlan

@@ -298,7 +298,7 @@ Result<pb::ApplyReply> Agent::apply(pb::ApplyRequest request) {
     } else {
         if (auto done = commit(std::move(*next), request.strict()); !done) return std::unexpected(done.error());
         for (const PortStatus& port : plane_.status()) {
-            if (port.got == "patch" || (port.ifindex != 0 && port.got != "none")) continue;
+            if (port.got == "patch" || port.got == "trunk" || (port.ifindex != 0 && port.got != "none")) continue;
             *reply.add_findings() = to_pb({.severity = Finding::Severity::warning,
                                            .id = "IVDS-A001",
                                            .object = port.name,
@@ -523,6 +523,12 @@ Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {
     if (id == intent_->ids.ports.end())
         return fail(Code::not_found, "IVDS-M027", fmt::format("there is no uplink or vport {}", request.port()),
                     "'ivds-ctl show all' lists them");
+    if (const auto vport = intent_->model.vports.find(request.port());
+        vport != intent_->model.vports.end() && !vport->second->trunk().empty())
+        return fail(Code::invalid, "IVDS-A022",
+                    fmt::format("vport {} is behind a trunk: no frame comes in by it as it is", request.port()),
+                    fmt::format("trace vport {}, with a frame that has the tag {}", vport->second->trunk(),
+                                trunk_vid(intent_->model, *vport->second)));
     const auto ports = plane_.status();
     const auto port = std::ranges::find(ports, id->second, &PortStatus::id);
     const bool xdp = port != ports.end() && (port->got.starts_with("native") || port->got.starts_with("generic"));
@@ -566,7 +572,7 @@ void Agent::note_error(const std::string& port, const std::string& text) {
 
 // Why a port is not up: it has no hooks, or its interface has no link.
 std::string Agent::cause_of(const PortStatus& port) const {
-    if (port.ifindex == 0 || port.got == "none" || port.got == "patch") return port.reason;
+    if (port.ifindex == 0 || port.got == "none" || port.got == "patch" || port.got == "trunk") return port.reason;
     const auto interfaces = plane_.look({port.netdev}, false);
     if (!interfaces) return interfaces.error().text();
     const auto found = interfaces->find(port.netdev);

@@ -117,6 +117,9 @@ private:
         const std::string by_tc = fmt::format("bpf_redirect by ivds_tc to {}", port_.netdev());
         if ((pinned.flags & IVDS_PF_UP) == 0) {
             stage("forwarding", pb::PortMap::PHYSICAL, "nothing: the vPort is down", "");
+        } else if (pinned.kind == IVDS_PORT_SUB) {
+            stage("forwarding", pb::PortMap::PHYSICAL, fmt::format("ivds_tc, with the tag {} on top", pinned.vid),
+                  fmt::format("ports [{}].ifindex, of its trunk", pinned.peer));
         } else if (pinned.kind == IVDS_PORT_PATCH) {
             stage("forwarding", pb::PortMap::VIRTUAL, "in by the other end of the patch, without an interface",
                   fmt::format("ports [{}].peer = {}", port_.id(), pinned.peer));
@@ -164,6 +167,10 @@ pb::Usage usage(std::uint64_t used, std::uint64_t limit) {
     return out;
 }
 
+bool has_netdev(const pb::VPort& vport) {
+    return !vport.netdev().empty();
+}
+
 bool meant(const pb::NicRequest& request, const std::string& name, const std::string& netdev) {
     return name == request.name() || netdev == request.name();
 }
@@ -176,15 +183,14 @@ std::set<std::string> interfaces_of(const Model& model, const pb::NicRequest& re
         if (request.name().empty() || meant(request, name, uplink->netdev())) names.insert(uplink->netdev());
     if (!request.name().empty())
         for (const auto& [name, vport] : model.vports)
-            if (vport->patch().empty() && meant(request, name, vport->netdev())) names.insert(vport->netdev());
+            if (has_netdev(*vport) && meant(request, name, vport->netdev())) names.insert(vport->netdev());
     return names;
 }
 
 std::set<std::string> interfaces_of(const Model& model, const pb::MapRequest& request) {
     std::set<std::string> names;
     for (const auto& [name, vport] : model.vports)
-        if (vport->patch().empty() && (request.vport().empty() || name == request.vport()))
-            names.insert(vport->netdev());
+        if (has_netdev(*vport) && (request.vport().empty() || name == request.vport())) names.insert(vport->netdev());
     return names;
 }
 
@@ -192,7 +198,7 @@ std::set<std::string> interfaces_of(const Model& model) {
     std::set<std::string> names;
     for (const auto& [name, uplink] : model.uplinks) names.insert(uplink->netdev());
     for (const auto& [name, vport] : model.vports)
-        if (vport->patch().empty()) names.insert(vport->netdev());
+        if (has_netdev(*vport)) names.insert(vport->netdev());
     return names;
 }
 

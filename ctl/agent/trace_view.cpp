@@ -175,6 +175,15 @@ private:
                     drop_id(a[1] == IVDS_WAY_IN ? IVDS_DROP_RATE : IVDS_DROP_RATE_OUT));
                 change_ = "ivds-ctl profile update sets the rates of a profile";
                 break;
+            case IVDS_TRACE_TRUNK:
+                text_ = fmt::format("tag {} of trunk {} is vPort {}", a[1], port(a[0]), port(a[2]));
+                break;
+            case IVDS_TRACE_MARK:
+                text_ = a[1] == 0 ? fmt::format("priority {} in the tags of the wire", a[0])
+                                  : fmt::format("priority {} in the tags of the wire, DSCP {} in its IP header", a[0],
+                                                a[1] - 1);
+                change_ = "pcp and dscp of the vPort's profile say so: ivds-ctl profile update";
+                break;
             case IVDS_TRACE_PATCH:
                 text_ = fmt::format("through the patch: out by {}, in by {} of instance {}", port(a[0]), port(a[1]),
                                     instance(a[2]));

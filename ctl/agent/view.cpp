@@ -107,8 +107,10 @@ Result<Reading> read_all(const ViewSource& source, const std::vector<DropRow>& d
         state.set_instance(vport->instance());
         state.set_netdev(vport->netdev());
         state.set_wanted(vport->attach());
-        if (!vport->vnic().empty()) state.set_vmac(source.model.vnics.at(vport->vnic())->vmac());
+        if (const std::string& vnic = vnic_of(source.model, *vport); !vnic.empty())
+            state.set_vmac(source.model.vnics.at(vnic)->vmac());
         if (!vport->patch().empty()) state.set_got("patch");
+        if (!vport->trunk().empty()) state.set_got("trunk");
         if (auto done = read_port(source, status, drops, state); !done) return std::unexpected(done.error());
         auto& [all, up] = members[vport->instance()];
         ++all;

@@ -170,7 +170,10 @@ private:
                                                   : step.object.instance().rules()))
             return "the rules that name other objects";
         if (step.object.has_vport())
-            return step.object.vport().patch().empty()
+            return !step.object.vport().trunk().empty()
+                       ? fmt::format("bind to instance {}, behind a tag of {}", step.object.vport().instance(),
+                                     step.object.vport().trunk())
+                   : step.object.vport().patch().empty()
                        ? fmt::format("bind to instance {}, attach to {}", step.object.vport().instance(),
                                      step.object.vport().netdev())
                        : fmt::format("bind to instance {}, the patch to {}", step.object.vport().instance(),

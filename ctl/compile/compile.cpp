@@ -9,6 +9,7 @@
 
 #include "compile/mirror.h"
 #include "compile/rules.h"
+#include "model/priority.h"
 
 namespace ivds {
 namespace {
@@ -86,7 +87,7 @@ PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     row.name = vport.name();
     row.netdev = vport.netdev();
     row.wanted = attach_mode(vport.attach());
-    row.value.kind = IVDS_PORT_VPORT;
+    row.value.kind = vport.trunk().empty() ? IVDS_PORT_VPORT : IVDS_PORT_SUB;
     if (!profile.allow_spoof()) row.value.flags |= IVDS_PF_ANTI_SPOOF;
     if (profile.guest_tags() == pb::CARRY) row.value.flags |= IVDS_PF_CARRY_TAGS;
     // A port whose sources are checked against a list has nothing to learn.
@@ -103,13 +104,20 @@ PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     }
     row.value.mtu_bytes = static_cast<std::uint16_t>(mtu);
 
-    if (!vport.vnic().empty()) {
-        const Mac vmac = mac_of(model.vnics.at(vport.vnic())->vmac());
+    if (const std::string& vnic = vnic_of(model, vport); !vnic.empty()) {
+        const Mac vmac = mac_of(model.vnics.at(vnic)->vmac());
         std::ranges::copy(vmac, row.value.vmac);
         row.macs.push_back(vmac);
     }
     for (const std::string& mac : vport.extra_macs()) row.macs.push_back(mac_of(mac));
     row.value.flow_limit = profile.flow_limit() != 0 ? profile.flow_limit() : kDefaultFlows;
+    row.value.pcp = parse_pcp(profile.pcp()).value_or(0);
+    row.value.dscp = parse_dscp(profile.dscp()).value_or(0);
+    if (!vport.trunk().empty()) {
+        row.value.peer = ids.ports.at(vport.trunk());
+        row.value.vid = static_cast<std::uint16_t>(trunk_vid(model, vport));
+        if (!vport.instance().empty()) row.value.flags |= IVDS_PF_UP;
+    }
     if (!vport.patch().empty()) {
         make_patch(model, ids, vport, row);
     } else {
@@ -210,6 +218,12 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
     for (const auto& [name, uplink] : model.uplinks) tables.ports.emplace(ids.ports.at(name), uplink_row(*uplink));
     for (const auto& [name, vport] : model.vports)
         tables.ports.emplace(ids.ports.at(name), vport_row(model, ids, *vport));
+    for (const auto& [name, vport] : model.vports)
+        if (!vport->trunk().empty()) {
+            const std::uint32_t trunk = ids.ports.at(vport->trunk());
+            tables.ports.at(trunk).value.flags |= IVDS_PF_TRUNK;
+            tables.vvlans[{trunk, trunk_vid(model, *vport), 0}] = ids.ports.at(name);
+        }
     RuleLists lists(model, ids);
     for (const auto& [name, vport] : model.vports)
         if (auto done = put_lists(*vport, ids, lists, tables_now, tables); !done)

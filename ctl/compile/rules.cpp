@@ -92,7 +92,7 @@ pb::Rule::Action default_action(const Model& model, const pb::VPort& vport, pb::
 SetMatch members_of(const Model& model, const pb::Set& set) {
     SetMatch match = parse_set(set).value_or(SetMatch{});  // the model is valid: it parses
     for (const std::string& name : set.vports()) {
-        const std::string& vnic = model.vports.at(name)->vnic();
+        const std::string& vnic = vnic_of(model, *model.vports.at(name));
         if (vnic.empty()) continue;
         MacMatch mac;
         mac.value = parse_mac(model.vnics.at(vnic)->vmac()).value_or(Mac{});

@@ -303,6 +303,7 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
     for (const auto& [name, vport] : model.vports) {
         check(pb::INSTANCE, vport->instance(), "vport", name);
         check(pb::VNIC, vport->vnic(), "vport", name);
+        check(pb::VPORT, vport->trunk(), "vport", name);
         check(pb::PROFILE, vport->profile(), "vport", name);
     }
     for (const auto& [name, index] : model.static_macs)
@@ -619,6 +620,15 @@ std::map<std::string, TenantUse> tenant_use(const Model& model) {
 
 std::uint32_t pool_size(const pb::VmacPool& pool) {
     return pool.size() != 0 ? pool.size() : kDefaultPoolSize;
+}
+
+const std::string& vnic_of(const Model& model, const pb::VPort& vport) {
+    return vport.vnic().empty() && !vport.trunk().empty() ? model.vports.at(vport.trunk())->vnic() : vport.vnic();
+}
+
+std::uint32_t trunk_vid(const Model& model, const pb::VPort& vport) {
+    if (vport.vid() != 0 || vport.instance().empty()) return vport.vid();
+    return model.instances.at(vport.instance())->vvlan();
 }
 
 std::uint32_t outer_vlan(const Model& model, const pb::Instance& instance) {

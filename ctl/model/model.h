@@ -114,4 +114,10 @@ struct TenantUse {
 // The outer VLAN of an instance's frames: its own, or the transport VLAN in independent mode; 0: none.
 [[nodiscard]] std::uint32_t outer_vlan(const Model& model, const pb::Instance& instance);
 
+// The vNIC behind the vPort: one in a trunk that has none of its own shares its trunk's. Empty: none.
+[[nodiscard]] const std::string& vnic_of(const Model& model, const pb::VPort& vport);
+
+// The VID by which the VM of its trunk knows the vPort; 0: nothing says.
+[[nodiscard]] std::uint32_t trunk_vid(const Model& model, const pb::VPort& vport);
+
 }  // namespace ivds

@@ -11,6 +11,7 @@
 
 #include "model/kinds.h"
 #include "model/model.h"
+#include "model/priority.h"
 #include "model/rule.h"
 #include "model/vmac_pool.h"
 
@@ -106,7 +107,7 @@ public:
     Result<> run() {
         for (const auto step : {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics,
                                 &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas,
-                                &Whole::patches, &Whole::pools, &Whole::redirects, &Whole::mirrors})
+                                &Whole::patches, &Whole::trunks, &Whole::pools, &Whole::redirects, &Whole::mirrors})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
@@ -147,6 +148,7 @@ private:
         for (const auto& [name, vport] : next_.vports) {
             check(reference("vport", name, next_.instances, "instance", vport->instance()));
             check(reference("vport", name, next_.vnics, "vnic", vport->vnic()));
+            check(reference("vport", name, next_.vports, "vport", vport->trunk()));
             check(reference("vport", name, next_.profiles, "profile", vport->profile()));
         }
         for (const auto& [name, set] : next_.sets)
@@ -205,7 +207,7 @@ private:
         for (const auto& [name, uplink] : next_.uplinks)
             if (auto done = claim(uplink->netdev(), "uplink " + name); !done) return done;
         for (const auto& [name, vport] : next_.vports)
-            if (!vport->patch().empty())
+            if (!vport->patch().empty() || !vport->trunk().empty())
                 continue;
             else if (auto done = claim(vport->netdev(), "vport " + name); !done)
                 return std::unexpected(done.error().in("vport " + name));
@@ -344,8 +346,8 @@ private:
                                   text, vport->instance());
                 return {};
             };
-            if (!vport->vnic().empty())
-                if (auto done = claim(next_.vnics.at(vport->vnic())->vmac()); !done) return done;
+            if (const std::string& vnic = vnic_of(next_, *vport); !vnic.empty())
+                if (auto done = claim(next_.vnics.at(vnic)->vmac()); !done) return done;
             for (const std::string& mac : vport->extra_macs())
                 if (auto done = claim(mac); !done) return done;
         }
@@ -428,6 +430,29 @@ private:
                 return refuse(Code::conflict, "IVDS-M057", "a patch is between two instances: their vPorts are",
                               "vports {} and {} are a patch, and both of instance {}", name, other.name(),
                               vport->instance());
+        }
+        return {};
+    }
+
+    // A trunk has an interface, and each of its tags leads to one vPort.
+    Result<> trunks() {
+        std::map<std::pair<std::string_view, std::uint32_t>, std::string_view> tags;
+        for (const auto& [name, vport] : next_.vports) {
+            if (vport->trunk().empty()) continue;
+            const pb::VPort& trunk = *next_.vports.at(vport->trunk());
+            if (!trunk.trunk().empty() || !trunk.patch().empty())
+                return refuse(Code::conflict, "IVDS-M067", "name the vPort that has the interface",
+                              "vport {}: its trunk, vport {}, {}", name, trunk.name(),
+                              trunk.patch().empty() ? "is itself behind a trunk" : "is a patch");
+            const std::uint32_t vid = trunk_vid(next_, *vport);
+            if (vid == 0)
+                return refuse(Code::invalid, "IVDS-M067", "give the vid, or the instance whose V.VLAN it is",
+                              "vport {}: nothing says by which tag the VM of trunk {} knows it", name, trunk.name());
+            const auto [place, fresh] = tags.emplace(std::pair{std::string_view(vport->trunk()), vid}, name);
+            if (!fresh)
+                return refuse(Code::conflict, "IVDS-M067", "give one of them another vid",
+                              "vports {} and {} are both behind tag {} of trunk {}", place->second, name, vid,
+                              trunk.name());
         }
         return {};
     }
@@ -559,6 +584,11 @@ Result<> validate_object(const pb::Profile& profile) {
     check.number("flow_limit", profile.flow_limit(), 1, IVDS_MAX_FLOWS, true);
     check.rate("in", profile.rate_in_mbps(), profile.burst_in_kib());
     check.rate("out", profile.rate_out_mbps(), profile.burst_out_kib());
+    check.that(parse_pcp(profile.pcp()).has_value(), "IVDS-M068",
+               fmt::format("pcp \"{}\" is no priority", profile.pcp()), "use 0 to 7, or keep");
+    check.that(parse_dscp(profile.dscp()).has_value(), "IVDS-M068",
+               fmt::format("dscp \"{}\" is no DSCP", profile.dscp()),
+               "use 0 to 63, or a name: be, le, cs1 to cs7, af11 to af43, va, ef");
     for (const pb::Rule::Action action : {profile.default_in(), profile.default_out()})
         check.that(action == pb::Rule::ALLOW || action == pb::Rule::DROP, "IVDS-M042",
                    "default_in and default_out are to allow or to drop",
@@ -640,7 +670,14 @@ Result<> validate_object(const pb::Vnic& vnic) {
 
 Result<> validate_object(const pb::VPort& vport) {
     Checker check("vport", vport.name());
-    if (vport.patch().empty()) {
+    if (!vport.trunk().empty()) {
+        check.that(vport.trunk() != vport.name(), "IVDS-M067", "it is its own trunk",
+                   "name the vPort that has the interface");
+        check.that(vport.netdev().empty() && vport.patch().empty() && vport.attach() == pb::AUTO, "IVDS-M067",
+                   "a vPort behind a trunk has no interface of its own",
+                   "leave netdev, attach and patch out, or trunk");
+        check.number("vid", vport.vid(), 1, IVDS_VLAN_MAX, true);
+    } else if (vport.patch().empty()) {
         check.netdev(vport.netdev());
     } else {
         check.that(vport.patch() != vport.name(), "IVDS-M056", "its patch leads to itself",
@@ -650,6 +687,8 @@ Result<> validate_object(const pb::VPort& vport) {
                    "IVDS-M056", "a patch has no interface, and nobody behind it",
                    "leave netdev, vnic, extra_macs, attach and mtu_bytes out, or patch");
     }
+    check.that(vport.vid() == 0 || !vport.trunk().empty(), "IVDS-M067", "vid is the tag of a trunk, and it has none",
+               "give the trunk, or leave vid out");
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
     for (const std::string& mac : vport.extra_macs()) check.unicast("extra_macs", mac);
     check.rules(vport.rules());

@@ -74,6 +74,7 @@ void age_flows(std::uint64_t seconds) {
     REQUIRE(bpf_map__get_next_key(flows(), nullptr, &key, sizeof key) == 0);
     REQUIRE(bpf_map__lookup_elem(flows(), &key, sizeof key, &flow, sizeof flow, 0) == 0);
     flow.last_seen_ns -= seconds * second_ns;
+    --flow.tick;
     REQUIRE(bpf_map__update_elem(flows(), &key, sizeof key, &flow, sizeof flow, BPF_EXIST) == 0);
 }
 

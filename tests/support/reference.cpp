@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ranges>
 #include <string>
 
 #include "reference_acl.h"
@@ -57,11 +58,7 @@ bool is_icmp_error(const FlowName& flow) {
 }
 
 // The V.VLAN tag is left out where `vvlan` is 0.
-Bytes with_tags(const Bytes& frame, const ivds_port& uplink, std::uint16_t vlan, std::uint16_t vvlan) {
-    std::vector<std::uint16_t> words = {host_order(uplink.outer_tpid_be), vlan};
-    if (vvlan != 0) {
-        words.insert(words.end(), {host_order(uplink.inner_tpid_be), vvlan});
-    }
+Bytes with_words(const Bytes& frame, const std::vector<std::uint16_t>& words) {
     Bytes out(frame.begin(), frame.begin() + 12);
     for (const std::uint16_t word : words) {
         out.push_back(static_cast<std::uint8_t>(word >> 8U));
@@ -69,6 +66,39 @@ Bytes with_tags(const Bytes& frame, const ivds_port& uplink, std::uint16_t vlan,
     }
     out.insert(out.end(), frame.begin() + 12, frame.end());
     return out;
+}
+
+Bytes with_tags(const Bytes& frame, const ivds_port& uplink, std::uint16_t vlan, std::uint16_t vvlan,
+                std::uint16_t pcp) {
+    const auto tci = [&](std::uint16_t vid) { return static_cast<std::uint16_t>(pcp << 13U | vid); };
+    std::vector<std::uint16_t> words = {host_order(uplink.outer_tpid_be), tci(vlan)};
+    if (vvlan != 0) {
+        words.insert(words.end(), {host_order(uplink.inner_tpid_be), tci(vvlan)});
+    }
+    return with_words(frame, words);
+}
+
+// The frame with another DSCP in the IP header at `at`; `dscp` is as in ivds_port. A sum that was wrong stays wrong
+// by as much.
+Bytes with_dscp(Bytes frame, std::uint16_t ethertype, std::size_t at, unsigned dscp) {
+    const std::size_t left = frame.size() - std::min(frame.size(), at);
+    if (dscp-- == 0 || left < 20) {
+        return frame;
+    }
+    if (ethertype == 0x0800 && frame[at] >> 4U == 4) {
+        const std::uint16_t before = get16(frame, at);
+        frame[at + 1] = static_cast<std::uint8_t>(dscp << 2U | (frame[at + 1] & 3U));
+        // RFC 1624, equation 3.
+        std::uint32_t sum = (get16(frame, at + 10) ^ 0xffffU) + (before ^ 0xffffU) + get16(frame, at);
+        sum = (sum & 0xffffU) + (sum >> 16U);
+        sum = ((sum & 0xffffU) + (sum >> 16U)) ^ 0xffffU;
+        frame[at + 10] = static_cast<std::uint8_t>(sum >> 8U & 0xffU);
+        frame[at + 11] = static_cast<std::uint8_t>(sum & 0xffU);
+    } else if (ethertype == 0x86dd && frame[at] >> 4U == 6 && left >= 40) {
+        frame[at] = static_cast<std::uint8_t>(0x60U | dscp >> 2U);
+        frame[at + 1] = static_cast<std::uint8_t>((dscp & 3U) << 6U | (frame[at + 1] & 0x3fU));
+    }
+    return frame;
 }
 
 Bytes without_tags(const Bytes& frame, std::ptrdiff_t tags) {
@@ -94,8 +124,8 @@ Parsed parse(const Bytes& frame) {
             parsed.truncated = true;
             return parsed;
         }
-        parsed.tags.push_back(
-            {get16(frame, type_at), static_cast<std::uint16_t>(get16(frame, type_at + 2) & 0xfffU)});
+        parsed.tags.push_back({get16(frame, type_at), static_cast<std::uint16_t>(get16(frame, type_at + 2) & 0xfffU),
+                               static_cast<std::uint16_t>(get16(frame, type_at + 2) >> 13U)});
         type_at += tag_bytes;
     }
     parsed.ethertype = get16(frame, type_at);
@@ -116,17 +146,25 @@ Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const G
     used_up_before_ = used_up_;
     is_over_of_tc_ = false;
     Frame frame{.port = port, .bytes = bytes, .parsed = parse(bytes), .gso = gso, .in_port = port};
+    if (const auto behind = behind_trunk(port, frame.parsed)) {
+        frame.port = frame.in_port = *behind;
+        frame.trunk_tags = 1;
+    }
     if (world_.strangers.contains(port)) {
         outcome_.sent.push_back({to_host, bytes});
     } else if (world_.ports.at(port).kind == IVDS_PORT_NONE) {
         drop(frame, port, IVDS_DROP_NO_PORT);
     } else if (frame.parsed.truncated) {
         drop(frame, port, IVDS_DROP_TRUNCATED);
-    } else if (world_.ports.at(port).kind == IVDS_PORT_VPORT) {
+    } else if (world_.ports.at(port).kind != IVDS_PORT_UPLINK) {
         from_vport(frame);
     } else {
         from_uplink(frame);
     }
+    return told();
+}
+
+Outcome ReferenceSwitch::told() {
     std::ranges::sort(outcome_.sent);
     for (const auto& [key, entry] : world_.fdb) {
         outcome_.fdb.insert(fdb_text(key, entry, entry.last_seen_s == now_s));
@@ -139,6 +177,28 @@ Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const G
         ++outcome_.learned[fmt::format("flows {}", key.first)];
     }
     return outcome_;
+}
+
+std::optional<std::uint32_t> ReferenceSwitch::behind_trunk(std::uint32_t port, const Parsed& parsed) const {
+    const auto trunk = world_.ports.find(port);
+    if (trunk == world_.ports.end() || (trunk->second.flags & IVDS_PF_TRUNK) == 0 ||
+        world_.strangers.contains(port) || parsed.truncated || parsed.tags.empty() || parsed.tags[0].tpid != tpid_c ||
+        parsed.tags[0].vid == 0) {
+        return std::nullopt;
+    }
+    const auto found = world_.vvlans.find({port, parsed.tags[0].vid, 0});
+    return found == world_.vvlans.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool ReferenceSwitch::is_member(std::uint32_t port, std::uint32_t instance) const {
+    const auto found = world_.ports.find(port);
+    if (found == world_.ports.end() || found->second.instance != instance ||
+        (found->second.flags & IVDS_PF_UP) == 0) {
+        return false;
+    }
+    const auto& value = found->second;
+    return value.kind == IVDS_PORT_VPORT ||
+           (value.kind == IVDS_PORT_SUB && (world_.ports.at(value.peer).flags & IVDS_PF_UP) != 0);
 }
 
 void ReferenceSwitch::from_vport(Frame& frame) {
@@ -158,14 +218,16 @@ void ReferenceSwitch::from_vport(Frame& frame) {
     if (is_link_local(parsed.dst) || parsed.ethertype == mac_control) {
         return refuse(IVDS_DROP_VM_CONTROL);
     }
-    frame.inner = frame.bytes;
-    frame.guest_tags = parsed.tags;
+    frame.guest_tags.assign(parsed.tags.begin() + frame.trunk_tags, parsed.tags.end());
+    const std::size_t l3_at = ethernet_bytes + tag_bytes * frame.guest_tags.size();
+    frame.inner = with_dscp(without_tags(frame.bytes, frame.trunk_tags), parsed.ethertype, l3_at, port.dscp);
+    frame.pcp = port.pcp != IVDS_PCP_KEEP ? port.pcp : parsed.tags.empty() ? std::uint16_t{0} : parsed.tags[0].pcp;
     if (has_guest_vlan(frame.guest_tags) && (port.flags & IVDS_PF_CARRY_TAGS) == 0) {
         return refuse(IVDS_DROP_GUEST_TAG);
     }
     const std::size_t l2_bytes = ethernet_bytes + tag_bytes * frame.guest_tags.size();
     frame.l3_bytes = frame.gso.segments != 0 ? frame.gso.size + frame.gso.headers
-                                             : static_cast<std::uint32_t>(frame.bytes.size() - l2_bytes);
+                                             : static_cast<std::uint32_t>(frame.inner.size() - l2_bytes);
     if (frame.l3_bytes > std::min(port.mtu_bytes, instance->second.mtu_bytes)) {
         return refuse(IVDS_DROP_OVERSIZE);
     }
@@ -209,7 +271,7 @@ void ReferenceSwitch::forward_redirected(Frame& frame, std::uint32_t target) {
         target = 0;
         for (std::size_t i = 0; pool != world_.pools.end() && i < pool->second.size(); ++i) {
             const auto member = world_.ports.find(pool->second[i]);
-            if (member != world_.ports.end() && (member->second.flags & IVDS_PF_UP) != 0) {
+            if (member != world_.ports.end() && is_member(member->first, member->second.instance)) {
                 target = member->first;
             }
         }
@@ -270,7 +332,7 @@ void ReferenceSwitch::through_patch(Frame& frame, std::uint32_t out) {
     const auto counted = outcome_.counts;
     ivds_port_stats stats{};
     stats.rx_packets = packets(frame);
-    stats.rx_bytes = bytes(frame, frame.bytes.size());
+    stats.rx_bytes = bytes(frame, frame.inner.size());
     const auto took = [&](const char* path) { return counted.contains(fmt::format("port {} {}", frame.port, path)); };
     if (!took("rx_packets")) {
         return;
@@ -279,16 +341,16 @@ void ReferenceSwitch::through_patch(Frame& frame, std::uint32_t out) {
     add_counts(outcome_.counts, fmt::format("port {}", in), stats);
     stats = {};
     stats.tx_packets = packets(frame);
-    stats.tx_bytes = bytes(frame, frame.bytes.size());
+    stats.tx_bytes = bytes(frame, frame.inner.size());
     add_counts(outcome_.counts, fmt::format("port {}", out), stats);
     ivds_instance_stats behind{};
     behind.port_packets = packets(frame);
-    behind.port_bytes = bytes(frame, frame.bytes.size());
+    behind.port_bytes = bytes(frame, frame.inner.size());
     add_counts(outcome_.counts, fmt::format("instance {}", peer->second.instance), behind);
     for (const std::uint32_t rule : rules) {
         if (rule != 0) {
             add_counts(outcome_.counts, fmt::format("rule {}", rule),
-                       ivds_count{.packets = packets(frame), .bytes = bytes(frame, frame.bytes.size())});
+                       ivds_count{.packets = packets(frame), .bytes = bytes(frame, frame.inner.size())});
         }
     }
 }
@@ -304,9 +366,8 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
             return;
         }
         bool sent = false;
-        for (const auto& [member, port] : world_.ports) {
-            const bool is_member = port.kind == IVDS_PORT_VPORT && port.instance == id && member != frame.in_port;
-            if (is_member && (port.flags & IVDS_PF_UP) != 0) {
+        for (const auto& [member, port] : world_.ports | std::views::reverse) {  // as link_members() links them
+            if (is_member(member, id) && member != frame.in_port) {
                 sent |= send_to_member(frame, id, member, true);
             }
         }
@@ -403,6 +464,7 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
         return refuse(IVDS_DROP_VM_CONTROL);
     }
     const std::ptrdiff_t wire_tags = frame.is_plain ? 1 : 2;
+    frame.pcp = tags[0].pcp;
     frame.inner = without_tags(frame.bytes, wire_tags);
     frame.guest_tags.assign(tags.begin() + wire_tags, tags.end());
     const std::size_t l2_bytes = ethernet_bytes + tag_bytes * frame.guest_tags.size();
@@ -429,8 +491,8 @@ void ReferenceSwitch::forward_from_wire(const Frame& frame, std::uint32_t id) {
     const auto known = world_.fdb.find({id, frame.parsed.dst});
     if (is_multicast(frame.parsed.dst) || known == world_.fdb.end()) {
         bool sent = false;
-        for (const auto& [member, port] : world_.ports) {
-            if (port.kind == IVDS_PORT_VPORT && port.instance == id && (port.flags & IVDS_PF_UP) != 0) {
+        for (const auto& [member, port] : world_.ports | std::views::reverse) {
+            if (is_member(member, id)) {
                 sent |= send_to_member(frame, id, member, true);
             }
         }
@@ -454,8 +516,7 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
         drop(frame, member, reason);
         return false;
     };
-    if (found == world_.ports.end() || found->second.kind != IVDS_PORT_VPORT || found->second.instance != instance ||
-        (found->second.flags & IVDS_PF_UP) == 0) {
+    if (!is_member(member, instance)) {
         return refuse(IVDS_DROP_PORT_DOWN);
     }
     if (has_guest_vlan(frame.guest_tags) && (found->second.flags & IVDS_PF_CARRY_TAGS) == 0) {
@@ -477,9 +538,14 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
     if (!is_flood && drop_over_rate(frame, member)) {
         return false;
     }
-    outcome_.sent.push_back({member, frame.inner});
+    const ivds_port& to = found->second;
+    const bool is_sub = to.kind == IVDS_PORT_SUB;
+    const Bytes out = is_sub
+                          ? with_words(frame.inner, {tpid_c, static_cast<std::uint16_t>(frame.pcp << 13U | to.vid)})
+                          : frame.inner;
+    outcome_.sent.push_back({is_sub ? to.peer : member, out});
     outcome_.counts[fmt::format("port {} tx_packets", member)] += packets(frame);
-    outcome_.counts[fmt::format("port {} tx_bytes", member)] += bytes(frame, frame.inner.size());
+    outcome_.counts[fmt::format("port {} tx_bytes", member)] += bytes(frame, out.size());
     return true;
 }
 
@@ -491,7 +557,7 @@ bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress) {
     const bool is_of_tc = egress == 0 || is_plain_ || (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
     if (is_over(frame.port, IVDS_WAY_IN)) {
         drop(frame, frame.port, IVDS_DROP_RATE);
-    } else if (egress != 0 && world_.ports.at(egress).kind == IVDS_PORT_VPORT && is_over(egress, IVDS_WAY_OUT)) {
+    } else if (egress != 0 && world_.ports.at(egress).kind != IVDS_PORT_UPLINK && is_over(egress, IVDS_WAY_OUT)) {
         drop(frame, egress, IVDS_DROP_RATE_OUT);
     } else {
         return false;
@@ -523,7 +589,7 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
     }
     for (const auto& [vlan, vvlan] : copies) {
         is_plain_ |= vvlan == 0;
-        const Bytes out = with_tags(frame.inner, found->second, vlan, vvlan);
+        const Bytes out = with_tags(frame.inner, found->second, vlan, vvlan, frame.pcp);
         outcome_.sent.push_back({from.uplink, out});
         outcome_.counts[fmt::format("port {} tx_packets", from.uplink)] += packets(frame);
         outcome_.counts[fmt::format("port {} tx_bytes", from.uplink)] += bytes(frame, out.size());
@@ -535,8 +601,7 @@ std::optional<AclVerdict> ReferenceSwitch::ask(const Frame& frame, std::uint32_t
                                                bool is_passing) {
     const auto verdict = decide(frame, port, way, is_passing);
     // What a rule decides counts, also where a connection then finds no room.
-    const std::size_t length = way == IVDS_WAY_IN ? frame.bytes.size() : frame.inner.size();
-    const ivds_count count{.packets = packets(frame), .bytes = bytes(frame, length)};
+    const ivds_count count{.packets = packets(frame), .bytes = bytes(frame, frame.inner.size())};
     if (last_rule_ != 0) {
         add_counts(outcome_.counts, fmt::format("rule {}", last_rule_), count);
     }
@@ -732,6 +797,16 @@ std::uint64_t ReferenceSwitch::bytes(const Frame& frame, std::size_t frame_lengt
 }
 
 Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& bytes) {
+    const Parsed parsed = parse(bytes);
+    const bool is_of_trunk = !world_.strangers.contains(port) && (world_.ports.at(port).flags & IVDS_PF_TRUNK) != 0 &&
+                             !parsed.truncated && !parsed.tags.empty() && parsed.tags[0].tpid == tpid_c &&
+                             parsed.tags[0].vid != 0;
+    if (is_of_trunk) {
+        outcome_ = {};
+        drop(Frame{.port = port, .bytes = bytes}, port, IVDS_DROP_NO_TC);
+        Outcome outcome = told();
+        return outcome;
+    }
     Outcome outcome = forward(port, bytes);
     const auto counted = [&](const std::string& name) {
         return outcome.counts.contains(fmt::format(fmt::runtime(name), port));

@@ -25,6 +25,7 @@ struct Gso {
 struct Tag {
     std::uint16_t tpid = 0;
     std::uint16_t vid = 0;
+    std::uint16_t pcp = 0;
 };
 
 // The part of a frame that switching looks at: addresses and up to three tags.
@@ -50,11 +51,13 @@ public:
 private:
     // One frame under way: what it is, and what it has done so far.
     struct Frame {
-        std::uint32_t port = 0;  // it came in by
-        Bytes bytes{};           // as it came in
-        Bytes inner{};           // as the VM sees it: without the tags of the wire
-        bool is_plain = false;   // it came from the wire without a V.VLAN
-        Parsed parsed{};         // of `bytes`
+        std::uint32_t port = 0;         // it came in by
+        Bytes bytes{};                  // as it came in
+        Bytes inner{};                  // as the VM sees it: without the tags of the wire or of a trunk
+        std::ptrdiff_t trunk_tags = 0;  // 1: `port` is a vPort behind that of a trunk
+        std::uint16_t pcp = 0;          // of the tags that it gets
+        bool is_plain = false;          // it came from the wire without a V.VLAN
+        Parsed parsed{};                // of `bytes`
         std::vector<Tag> guest_tags{};
         std::uint32_t l3_bytes = 0;  // without Ethernet header and tags; of one segment
         Gso gso{};
@@ -71,6 +74,10 @@ private:
     };
     using Flows = std::map<std::pair<std::uint32_t, FlowName>, std::optional<Connection>>;  // by port and flow
 
+    // The vPort behind the first tag of a trunk's frame, if there is one.
+    [[nodiscard]] std::optional<std::uint32_t> behind_trunk(std::uint32_t port, const Parsed& parsed) const;
+    // Whether a member of the instance can be sent to.
+    [[nodiscard]] bool is_member(std::uint32_t port, std::uint32_t instance) const;
     void from_vport(Frame& frame);
     void from_uplink(Frame& frame);
     // `frame` as the instance knows that it is in now, at `frame.in_port`.
@@ -78,6 +85,8 @@ private:
     // To the target of a rule: a vPort, one of a pool, or through a patch.
     void forward_redirected(Frame& frame, std::uint32_t target);
     void through_patch(Frame& frame, std::uint32_t out);
+    // The outcome of the frame under way, with the tables as it left them.
+    [[nodiscard]] Outcome told();
     void forward_from_wire(const Frame& frame, std::uint32_t instance);
     bool send_to_member(const Frame& frame, std::uint32_t instance, std::uint32_t member, bool is_flood);
     // One copy for the wire: its outer VLAN, and its V.VLAN or 0 for a plain host.

@@ -486,7 +486,8 @@ void Rig::Impl::add_redirected(const TestRun& run, const Step& step, Outcome& ou
             continue;  // what it counts as sent has gone on to another port
         }
         if (count != grown.end() && count->second / packets > static_cast<std::uint64_t>(caught)) {
-            sent.port = id;
+            // A trunk's interface is that of the vPorts behind it.
+            sent.port = port != world.ports.end() && port->second.kind == IVDS_PORT_SUB ? port->second.peer : id;
         }
     }
     outcome.sent.push_back(sent);
@@ -576,7 +577,8 @@ std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
             const ivds_flow_way& one = flow.way[way];
             add_counts(counts, fmt::format("flows {} {}", key.port, name), ivds_count{one.packets, one.bytes});
             // What the rule is owed.
-            const std::uint32_t rule = flow.way[flow.state == IVDS_FLOW_VERDICT ? static_cast<int>(way) : flow.opener].rule;
+            const std::uint32_t rule =
+                flow.way[flow.state == IVDS_FLOW_VERDICT ? static_cast<int>(way) : flow.opener].rule;
             if (rule == 0) continue;
             add_counts(counts, fmt::format("rule {}", rule),
                        ivds_count{one.packets - one.told_packets, one.bytes - one.told_bytes});
@@ -684,7 +686,8 @@ void Rig::apply(const World& world, Rung rung) {
         if (rig.world.is_stateful(id)) {
             value.flags |= IVDS_PF_STATEFUL;
         }
-        if (value.kind == IVDS_PORT_PATCH) {
+        if (value.kind == IVDS_PORT_PATCH || value.kind == IVDS_PORT_SUB) {
+            port_state[id].learned = rig.world.learned_at_port(id);
             continue;  // it has no interface
         }
         const std::uint32_t ifindex = rig.cables().at(id).near;

@@ -138,6 +138,19 @@ World& World::learned_plain_mac(std::uint32_t instance, const Mac& mac) {
     return *this;
 }
 
+World& World::behind(std::uint32_t trunk, std::uint16_t vid, std::uint32_t id, std::uint32_t instance,
+                     const Mac& vmac) {
+    vport(id, instance, vmac);
+    ivds_port& port = ports.at(id);
+    port.kind = IVDS_PORT_SUB;
+    port.flags &= static_cast<std::uint16_t>(~IVDS_PF_XDP_TARGET);
+    port.peer = trunk;
+    port.vid = vid;
+    ports.at(trunk).flags |= IVDS_PF_TRUNK;
+    vvlans[{trunk, vid, 0}] = id;
+    return *this;
+}
+
 World& World::patch(std::uint32_t id, std::uint32_t instance, std::uint32_t peer, std::uint32_t peer_instance) {
     ivds_port port{};
     port.kind = IVDS_PORT_PATCH;
@@ -168,7 +181,7 @@ void World::link_members() {
     for (auto& [id, port] : ports) {
         port.next_member = 0;
         const auto instance = instances.find(port.instance);
-        if (port.kind == IVDS_PORT_VPORT && instance != instances.end()) {
+        if ((port.kind == IVDS_PORT_VPORT || port.kind == IVDS_PORT_SUB) && instance != instances.end()) {
             port.next_member = instance->second.first_member;
             instance->second.first_member = id;
         }
@@ -191,11 +204,11 @@ std::string World::text() const {
         out += fmt::format(
             "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {} flows {} rates "
             "{} {} "
-            "peer {}{}\n",
+            "peer {} vid {} pcp {} dscp {}{}\n",
             id, port.kind, port.instance, port.flags, port.mtu_bytes, fmt::join(port.vmac, ":"),
             big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit, port.flow_limit,
-            port.rate[IVDS_WAY_IN].ns_per_mib != 0, port.rate[IVDS_WAY_OUT].ns_per_mib != 0, port.peer,
-            strangers.contains(id) ? " (stranger)" : "");
+            port.rate[IVDS_WAY_IN].ns_per_mib != 0, port.rate[IVDS_WAY_OUT].ns_per_mib != 0, port.peer, port.vid,
+            port.pcp, port.dscp, strangers.contains(id) ? " (stranger)" : "");
     }
     for (const auto& [id, instance] : instances) {
         out += fmt::format("instance {}: uplink {} vlan {} vvlan {} mtu {} flags {:#x} limit {} peers {}\n", id,

@@ -53,6 +53,8 @@ struct World {
     World& plain_access(std::uint32_t id);
     // The two ends of a patch, each in its instance.
     World& patch(std::uint32_t id, std::uint32_t instance, std::uint32_t peer, std::uint32_t peer_instance);
+    // A vPort behind a tag of another's, with anti-spoof, MTU 1500 and its vMAC as a static entry.
+    World& behind(std::uint32_t trunk, std::uint16_t vid, std::uint32_t id, std::uint32_t instance, const Mac& vmac);
     // One frame may pass that way, and the next after a minute: long after any test.
     World& rate(std::uint32_t port, ivds_way way);
     World& local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port);
