@@ -576,7 +576,7 @@ std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
             const ivds_flow_way& one = flow.way[way];
             add_counts(counts, fmt::format("flows {} {}", key.port, name), ivds_count{one.packets, one.bytes});
             // What the rule is owed.
-            const std::uint32_t rule = flow.way[flow.state == IVDS_FLOW_VERDICT ? way : flow.opener].rule;
+            const std::uint32_t rule = flow.way[flow.state == IVDS_FLOW_VERDICT ? static_cast<int>(way) : flow.opener].rule;
             if (rule == 0) continue;
             add_counts(counts, fmt::format("rule {}", rule),
                        ivds_count{one.packets - one.told_packets, one.bytes - one.told_bytes});
