@@ -181,6 +181,8 @@ Result<> Agent::put_again() {
 
 Result<> Agent::capture(const pb::CaptureRequest& request,
                         const std::function<bool(const pb::CapturePacket&)>& sink) {
+    const auto filter = FrameFilter::compile(request.filter());
+    if (!filter) return std::unexpected(filter.error());
     CaptureReader reader;
     std::uint32_t session = 0;
     {
@@ -207,7 +209,27 @@ Result<> Agent::capture(const pb::CaptureRequest& request,
         const auto stats = plane_.maps().mirror_stats(session);
         return stats ? stats->refused : 0;
     };
-    reader.run(name, lost, sink);
+    TraceBudget budget;
+    std::uint64_t untraced = 0;
+    reader.run(*filter, name, lost, [&](pb::CapturePacket& packet) {
+        if (request.trace() && !packet.port().empty()) {
+            if (!budget.take(steady_clock::now())) {
+                ++untraced;
+                return true;
+            }
+            pb::TraceRequest one;
+            one.set_port(request.target());
+            one.set_frame(packet.data());
+            if (auto told = trace(one))
+                *packet.mutable_trace() = std::move(*told);
+            else
+                packet.set_trace_error(told.error().text());
+        }
+        packet.set_untraced(untraced);
+        if (request.snap_bytes() != 0 && packet.data().size() > request.snap_bytes())
+            packet.mutable_data()->resize(request.snap_bytes());
+        return sink(packet);
+    });
     const std::lock_guard lock(mutex_);
     captures_.erase(session);
     return put_again();
