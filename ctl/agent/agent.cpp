@@ -183,6 +183,13 @@ Result<> Agent::capture(const pb::CaptureRequest& request,
                         const std::function<bool(const pb::CapturePacket&)>& sink) {
     const auto filter = FrameFilter::compile(request.filter());
     if (!filter) return std::unexpected(filter.error());
+    if (request.trace()) {
+        // Of no frame in particular: it loads the programs, and where that fails nothing is armed.
+        pb::TraceRequest first;
+        first.set_port(request.target());
+        first.set_frame(std::string(kTraceFrameMin, '\0'));
+        if (auto done = trace(first); !done) return std::unexpected(done.error());
+    }
     CaptureReader reader;
     std::uint32_t session = 0;
     {
@@ -211,9 +218,10 @@ Result<> Agent::capture(const pb::CaptureRequest& request,
     };
     TraceBudget budget;
     std::uint64_t untraced = 0;
-    reader.run(*filter, name, lost, [&](pb::CapturePacket& packet) {
+    reader.run(*filter, name, lost, [&](pb::CapturePacket& packet, std::chrono::nanoseconds age) {
         if (request.trace() && !packet.port().empty()) {
-            if (!budget.take(steady_clock::now())) {
+            const auto begun = steady_clock::now();
+            if (!budget.take(begun, age)) {
                 ++untraced;
                 return true;
             }
@@ -224,6 +232,7 @@ Result<> Agent::capture(const pb::CaptureRequest& request,
                 *packet.mutable_trace() = std::move(*told);
             else
                 packet.set_trace_error(told.error().text());
+            budget.spend(steady_clock::now() - begun);
         }
         packet.set_untraced(untraced);
         if (request.snap_bytes() != 0 && packet.data().size() > request.snap_bytes())

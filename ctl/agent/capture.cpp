@@ -192,12 +192,14 @@ pb::MirrorState mirror_state(const pb::Mirror& mirror, std::uint32_t session, co
     return state;
 }
 
-bool TraceBudget::take(std::chrono::steady_clock::time_point now) {
+bool TraceBudget::take(std::chrono::steady_clock::time_point now, std::chrono::nanoseconds age) {
+    if (age > kOldest) return false;
     if (now - second_ >= std::chrono::seconds(1)) {
         second_ = now;
         taken_ = 0;
+        spent_ = {};
     }
-    return taken_++ < kPerSecond;
+    return spent_ < kSpentPerSecond && taken_++ < kPerSecond;
 }
 
 CaptureReader::~CaptureReader() {
@@ -214,7 +216,7 @@ Result<> CaptureReader::open(int ring) {
 
 void CaptureReader::run(const FrameFilter& filter, const std::function<std::string(std::uint32_t)>& name_of,
                         const std::function<std::uint64_t()>& lost,
-                        const std::function<bool(pb::CapturePacket&)>& sink) {
+                        const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink) {
     using Clock = std::chrono::steady_clock;
     const std::uint64_t epoch_ns = now_ns(CLOCK_REALTIME) - now_ns(CLOCK_MONOTONIC);
     std::map<std::uint32_t, std::string> names;
@@ -227,7 +229,7 @@ void CaptureReader::run(const FrameFilter& filter, const std::function<std::stri
         next_pulse = now + std::chrono::milliseconds(kPatienceMs);
         pb::CapturePacket nothing;
         nothing.set_lost(lost());
-        wanted = sink(nothing);
+        wanted = sink(nothing, {});
     };
     take_ = [&](const void* data, std::size_t size) {
         pulse();
@@ -247,7 +249,7 @@ void CaptureReader::run(const FrameFilter& filter, const std::function<std::stri
         packet.set_time_ns(epoch_ns + head.time_ns);
         packet.set_bytes(head.bytes);
         packet.set_data(frame.data(), frame.size());
-        wanted = sink(packet);
+        wanted = sink(packet, std::chrono::nanoseconds(now_ns(CLOCK_MONOTONIC) - head.time_ns));
         return wanted;
     };
     for (pulse(); wanted; pulse()) (void)ring_buffer__poll(ring_, kPatienceMs);

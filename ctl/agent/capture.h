@@ -45,16 +45,21 @@ void find_sources(Tables& tables);
 [[nodiscard]] pb::MirrorState mirror_state(const pb::Mirror& mirror, std::uint32_t session, const ivds_mirror& value,
                                            const ivds_mirror_stats& stats);
 
-// How many frames of a capture are traced: the first so many of each second, so that the agent has time for others
-// however many frames come.
+// Which frames of a capture are traced, however many come: the first so many of each second, in half of it at most,
+// so that the agent has time for others, and none that waited long for those before it, so that a trace is of the
+// time of its frame.
 class TraceBudget {
 public:
     static constexpr int kPerSecond = 100;
-    [[nodiscard]] bool take(std::chrono::steady_clock::time_point now);
+    static constexpr std::chrono::milliseconds kSpentPerSecond{500};
+    static constexpr std::chrono::seconds kOldest{1};
+    [[nodiscard]] bool take(std::chrono::steady_clock::time_point now, std::chrono::nanoseconds age);
+    void spend(std::chrono::nanoseconds time) { spent_ += time; }
 
 private:
     std::chrono::steady_clock::time_point second_{};
     int taken_ = 0;
+    std::chrono::nanoseconds spent_{};
 };
 
 // Reads the ring of a capture.
@@ -65,9 +70,10 @@ public:
     CaptureReader& operator=(const CaptureReader&) = delete;
     ~CaptureReader();
     [[nodiscard]] Result<> open(int ring);  // takes the descriptor
-    // Hands what comes and matches to `sink` until that says false.
+    // Hands what comes and matches to `sink`, with its age, until that says false.
     void run(const FrameFilter& filter, const std::function<std::string(std::uint32_t)>& name_of,
-             const std::function<std::uint64_t()>& lost, const std::function<bool(pb::CapturePacket&)>& sink);
+             const std::function<std::uint64_t()>& lost,
+             const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink);
 
 private:
     int fd_ = -1;

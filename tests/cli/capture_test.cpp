@@ -118,6 +118,7 @@ TEST_CASE("trace --live ends after --count frames, and with --json prints a line
     CHECK(shell.agent.capture_request.filter().empty());
     CHECK(std::ranges::count(done.out, '\n') == 2);
     CHECK_THAT(done.out, StartsWith("{\"port\":\"web1\""));
+    CHECK_THAT(done.out, ContainsSubstring("\"data\":\"0200000000020200000000010800787878"));
     CHECK_THAT(done.out, ContainsSubstring("\"verdict\":\"forwarded\""));
     CHECK_THAT(done.err, ContainsSubstring("2 frames traced, 0 lost\n5 more frames matched and were not traced\n"));
 }

