@@ -261,29 +261,34 @@ for mode in ("auto", "native"):
 
 @case("of frames that come faster than they are traced trace --live counts the rest")
 def _(bench):
-    with bench.lab() as lab:
+    with bench.lab() as lab, tempfile.TemporaryFile("w+") as file:
         scene = Scene(lab, {"red": network()})
         scene.host_on_wire()
         scene.vm("a", "red", 1)
         scene.vm("a", "red", 2)
         scene.start()
         port = scene.raw_ports()["red-1"]
-        live = Live(scene, "red-1", "udp port 53")
-        data, other = (raw(Ether(src=mac(1), dst=mac(2)) / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(dport=dport) / Raw(b"x" * 40))
+        # Into a file, which takes all that comes.
+        process = scene.hosts["a"].start("ivds-ctl", "--json", "trace", "--live", "red-1", "udp port 53", stdout=file, stderr=-1)
+        check("tracing" in process.stderr.readline(), "no beginning")
+        data, other = (raw(Ether(src=mac(1), dst=mac(2)) / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=5353, dport=dport) / Raw(b"x" * 40))
                        for dport in (53, 54))
         for _ in range(12):  # in bursts that no queue on the way is too short for
             for _ in range(50):
                 port.send(data)
                 port.send(other)
             time.sleep(0.02)
-        first = live.next()
-        check_equal(first[0], data, "the first frame")
         time.sleep(3)  # what waits for longer than a second is counted
-        rest, words = live.end()
+        process.send_signal(signal.SIGINT)
+        words = process.stderr.read()
+        check_equal(process.wait(20), 0, "exit code")
+        file.seek(0)
+        told = [json.loads(line) for line in file]
         found = re.fullmatch(r"(\d+) frames traced, 0 lost\n(\d+) more frames matched and were not traced\n", words)
         check(found, f"last words: {words!r}")
         traced, more = map(int, found.groups())
-        check_equal(traced, len(rest) + 1, "frames that were printed")
+        check_equal(traced, len(told), "frames that were printed")
+        check_equal({each["data"] for each in told}, {data.hex()}, "which frames they are")
         check_equal(traced + more, 600, "all frames that matched")
         lab.wait(lambda: armed(scene.hosts["a"]) == ({}, {}), 10, "something stays armed")
 
