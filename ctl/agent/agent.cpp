@@ -181,6 +181,15 @@ Result<> Agent::put_again() {
 
 Result<> Agent::capture(const pb::CaptureRequest& request,
                         const std::function<bool(const pb::CapturePacket&)>& sink) {
+    const auto filter = FrameFilter::compile(request.filter());
+    if (!filter) return std::unexpected(filter.error());
+    if (request.trace()) {
+        // Of no frame in particular: it loads the programs, and where that fails nothing is armed.
+        pb::TraceRequest first;
+        first.set_port(request.target());
+        first.set_frame(std::string(kTraceFrameMin, '\0'));
+        if (auto done = trace(first); !done) return std::unexpected(done.error());
+    }
     CaptureReader reader;
     std::uint32_t session = 0;
     {
@@ -207,7 +216,29 @@ Result<> Agent::capture(const pb::CaptureRequest& request,
         const auto stats = plane_.maps().mirror_stats(session);
         return stats ? stats->refused : 0;
     };
-    reader.run(name, lost, sink);
+    TraceBudget budget;
+    std::uint64_t untraced = 0;
+    reader.run(*filter, name, lost, [&](pb::CapturePacket& packet, std::chrono::nanoseconds age) {
+        if (request.trace() && !packet.port().empty()) {
+            const auto begun = steady_clock::now();
+            if (!budget.take(begun, age)) {
+                ++untraced;
+                return true;
+            }
+            pb::TraceRequest one;
+            one.set_port(request.target());
+            one.set_frame(packet.data());
+            if (auto told = trace(one))
+                *packet.mutable_trace() = std::move(*told);
+            else
+                packet.set_trace_error(told.error().text());
+            budget.spend(steady_clock::now() - begun);
+        }
+        packet.set_untraced(untraced);
+        if (request.snap_bytes() != 0 && packet.data().size() > request.snap_bytes())
+            packet.mutable_data()->resize(request.snap_bytes());
+        return sink(packet);
+    });
     const std::lock_guard lock(mutex_);
     captures_.erase(session);
     return put_again();

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <ctime>
 #include <set>
+#include <span>
 
 #include "loader/switch.h"
 
@@ -92,15 +93,25 @@ int on_record(void* context, void* data, std::size_t size) {
 
 Result<Capture> plan_capture(const Model& model, const Ids& ids, const pb::CaptureRequest& request) {
     Capture capture;
-    capture.snap_bytes = request.snap_bytes();
+    capture.in_alone = request.trace();
+    if (!request.trace() && request.filter().empty()) capture.snap_bytes = request.snap_bytes();
     if (ids.ports.contains(request.target()))
         capture.vport = request.target();
+    else if (request.trace())
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no uplink or vport {}", request.target()),
+                    "'ivds-ctl show all' lists them");
     else if (model.instances.contains(request.target()))
         capture.instance = request.target();
     else if (request.target() != "drops")
         return fail(Code::not_found, "IVDS-M027",
                     fmt::format("there is no vport, uplink or instance {} to capture", request.target()),
                     "name one of them, or say drops");
+    const auto vport = model.vports.find(capture.vport);
+    if (request.trace() && vport != model.vports.end() && !vport->second->patch().empty())
+        return fail(
+            Code::invalid, "IVDS-A021",
+            fmt::format("vport {} is the end of a patch: frames come through it, and in by others", capture.vport),
+            "trace the vPort that sends them, or the uplink");
     return capture;
 }
 
@@ -129,6 +140,7 @@ void add_captures(const std::map<std::uint32_t, Capture>& captures, Tables& tabl
                                            instance->second.name == capture.instance;
             if (watched) {
                 port.value.mirror_in |= bit;
+                if (capture.in_alone) continue;
                 port.value.mirror_out |= bit;
             }
             if (watched || (capture.vport.empty() && capture.instance.empty())) port.value.mirror_drop |= bit;
@@ -180,6 +192,16 @@ pb::MirrorState mirror_state(const pb::Mirror& mirror, std::uint32_t session, co
     return state;
 }
 
+bool TraceBudget::take(std::chrono::steady_clock::time_point now, std::chrono::nanoseconds age) {
+    if (age > kOldest) return false;
+    if (now - second_ >= std::chrono::seconds(1)) {
+        second_ = now;
+        taken_ = 0;
+        spent_ = {};
+    }
+    return spent_ < kSpentPerSecond && taken_++ < kPerSecond;
+}
+
 CaptureReader::~CaptureReader() {
     ring_buffer__free(ring_);
     if (fd_ >= 0) ::close(fd_);
@@ -192,16 +214,31 @@ Result<> CaptureReader::open(int ring) {
     return {};
 }
 
-void CaptureReader::run(const std::function<std::string(std::uint32_t)>& name_of,
+void CaptureReader::run(const FrameFilter& filter, const std::function<std::string(std::uint32_t)>& name_of,
                         const std::function<std::uint64_t()>& lost,
-                        const std::function<bool(const pb::CapturePacket&)>& sink) {
+                        const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink) {
+    using Clock = std::chrono::steady_clock;
     const std::uint64_t epoch_ns = now_ns(CLOCK_REALTIME) - now_ns(CLOCK_MONOTONIC);
     std::map<std::uint32_t, std::string> names;
     bool wanted = true;
+    Clock::time_point next_pulse{};
+    // Also where nothing comes or nothing matches: this is how both ends notice that the other went.
+    const auto pulse = [&] {
+        const auto now = Clock::now();
+        if (!wanted || now < next_pulse) return;
+        next_pulse = now + std::chrono::milliseconds(kPatienceMs);
+        pb::CapturePacket nothing;
+        nothing.set_lost(lost());
+        wanted = sink(nothing, {});
+    };
     take_ = [&](const void* data, std::size_t size) {
+        pulse();
         ivds_capture head;
-        if (size < sizeof(head)) return true;
+        if (!wanted || size < sizeof(head)) return wanted;
         std::memcpy(&head, data, sizeof(head));
+        const std::span frame(static_cast<const std::uint8_t*>(data) + sizeof(head),
+                              std::min<std::size_t>(head.captured, size - sizeof(head)));
+        if (!filter.matches(frame, head.bytes)) return true;
         const auto [place, fresh] = names.try_emplace(head.port);
         if (fresh) place->second = name_of(head.port);
         static constexpr std::array directions = {"in", "out", "drop", "?"};
@@ -211,19 +248,11 @@ void CaptureReader::run(const std::function<std::string(std::uint32_t)>& name_of
         if (head.direction == IVDS_DIRECTION_DROP) packet.set_drop_reason(drop_id(head.reason));
         packet.set_time_ns(epoch_ns + head.time_ns);
         packet.set_bytes(head.bytes);
-        packet.set_data(static_cast<const char*>(data) + sizeof(head),
-                        std::min<std::size_t>(head.captured, size - sizeof(head)));
-        wanted = sink(packet);
+        packet.set_data(frame.data(), frame.size());
+        wanted = sink(packet, std::chrono::nanoseconds(now_ns(CLOCK_MONOTONIC) - head.time_ns));
         return wanted;
     };
-    for (wanted = sink(pb::CapturePacket{}); wanted;) {
-        (void)ring_buffer__poll(ring_, kPatienceMs);
-        if (!wanted) return;
-        // Also where nothing came: this is how both ends notice that the other went.
-        pb::CapturePacket pulse;
-        pulse.set_lost(lost());
-        wanted = sink(pulse);
-    }
+    for (pulse(); wanted; pulse()) (void)ring_buffer__poll(ring_, kPatienceMs);
 }
 
 }  // namespace ivds

@@ -2,12 +2,14 @@
 // capture.h -- mirrors that last as long as somebody reads them, and what of a mirror only the running system knows.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
 
+#include "agent/frame_filter.h"
 #include "compile/ids.h"
 #include "ivds.pb.h"
 #include "loader/tables.h"
@@ -21,10 +23,12 @@ constexpr std::uint32_t kCaptureRingBytes = 4U << 20;
 
 // What a capture watches.
 struct Capture {
-    std::string vport;     // a vPort or an uplink; or …
-    std::string instance;  // … all vPorts of an instance; neither: what is dropped anywhere
+    std::string vport;      // a vPort or an uplink; or …
+    std::string instance;   // … all vPorts of an instance; neither: what is dropped anywhere
+    bool in_alone = false;  // what comes in by the port, also what is dropped of it
     std::uint32_t snap_bytes = 0;
 };
+// A filter and a trace want all of a frame: what was asked to be cut is cut behind them.
 [[nodiscard]] Result<Capture> plan_capture(const Model& model, const Ids& ids, const pb::CaptureRequest& request);
 // A session that nothing has.
 [[nodiscard]] Result<std::uint32_t> free_session(const Tables& tables);
@@ -41,6 +45,23 @@ void find_sources(Tables& tables);
 [[nodiscard]] pb::MirrorState mirror_state(const pb::Mirror& mirror, std::uint32_t session, const ivds_mirror& value,
                                            const ivds_mirror_stats& stats);
 
+// Which frames of a capture are traced, however many come: the first so many of each second, in half of it at most,
+// so that the agent has time for others, and none that waited long for those before it, so that a trace is of the
+// time of its frame.
+class TraceBudget {
+public:
+    static constexpr int kPerSecond = 100;
+    static constexpr std::chrono::milliseconds kSpentPerSecond{500};
+    static constexpr std::chrono::seconds kOldest{1};
+    [[nodiscard]] bool take(std::chrono::steady_clock::time_point now, std::chrono::nanoseconds age);
+    void spend(std::chrono::nanoseconds time) { spent_ += time; }
+
+private:
+    std::chrono::steady_clock::time_point second_{};
+    int taken_ = 0;
+    std::chrono::nanoseconds spent_{};
+};
+
 // Reads the ring of a capture.
 class CaptureReader {
 public:
@@ -49,9 +70,10 @@ public:
     CaptureReader& operator=(const CaptureReader&) = delete;
     ~CaptureReader();
     [[nodiscard]] Result<> open(int ring);  // takes the descriptor
-    // Hands what comes to `sink` until that says false.
-    void run(const std::function<std::string(std::uint32_t)>& name_of, const std::function<std::uint64_t()>& lost,
-             const std::function<bool(const pb::CapturePacket&)>& sink);
+    // Hands what comes and matches to `sink`, with its age, until that says false.
+    void run(const FrameFilter& filter, const std::function<std::string(std::uint32_t)>& name_of,
+             const std::function<std::uint64_t()>& lost,
+             const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink);
 
 private:
     int fd_ = -1;

@@ -344,6 +344,17 @@ void append_json_string(std::string& out, const std::string& text) {
     out += '"';
 }
 
+void append_json_hex(std::string& out, const std::string& bytes) {
+    static constexpr char digits[] = "0123456789abcdef";
+    out += '"';
+    for (const char c : bytes) {
+        const auto byte = static_cast<unsigned char>(c);
+        out += digits[byte >> 4];
+        out += digits[byte & 15];
+    }
+    out += '"';
+}
+
 void append_json_value(std::string& out, const Message& message, const FieldDescriptor& field, int index) {
     const Reflection& reflection = *message.GetReflection();
     const bool many = index >= 0;
@@ -356,10 +367,15 @@ void append_json_value(std::string& out, const Message& message, const FieldDesc
             else
                 out += "null";
             break;
-        case FieldDescriptor::CPPTYPE_STRING:
-            append_json_string(out, many ? reflection.GetRepeatedString(message, &field, index)
-                                         : reflection.GetString(message, &field));
+        case FieldDescriptor::CPPTYPE_STRING: {
+            const std::string text =
+                many ? reflection.GetRepeatedString(message, &field, index) : reflection.GetString(message, &field);
+            if (field.type() == FieldDescriptor::TYPE_BYTES)
+                append_json_hex(out, text);
+            else
+                append_json_string(out, text);
             break;
+        }
         case FieldDescriptor::CPPTYPE_BOOL:
             out += (many ? reflection.GetRepeatedBool(message, &field, index) : reflection.GetBool(message, &field))
                        ? "true"

@@ -38,7 +38,8 @@ namespace pb = ::ivds::v1;
 
 // Deterministic, in the order of the schema's field numbers. YAML leaves out fields that have their default
 // value, and reads back as the same message. JSON prints every field, numbers as numbers (64-bit ones
-// too), enumerations in lower case; of a oneof it prints the member that is set, and an unset message as null.
+// too), bytes in hexadecimal, enumerations in lower case; of a oneof it prints the member that is set, and an unset
+// message as null.
 [[nodiscard]] std::string to_yaml(const google::protobuf::Message& message);
 [[nodiscard]] std::string to_json(const google::protobuf::Message& message);
 // `text` as a JSON string, quotes included.

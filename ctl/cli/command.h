@@ -77,7 +77,8 @@ void add_trace_command(Commands& commands);    // trace
 void add_doctor_commands(Commands& commands);  // doctor, version
 void add_plane_commands(Commands& commands);   // nic, map, vlan, tenant show
 void add_rule_commands(Commands& commands);    // rule
-void add_mirror_commands(Commands& commands);  // mirror state, capture
+void add_mirror_commands(Commands& commands);  // mirror state
+void add_capture_command(Commands& commands);  // capture
 void add_boot_command(Commands& commands);     // boot
 
 }  // namespace ivds::cli

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// trace.cpp -- what the switch would do with a frame, step by step.
+// trace.cpp -- what the switch would do with a frame, step by step, or does with those that pass.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -7,6 +7,7 @@
 #include <memory>
 #include <ostream>
 
+#include "capture.h"
 #include "command.h"
 #include "frame.h"
 
@@ -15,9 +16,11 @@ namespace {
 
 struct Wanted {
     std::string port;
-    std::string words;
+    std::string words;  // the frame's layers, or with `live` a filter
     std::string hex;
     std::string pcap;
+    bool live = false;
+    std::uint64_t count = 0;
 };
 
 const char* stage_name(std::uint32_t stage) {
@@ -70,12 +73,58 @@ void print(std::ostream& out, const pb::TraceReply& reply) {
         stage = step.stage();
         if (!step.change().empty()) out << fmt::format("  {:17}   change: {}\n", "", step.change());
     }
-    out << fmt::format("{}{}{}\n", reply.verdict(),
+}
+
+// "forwarded to web2", "dropped: acl"
+std::string outcome_of(const pb::TraceReply& reply) {
+    return fmt::format("{}{}{}", reply.verdict(),
                        reply.drop_reason().empty() ? "" : fmt::format(": {}", reply.drop_reason()),
                        reply.sent().empty() ? "" : fmt::format(" to {}", fmt::join(reply.sent(), ", ")));
 }
 
+std::string more_text(std::uint64_t untraced) {
+    return fmt::format("{} more frame{} matched and {} not traced\n", untraced, untraced == 1 ? "" : "s",
+                       untraced == 1 ? "was" : "were");
+}
+
+Result<int> trace_live(const Context& context, const Wanted& wanted) {
+    if (!wanted.hex.empty() || !wanted.pcap.empty())
+        return fail(Code::invalid, "IVDS-U001", "--live traces the frames that pass, and no others",
+                    "leave out --hex and --pcap, or --live");
+    pb::CaptureRequest request;
+    request.set_target(wanted.port);
+    request.set_filter(wanted.words);
+    request.set_trace(true);
+    std::uint64_t told = 0;
+    std::ostream& out = context.io.out;
+    const auto ended =
+        follow_capture(context, request, "tracing", wanted.count, [&](const pb::CapturePacket& packet) {
+            if (context.options.json) {
+                if (!packet.port().empty()) context.json(packet);
+                return out.good();
+            }
+            if (packet.untraced() > told) {
+                out << more_text(packet.untraced() - told) << '\n' << std::flush;
+                told = packet.untraced();
+            }
+            if (packet.port().empty()) return out.good();
+            const bool traced = packet.trace_error().empty();
+            out << fmt::format("{}: {}\n", line_of(packet),
+                               traced ? outcome_of(packet.trace()) : "not traced: " + packet.trace_error());
+            if (traced) print(out, packet.trace());
+            out << '\n' << std::flush;
+            return out.good();
+        });
+    if (ended.begun) {
+        context.io.err << fmt::format("{} frames traced, {} lost\n", ended.taken, ended.lost);
+        if (ended.untraced != 0) context.io.err << more_text(ended.untraced);
+    }
+    if (!ended.done) return std::unexpected(ended.done.error());
+    return exit_ok;
+}
+
 Result<int> trace(const Context& context, const Wanted& wanted) {
+    if (wanted.live) return trace_live(context, wanted);
     const auto frames = frames_of(context, wanted);
     if (!frames) return std::unexpected(frames.error());
     for (std::size_t i = 0; i < frames->size(); ++i) {
@@ -90,6 +139,7 @@ Result<int> trace(const Context& context, const Wanted& wanted) {
         }
         if (frames->size() > 1) context.io.out << fmt::format("frame {}\n", i + 1);
         print(context.io.out, *reply);
+        context.io.out << outcome_of(*reply) << '\n';
     }
     return exit_ok;
 }
@@ -105,13 +155,17 @@ void add_trace_command(Commands& commands) {
         "over the tables in force.",
         "ivds-ctl trace web1 'eth dst=02:00:00:00:00:02 / ip dst=10.0.0.2 / tcp dport=443'\n"
         "ivds-ctl trace up0 'eth dst=02:00:00:00:00:01 / vlan id=100 / vlan id=10 / arp'\n"
-        "ivds-ctl trace web1 --pcap lost.pcap --json\n" +
+        "ivds-ctl trace web1 --pcap lost.pcap --json\n"
+        "ivds-ctl trace --live web1 'tcp port 443' --count 3\n" +
             frame_words_help(),
         [wanted](const Context& context) { return trace(context, *wanted); });
     add_value(app, "port", "PORT", wanted->port, "vPort or uplink that it comes in by").required();
-    add_value(app, "frame", "TEXT", wanted->words, "the frame's layers");
+    add_value(app, "frame", "TEXT", wanted->words,
+              "the frame's layers; with --live which frames, as pcap-filter(7) says it");
     add_value(app, "--hex", "TEXT", wanted->hex, "the frame's bytes, from the destination address on, without FCS");
     add_value(app, "--pcap", "FILE", wanted->pcap, "every frame of a capture file");
+    CLI::Option* live = app.add_flag("--live", wanted->live, "the frames that come in by the port now, as they come");
+    add_value(app, "--count", "N", wanted->count, "with --live: end after so many frames").needs(live);
 }
 
 }  // namespace ivds::cli

@@ -44,6 +44,8 @@ public:
     pb::TraceReply trace_reply;
     pb::RulesReply rules_reply;
     pb::RulesRequest rules_request;
+    std::vector<pb::CapturePacket> packets;
+    pb::CaptureRequest capture_request;
     std::vector<pb::TraceRequest> trace_requests;
     std::uint32_t removed = 0;
     std::string vmac;
@@ -130,14 +132,10 @@ public:
     grpc::Status Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest*, pb::MirrorsReply* reply) override {
         return answer(context, "Mirrors", pb::MirrorsReply{}, reply);
     }
-    grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest*,
+    grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
                          grpc::ServerWriter<pb::CapturePacket>* writer) override {
-        pb::CapturePacket packet;
-        packet.set_port("web1");
-        packet.set_direction("in");
-        packet.set_bytes(60);
-        packet.set_data(std::string(60, 'x'));
-        writer->Write(packet);
+        capture_request = *request;
+        for (const pb::CapturePacket& packet : packets) writer->Write(packet);
         return answer(context, "Capture", pb::Done{}, static_cast<pb::Done*>(nullptr));
     }
     grpc::Status Flush(grpc::ServerContext* context, const pb::FlushRequest* request,

@@ -7,7 +7,7 @@ import time
 
 from harness import case, check, check_equal, main
 from scapy.all import IP, TCP, Ether, rdpcap, wrpcap
-from scene import BROADCAST, MARK, Scene, frame, mac, network, tag
+from scene import BROADCAST, MARK, Scene, armed, frame, mac, network, tag
 
 
 class Watched:
@@ -231,6 +231,49 @@ def _(bench):
         process.wait(10)
         lab.wait(lambda: "ivds-mirror" not in w.a.run("ip", "-o", "link").stdout, 10, "the capture outlives its reader")
         check_equal(w.scene.ping("red-1", "red-2"), 3, "pings")
+
+
+@case("a capture's filter takes what it names, tags as they are there, whatever is cut; a wrong one arms nothing [R140]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        w = Watched(lab)
+        path = f"{folder}/x.pcapng"
+        out, back, away = red(2, 1, "red-1 out "), red(1, 2, "red-2 back "), red(3, 1, "red-1 away ")
+        tagged, forged = red(2, 1, "red-1 tagged ", tag(7)), red(2, 9, "red-1 forged ")
+        near, far = red(2, 1, "red-1 near " + "n" * 500), red(2, 1, "red-1 far " + "f" * 500)
+        all_frames = [("red-1", out), ("red-2", back), ("red-1", away), ("red-1", tagged), ("red-1", forged), ("red-1", near),
+                      ("red-1", far)]
+
+        def captured(target, text, count, *words):
+            process = w.a.start("ivds-ctl", "capture", target, text, "-w", path, "--count", count, *words, stderr=-1)
+            check("capturing" in process.stderr.readline(), f"the capture of {target} does not begin")
+            for sender, data in all_frames:
+                w.send(sender, data)
+                time.sleep(0.02)
+            check_equal(process.wait(20), 0, "exit code")
+            check_equal(process.stderr.read(), f"{count} frames captured, 0 lost\n", f"the end of '{text}'")
+            return [bytes(packet) for packet in rdpcap(path)]
+
+        # Asked for one more than match, it would not end; were others taken, they would be among the first.
+        check_equal(captured("red-1", f"ether src {mac(2)}", 1), [back], "what red-1 is sent")
+        check_equal(captured("red", f"ether src {mac(1)} and not vlan and greater 400", 2), [near, far], "large ones of red")
+        check_equal(captured("red-1", "vlan 7", 1), [tagged], "the VM's own tag")
+        check_equal(captured("drops", f"ether src {mac(9)}", 1), [forged], "what is dropped")
+        wire = away[:12] + tag(100) + tag(10) + away[12:]
+        check_equal(captured("uplink", f"vlan 100 and vlan 10 and ether proto 0x88b5 and ether dst {mac(3)}", 1), [wire],
+                    "both tags of the wire")
+        # The filter looks behind what is kept.
+        check_equal(captured("red-1", "ether[300] = 0x66", 1, "--snap", "20"), [far[:20]], "the first bytes")
+        check_equal(tshark(path, "frame.len", "frame.cap_len"), [[str(len(far)), "20"]], "lengths")
+        lab.wait(lambda: armed(w.a) == ({}, {}), 10, "a capture outlives its reader")
+
+        for text in ("tcp prt 80", "ip and arp"):
+            done = w.a.ctl("capture", "red-1", text, check=False)
+            check_equal(done.returncode, 2, f"exit code of '{text}'")
+            check(f"the filter '{text}' is none: " in done.stderr and "IVDS-A020" in done.stderr and "fix: " in done.stderr,
+                  f"{done.stderr!r}")
+            check_equal(len(done.stderr.splitlines()), 2, "lines")
+        check_equal(armed(w.a), ({}, {}), "what wrong filters arm")
 
 
 main()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """scene.py -- a lab with the switch in it: networks of tenants, VMs on hosts, and the agents' configuration for them."""
 import itertools
+import json
 import pathlib
 import socket
 import sys
@@ -37,6 +38,17 @@ def frame(destination, source, payload, tags=b"", ethertype=EXPERIMENTAL):
     source = source if isinstance(source, bytes) else raw(source)
     payload = payload if isinstance(payload, bytes) else payload.encode()
     return destination + source + tags + ethertype.to_bytes(2, "big") + payload.ljust(46, b".")
+
+
+def armed(host):
+    """What the pinned maps of a host copy: {port id: (in, out, drop)} and the kinds of mirrors, both without zeros."""
+    def rows(name):
+        dump = json.loads(host.run("bpftool", "-j", "map", "dump", "pinned", f"/sys/fs/bpf/ivds/v1/maps/{name}").stdout)
+        return [(row["formatted"]["key"], row["formatted"]["value"]) for row in dump]
+
+    masks = {key: (value["mirror_in"], value["mirror_out"], value["mirror_drop"]) for key, value in rows("ports")}
+    kinds = {key: value["kind"] for key, value in rows("mirrors")}
+    return {key: mask for key, mask in masks.items() if any(mask)}, {key: kind for key, kind in kinds.items() if kind}
 
 
 def network(vlan=100, vvlan=10, **fields):

@@ -1,12 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """trace_test.py -- `ivds-ctl trace` beside the traffic that it tells of; frames built by scapy."""
+import json
+import re
+import signal
 import tempfile
+import time
 
 from harness import case, check, check_equal, main
 from scapy.all import (ARP, ICMP, SCTP, TCP, UDP, AH, Dot1Q, Ether, ICMPv6EchoRequest, IP, IPv6, IPv6ExtHdrDestOpt,
                        IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, IPOption_Router_Alert, Raw,
                        fragment, fragment6, raw, wrpcap)
-from scene import Scene, mac, network
+from scene import Scene, armed, mac, network, tag
 
 STAGES = {1, 2, 3, 4}
 
@@ -163,6 +167,130 @@ def _(bench):
                     continue
                 check_equal(got, wanted, f"{frame.summary()} at {port}")
                 check_equal(tuple_["vmac"], vmac, f"vMAC of {frame.summary()} at {port}")
+
+
+class Live:
+    """A running `ivds-ctl trace --live` on host a."""
+
+    def __init__(self, scene, port, *words):
+        self.process = scene.hosts["a"].start("ivds-ctl", "--json", "trace", "--live", port, *words, stdout=-1, stderr=-1)
+        check_equal(self.process.stderr.readline(), f"tracing {port}; end it with Ctrl-C\n", "the beginning")
+
+    def next(self):
+        """The next frame's {bytes, direction with reason} and trace."""
+        said = json.loads(self.process.stdout.readline())
+        return bytes.fromhex(said["data"]), (said["direction"], said["drop_reason"]), said["trace"]
+
+    def end(self, how=signal.SIGINT):
+        """Ends it; what it printed of further frames, and its last words."""
+        self.process.send_signal(how)
+        rest = [json.loads(line) for line in self.process.stdout.readlines()]
+        words = self.process.stderr.read()
+        self.process.wait(20)
+        return rest, words
+
+
+for mode in ("auto", "native"):
+    @case(f"trace --live tells of each frame that passes what a trace of it tells, and leaves nothing armed, by {mode} [R101]")
+    def _(bench, mode=mode):
+        with bench.lab() as lab:
+            scene = Scene(lab, {"red": network()}, attach=mode)
+            scene.two_hosts()
+            scene.vm("a", "red", 1)
+            scene.vm("a", "red", 2)
+            scene.vm("b", "red", 3)
+            scene.start()
+            scene.ping("red-1", "red-3")
+            a, ports = scene.hosts["a"], scene.raw_ports()
+            check_equal(armed(a), ({}, {}), "what is armed before")
+
+            def built(source, destination, layer=None):
+                return raw(Ether(src=mac(source), dst=mac(destination)) / IP(src="10.0.0.1", dst="10.0.0.2") /
+                           (layer or UDP(sport=5353, dport=53)) / Raw(b"x" * 40))
+
+            here, away, forged, other = built(1, 2), built(1, 3), built(9, 2), built(1, 2, TCP(dport=80))
+            wanted = [(here, ("in", ""), "forwarded", ["red-2"]), (away, ("in", ""), "forwarded", ["uplink"]),
+                      (forged, ("drop", "spoof"), "dropped", [])]
+            live = Live(scene, "red-1", "udp port 53")
+            sessions = armed(a)
+            check_equal((list(sessions[0].values()), list(sessions[1].values())), ([(1 << 31, 0, 0)], [5]),
+                        "masks and kinds while it runs")
+            for data, *fate in wanted:
+                ports["red-1"].send(other)
+                ports["red-2"].send(built(2, 1))  # sent to red-1, not by it
+                ports["red-1"].send(data)
+                got, direction, told = live.next()
+                check_equal([got, direction, told["verdict"], told["sent"]], [data, *fate], "a frame and its fate")
+                check_equal(told, trace(scene, "a", "red-1", "--hex", data.hex())[0], "its trace, and one of its bytes")
+                check_equal({step["stage"] for step in told["steps"]} - STAGES, set(), "stages")
+                check(told["steps"], "no steps")
+            rest, words = live.end()
+            check_equal((rest, words), ([], "3 frames traced, 0 lost\n"), "the end")
+            lab.wait(lambda: armed(a) == ({}, {}), 10, "something stays armed after an interrupt")
+
+            # From the wire, with its tags; killed, it is gone all the same, with no frame to notice it by.
+            live = Live(scene, "uplink", "vlan 100 and vlan 10 and udp")
+            data = built(3, 1)
+            ports["red-3"].send(data)
+            got, direction, told = live.next()
+            check_equal((got, direction, told["verdict"], told["sent"]),
+                        (data[:12] + tag(100) + tag(10) + data[12:], ("in", ""), "forwarded", ["red-1"]), "from the wire")
+            check(armed(a) != ({}, {}), "nothing is armed")
+            live.end(signal.SIGKILL)
+            lab.wait(lambda: armed(a) == ({}, {}), 10, "something stays armed after a kill")
+
+            # For people, and to its end by itself.
+            process = a.start("ivds-ctl", "trace", "--live", "red-1", "udp", "--count", "1", stdout=-1, stderr=-1)
+            check("tracing" in process.stderr.readline(), "no beginning")
+            ports["red-1"].send(here)
+            out = process.stdout.read()
+            check_equal(process.wait(20), 0, "exit code")
+            check(re.match(rf"\d\d:\d\d:\d\d\.\d{{6}} in red-1: {mac(1)} > {mac(2)}, type 0x0800, {len(here)} bytes: "
+                           r"forwarded to red-2\n", out), f"the first line: {out!r}")
+            told = a.ctl("trace", "red-1", "--hex", here.hex())
+            plain = [line for line in told.splitlines() if line.startswith("  ")]
+            check(set(plain) <= set(out.splitlines()), f"steps are missing: {plain} of {out}")
+            lab.wait(lambda: armed(a) == ({}, {}), 10, "something stays armed after --count")
+            for target in ("red", "drops", "nobody"):
+                done = a.ctl("trace", "--live", target, check=False)
+                check_equal(done.returncode, 3, f"exit code of trace --live {target}")
+                check("no uplink or vport" in done.stderr and "fix:" in done.stderr, f"{done.stderr!r}")
+            check_equal(a.ctl("trace", "--live", "red-1", "tcp prt", check=False).returncode, 2, "a wrong filter")
+            check_equal(armed(a), ({}, {}), "what refused ones arm")
+
+
+@case("of frames that come faster than they are traced trace --live counts the rest")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryFile("w+") as file:
+        scene = Scene(lab, {"red": network()})
+        scene.host_on_wire()
+        scene.vm("a", "red", 1)
+        scene.vm("a", "red", 2)
+        scene.start()
+        port = scene.raw_ports()["red-1"]
+        # Into a file, which takes all that comes.
+        process = scene.hosts["a"].start("ivds-ctl", "--json", "trace", "--live", "red-1", "udp port 53", stdout=file, stderr=-1)
+        check("tracing" in process.stderr.readline(), "no beginning")
+        data, other = (raw(Ether(src=mac(1), dst=mac(2)) / IP(src="10.0.0.1", dst="10.0.0.2") / UDP(sport=5353, dport=dport) / Raw(b"x" * 40))
+                       for dport in (53, 54))
+        for _ in range(12):  # in bursts that no queue on the way is too short for
+            for _ in range(50):
+                port.send(data)
+                port.send(other)
+            time.sleep(0.02)
+        time.sleep(3)  # what waits for longer than a second is counted
+        process.send_signal(signal.SIGINT)
+        words = process.stderr.read()
+        check_equal(process.wait(20), 0, "exit code")
+        file.seek(0)
+        told = [json.loads(line) for line in file]
+        found = re.fullmatch(r"(\d+) frames traced, 0 lost\n(\d+) more frames matched and were not traced\n", words)
+        check(found, f"last words: {words!r}")
+        traced, more = map(int, found.groups())
+        check_equal(traced, len(told), "frames that were printed")
+        check_equal({each["data"] for each in told}, {data.hex()}, "which frames they are")
+        check_equal(traced + more, 600, "all frames that matched")
+        lab.wait(lambda: armed(scene.hosts["a"]) == ({}, {}), 10, "something stays armed")
 
 
 main()

@@ -225,6 +225,9 @@ TEST_CASE("codec prints JSON with every field, numbers as numbers and words in l
     CHECK_THAT(json, ContainsSubstring(R"("rx_packets":18446744073709551615)"));
     CHECK_THAT(to_json(pb::PutRequest()), ContainsSubstring(R"({"object":null})"));
     CHECK(to_json(pb::Object()) == "{}");
+    pb::TraceRequest frame;
+    frame.set_frame(std::string("\x02\0\xa6\"\x7f", 5));
+    CHECK(to_json(frame) == R"({"port":"","frame":"0200a6227f"})");
     CHECK_THAT(to_json(pb::Config()), ContainsSubstring(R"({"uplinks":[],)"));
 }
 

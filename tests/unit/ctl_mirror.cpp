@@ -5,6 +5,7 @@
 #include <catch2/matchers/catch_matchers_string.hpp>
 
 #include "agent/capture.h"
+#include "agent/frame_filter.h"
 #include "api/codec.h"
 #include "compile/compile.h"
 #include "compile/mirror.h"
@@ -132,6 +133,134 @@ TEST_CASE("copies that would come back to where they are from are refused, over 
         ContainsSubstring("IVDS-M065"));
     CHECK(model_of(
         "- {name: m, sources: [{vport: a}], to_vport: p}\n- {name: n, sources: [{vport: p}], to_vport: q}\n"));
+}
+
+TEST_CASE("a capture of what comes in by a port alone is in one mask of one port") {
+    auto c = compiled(" []");
+    pb::CaptureRequest request;
+    request.set_target("a");
+    request.set_trace(true);
+    request.set_snap_bytes(96);
+    const auto capture = plan_capture(model_of(" []").value(), c.ids, request);
+    REQUIRE(capture);
+    add_captures({{31U, *capture}}, c.tables);
+    CHECK(c.tables.mirrors.at(31).value.snap_bytes == 0);
+    for (const auto& [id, port] : c.tables.ports) {
+        CHECK(port.value.mirror_in == (port.name == "a" ? 1U << 31 : 0));
+        CHECK(port.value.mirror_out == 0);
+        CHECK(port.value.mirror_drop == 0);
+    }
+}
+
+TEST_CASE("what a capture may be of, and what of it is cut by the data plane") {
+    const auto model = model_of(" []").value();
+    const auto ids = assign_ids(model, {}).value();
+    const auto plan = [&](const std::string& target, bool trace, const std::string& filter = "") {
+        pb::CaptureRequest request;
+        request.set_target(target);
+        request.set_trace(trace);
+        request.set_filter(filter);
+        request.set_snap_bytes(96);
+        return plan_capture(model, ids, request);
+    };
+    CHECK(plan("a", false).value().snap_bytes == 96);
+    CHECK_FALSE(plan("a", false).value().in_alone);
+    CHECK(plan("a", false, "tcp port 80").value().snap_bytes == 0);
+    CHECK(plan("red", false).value().instance == "red");
+    CHECK(plan("drops", false).value().vport.empty());
+    CHECK(plan("nobody", false).error().id == "IVDS-M027");
+    CHECK(plan("up", true).value().in_alone);
+    for (const char* target : {"red", "drops", "nobody"}) {
+        const auto refused = plan(target, true);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().id == "IVDS-M027");
+        CHECK_FALSE(refused.error().fix.empty());
+    }
+}
+
+TEST_CASE("a trace of what comes in by an end of a patch is refused: nothing does") {
+    auto config = config_from_yaml(
+        "uplinks: [{name: up, netdev: eth1}]\n"
+        "instances: [{name: red, mode: piggyback, vlan: 100, vvlan: 10, scope: distributed, uplink: up},\n"
+        "            {name: blue, mode: piggyback, vlan: 100, vvlan: 20, scope: distributed, uplink: up}]\n"
+        "vports: [{name: to-blue, instance: red, patch: to-red}, {name: to-red, instance: blue, patch: to-blue}]\n",
+        "t");
+    REQUIRE(config);
+    const auto model = next_from_config({}, std::move(*config), {});
+    INFO((model ? "" : model.error().text()));
+    REQUIRE(model);
+    pb::CaptureRequest request;
+    request.set_target("to-blue");
+    const auto ids = assign_ids(*model, {}).value();
+    CHECK(plan_capture(*model, ids, request));
+    request.set_trace(true);
+    const auto refused = plan_capture(*model, ids, request);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().id == "IVDS-A021");
+}
+
+TEST_CASE("a filter takes the frames that its expression names, by the bytes that there are and the frame's length") {
+    // Ethernet, IPv4, TCP from port 40000 to port 80.
+    const std::vector<std::uint8_t> tcp = {2, 0,  0, 0, 0,  2, 2, 0, 0,  0, 0,    1, 8,  0, 0x45, 0, 0,    40,
+                                           0, 0,  0, 0, 64, 6, 0, 0, 10, 0, 0,    1, 10, 0, 0,    2, 0x9c, 0x40,
+                                           0, 80, 0, 0, 0,  0, 0, 0, 0,  0, 0x50, 2, 0,  0, 0,    0, 0,    0};
+    std::vector<std::uint8_t> tagged = tcp;
+    const std::vector<std::uint8_t> tags = {0x88, 0xa8, 0, 100, 0x81, 0, 0, 10};
+    tagged.insert(tagged.begin() + 12, tags.begin(), tags.end());
+    const auto matches = [](const std::string& text, std::span<const std::uint8_t> frame, std::uint32_t bytes = 0) {
+        const auto filter = FrameFilter::compile(text);
+        INFO(text << (filter ? "" : ": " + filter.error().text()));
+        REQUIRE(filter);
+        return filter->matches(frame, bytes == 0 ? static_cast<std::uint32_t>(frame.size()) : bytes);
+    };
+    CHECK(matches("", tcp));
+    CHECK(matches("", {}, 1));
+    CHECK(matches("tcp port 80", tcp));
+    CHECK(matches("ether src 02:00:00:00:00:01 and host 10.0.0.2", tcp));
+    CHECK_FALSE(matches("tcp port 81", tcp));
+    CHECK_FALSE(matches("udp", tcp));
+    CHECK_FALSE(matches("tcp port 80", tagged));
+    CHECK(matches("vlan 100 and vlan 10 and tcp port 80", tagged));
+    CHECK_FALSE(matches("vlan 100 and vlan 11", tagged));
+    // The frame's length counts, and what was not captured matches nothing.
+    CHECK(matches("greater 1000", tcp, 1500));
+    CHECK_FALSE(matches("greater 1000", tcp));
+    CHECK_FALSE(matches("tcp port 80", std::span(tcp).first(34), 54));
+    CHECK_FALSE(matches("tcp port 80", {}, 54));
+}
+
+TEST_CASE("a wrong filter is refused in the words of libpcap, with a way out") {
+    for (const char* text : {"tcp prt 80", "port 99999", "tcp and", "vlan 5000", "(", "ip and arp"}) {
+        const auto filter = FrameFilter::compile(text);
+        INFO(text);
+        REQUIRE_FALSE(filter);
+        CHECK(filter.error().id == "IVDS-A020");
+        CHECK_THAT(filter.error().what, ContainsSubstring(std::string("the filter '") + text + "' is none: "));
+        CHECK(filter.error().what.size() > std::string("the filter '' is none: ").size() + std::string(text).size());
+        CHECK_FALSE(filter.error().fix.empty());
+    }
+}
+
+TEST_CASE("so many frames of each second are traced, the next second has as many again, and none is old") {
+    TraceBudget budget;
+    const std::chrono::steady_clock::time_point begin(std::chrono::hours(5));
+    const auto taken = [&](std::chrono::milliseconds at, int asked, std::chrono::nanoseconds age = {}) {
+        int count = 0;
+        for (int i = 0; i < asked; ++i) count += budget.take(begin + at, age) ? 1 : 0;
+        return count;
+    };
+    using std::chrono::milliseconds;
+    CHECK(taken(milliseconds(0), 60) == 60);
+    CHECK(taken(milliseconds(500), 60, milliseconds(1001)) == 0);
+    CHECK(taken(milliseconds(999), 60) == TraceBudget::kPerSecond - 60);
+    CHECK(taken(milliseconds(1000), 1000) == TraceBudget::kPerSecond);
+    CHECK(taken(milliseconds(60'000), 1000) == TraceBudget::kPerSecond);
+    CHECK(taken(milliseconds(70'000), 3) == 3);
+    budget.spend(milliseconds(499));
+    CHECK(taken(milliseconds(70'500), 3) == 3);
+    budget.spend(milliseconds(1));
+    CHECK(taken(milliseconds(70'500), 3) == 0);
+    CHECK(taken(milliseconds(71'000), 3) == 3);
 }
 
 TEST_CASE("a capture is a session of its own at the top, and leaves the tables as they were") {
