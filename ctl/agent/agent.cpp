@@ -124,7 +124,11 @@ std::string event_time(std::uint64_t time_ns) {
 }  // namespace
 
 Agent::Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir)
-    : plane_(plane), store_(std::move(store)), mac_of_(std::move(mac_of)), state_dir_(std::move(state_dir)) {}
+    : plane_(plane), store_(std::move(store)), mac_of_(std::move(mac_of)), state_dir_(std::move(state_dir)),
+      exports_([&plane](const std::function<bool(const FlowRow&)>& sink) { return plane.maps().flows(sink); },
+               [this](const Capture& capture, const std::function<bool(const pb::CapturePacket&)>& sink) {
+                   return watch([&] { return capture; }, sink);
+               }) {}
 
 Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac_of, std::string state_dir) {
     std::unique_ptr<Agent> agent(new Agent(plane, std::move(store), std::move(mac_of), std::move(state_dir)));
@@ -150,6 +154,7 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac
         if (!port.up) agent->note_error(port.name, agent->cause_of(port));
     }
     agent->states_ = agent->instance_states();
+    agent->exports_.follow(agent->intent_);
     return agent;
 }
 
@@ -181,11 +186,16 @@ Result<> Agent::put_again() {
 
 Result<> Agent::capture(const pb::CaptureRequest& request,
                         const std::function<bool(const pb::CapturePacket&)>& sink) {
+    return watch([&] { return plan_capture(intent_->model, intent_->ids, request); }, sink);
+}
+
+Result<> Agent::watch(const std::function<Result<Capture>()>& plan,
+                      const std::function<bool(const pb::CapturePacket&)>& sink) {
     CaptureReader reader;
     std::uint32_t session = 0;
     {
         const std::lock_guard lock(mutex_);
-        auto capture = plan_capture(intent_->model, intent_->ids, request);
+        auto capture = plan();
         if (!capture) return std::unexpected(capture.error());
         auto free = free_session(plane_.tables());
         if (!free) return std::unexpected(free.error());
@@ -230,6 +240,16 @@ Result<pb::MirrorsReply> Agent::mirrors(const pb::MirrorsRequest& request) const
     return reply;
 }
 
+Result<pb::ExportersReply> Agent::exporters(const pb::ExportersRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    if (!request.name().empty() && !intent_->model.exporters.contains(request.name()))
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no exporter {}", request.name()));
+    pb::ExportersReply reply;
+    for (pb::ExporterState& state : exports_.states())
+        if (request.name().empty() || request.name() == state.name()) *reply.add_exporters() = std::move(state);
+    return reply;
+}
+
 Result<> Agent::commit(Model next_model, bool strict) {
     Stopwatch watch;
     auto ids = assign_ids(next_model, intent_->ids);
@@ -264,6 +284,7 @@ Result<> Agent::commit(Model next_model, bool strict) {
     watch.lap("disk");
     const auto before = std::exchange(intent_, std::move(next));
     expiry_.watch(intent_->model);
+    exports_.follow(intent_);
     boot_tables_stale_ = true;
 
     std::size_t created = 0;
@@ -696,6 +717,7 @@ void Agent::tick() {
                 if (auto done = put_again(); !done) spdlog::warn("mirrors: {}", done.error().text());
         }
         remove_expired_rules();
+        exports_.reap();
         if (auto done = store_.compact_if_long(*intent_); !done) spdlog::warn("{}", done.error().text());
     }
     save_boot_tables();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "compile/ids.h"
@@ -21,9 +22,11 @@ constexpr std::uint32_t kCaptureRingBytes = 4U << 20;
 
 // What a capture watches.
 struct Capture {
-    std::string vport;     // a vPort or an uplink; or …
-    std::string instance;  // … all vPorts of an instance; neither: what is dropped anywhere
+    std::string vport;                // a vPort or an uplink; or …
+    std::set<std::string> instances;  // … all vPorts of these; neither: what is dropped anywhere
     std::uint32_t snap_bytes = 0;
+    std::uint32_t sample = 0;   // one of so many frames; 0, 1: all
+    bool without_drops = false;  // what is dropped on the vPorts is left out
 };
 [[nodiscard]] Result<Capture> plan_capture(const Model& model, const Ids& ids, const pb::CaptureRequest& request);
 // A session that nothing has.

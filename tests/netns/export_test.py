@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""export_test.py -- flows and samples of frames as collectors of others read them, nfdump's and tshark, beside what the
+switch counts."""
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from harness import case, check, check_equal, main
+from scene import Scene, mac, network
+
+PORT = 4739
+UDP_SEND = """
+import socket, sys
+out = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+out.bind(("", int(sys.argv[3])))
+for number in range(int(sys.argv[4])):
+    out.sendto(b"x" * int(sys.argv[5]), (sys.argv[1], int(sys.argv[2])))
+"""
+
+
+class Collected:
+    """Two VMs of `red` on host a and one on b, one of `blue`, and a collector that a has a cable to."""
+
+    def __init__(self, lab, folder, family="IPv4"):
+        self.lab, self.folder = lab, pathlib.Path(folder)
+        self.scene = Scene(lab, {"red": network(vlan=100, vvlan=10), "blue": network(vlan=100, vvlan=20)})
+        self.a, self.b = self.scene.two_hosts()
+        for number, host in ((1, "a"), (2, "a"), (3, "b")):
+            self.scene.vm(host, "red", number)
+        for number in (1, 2):
+            self.scene.vm("a", "blue", number)
+        self.scene.start()
+        self.vms = self.scene.vms
+        self.collector = lab.place("collector")
+        lab.cable(self.a, "flow0", self.collector, "eth0", 1500)
+        for place, netdev, number in ((self.a, "flow0", 1), (self.collector, "eth0", 2)):
+            place.run("sysctl", "-qw", f"net.ipv6.conf.{netdev}.disable_ipv6=0")
+            place.ip(f"addr add 198.51.100.{number}/24 dev {netdev}", f"addr add fd00:5::{number}/64 dev {netdev} nodad")
+        self.address = f"198.51.100.2:{PORT}" if family == "IPv4" else f"[fd00:5::2]:{PORT}"
+        self.pcap = self.folder / "messages.pcap"
+        self.capture = self.collector.start("tcpdump", "-Z", "root", "-U", "-i", "eth0", "-w", self.pcap, "udp", "and", "dst",
+                                            "port", PORT, stderr=-1)
+        check("listening" in self.capture.stderr.readline() + self.capture.stderr.readline(), "tcpdump does not begin")
+        self.start_collector(family)
+
+    def start_collector(self, family="IPv4"):
+        (self.folder / "flows").mkdir(exist_ok=True)
+        self.nfcapd = self.collector.start("nfcapd", "-6" if family == "IPv6" else "-4", "-p", PORT, "-w", self.folder / "flows",
+                                           "-t", 3600, stderr=-3, stdout=-3)
+        file = "udp6" if family == "IPv6" else "udp"
+        self.lab.wait(lambda: f":{PORT:04X} " in self.collector.run("cat", f"/proc/self/net/{file}").stdout, 10,
+                      "nfcapd does not listen")
+
+    def export(self, *exporters, rules=()):
+        config = self.scene.config("a")
+        config["exporters"] = list(exporters)
+        for vport in config["vports"]:
+            vport["rules"] = list(rules)
+        self.a.apply(config)
+
+    def state(self, name="e"):
+        states = {one["name"]: one for one in self.a.ctl_json("exporter", "state").get("exporters", [])}
+        return states[name]
+
+    def records(self):
+        return int(self.state().get("flow_records", 0))
+
+    def settle(self):
+        """Waits until all is told: looks come each second, as the active timeout is one."""
+        seen = [-1, -1, -1]
+        def quiet():
+            seen.append(self.records())
+            time.sleep(1.1)
+            return seen[-1] == seen[-2] == seen[-3]
+        self.lab.wait(quiet, 30, "the exporter does not come to rest")
+
+    def udp(self, sender, address, port, sport, count, size):
+        self.vms[sender].run(sys.executable, "-c", UDP_SEND, address, port, sport, count, size)
+
+    def nfdump(self):
+        """Ends nfcapd and sums up what it took, as one row by {way, vPort, addresses, ports, protocol}."""
+        self.nfcapd.send_signal(signal.SIGTERM)
+        check_equal(self.nfcapd.wait(20), 0, "nfcapd's exit code")
+        done = subprocess.run(["nfdump", "-R", str(self.folder / "flows"), "-o", "json"], capture_output=True, text=True, check=True)
+        flows = {}
+        self.raw = json.loads(done.stdout)
+        for row in self.raw:
+            way = row.get("egress_vrf", row.get("direction", 0))
+            port = row["output_snmp"] if way else row["input_snmp"]
+            key = (way, port, row.get("src4_addr", row.get("src6_addr")), row.get("src_port", 0),
+                   row.get("dst4_addr", row.get("dst6_addr")), row.get("dst_port", 0), row["proto"])
+            packets, bytes_ = flows.get(key, (0, 0))
+            flows[key] = (packets + row["in_packets"], bytes_ + row["in_bytes"])
+        return flows
+
+
+@case("nfdump reads every flow as the switch counts it [R171]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        c = Collected(lab, folder)
+        c.export({"name": "e", "collector": c.address, "domain_id": 7, "instances": ["red"], "active_timeout_s": 1},
+                 rules=[{"protocol": "udp", "dst_ports": ["999"], "direction": "in", "action": "drop"}])
+        c.scene.transfer("red-1", "red-2", 1)
+        c.udp("red-1", "10.0.0.3", 5001, 4001, 20, 100)
+        c.udp("red-1", "10.0.0.2", 999, 4002, 5, 200)
+        c.udp("blue-1", "10.0.0.2", 5001, 4003, 5, 100)
+        print(json.dumps(c.a.ctl_json_lines("flow", "list"), indent=1)[:3000])
+        c.settle()
+        print(c.state())
+        print(c.nfdump())
+        print(json.dumps(c.raw, indent=1)[:6000])
+
+
+main()
