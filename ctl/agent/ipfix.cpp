@@ -206,8 +206,8 @@ struct IpfixWriter::Impl {
     Send send;
     std::array<std::uint8_t, kIpfixMessageBytes> bytes{};
     fbInfoModel_t* model = nullptr;
-    fBuf_t* buffer = nullptr;  // owns session and exporter
     fbSession_t* session = nullptr;
+    fBuf_t* buffer = nullptr;  // owns session and exporter once it is there
     fbExporter_t* exporter = nullptr;
     Content content;
     bool empty = true;
@@ -216,7 +216,10 @@ struct IpfixWriter::Impl {
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
     ~Impl() {
-        if (buffer != nullptr) ::fBufFree(buffer);
+        if (buffer != nullptr)
+            ::fBufFree(buffer);
+        else if (session != nullptr)
+            ::fbSessionFree(session);
         if (model != nullptr) ::fbInfoModelFree(model);
     }
 
@@ -274,9 +277,6 @@ Result<std::unique_ptr<IpfixWriter>> IpfixWriter::open(std::uint32_t domain_id, 
     auto impl = std::make_unique<Impl>(std::move(send));
     impl->model = ::fbInfoModelAlloc();
     impl->session = ::fbSessionAlloc(impl->model);
-    impl->exporter = ::fbExporterAllocBuffer(impl->bytes.data(), kIpfixMessageBytes);
-    impl->buffer = ::fBufAllocForExport(impl->session, impl->exporter);
-    ::fBufSetAutomaticMode(impl->buffer, FALSE);
     ::fbSessionSetDomain(impl->session, domain_id);
     const auto var = static_cast<std::uint16_t>(FB_IE_VARLEN);
     for (auto& [id, fields, scope] : std::initializer_list<std::tuple<std::uint16_t, Fields, std::uint16_t>>{
@@ -299,14 +299,27 @@ Result<std::unique_ptr<IpfixWriter>> IpfixWriter::open(std::uint32_t domain_id, 
                field("samplingPacketSpace", 4), field("selectorAlgorithm", 2), field("paddingOctets", 6, kGap)},
               1}})
         if (auto done = impl->add(id, fields, scope); !done) return std::unexpected(done.error());
+    // Last: a session with a buffer writes each template into it at once.
+    impl->exporter = ::fbExporterAllocBuffer(impl->bytes.data(), kIpfixMessageBytes);
+    impl->buffer = ::fBufAllocForExport(impl->session, impl->exporter);
+    ::fBufSetAutomaticMode(impl->buffer, FALSE);
     return std::unique_ptr<IpfixWriter>(new IpfixWriter(std::move(impl)));
 }
 
 void IpfixWriter::templates() {
     impl_->emit();
-    GError* error = nullptr;
-    if (::fbSessionExportTemplates(impl_->session, &error)) impl_->empty = false;
-    g_clear_error(&error);
+    for (const std::uint16_t id : {kFlow4, kFlow6, kPacket, kInterface, kFlowSampling, kPacketSampling}) {
+        GError* error = nullptr;
+        bool done = ::fbSessionExportTemplate(impl_->session, id, &error);
+        g_clear_error(&error);
+        if (!done) {
+            // Templates have messages of their own: the first attempt ends what there is, also where that is nothing.
+            impl_->emit();
+            done = ::fbSessionExportTemplate(impl_->session, id, &error);
+            g_clear_error(&error);
+        }
+        if (done) impl_->empty = false;
+    }
 }
 
 void IpfixWriter::sampling(std::uint32_t flows, std::uint32_t packets) {

@@ -44,7 +44,7 @@ class Collected:
         self.pcap = self.folder / "messages.pcap"
         self.capture = self.collector.start("tcpdump", "-Z", "root", "-U", "-i", "eth0", "-w", self.pcap, "udp", "and", "dst",
                                             "port", PORT, stderr=-1)
-        check("listening" in self.capture.stderr.readline() + self.capture.stderr.readline(), "tcpdump does not begin")
+        check("listening" in self.capture.stderr.readline(), "tcpdump does not begin")
         self.start_collector(family)
 
     def start_collector(self, family="IPv4"):

@@ -2,6 +2,7 @@
 // Export of flows: what a configuration may say of it, the lists that it needs, the records that looks at the flow
 // table give, and the messages that they go out in.
 #include <arpa/inet.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
@@ -184,7 +185,7 @@ TEST_CASE("vPorts without rules get a list that allows all where their flows are
 
 TEST_CASE("a flow that goes on is told at its active timeout, each time what came since [R171]") {
     Table table;
-    table.add(1000, 3, 2);
+    table.add(1000, 3, 2, IVDS_FLOW_OPEN);
     CHECK(table.look().empty());
     CHECK(table.look_after(30).empty());
     table.send(table.rows[0], 4);
@@ -354,11 +355,12 @@ TEST_CASE("messages are IPFIX of the domain, in sequence, each within its size, 
         CHECK(number(message, 8, 4) == sequence);
         flows += message.held.flows;
         packets += message.held.packets;
-        // Options count, too, and are all in the first.
-        sequence += message.held.flows + message.held.packets + (i == 0 ? 4U : 0U);
+        // Options count, too, and are all in the first behind the templates.
+        sequence += message.held.flows + message.held.packets + (i == 1 ? 4U : 0U);
     }
     CHECK(flows == 200);
     CHECK(packets == 20);
-    // Templates come first.
+    // Templates come first, in a template set.
     CHECK(number(messages[0], 16, 2) == 2);
+    CHECK(messages[0].held.flows == 0);
 }

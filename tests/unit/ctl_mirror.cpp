@@ -140,7 +140,7 @@ TEST_CASE("a capture is a session of its own at the top, and leaves the tables a
     REQUIRE(free_session(c.tables) == 31U);
     add_captures({{31U, Capture{.vport = "", .instances = {"red"}, .snap_bytes = 96}},
                   {30U, Capture{}},
-                  {c.ids.mirrors.at("m"), Capture{.vport = "b"}}},
+                  {c.ids.mirrors.at("m"), Capture{.vport = "b", .instances = {}}}},
                  c.tables);
     CHECK(c.tables.mirrors.at(31).value.kind == IVDS_MIRROR_RING);
     CHECK(c.tables.mirrors.at(31).value.snap_bytes == 96);
