@@ -86,33 +86,82 @@ class Collected:
         self.nfcapd.send_signal(signal.SIGTERM)
         check_equal(self.nfcapd.wait(20), 0, "nfcapd's exit code")
         done = subprocess.run(["nfdump", "-R", str(self.folder / "flows"), "-o", "json"], capture_output=True, text=True, check=True)
+        names = {port["id"]: name for name, port in self.scene.ports("a").items()}
         flows = {}
         self.raw = json.loads(done.stdout)
         for row in self.raw:
-            way = row.get("egress_vrf", row.get("direction", 0))
-            port = row["output_snmp"] if way else row["input_snmp"]
-            key = (way, port, row.get("src4_addr", row.get("src6_addr")), row.get("src_port", 0),
+            way = row["direction"]
+            check_equal(row["input_snmp" if way else "output_snmp"], 0, "the other interface")
+            key = (way, names[row["output_snmp" if way else "input_snmp"]], row.get("src4_addr", row.get("src6_addr")), row.get("src_port", 0),
                    row.get("dst4_addr", row.get("dst6_addr")), row.get("dst_port", 0), row["proto"])
             packets, bytes_ = flows.get(key, (0, 0))
             flows[key] = (packets + row["in_packets"], bytes_ + row["in_bytes"])
         return flows
 
 
-@case("nfdump reads every flow as the switch counts it [R171]")
+def wanted(flows):
+    """The same of what `flow list` says."""
+    rows = {}
+    for flow in flows:
+        ends = flow["tuple"]
+        one, other = (ends["src"], ends["src_port"]), (ends["dst"], ends["dst_port"])
+        for way, (src, dst) in enumerate(((one, other), (other, one))):
+            count = flow[("in", "out")[way]]
+            if int(count["packets"]):
+                rows[way, flow["vport"], *src, *dst, ends["protocol"]] = (int(count["packets"]), int(count["bytes"]))
+    return rows
+
+
+def of_traffic(rows):
+    """Without what hosts send by themselves: neighbour discovery and the like."""
+    return {key: count for key, count in rows.items() if key[6] in (6, 17)}
+
+
+for family in ("IPv4", "IPv6"):
+    @case(f"nfdump reads every flow of the instance as the switch counts it, over {family} [R171]")
+    def _(bench, family=family):
+        with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+            c = Collected(lab, folder, family)
+            c.export({"name": "e", "collector": c.address, "domain_id": 7, "instances": ["red"], "active_timeout_s": 1},
+                     rules=[{"protocol": "udp", "dst_ports": ["999"], "direction": "in", "action": "drop"}])
+            for name, number in (("red-1", 1), ("red-2", 2)):
+                c.vms[name].run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0")
+                c.vms[name].ip(f"addr add fd00:1::{number}/64 dev eth0 nodad")
+            c.scene.transfer("red-1", "red-2", 1)
+            c.udp("red-1", "10.0.0.3", 5001, 4001, 20, 100)
+            c.udp("red-1", "10.0.0.2", 999, 4002, 5, 200)
+            c.udp("red-2", "fd00:1::1", 5001, 4004, 6, 300)
+            c.udp("blue-1", "10.0.0.2", 5001, 4003, 5, 100)
+            # What an entry counted shows as long as it is there.
+            rows = of_traffic(wanted(c.a.ctl_json_lines("flow", "list", "--instance", "red")))
+            check(len(rows) >= 7, f"flows: {rows}")
+            check(any(key[6] == 17 and key[5] == 999 for key in rows) and any(":" in key[2] for key in rows), f"flows: {rows}")
+            c.settle()
+            state = c.state()
+            told = c.nfdump()
+            check_equal(of_traffic(told), rows, "flows at the collector and at the switch")
+            check_equal((int(state["failed_records"]), state["error"]), (0, ""), "failures")
+            check_equal(int(state["flow_records"]), len(c.raw), "records")
+
+
+@case("tshark reads networks, names, ends and verdicts of flows, and samples of frames that are the frames [R171]")
 def _(bench):
     with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
         c = Collected(lab, folder)
-        c.export({"name": "e", "collector": c.address, "domain_id": 7, "instances": ["red"], "active_timeout_s": 1},
+        c.export({"name": "e", "collector": c.address, "domain_id": 7, "tenants": [], "sample_packets": 5, "sample_flows": 2,
+                  "active_timeout_s": 1},
                  rules=[{"protocol": "udp", "dst_ports": ["999"], "direction": "in", "action": "drop"}])
-        c.scene.transfer("red-1", "red-2", 1)
-        c.udp("red-1", "10.0.0.3", 5001, 4001, 20, 100)
-        c.udp("red-1", "10.0.0.2", 999, 4002, 5, 200)
-        c.udp("blue-1", "10.0.0.2", 5001, 4003, 5, 100)
-        print(json.dumps(c.a.ctl_json_lines("flow", "list"), indent=1)[:3000])
+        lab.wait(lambda: "ivds-mirror" in c.a.run("ip", "-o", "link").stdout, 20, "no session for samples")
+        for port in range(40):
+            c.udp("blue-1", "10.0.0.2", 999 if port % 2 else 5001, 4100 + port, 5, 200)
         c.settle()
         print(c.state())
-        print(c.nfdump())
-        print(json.dumps(c.raw, indent=1)[:6000])
+        c.a.ctl("exporter", "delete", "e")
+        time.sleep(2)
+        c.capture.send_signal(signal.SIGINT)
+        c.capture.wait(10)
+        done = subprocess.run(["tshark", "-r", c.pcap, "-V"], capture_output=True, text=True)
+        pathlib.Path("/tmp/ipfix-tshark.txt").write_text(done.stdout)
 
 
 main()
