@@ -124,7 +124,10 @@ std::string event_time(std::uint64_t time_ns) {
 }  // namespace
 
 Agent::Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir)
-    : plane_(plane), store_(std::move(store)), mac_of_(std::move(mac_of)), state_dir_(std::move(state_dir)),
+    : plane_(plane),
+      store_(std::move(store)),
+      mac_of_(std::move(mac_of)),
+      state_dir_(std::move(state_dir)),
       exports_([&plane](const std::function<bool(const FlowRow&)>& sink) { return plane.maps().flows(sink); },
                [this](const Capture& capture, const std::function<bool(const pb::CapturePacket&)>& sink) {
                    return watch([&] { return capture; }, sink);

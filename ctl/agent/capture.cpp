@@ -124,10 +124,9 @@ void add_captures(const std::map<std::uint32_t, Capture>& captures, Tables& tabl
         const std::uint32_t bit = 1U << session;
         for (auto& [id, port] : tables.ports) {
             const auto instance = tables.instances.find(port.value.instance);
-            const bool watched = !capture.vport.empty()
-                                     ? port.name == capture.vport
-                                     : instance != tables.instances.end() &&
-                                           capture.instances.contains(instance->second.name);
+            const bool watched = !capture.vport.empty() ? port.name == capture.vport
+                                                        : instance != tables.instances.end() &&
+                                                              capture.instances.contains(instance->second.name);
             if (watched) {
                 port.value.mirror_in |= bit;
                 port.value.mirror_out |= bit;

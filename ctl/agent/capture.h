@@ -25,8 +25,8 @@ struct Capture {
     std::string vport;                // a vPort or an uplink; or …
     std::set<std::string> instances;  // … all vPorts of these; neither: what is dropped anywhere
     std::uint32_t snap_bytes = 0;
-    std::uint32_t sample = 0;   // one of so many frames; 0, 1: all
-    bool without_drops = false;  // what is dropped on the vPorts is left out
+    std::uint32_t sample = 0;    // one of so many frames; 0, 1: all
+    bool without_drops = false;  // no copies for drops alone: a frame from a VM is copied as it comes
 };
 [[nodiscard]] Result<Capture> plan_capture(const Model& model, const Ids& ids, const pb::CaptureRequest& request);
 // A session that nothing has.

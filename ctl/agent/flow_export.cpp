@@ -209,7 +209,7 @@ private:
                 failed_records_ += held.flows + held.packets;
                 last_ = {};
             }
-            error_ = sent.refused ? "the collector's host refuses the messages: nobody listens on the port"
+            error_ = sent.refused      ? "the collector's host refuses the messages: nobody listens on the port"
                      : sent.error != 0 ? std::strerror(sent.error)
                                        : "";
         }
@@ -226,7 +226,9 @@ private:
             const Job now = job();
             const bool last = stopping();
             const pb::Exporter& exporter = *now.exporter;
-            const auto of_default = [](std::uint32_t value, std::uint32_t other) { return value != 0 ? value : other; };
+            const auto of_default = [](std::uint32_t value, std::uint32_t other) {
+                return value != 0 ? value : other;
+            };
             const std::uint32_t active_s = of_default(exporter.active_timeout_s(), kDefaultActiveTimeoutS);
             {
                 const std::lock_guard lock(writer_mutex_);
@@ -406,7 +408,7 @@ private:
     std::uint32_t burst_ = 0;
 
     const std::uint32_t domain_;
-    std::unordered_map<std::uint32_t, Network> networks_;         // by instance id; of the thread of flows
+    std::unordered_map<std::uint32_t, Network> networks_;        // by instance id; of the thread of flows
     std::unordered_map<std::uint32_t, std::string> told_names_;  // by port id; of the thread of flows
     std::atomic<std::uint64_t> lost_samples_ = 0;
     std::atomic<int> running_ = 0;  // threads

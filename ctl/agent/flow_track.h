@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// flow_track.h -- which records the flow table gives an exporter: what each entry counted since it was last told, when
-// it goes on for long, when it is idle, and when it is gone. Pure: entries and the clock come from the caller.
+// flow_track.h -- which records the flow table gives an exporter: what each entry counted since it was last told,
+// when it goes on for long, when it is idle, and when it is gone. Pure: entries and the clock come from the caller.
 //
-// The table is looked at now and then. An entry outlives its last frame by at least IVDS_FLOW_CLOSING_S, so that looks
-// closer together than that miss none but those that are flushed.
+// The table is looked at now and then. An entry outlives its last frame by at least IVDS_FLOW_CLOSING_S, so that
+// looks closer together than that miss none but those that are flushed.
 #pragma once
 
 #include <cstddef>
@@ -20,10 +20,10 @@ enum class FlowEnd : std::uint8_t { idle = 1, active = 2, closed = 3, forced = 4
 
 // What one way of a flow counted in a time.
 struct FlowRecord {
-    ivds_flow_key key{};     // as the vPort's VM sends; the frames that went to it have both ends exchanged
-    std::uint8_t way = 0;    // enum ivds_way
+    ivds_flow_key key{};   // as the vPort's VM sends; the frames that went to it have both ends exchanged
+    std::uint8_t way = 0;  // enum ivds_way
     FlowEnd end = FlowEnd::active;
-    std::uint8_t action = 0;  // enum ivds_acl_action
+    std::uint8_t action = 0;   // enum ivds_acl_action
     std::uint32_t target = 0;  // IVDS_ACL_REDIRECT: port id
     std::uint64_t packets = 0;
     std::uint64_t bytes = 0;

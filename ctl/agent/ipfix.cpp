@@ -29,11 +29,11 @@ enum Template : std::uint16_t {
 // Fields with this flag fill gaps of the struct, and are not sent.
 constexpr std::uint32_t kGap = 1;
 
-constexpr std::uint8_t kForwarded = 64;  // forwardingStatus, RFC 7270
-constexpr std::uint8_t kDenied = 129;    // dropped by an ACL
-constexpr std::uint16_t kEthernet = 1;   // dataLinkFrameType
+constexpr std::uint8_t kForwarded = 64;   // forwardingStatus, RFC 7270
+constexpr std::uint8_t kDenied = 129;     // dropped by an ACL
+constexpr std::uint16_t kEthernet = 1;    // dataLinkFrameType
 constexpr std::uint16_t kCountBased = 1;  // selectorAlgorithm: systematic, every so many frames
-constexpr std::uint64_t kSelection = 1;  // the one selection of frames there is
+constexpr std::uint64_t kSelection = 1;   // the one selection of frames there is
 constexpr std::uint8_t kIcmp = 1;
 constexpr std::uint8_t kIcmp6 = 58;
 constexpr std::uint8_t kEcho = 8;
@@ -223,8 +223,8 @@ struct IpfixWriter::Impl {
         if (model != nullptr) ::fbInfoModelFree(model);
     }
 
-    // A template as it is in memory and as it is sent: the same, but for gaps. The first `scope` fields are those that
-    // the others tell something about.
+    // A template as it is in memory and as it is sent: the same, but for gaps. The first `scope` fields are those
+    // that the others tell something about.
     Result<> add(std::uint16_t id, Fields fields, std::uint16_t scope = 0) {
         fields.push_back(FB_IESPEC_NULL);
         GError* error = nullptr;
@@ -244,8 +244,7 @@ struct IpfixWriter::Impl {
         empty = true;
         GError* error = nullptr;
         const Content held = std::exchange(content, {});
-        if (::fBufEmit(buffer, &error))
-            send(std::span(bytes.data(), ::fbExporterGetMsgLen(exporter)), held);
+        if (::fBufEmit(buffer, &error)) send(std::span(bytes.data(), ::fbExporterGetMsgLen(exporter)), held);
         g_clear_error(&error);
     }
 

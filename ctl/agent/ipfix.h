@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ipfix.h -- records of flows and samples of frames as IPFIX messages (RFC 7011, RFC 5477), by libfixbuf. No message is
-// larger than what any path takes in one datagram.
+// ipfix.h -- records of flows and samples of frames as IPFIX messages (RFC 7011, RFC 5477), by libfixbuf. No message
+// is larger than what any path takes in one datagram.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// metrics.h -- the switch's counters and gauges for Prometheus: what Status, Stats, Mirrors and Exporters answer, under
-// names and units by its conventions, over HTTP. Labels are names of the configuration and fixed words, so that the
-// number of series follows from the configuration; frames cannot make any.
+// metrics.h -- the switch's counters and gauges for Prometheus: what Status, Stats, Mirrors and Exporters answer,
+// under names and units by its conventions, over HTTP. Labels are names of the configuration and fixed words, so that
+// the number of series follows from the configuration; frames cannot make any.
 #pragma once
 
 #include <prometheus/metric_family.h>

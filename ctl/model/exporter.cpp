@@ -77,15 +77,15 @@ Result<> validate_object(const pb::Exporter& exporter) {
 
 Result<> validate_exporters(const Model& model) {
     if (model.exporters.size() > kMaxExporters)
-        return fail(Code::exhausted, "IVDS-M020",
-                    fmt::format("{} exporters are too many: a host has up to {}", model.exporters.size(),
-                                kMaxExporters),
-                    "let one exporter tell several instances");
+        return fail(
+            Code::exhausted, "IVDS-M020",
+            fmt::format("{} exporters are too many: a host has up to {}", model.exporters.size(), kMaxExporters),
+            "let one exporter tell several instances");
     for (const auto& [name, exporter] : model.exporters) {
         for (const std::string& tenant : exporter->tenants())
-            if (!model.tenants.contains(tenant) &&
-                std::ranges::none_of(model.instances,
-                                     [&](const auto& known) { return known.second->tenant() == tenant; }))
+            if (!model.tenants.contains(tenant) && std::ranges::none_of(model.instances, [&](const auto& known) {
+                    return known.second->tenant() == tenant;
+                }))
                 return fail(Code::not_found, "IVDS-M006",
                             fmt::format("exporter {} names tenant {}, which does not exist", name, tenant),
                             "create the tenant or an instance of it first, or in the same file");

@@ -438,8 +438,9 @@ Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of
         std::get<Drafts<T>>(drafts).emplace(draft->name(), draft);
     });
     if (!known)
-        return fail(Code::invalid, "IVDS-M002", "the object has no kind",
-                    "give a tenant, uplink, profile, vmac_pool, instance, vnic, vport, set, vport_pool, mirror or exporter");
+        return fail(
+            Code::invalid, "IVDS-M002", "the object has no kind",
+            "give a tenant, uplink, profile, vmac_pool, instance, vnic, vport, set, vport_pool, mirror or exporter");
     return settle(now, std::move(drafts), now, mac_of);
 }
 

@@ -104,10 +104,10 @@ public:
     Whole(const Model& next, const Model& now) : next_(next), now_(now) {}
 
     Result<> run() {
-        for (const auto step : {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics,
-                                &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas,
-                                &Whole::patches, &Whole::pools, &Whole::redirects, &Whole::mirrors,
-                                &Whole::exporters})
+        for (const auto step :
+             {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics, &Whole::networks,
+              &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches, &Whole::pools,
+              &Whole::redirects, &Whole::mirrors, &Whole::exporters})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }

@@ -3,6 +3,7 @@
 switch counts."""
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import tempfile
 import time
 
 from harness import case, check, check_equal, main
-from scene import Scene, mac, network
+from scene import Scene, mac, network, raw
 
 PORT = 4739
 UDP_SEND = """
@@ -81,12 +82,12 @@ class Collected:
     def udp(self, sender, address, port, sport, count, size):
         self.vms[sender].run(sys.executable, "-c", UDP_SEND, address, port, sport, count, size)
 
-    def nfdump(self):
+    def nfdump(self, names=None):
         """Ends nfcapd and sums up what it took, as one row by {way, vPort, addresses, ports, protocol}."""
         self.nfcapd.send_signal(signal.SIGTERM)
         check_equal(self.nfcapd.wait(20), 0, "nfcapd's exit code")
         done = subprocess.run(["nfdump", "-R", str(self.folder / "flows"), "-o", "json"], capture_output=True, text=True, check=True)
-        names = {port["id"]: name for name, port in self.scene.ports("a").items()}
+        names = names or {port["id"]: name for name, port in self.scene.ports("a").items()}
         flows = {}
         self.raw = json.loads(done.stdout)
         for row in self.raw:
@@ -144,24 +145,106 @@ for family in ("IPv4", "IPv6"):
             check_equal(int(state["flow_records"]), len(c.raw), "records")
 
 
-@case("tshark reads networks, names, ends and verdicts of flows, and samples of frames that are the frames [R171]")
+def tshark(path):
+    """The records of all messages, each as what tshark calls its fields."""
+    done = subprocess.run(["tshark", "-r", path, "-V"], capture_output=True, text=True, check=True)
+    records = []
+    for line in done.stdout.splitlines():
+        if re.fullmatch(r" +Flow \d+", line):
+            records.append({})
+        elif ": " in line and records:
+            name, value = line.strip().split(": ", 1)
+            records[-1].setdefault(name.split("= ")[-1], value)
+    return records
+
+
+def sections(path):
+    """The sampled bytes of frames."""
+    done = subprocess.run(["tshark", "-r", path, "-T", "fields", "-e", "cflow.data_link_frame_section"], capture_output=True,
+                          text=True, check=True)
+    return [bytes.fromhex(one.replace(":", "")) for line in done.stdout.splitlines() for one in line.split(",") if one]
+
+
+@case("tshark reads networks, names, verdicts and sampling of flows, and samples that are the frames [R171]")
 def _(bench):
     with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
         c = Collected(lab, folder)
-        c.export({"name": "e", "collector": c.address, "domain_id": 7, "tenants": [], "sample_packets": 5, "sample_flows": 2,
-                  "active_timeout_s": 1},
+        c.export({"name": "e", "collector": c.address, "domain_id": 7, "sample_packets": 5, "sample_flows": 2, "active_timeout_s": 1},
                  rules=[{"protocol": "udp", "dst_ports": ["999"], "direction": "in", "action": "drop"}])
         lab.wait(lambda: "ivds-mirror" in c.a.run("ip", "-o", "link").stdout, 20, "no session for samples")
-        for port in range(40):
-            c.udp("blue-1", "10.0.0.2", 999 if port % 2 else 5001, 4100 + port, 5, 200)
+        for number in range(40):
+            c.udp("blue-1", "10.0.0.2", 999 if number % 2 else 5001, 4100 + number, 5, 200)
         c.settle()
-        print(c.state())
+        state = c.state()
+        ids = {str(port["id"]): name for name, port in c.scene.ports("a").items()}
         c.a.ctl("exporter", "delete", "e")
-        time.sleep(2)
+        lab.wait(lambda: "ivds-mirror" not in c.a.run("ip", "-o", "link").stdout, 20, "the session for samples stays")
         c.capture.send_signal(signal.SIGINT)
         c.capture.wait(10)
-        done = subprocess.run(["tshark", "-r", c.pcap, "-V"], capture_output=True, text=True)
-        pathlib.Path("/tmp/ipfix-tshark.txt").write_text(done.stdout)
+        records = tshark(c.pcap)
+
+        told = {row["InputInt"]: (row["IfName"], row["IfDescr"]) for row in records if "IfName" in row}
+        check_equal({key: value for key, value in told.items()},
+                    {key: (name, c.scene.network_of[name]) for key, name in ids.items() if name in c.scene.network_of
+                     and c.scene.host_of[name] == "a"}, "names of vPorts")
+        check_equal({row["Sampling Probability"] for row in records if "Sampling Probability" in row}, {"0.5"}, "sampling of flows")
+        check_equal({(row["Sampling Packet Interval"], row["Sampling Packet Space"]) for row in records
+                     if "Sampling Packet Space" in row}, {("1", "4")}, "sampling of frames")
+
+        seen = {}
+        for row in records:
+            if "Octets" not in row or row.get("Protocol") != "UDP (17)":
+                continue
+            out = row["Direction"].startswith("Egress")
+            check_equal((row["Dot1q Vlan Id"], row["Dot1q Customer Vlan Id"]), ("100", "20"), "VLAN and V.VLAN")
+            check_equal(row["ForwardingStatus"], "Drop (2)" if row["DstPort"] == "999" else "Forward (1)", "verdict")
+            check_equal(row["Source Mac Address"].split()[0], mac(1), "source MAC")
+            check_equal(ids[row["OutputInt" if out else "InputInt"]], "blue-2" if out else "blue-1", "vPort")
+            count = seen.setdefault((row["SrcPort"], row["DstPort"]), [0, 0])
+            count[out] += int(row["Packets"])
+        check(0 < len(seen) < 40, f"{len(seen)} of 40 flows were sampled")
+        for (_, port), count in seen.items():
+            check_equal(count, [5, 0] if port == "999" else [5, 5], "packets of a sampled flow at both vPorts")
+
+        samples = sections(c.pcap)
+        check_equal(len(samples), int(state["packet_records"]), "samples")
+        check(40 <= len(samples) <= 60, f"{len(samples)} samples of 200 frames and some more")
+        of_udp = [data for data in samples if data[23:24] == b"\x11" and len(data) == 128]
+        check(len(of_udp) >= 30, f"{len(of_udp)} samples of datagrams")
+        for data in of_udp:
+            check_equal((data[:12], data[42:]), (raw(mac(2)) + raw(mac(1)), b"x" * 86), "a sample")
+        check_equal({row["Data Link Frame Size"] for row in records if row.get("Data Link Frame Size", "") == "242"}, {"242"},
+                    "length of the frames")
+
+
+@case("a collector that is away costs counted records and nothing else, and what comes after it is back arrives, the last at the agent's end [R171]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        c = Collected(lab, folder)
+        c.nfcapd.send_signal(signal.SIGTERM)
+        c.nfcapd.wait(20)
+        c.export({"name": "e", "collector": c.address, "active_timeout_s": 1, "template_refresh_s": 1})
+        c.udp("red-1", "10.0.0.2", 5001, 4001, 3, 100)
+        lab.wait(lambda: int(c.state()["failed_records"]) > 0, 20, "nothing failed")
+        check("refuses" in c.state()["error"], f"error: {c.state()}")
+        check_equal(c.scene.ping("red-1", "red-2"), 3, "pings")
+        c.a.ip("link set flow0 down")
+        before = int(c.state()["failed_records"])
+        c.udp("red-1", "10.0.0.2", 5001, 4002, 3, 100)
+        lab.wait(lambda: int(c.state()["failed_records"]) > before, 20, "nothing failed without a way")
+        check_equal(c.scene.ping("red-1", "red-2"), 3, "pings")
+        c.a.ip("link set flow0 up")
+        c.start_collector()
+        lab.wait(lambda: c.state()["error"] == "", 20, "the exporter does not find the collector again")
+        c.udp("red-1", "10.0.0.2", 5001, 4003, 7, 100)
+        c.settle()
+        # The agent's end leaves nothing untold.
+        ids = {port["id"]: name for name, port in c.scene.ports("a").items()}
+        c.udp("red-1", "10.0.0.2", 5001, 4004, 9, 100)
+        check_equal(c.a.stop_agent(), 0, "the agent's exit code")
+        told = c.nfdump(ids)
+        for port, count in ((4003, (7, 994)), (4004, (9, 1278))):
+            check_equal([told[key] for key in told if key[3] == port], [count, count], f"flows from port {port}, at both vPorts")
 
 
 main()

@@ -147,7 +147,8 @@ TEST_CASE("an exporter that cannot be is refused with what to write instead") {
     CHECK_THAT(error_of("- {name: e, collector: '192.0.2.9:1', tenants: [nobody]}\n"),
                ContainsSubstring("IVDS-M006") && ContainsSubstring("nobody"));
     std::string many;
-    for (std::size_t i = 0; i <= kMaxExporters; ++i) many += fmt::format("- {{name: e{}, collector: '192.0.2.9:1'}}\n", i);
+    for (std::size_t i = 0; i <= kMaxExporters; ++i)
+        many += fmt::format("- {{name: e{}, collector: '192.0.2.9:1'}}\n", i);
     CHECK_THAT(error_of(many), ContainsSubstring("IVDS-M020"));
 }
 

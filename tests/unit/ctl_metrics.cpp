@@ -134,8 +134,8 @@ TEST_CASE("what the replies count is there under names, types and labels by Prom
 }
 
 TEST_CASE("a family is there once, counters alone end in _total, and labels are of a fixed set") {
-    const std::set<std::string> allowed = {"vport",     "instance", "tenant", "uplink", "port",    "reason",
-                                           "direction", "exporter", "kind", "mirror",   "to",     "from",   "version", "programs"};
+    const std::set<std::string> allowed = {"vport",    "instance", "tenant", "uplink", "port", "reason",  "direction",
+                                           "exporter", "kind",     "mirror", "to",     "from", "version", "programs"};
     std::set<std::string> names;
     std::set<std::string> series;
     for (const prometheus::MetricFamily& family : metric_families(reading())) {
