@@ -430,7 +430,7 @@ void FlowExports::follow(const std::shared_ptr<const Intent>& intent) {
         auto& place = running_[name];
         if (place != nullptr && !place->can_follow(job)) {
             place->stop();
-            ending_.push_back(std::move(place));
+            ending_.push_back(std::exchange(place, nullptr));
         }
         if (place == nullptr)
             place = std::make_unique<FlowExport>(reader_, sampler_, job);
@@ -452,6 +452,7 @@ void FlowExports::reap() {
 
 std::vector<pb::ExporterState> FlowExports::states() const {
     std::vector<pb::ExporterState> states;
+    states.reserve(running_.size());
     for (const auto& [name, exporter] : running_) states.push_back(exporter->state());
     return states;
 }
