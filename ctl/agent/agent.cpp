@@ -124,7 +124,17 @@ std::string event_time(std::uint64_t time_ns) {
 }  // namespace
 
 Agent::Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir)
-    : plane_(plane), store_(std::move(store)), mac_of_(std::move(mac_of)), state_dir_(std::move(state_dir)) {}
+    : plane_(plane),
+      store_(std::move(store)),
+      mac_of_(std::move(mac_of)),
+      state_dir_(std::move(state_dir)),
+      exports_([&plane](const std::function<bool(const FlowRow&)>& sink) { return plane.maps().flows(sink); },
+               [this](const Capture& capture, const std::function<bool(const pb::CapturePacket&)>& sink) {
+                   const auto all = FrameFilter::compile({});
+                   if (!all) return Result<>(std::unexpected(all.error()));
+                   return watch([&] { return capture; }, *all,
+                                [&](pb::CapturePacket& packet, std::chrono::nanoseconds) { return sink(packet); });
+               }) {}
 
 Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac_of, std::string state_dir) {
     std::unique_ptr<Agent> agent(new Agent(plane, std::move(store), std::move(mac_of), std::move(state_dir)));
@@ -150,6 +160,7 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac
         if (!port.up) agent->note_error(port.name, agent->cause_of(port));
     }
     agent->states_ = agent->instance_states();
+    agent->exports_.follow(agent->intent_);
     return agent;
 }
 
@@ -190,11 +201,39 @@ Result<> Agent::capture(const pb::CaptureRequest& request,
         first.set_frame(std::string(kTraceFrameMin, '\0'));
         if (auto done = trace(first); !done) return std::unexpected(done.error());
     }
+    TraceBudget budget;
+    std::uint64_t untraced = 0;
+    return watch([&] { return plan_capture(intent_->model, intent_->ids, request); }, *filter,
+                 [&](pb::CapturePacket& packet, std::chrono::nanoseconds age) {
+        if (request.trace() && !packet.port().empty()) {
+            const auto begun = steady_clock::now();
+            if (!budget.take(begun, age)) {
+                ++untraced;
+                return true;
+            }
+            pb::TraceRequest one;
+            one.set_port(request.target());
+            one.set_frame(packet.data());
+            if (auto told = trace(one))
+                *packet.mutable_trace() = std::move(*told);
+            else
+                packet.set_trace_error(told.error().text());
+            budget.spend(steady_clock::now() - begun);
+        }
+        packet.set_untraced(untraced);
+        if (request.snap_bytes() != 0 && packet.data().size() > request.snap_bytes())
+            packet.mutable_data()->resize(request.snap_bytes());
+        return sink(packet);
+    });
+}
+
+Result<> Agent::watch(const std::function<Result<Capture>()>& plan, const FrameFilter& filter,
+                      const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink) {
     CaptureReader reader;
     std::uint32_t session = 0;
     {
         const std::lock_guard lock(mutex_);
-        auto capture = plan_capture(intent_->model, intent_->ids, request);
+        auto capture = plan();
         if (!capture) return std::unexpected(capture.error());
         auto free = free_session(plane_.tables());
         if (!free) return std::unexpected(free.error());
@@ -216,29 +255,7 @@ Result<> Agent::capture(const pb::CaptureRequest& request,
         const auto stats = plane_.maps().mirror_stats(session);
         return stats ? stats->refused : 0;
     };
-    TraceBudget budget;
-    std::uint64_t untraced = 0;
-    reader.run(*filter, name, lost, [&](pb::CapturePacket& packet, std::chrono::nanoseconds age) {
-        if (request.trace() && !packet.port().empty()) {
-            const auto begun = steady_clock::now();
-            if (!budget.take(begun, age)) {
-                ++untraced;
-                return true;
-            }
-            pb::TraceRequest one;
-            one.set_port(request.target());
-            one.set_frame(packet.data());
-            if (auto told = trace(one))
-                *packet.mutable_trace() = std::move(*told);
-            else
-                packet.set_trace_error(told.error().text());
-            budget.spend(steady_clock::now() - begun);
-        }
-        packet.set_untraced(untraced);
-        if (request.snap_bytes() != 0 && packet.data().size() > request.snap_bytes())
-            packet.mutable_data()->resize(request.snap_bytes());
-        return sink(packet);
-    });
+    reader.run(filter, name, lost, sink);
     const std::lock_guard lock(mutex_);
     captures_.erase(session);
     return put_again();
@@ -258,6 +275,16 @@ Result<pb::MirrorsReply> Agent::mirrors(const pb::MirrorsRequest& request) const
         if (!stats) return std::unexpected(stats.error());
         *reply.add_mirrors() = mirror_state(*mirror->second, session, row.value, *stats);
     }
+    return reply;
+}
+
+Result<pb::ExportersReply> Agent::exporters(const pb::ExportersRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    if (!request.name().empty() && !intent_->model.exporters.contains(request.name()))
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no exporter {}", request.name()));
+    pb::ExportersReply reply;
+    for (pb::ExporterState& state : exports_.states())
+        if (request.name().empty() || request.name() == state.name()) *reply.add_exporters() = std::move(state);
     return reply;
 }
 
@@ -295,6 +322,7 @@ Result<> Agent::commit(Model next_model, bool strict) {
     watch.lap("disk");
     const auto before = std::exchange(intent_, std::move(next));
     expiry_.watch(intent_->model);
+    exports_.follow(intent_);
     boot_tables_stale_ = true;
 
     std::size_t created = 0;
@@ -735,6 +763,7 @@ void Agent::tick() {
                 if (auto done = put_again(); !done) spdlog::warn("mirrors: {}", done.error().text());
         }
         remove_expired_rules();
+        exports_.reap();
         if (auto done = store_.compact_if_long(*intent_); !done) spdlog::warn("{}", done.error().text());
     }
     save_boot_tables();

@@ -16,6 +16,7 @@
 #include "agent/capture.h"
 #include "agent/event_log.h"
 #include "agent/expiry.h"
+#include "agent/flow_export.h"
 #include "agent/plane.h"
 #include "agent/store.h"
 #include "ivds.pb.h"
@@ -58,6 +59,7 @@ public:
                                  const std::function<bool(const pb::FlowState&)>& sink) const;
     [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
     [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request) const;
+    [[nodiscard]] Result<pb::ExportersReply> exporters(const pb::ExportersRequest& request) const;
     // Hands frames to `sink` until that says false; it is asked at least twice a second.
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,
                                    const std::function<bool(const pb::CapturePacket&)>& sink);
@@ -79,6 +81,9 @@ private:
     // addresses that copies in ERSPAN come from. The caller holds mutex_.
     [[nodiscard]] Result<> put(Tables tables, bool strict);
     [[nodiscard]] Result<> put_again();
+    // The capture that `plan` gives, which is called with mutex_ held.
+    [[nodiscard]] Result<> watch(const std::function<Result<Capture>()>& plan, const FrameFilter& filter,
+                                 const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink);
     // Makes `next` the intent, or changes nothing. The caller holds mutex_.
     [[nodiscard]] Result<> commit(Model next, bool strict);
     // Say what changed since they were last called: which ports came up or went down (`reasons` knows why, by port),
@@ -116,6 +121,7 @@ private:
     bool boot_tables_stale_ = false;
     bool trim_ = false;  // much memory became free at once
     std::chrono::steady_clock::time_point next_sweep_ = started_;
+    FlowExports exports_;  // last: its threads ask for captures until they end
 };
 
 }  // namespace ivds

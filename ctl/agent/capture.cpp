@@ -101,7 +101,7 @@ Result<Capture> plan_capture(const Model& model, const Ids& ids, const pb::Captu
         return fail(Code::not_found, "IVDS-M027", fmt::format("there is no uplink or vport {}", request.target()),
                     "'ivds-ctl show all' lists them");
     else if (model.instances.contains(request.target()))
-        capture.instance = request.target();
+        capture.instances.insert(request.target());
     else if (request.target() != "drops")
         return fail(Code::not_found, "IVDS-M027",
                     fmt::format("there is no vport, uplink or instance {} to capture", request.target()),
@@ -130,20 +130,21 @@ void add_captures(const std::map<std::uint32_t, Capture>& captures, Tables& tabl
         row.name = "capture";
         row.value.kind = IVDS_MIRROR_RING;
         row.value.snap_bytes = capture.snap_bytes;
+        row.value.sample = capture.sample > 1 ? capture.sample : 0;
         if (!tables.mirrors.emplace(session, row).second) continue;
         const std::uint32_t bit = 1U << session;
         for (auto& [id, port] : tables.ports) {
             const auto instance = tables.instances.find(port.value.instance);
-            const bool watched = !capture.vport.empty()
-                                     ? port.name == capture.vport
-                                     : !capture.instance.empty() && instance != tables.instances.end() &&
-                                           instance->second.name == capture.instance;
+            const bool watched = !capture.vport.empty() ? port.name == capture.vport
+                                                        : instance != tables.instances.end() &&
+                                                              capture.instances.contains(instance->second.name);
             if (watched) {
                 port.value.mirror_in |= bit;
                 if (capture.in_alone) continue;
                 port.value.mirror_out |= bit;
             }
-            if (watched || (capture.vport.empty() && capture.instance.empty())) port.value.mirror_drop |= bit;
+            const bool of_drops = capture.vport.empty() && capture.instances.empty();
+            if ((watched || of_drops) && !capture.without_drops) port.value.mirror_drop |= bit;
         }
     }
 }

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "agent/frame_filter.h"
@@ -23,10 +24,12 @@ constexpr std::uint32_t kCaptureRingBytes = 4U << 20;
 
 // What a capture watches.
 struct Capture {
-    std::string vport;      // a vPort or an uplink; or …
-    std::string instance;   // … all vPorts of an instance; neither: what is dropped anywhere
-    bool in_alone = false;  // what comes in by the port, also what is dropped of it
+    std::string vport;                // a vPort or an uplink; or …
+    std::set<std::string> instances;  // … all vPorts of these; neither: what is dropped anywhere
+    bool in_alone = false;            // what comes in by the port, also what is dropped of it
     std::uint32_t snap_bytes = 0;
+    std::uint32_t sample = 0;    // one of so many frames; 0, 1: all
+    bool without_drops = false;  // no copies for drops alone: a frame from a VM is copied as it comes
 };
 // A filter and a trace want all of a frame: what was asked to be cut is cut behind them.
 [[nodiscard]] Result<Capture> plan_capture(const Model& model, const Ids& ids, const pb::CaptureRequest& request);

@@ -147,6 +147,19 @@ void add_mirror(Families& to, const pb::MirrorState& mirror) {
         mirror.cut());
 }
 
+void add_exporter(Families& to, const pb::ExporterState& exporter) {
+    const Labels who = {{"exporter", exporter.name()}};
+    add(to.gauge("ivds_exporter_flows", "Flows that the exporter follows."), who, exporter.flows());
+    add_each(to.counter("ivds_exporter_records_total", "Records that the exporter sent."), who, "kind",
+             {{"flow", exporter.flow_records()}, {"packet", exporter.packet_records()}});
+    add(to.counter("ivds_exporter_messages_total", "Messages that the exporter sent."), who, exporter.messages());
+    add(to.counter("ivds_exporter_failed_records_total",
+                   "Records that could not be sent, or that the collector's host refused."),
+        who, exporter.failed_records());
+    add(to.counter("ivds_exporter_lost_samples_total", "Sampled frames for which there was no room."), who,
+        exporter.lost_samples());
+}
+
 MetricFamily scrape_ok(bool ok) {
     Families families;
     add(families.gauge("ivds_scrape_ok", "1 if the switch could be read for this scrape, else 0."), {}, ok ? 1 : 0);
@@ -160,7 +173,9 @@ Result<MetricsReading> read(const Agent& agent) {
     if (!stats) return std::unexpected(stats.error());
     auto mirrors = agent.mirrors({});
     if (!mirrors) return std::unexpected(mirrors.error());
-    return MetricsReading{std::move(*status), std::move(*stats), std::move(*mirrors)};
+    auto exporters = agent.exporters({});
+    if (!exporters) return std::unexpected(exporters.error());
+    return MetricsReading{std::move(*status), std::move(*stats), std::move(*mirrors), std::move(*exporters)};
 }
 
 class Scrape final : public prometheus::Collectable {
@@ -207,6 +222,7 @@ std::vector<MetricFamily> metric_families(const MetricsReading& reading) {
     }
     for (const pb::TenantState& tenant : status.tenants()) add_tenant(to, tenant);
     for (const pb::MirrorState& mirror : reading.mirrors.mirrors()) add_mirror(to, mirror);
+    for (const pb::ExporterState& exporter : reading.exporters.exporters()) add_exporter(to, exporter);
     return to.take();
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// metrics.h -- the switch's counters and gauges for Prometheus: what Status, Stats and Mirrors answer, under names
-// and units by its conventions, over HTTP. Labels are names of the configuration and fixed words, so that the number
-// of series follows from the configuration; frames cannot make any.
+// metrics.h -- the switch's counters and gauges for Prometheus: what Status, Stats, Mirrors and Exporters answer,
+// under names and units by its conventions, over HTTP. Labels are names of the configuration and fixed words, so that
+// the number of series follows from the configuration; frames cannot make any.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -21,6 +21,7 @@ struct MetricsReading {
     pb::StatusReply status;
     pb::StatsReply stats;
     pb::MirrorsReply mirrors;
+    pb::ExportersReply exporters;
 };
 
 [[nodiscard]] std::vector<prometheus::MetricFamily> metric_families(const MetricsReading& reading);

@@ -142,6 +142,11 @@ grpc::Status Service::Rules(grpc::ServerContext* context, const pb::RulesRequest
     return answer(*context, agent_.rules(*request), reply);
 }
 
+grpc::Status Service::Exporters(grpc::ServerContext* context, const pb::ExportersRequest* request,
+                                pb::ExportersReply* reply) {
+    return answer(*context, agent_.exporters(*request), reply);
+}
+
 grpc::Status Service::Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
                               pb::MirrorsReply* reply) {
     return answer(*context, agent_.mirrors(*request), reply);

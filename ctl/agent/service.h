@@ -42,6 +42,8 @@ public:
                             pb::FlushReply* reply) override;
     grpc::Status Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
                          pb::MirrorsReply* reply) override;
+    grpc::Status Exporters(grpc::ServerContext* context, const pb::ExportersRequest* request,
+                           pb::ExportersReply* reply) override;
     grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
                          grpc::ServerWriter<pb::CapturePacket>* writer) override;
     grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override;

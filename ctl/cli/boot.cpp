@@ -74,6 +74,7 @@ public:
         }
         each(config.vport_pools(), &pb::Object::mutable_vport_pool, "policy");
         each(config.mirrors(), &pb::Object::mutable_mirror, "policy");
+        each(config.exporters(), &pb::Object::mutable_exporter, "policy");
         rest(config.profiles(), &pb::Object::mutable_profile,
              [](const pb::Profile& profile) { return has_names(profile.rules()); });
         rest(config.vports(), &pb::Object::mutable_vport,

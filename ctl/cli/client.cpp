@@ -139,6 +139,9 @@ Result<pb::RulesReply> Client::rules(const pb::RulesRequest& request) {
 Result<pb::MirrorsReply> Client::mirrors(const pb::MirrorsRequest& request) {
     return impl_->call(&pb::Switch::Stub::Mirrors, request);
 }
+Result<pb::ExportersReply> Client::exporters(const pb::ExportersRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Exporters, request);
+}
 Result<> Client::capture(const pb::CaptureRequest& request,
                          const std::function<bool(const pb::CapturePacket&)>& sink) {
     grpc::ClientContext context;

@@ -35,6 +35,7 @@ std::set<std::string> values(const std::string& type,
         {"SET", {pb::SET}},
         {"VPORT_POOL", {pb::VPORT_POOL}},
         {"MIRROR", {pb::MIRROR}},
+        {"EXPORTER", {pb::EXPORTER}},
         {"OWNER", {pb::VPORT, pb::PROFILE, pb::INSTANCE}},
     };
     std::set<std::string> found;

@@ -24,7 +24,8 @@ static_assert(int{pb::UPLINK} == int{pb::Object::kUplinkFieldNumber} &&
               int{pb::TENANT} == int{pb::Object::kTenantFieldNumber} &&
               int{pb::SET} == int{pb::Object::kSetFieldNumber} &&
               int{pb::VPORT_POOL} == int{pb::Object::kVportPoolFieldNumber} &&
-              int{pb::MIRROR} == int{pb::Object::kMirrorFieldNumber});
+              int{pb::MIRROR} == int{pb::Object::kMirrorFieldNumber} &&
+              int{pb::EXPORTER} == int{pb::Object::kExporterFieldNumber});
 
 constexpr std::array help_table{
     FieldHelp{"Uplink.netdev", "NETDEV", "the physical NIC or PF under the switch"},
@@ -124,6 +125,14 @@ constexpr std::array help_table{
     FieldHelp{"Mirror.sample", "N", "one of so many frames; 0, 1: all"},
     FieldHelp{"Mirror.strip_tags", nullptr, "leave the wire's tags out of copies of an uplink's frames"},
     FieldHelp{"Mirror.filter", "protocol=P,action=A", "a rule: what is allowed is copied; none: all"},
+    FieldHelp{"Exporter.collector", "ADDRESS:PORT", "where the messages go, by UDP: 192.0.2.9:4739, [fd00::9]:4739"},
+    FieldHelp{"Exporter.domain_id", "N", "observation domain in the messages (0)"},
+    FieldHelp{"Exporter.instances", "INSTANCE", "watch the vPorts of these; with no tenants either: of all"},
+    FieldHelp{"Exporter.tenants", "TENANT", "watch the vPorts of their instances"},
+    FieldHelp{"Exporter.sample_flows", "N", "one of so many flows; 0, 1: all"},
+    FieldHelp{"Exporter.sample_packets", "N", "one of so many frames as a sample; 0: none"},
+    FieldHelp{"Exporter.active_timeout_s", "N", "a flow that goes on is told so often, 1 to 3600 (60)"},
+    FieldHelp{"Exporter.template_refresh_s", "N", "templates and names are sent again, 1 to 86400 (60)"},
     FieldHelp{"Tenant.max_fdb", "N", "learned MACs: the fdb-limits of its instances together; 0: unlimited"},
 };
 

@@ -159,6 +159,8 @@ constexpr std::array abouts{
           "filters --vports fw1 --vports fw2", "filters --vports fw1"},
     About{pb::MIRROR, "copies of frames for somebody who watches", "MIRROR",
           "watch --sources vport=web1,direction=in --to-vport probe1", "watch --sample 100"},
+    About{pb::EXPORTER, "flow records for a collector", "EXPORTER",
+          "flows --collector 192.0.2.9:4739 --instances red", "flows --sample-flows 10"},
 };
 
 const About& about(pb::Kind kind) {
@@ -193,6 +195,7 @@ void add_kind(Commands& commands, pb::Kind kind) {
              fmt::format("Create {} {}",
                          noun == "uplink"     ? "an"
                          : noun == "instance" ? "an"
+                         : noun == "exporter" ? "an"
                                               : "a",
                          noun),
              example(fmt::format("create {}", facts.create)),

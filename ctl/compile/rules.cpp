@@ -127,6 +127,12 @@ std::uint32_t RuleLists::target(const pb::Rule& rule) const {
     return rule.to_pool().empty() ? 0 : IVDS_TARGET_POOL | ids_.pools.at(rule.to_pool());
 }
 
+RuleLists::RuleLists(const Model& model, const Ids& ids) : model_(model), ids_(ids) {
+    for (const auto& [exporter_name, exporter] : model.exporters)
+        for (const auto& [name, instance] : model.instances)
+            if (is_exported(*exporter, *instance)) exported_.insert(name);
+}
+
 std::uint32_t RuleLists::mirrors(const pb::Rule& rule) const {
     return rule.mirror().empty() ? 0 : 1U << ids_.mirrors.at(rule.mirror());
 }
@@ -213,7 +219,8 @@ const std::string& RuleLists::digest(const pb::VPort& vport, pb::Rule::Direction
     const std::string& profile = part(pb::PROFILE, vport.profile(), direction).digest;
     const std::string& instance = part(pb::INSTANCE, vport.instance(), direction).digest;
     const pb::Rule::Action last = default_action(model_, vport, direction);
-    if (own.empty() && profile.empty() && instance.empty() && last == pb::Rule::ALLOW) return nothing;
+    const bool exported = vport.patch().empty() && exported_.contains(vport.instance());
+    if (own.empty() && profile.empty() && instance.empty() && last == pb::Rule::ALLOW && !exported) return nothing;
     const std::string parts =
         fmt::format("{} {} {}/{}/{}", kListForm, static_cast<int>(last), own, profile, instance);
     const auto [place, fresh] = digests_.try_emplace(parts);

@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -46,9 +47,10 @@ struct OwnedRule {
 // and mirrors are, too. Valid as long as the model and its ids; those of lists themselves need not be known yet.
 class RuleLists {
 public:
-    RuleLists(const Model& model, const Ids& ids) : model_(model), ids_(ids) {}
+    RuleLists(const Model& model, const Ids& ids);
 
-    // Lists with the same digest are the same; empty: there is nothing to hold a frame against.
+    // Lists with the same digest are the same; empty: there is nothing to hold a frame against. Where flows are
+    // exported there is a list in any case, as the data plane keeps flows of vPorts with a list alone.
     [[nodiscard]] const std::string& digest(const pb::VPort& vport, pb::Rule::Direction direction);
     [[nodiscard]] Result<AclRow> compile(const pb::VPort& vport, pb::Rule::Direction direction);
     // The list of a mirror's filter, which allows what is copied; empty: there is none.
@@ -76,6 +78,7 @@ private:
 
     const Model& model_;
     const Ids& ids_;
+    std::set<std::string> exported_;  // instances
     std::map<std::tuple<pb::Kind, std::string, pb::Rule::Direction>, Part> parts_;
     std::map<std::string, Members> sets_;
     std::unordered_map<std::string, std::string> digests_;  // by the parts, joined

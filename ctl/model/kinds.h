@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// kinds.h -- the ten kinds of objects, for code that does the same with each.
+// kinds.h -- the eleven kinds of objects, for code that does the same with each.
 #pragma once
 
 #include "model/model.h"
@@ -36,6 +36,8 @@ constexpr KindOf<pb::VPortPool, pb::VPORT_POOL> kVportPools{&Model::vport_pools,
                                                             &pb::Object::mutable_vport_pool, "vport_pool"};
 constexpr KindOf<pb::Mirror, pb::MIRROR> kMirrors{&Model::mirrors, &pb::Config::mutable_mirrors,
                                                   &pb::Object::mutable_mirror, "mirror"};
+constexpr KindOf<pb::Exporter, pb::EXPORTER> kExporters{&Model::exporters, &pb::Config::mutable_exporters,
+                                                        &pb::Object::mutable_exporter, "exporter"};
 
 // Calls `f` with each kind, in the order in which objects refer to each other: what is referred to comes first. Rules
 // alone refer the other way, from vPorts and instances to sets, pools and mirrors.
@@ -51,6 +53,7 @@ void for_each_kind(F&& f) {
     f(kSets);
     f(kVportPools);
     f(kMirrors);
+    f(kExporters);
 }
 
 }  // namespace ivds

@@ -27,7 +27,7 @@ template <class T>
 using Drafts = std::map<std::string, std::shared_ptr<T>>;
 using AllDrafts = std::tuple<Drafts<pb::Tenant>, Drafts<pb::Uplink>, Drafts<pb::Profile>, Drafts<pb::VmacPool>,
                              Drafts<pb::Instance>, Drafts<pb::Vnic>, Drafts<pb::VPort>, Drafts<pb::Set>,
-                             Drafts<pb::VPortPool>, Drafts<pb::Mirror>>;
+                             Drafts<pb::VPortPool>, Drafts<pb::Mirror>, Drafts<pb::Exporter>>;
 
 // ---------------------------------------------------------------------------------------- one form
 
@@ -70,6 +70,7 @@ void normalise(pb::VPortPool&) {}
 void normalise(pb::Mirror& mirror) {
     normalise_rules(*mirror.mutable_filter());
 }
+void normalise(pb::Exporter&) {}
 
 bool same(const Message& a, const Message& b) {
     return a.ByteSizeLong() == b.ByteSizeLong() && a.SerializeAsString() == b.SerializeAsString();
@@ -321,6 +322,10 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
             check(pb::UPLINK, source.uplink(), "mirror", name);
         }
     }
+    for (const auto& [name, exporter] : model.exporters) {
+        for (const std::string& instance : exporter->instances()) check(pb::INSTANCE, instance, "exporter", name);
+        for (const std::string& tenant : exporter->tenants()) check(pb::TENANT, tenant, "exporter", name);
+    }
     const auto check_rules = [&](const RuleList& rules, const char* label, const std::string& name) {
         for (const pb::Rule& rule : rules) {
             check(pb::SET, rule.src_set(), label, name);
@@ -434,8 +439,9 @@ Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of
         std::get<Drafts<T>>(drafts).emplace(draft->name(), draft);
     });
     if (!known)
-        return fail(Code::invalid, "IVDS-M002", "the object has no kind",
-                    "give a tenant, uplink, profile, vmac_pool, instance, vnic, vport, set, vport_pool or mirror");
+        return fail(
+            Code::invalid, "IVDS-M002", "the object has no kind",
+            "give a tenant, uplink, profile, vmac_pool, instance, vnic, vport, set, vport_pool, mirror or exporter");
     return settle(now, std::move(drafts), now, mac_of);
 }
 

@@ -40,6 +40,7 @@ struct Model {
     Objects<pb::Set> sets;
     Objects<pb::VPortPool> vport_pools;
     Objects<pb::Mirror> mirrors;
+    Objects<pb::Exporter> exporters;
     Objects<StaticIndex> static_macs;  // derived; of the instances that have static MACs
 };
 
@@ -88,8 +89,14 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 [[nodiscard]] Result<> validate_object(const pb::Set& set);
 [[nodiscard]] Result<> validate_object(const pb::VPortPool& pool);
 [[nodiscard]] Result<> validate_object(const pb::Mirror& mirror);
+[[nodiscard]] Result<> validate_object(const pb::Exporter& exporter);
 // Whether no mirror's copies can come back to it, and none is in the way of an instance.
 [[nodiscard]] Result<> validate_mirrors(const Model& model);
+// Whether exporters are not too many, and name tenants that there are.
+[[nodiscard]] Result<> validate_exporters(const Model& model);
+
+// Whether the flows of the instance are told by the exporter.
+[[nodiscard]] bool is_exported(const pb::Exporter& exporter, const pb::Instance& instance);
 
 // Values with the schema's defaults filled in.
 constexpr std::uint32_t kDefaultMtuBytes = 1500;
@@ -99,6 +106,8 @@ constexpr std::uint32_t kDefaultUplinkFdb = 1'000'000;
 constexpr std::uint32_t kDefaultSpoofFdb = 16;
 constexpr std::uint32_t kDefaultPoolSize = 256;
 constexpr std::uint32_t kDefaultFlows = 16384;
+constexpr std::uint32_t kDefaultActiveTimeoutS = 60;
+constexpr std::uint32_t kDefaultTemplateRefreshS = 60;
 [[nodiscard]] std::uint32_t mtu_bytes(const pb::Instance& instance);
 [[nodiscard]] std::uint32_t pool_size(const pb::VmacPool& pool);
 [[nodiscard]] std::uint32_t fdb_limit(const pb::Instance& instance);

@@ -105,15 +105,17 @@ public:
     Whole(const Model& next, const Model& now) : next_(next), now_(now) {}
 
     Result<> run() {
-        for (const auto step : {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics,
-                                &Whole::networks, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas,
-                                &Whole::patches, &Whole::trunks, &Whole::pools, &Whole::redirects, &Whole::mirrors})
+        for (const auto step :
+             {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics, &Whole::networks,
+              &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches, &Whole::trunks, &Whole::pools,
+              &Whole::redirects, &Whole::mirrors, &Whole::exporters})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
 
 private:
     Result<> mirrors() { return validate_mirrors(next_); }
+    Result<> exporters() { return validate_exporters(next_); }
 
     Result<> sizes() {
         std::size_t macs = 0;
@@ -166,6 +168,9 @@ private:
                 check(reference("mirror", name, next_.uplinks, "uplink", source.uplink()));
             }
         }
+        for (const auto& [name, exporter] : next_.exporters)
+            for (const std::string& instance : exporter->instances())
+                check(reference("exporter", name, next_.instances, "instance", instance));
         const auto check_rules = [&](const char* kind, const std::string& owner, const RuleList& rules) {
             for (int place = 0; done && place < rules.size(); ++place) {
                 const pb::Rule& rule = rules[place];

@@ -132,6 +132,15 @@ public:
     grpc::Status Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest*, pb::MirrorsReply* reply) override {
         return answer(context, "Mirrors", pb::MirrorsReply{}, reply);
     }
+    grpc::Status Exporters(grpc::ServerContext* context, const pb::ExportersRequest*,
+                           pb::ExportersReply* reply) override {
+        pb::ExportersReply it;
+        pb::ExporterState& exporter = *it.add_exporters();
+        exporter.set_name("flows");
+        exporter.set_flow_records(12);
+        exporter.set_failed_records(3);
+        return answer(context, "Exporters", it, reply);
+    }
     grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
                          grpc::ServerWriter<pb::CapturePacket>* writer) override {
         capture_request = *request;

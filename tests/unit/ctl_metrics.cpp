@@ -65,6 +65,14 @@ MetricsReading reading() {
     mirror.set_name("watch");
     mirror.set_packets(51);
     mirror.set_refused(52);
+    pb::ExporterState& exporter = *it.exporters.add_exporters();
+    exporter.set_name("flows");
+    exporter.set_flows(61);
+    exporter.set_flow_records(62);
+    exporter.set_packet_records(63);
+    exporter.set_messages(64);
+    exporter.set_failed_records(65);
+    exporter.set_lost_samples(66);
     return it;
 }
 
@@ -113,6 +121,12 @@ TEST_CASE("what the replies count is there under names, types and labels by Prom
              R"(ivds_tenant_vports_quota{tenant="acme"} 4)",
              R"(ivds_mirror_packets_total{mirror="watch"} 51)",
              R"(ivds_mirror_refused_total{mirror="watch"} 52)",
+             R"(ivds_exporter_flows{exporter="flows"} 61)",
+             R"(ivds_exporter_records_total{exporter="flows",kind="flow"} 62)",
+             R"(ivds_exporter_records_total{exporter="flows",kind="packet"} 63)",
+             R"(ivds_exporter_messages_total{exporter="flows"} 64)",
+             R"(ivds_exporter_failed_records_total{exporter="flows"} 65)",
+             R"(ivds_exporter_lost_samples_total{exporter="flows"} 66)",
          }) {
         INFO(line);
         CHECK(has(text, line));
@@ -120,8 +134,8 @@ TEST_CASE("what the replies count is there under names, types and labels by Prom
 }
 
 TEST_CASE("a family is there once, counters alone end in _total, and labels are of a fixed set") {
-    const std::set<std::string> allowed = {"vport",     "instance", "tenant", "uplink", "port",    "reason",
-                                           "direction", "mirror",   "to",     "from",   "version", "programs"};
+    const std::set<std::string> allowed = {"vport",    "instance", "tenant", "uplink", "port", "reason",  "direction",
+                                           "exporter", "kind",     "mirror", "to",     "from", "version", "programs"};
     std::set<std::string> names;
     std::set<std::string> series;
     for (const prometheus::MetricFamily& family : metric_families(reading())) {

@@ -267,9 +267,9 @@ TEST_CASE("a capture is a session of its own at the top, and leaves the tables a
     auto c = compiled("- {name: m, sources: [{vport: a}], to_vport: p}\n");
     const auto before = c.tables;
     REQUIRE(free_session(c.tables) == 31U);
-    add_captures({{31U, Capture{.vport = "", .instance = "red", .snap_bytes = 96}},
+    add_captures({{31U, Capture{.vport = "", .instances = {"red"}, .snap_bytes = 96}},
                   {30U, Capture{}},
-                  {c.ids.mirrors.at("m"), Capture{.vport = "b", .instance = ""}}},
+                  {c.ids.mirrors.at("m"), Capture{.vport = "b", .instances = {}}}},
                  c.tables);
     CHECK(c.tables.mirrors.at(31).value.kind == IVDS_MIRROR_RING);
     CHECK(c.tables.mirrors.at(31).value.snap_bytes == 96);
