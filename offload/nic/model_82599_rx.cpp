@@ -4,6 +4,7 @@
 // frames), 7.4.5 (two tags); the 82599's own have the same titles.
 #include <algorithm>
 #include <bit>
+#include <ranges>
 
 #include "nic/model_82599.h"
 
@@ -33,8 +34,8 @@ void Model82599::PoolList::add(PoolSet more, Because because) {
 
 Because Model82599::PoolList::why(unsigned pool) const {
     // A pool may have been taken off the list and added again.
-    for (auto entry = added.rbegin(); entry != added.rend(); ++entry)
-        if ((entry->first & pool_bit(pool)) != 0) return entry->second;
+    for (const auto& [more, because] : std::views::reverse(added))
+        if ((more & pool_bit(pool)) != 0) return because;
     return {};
 }
 

@@ -19,7 +19,7 @@ struct Double : Nic {
 
 }  // namespace
 
-TEST_CASE("with two tags the inner one is filtered", "[unit][R31]") {
+TEST_CASE("with two tags the inner one is filtered", "[unit]") {
     Double nic({.default_pool = false, .two_tags = true});
     CHECK(who(nic.wire(qinq(vm(1), outside, 5, 100))) == "1");
     CHECK(why_dropped(nic.wire(qinq(vm(1), outside, 5, 200))) == Reason::no_pool);
@@ -28,7 +28,7 @@ TEST_CASE("with two tags the inner one is filtered", "[unit][R31]") {
     CHECK(who(nic.wire(qinq(vm(1), outside, 4000, 100))) == "1");
 }
 
-TEST_CASE("with two tags the inner one is stripped and the outer stays", "[unit][R31][R104]") {
+TEST_CASE("with two tags the inner one is stripped and the outer stays", "[unit]") {
     Double nic;
     nic.put(Reg::rxdctl, 2, reg::rxdctl::enable.put() | reg::rxdctl::vme.put());
     const Delivery delivery = to(nic.wire(qinq(vm(1), outside, 5, 100)), 1);
@@ -37,7 +37,7 @@ TEST_CASE("with two tags the inner one is stripped and the outer stays", "[unit]
     CHECK(delivery.outer_tag);
 }
 
-TEST_CASE("with two tags a frame with the outer alone is untagged to the filters", "[unit][R95]") {
+TEST_CASE("with two tags a frame with the outer alone is untagged to the filters", "[unit]") {
     Double nic({.default_pool = false, .two_tags = true});
     const Bytes outer_only = eth(vm(1), outside) / tag(tpid_s, 100) / ip4_udp(46);
     CHECK(why_dropped(nic.wire(outer_only)) == Reason::no_pool);
@@ -56,7 +56,7 @@ TEST_CASE("with two tags of one type a single tag is the outer", "[unit]") {
     CHECK(who(nic.wire(frame(vm(1), outside, 100))) == "pf");
 }
 
-TEST_CASE("with two tags the NIC inserts the inner behind the outer that software put there", "[unit][R31][R94]") {
+TEST_CASE("with two tags the NIC inserts the inner behind the outer that software put there", "[unit]") {
     Double nic;
     nic.port_vlan(1, 100);
     nic.spoof_check(1, true);

@@ -21,7 +21,7 @@ struct Mirrored : Nic {
 
 }  // namespace
 
-TEST_CASE("a pool mirror copies what is delivered to the pool, from wherever", "[unit][R139]") {
+TEST_CASE("a pool mirror copies what is delivered to the pool, from wherever", "[unit]") {
     Mirrored nic;
     nic.put(Reg::pfmrvm, 0, 0b10);  // rule 0: pool 1
     nic.mirror(0, reg::pfmrctl::vpme, probe);
@@ -45,7 +45,7 @@ TEST_CASE("pools above 31 are in the rule's other register", "[unit]") {
     CHECK(who(nic.wire(frame(vm(50), outside, 30))) == "7 50");
 }
 
-TEST_CASE("a VLAN mirror names slots of PFVLVF, not VIDs", "[unit][R139]") {
+TEST_CASE("a VLAN mirror names slots of PFVLVF, not VIDs", "[unit]") {
     Mirrored nic;
     nic.put(Reg::pfmrvlan, 1, 1U << 3);  // rule 1: slot 3, now VLAN 10
     nic.mirror(1, reg::pfmrctl::vlme, probe);
@@ -64,7 +64,7 @@ TEST_CASE("a VLAN mirror names slots of PFVLVF, not VIDs", "[unit][R139]") {
     }
 }
 
-TEST_CASE("an uplink mirror copies what reached a pool from the wire", "[unit][R139]") {
+TEST_CASE("an uplink mirror copies what reached a pool from the wire", "[unit]") {
     Mirrored nic({.default_pool = false});
     nic.mirror(0, reg::pfmrctl::upme, probe);
     CHECK(who(nic.wire(frame(vm(1), outside, 10))) == "1 7");
@@ -72,7 +72,7 @@ TEST_CASE("an uplink mirror copies what reached a pool from the wire", "[unit][R
     CHECK(who(nic.send(2, frame(vm(1), vm(2), 10))) == "1");
 }
 
-TEST_CASE("a downlink mirror copies what is sent to the wire", "[unit][R139]") {
+TEST_CASE("a downlink mirror copies what is sent to the wire", "[unit]") {
     Mirrored nic;
     nic.mirror(0, reg::pfmrctl::dpme, probe);
     CHECK(who(nic.send(1, frame(unknown, vm(1), 10))) == "wire 7");
@@ -105,7 +105,7 @@ TEST_CASE("a mirrored copy is stripped as the mirror pool says and ignores the f
     CHECK(to(outcome, probe).queue == 2 * probe);
 }
 
-TEST_CASE("four rules, four destinations", "[unit][R139]") {
+TEST_CASE("four rules, four destinations", "[unit]") {
     Mirrored nic;
     for (unsigned rule = 0; rule < reg::chip().mirror_rules; ++rule) nic.mirror(rule, reg::pfmrctl::upme, 3 + rule);
     CHECK(who(nic.wire(frame(vm(1), outside, 10))) == "1 3 4 5 6");

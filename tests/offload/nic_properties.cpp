@@ -95,7 +95,7 @@ TEST_CASE("a frame never comes back to its own pool, and leaves each way once at
     }));
 }
 
-TEST_CASE("what a VF with its accept flags off receives had an exact match", "[unit][R3]") {
+TEST_CASE("what a VF with its accept flags off receives had an exact match", "[unit]") {
     unsigned delivered = 0;
     CHECK(rc::check("received frames", [&] {
         World world;

@@ -68,7 +68,7 @@ constexpr std::uint32_t no_tags =
 
 }  // namespace
 
-TEST_CASE("a five-tuple filter chooses the queue in its pool", "[unit][R29]") {
+TEST_CASE("a five-tuple filter chooses the queue in its pool", "[unit]") {
     TwoPools nic;
     nic.five_tuple(0, 6, reg::ftqf::protocol.put(reg::ftqf::udp) | reg::ftqf::pool.put(1));
     const Outcome hit = nic.wire(udp(1));
@@ -78,7 +78,7 @@ TEST_CASE("a five-tuple filter chooses the queue in its pool", "[unit][R29]") {
     CHECK(to(nic.wire(udp(2)), 2).queue == 8);  // another pool
 }
 
-TEST_CASE("each field of a five-tuple filter can be ignored, as a whole", "[unit][R29]") {
+TEST_CASE("each field of a five-tuple filter can be ignored, as a whole", "[unit]") {
     TwoPools nic;
     const std::uint32_t pool_1 = reg::ftqf::pool.put(1);
     struct Part {
@@ -107,7 +107,7 @@ TEST_CASE("each field of a five-tuple filter can be ignored, as a whole", "[unit
     CHECK(to(nic.wire(tcp(1)), 1).queue == 5);
 }
 
-TEST_CASE("a filter on a queue that is off drops", "[unit][R29]") {
+TEST_CASE("a filter on a queue that is off drops", "[unit]") {
     TwoPools nic;
     nic.put(Reg::rxdctl, 7, 0);
     nic.five_tuple(0, 7, reg::ftqf::protocol.put(reg::ftqf::udp) | reg::ftqf::pool.put(1));
@@ -157,7 +157,7 @@ TEST_CASE("the SYN filter stands before or after the five-tuple filters", "[unit
     CHECK(to(nic.wire(tcp(2, 0x02)), 2).queue == 8);  // its queue is not pool 2's
 }
 
-TEST_CASE("a Flow Director filter chooses the queue in its pool or drops there", "[unit][R126]") {
+TEST_CASE("a Flow Director filter chooses the queue in its pool or drops there", "[unit]") {
     TwoPools nic;
     nic.flow_director(no_tags);
     nic.flow(1, TwoPools::to_queue(7));
@@ -256,7 +256,7 @@ TEST_CASE("flow filters are queried and removed by their index, and wiped by a n
     nic.put(Reg::fdirctrl, control);
 }
 
-TEST_CASE("a full Flow Director refuses and counts", "[unit][R188]") {
+TEST_CASE("a full Flow Director refuses and counts", "[unit]") {
     TwoPools nic;
     nic.flow_director(no_tags);
     nic.put(Reg::fdirfree, reg::fdirfree::free.put(1));

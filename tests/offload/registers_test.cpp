@@ -80,7 +80,7 @@ TEST_CASE("a write to a read-only register or a counter is a violation and chang
     CHECK(violates(nic, [&] { nic.put(Reg::ssvpc, 0); }) == Kind::read_only);
 }
 
-TEST_CASE("reserved bits must stay as after a reset", "[unit][R26]") {
+TEST_CASE("reserved bits must stay as after a reset", "[unit]") {
     Nic nic;
     SECTION("of PFVML2FLT: the 82599 has no unicast or VLAN promiscuity") {
         CHECK(violates(nic, [&] { nic.put(Reg::pfvml2flt, 1, 1U << 22); }) == Kind::reserved_bits);
@@ -102,7 +102,7 @@ TEST_CASE("reserved bits must stay as after a reset", "[unit][R26]") {
     }
 }
 
-TEST_CASE("values that the maker excludes are violations", "[unit][R26]") {
+TEST_CASE("values that the maker excludes are violations", "[unit]") {
     Nic nic;
     SECTION("VLAN anti-spoof without MAC anti-spoof") {
         CHECK(violates(nic, [&] { nic.put(Reg::pfvfspoof, 0, reg::pfvfspoof::vlanas.put(2)); }) ==
@@ -149,7 +149,7 @@ TEST_CASE("values that the maker excludes are violations", "[unit][R26]") {
     }
 }
 
-TEST_CASE("the maker's order of accesses is checked", "[unit][R27]") {
+TEST_CASE("the maker's order of accesses is checked", "[unit]") {
     Nic nic;
     SECTION("loopback after the flow control threshold") {
         nic.put(Reg::pfdtxgswc, 0);
@@ -219,7 +219,7 @@ TEST_CASE("the maker's order of accesses is checked", "[unit][R27]") {
     }
 }
 
-TEST_CASE("registers that must agree are compared when a frame comes", "[unit][R26]") {
+TEST_CASE("registers that must agree are compared when a frame comes", "[unit]") {
     Nic nic;
     nic.mac(1, vm(1), {1});
     const Bytes any = frame(vm(1), outside);
@@ -274,7 +274,7 @@ TEST_CASE("a software reset clears the registers but leaves double VLAN on", "[u
     CHECK(nic.get(Reg::ctrl_ext) == 0);
 }
 
-TEST_CASE("a VF's reset stops its pool until the PF enables it again", "[unit][R36]") {
+TEST_CASE("a VF's reset stops its pool until the PF enables it again", "[unit]") {
     Nic nic;
     nic.mac(1, vm(1), {1});
     nic.mac(2, vm(2), {2});

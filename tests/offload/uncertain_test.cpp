@@ -69,6 +69,7 @@ TEST_CASE("open: an address of a disabled pool is unknown", "[unit]") {
 TEST_CASE("open: the default pool when a pool sends to a group", "[unit]") {
     CHECK(off_on(&Uncertain::tx_default_pool, {}, [](Nic& nic) {
               nic.vlan(1, 10, {1});
+              nic.accept(1, {flag::bam});  // the sender itself is no target
               return nic.send(1, frame(all, vm(1), 10));
           }) == Both("wire", "wire pf"));
     CHECK(off_on(&Uncertain::tx_default_pool_unreplicated, {.replicate = false},
