@@ -22,6 +22,7 @@ namespace {
 const std::vector<std::uint16_t> all_tpids = {tpid_c, tpid_s, tpid_q};
 const std::vector<std::uint32_t> vports = {2, 3, 4, 5, 6};
 const std::vector<std::uint32_t> patches = {8, 9};  // two ends of one
+const std::vector<std::uint32_t> subs = {10, 11};   // behind trunks
 constexpr std::uint32_t uplinks[] = {1, 7};
 constexpr std::uint32_t fdb_capacity = 8;  // small, so that it fills up
 
@@ -142,6 +143,10 @@ World drawn_world() {
             world.rate(id, one_of<ivds_way>({IVDS_WAY_IN, IVDS_WAY_OUT}));
         }
         port.fdb_limit = one_of<std::uint32_t>({16, 0, 1, 2});
+        if (rarely(4)) {
+            port.pcp = one_of<std::uint8_t>({5, IVDS_PCP_KEEP, IVDS_PCP_KEEP});
+            port.dscp = one_of<std::uint8_t>({0, 1, 1 + 46, 1 + 63});
+        }
         if (rarely(20)) {
             port = ivds_port{};
         }
@@ -160,6 +165,19 @@ World drawn_world() {
             world.ports.at(patches[0]).peer = 3;
         }
     }
+    for (const std::uint32_t id : subs) {
+        const std::uint32_t trunk = *rc::gen::elementOf(vports);
+        const std::uint16_t vid = id == subs[0] ? 5 : 100;
+        if (!rarely(3) || world.ports.at(trunk).kind != IVDS_PORT_VPORT || world.strangers.contains(trunk)) {
+            continue;
+        }
+        world.behind(trunk, vid, id, one_of<std::uint32_t>({1, 1, 2, 3}), drawn_mac());
+        ivds_port& port = world.ports.at(id);
+        port.flags = drawn_flags({{IVDS_PF_ANTI_SPOOF, 2}, {IVDS_PF_CARRY_TAGS, 2}, {IVDS_PF_UP, 8}});
+        port.flow_limit = one_of<std::uint32_t>({1024, 0, 2});
+        port.pcp = one_of<std::uint8_t>({0, IVDS_PCP_KEEP});
+        port.dscp = one_of<std::uint8_t>({0, 0, 1 + 46});
+    }
     // Which member of a pool has a flow is its hash's to say: one that is up is all that worlds have.
     for (const std::uint32_t id : {1U, 2U}) {
         std::vector<std::uint32_t>& members = world.pools[id];
@@ -176,6 +194,8 @@ World drawn_world() {
     if (world.ports.contains(patches[0])) {
         with_lists.insert(with_lists.end(), patches.begin(), patches.end());
     }
+    std::ranges::copy_if(subs, std::back_inserter(with_lists),
+                         [&](std::uint32_t id) { return world.ports.contains(id); });
     for (std::uint32_t id = between(0, 6); id > 0; --id) {
         Acl& acl = world.acls[id];
         const bool is_in = rarely(2);
@@ -185,7 +205,7 @@ World drawn_world() {
             if (is_in && rarely(4)) {
                 acl.rules.back().action = IVDS_ACL_REDIRECT;
                 acl.rules.back().target =
-                    one_of<std::uint32_t>({2, 3, 4, patches[0], patches[0], patches[0], patches[1],
+                    one_of<std::uint32_t>({2, 3, 4, subs[0], patches[0], patches[0], patches[0], patches[1],
                                            IVDS_TARGET_POOL | 1, IVDS_TARGET_POOL | 2, IVDS_TARGET_POOL | 2});
             }
         }
@@ -373,7 +393,7 @@ void note(const Outcome& outcome, std::set<std::string>& happened) {
 }
 
 Rig& rig() {
-    static Rig the_rig({.ports = 9, .fdb_entries = fdb_capacity});
+    static Rig the_rig({.ports = 11, .fdb_entries = fdb_capacity});
     return the_rig;
 }
 

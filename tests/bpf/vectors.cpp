@@ -1044,6 +1044,98 @@ void add_rules(std::vector<Vector>& table) {
         .arrives(1, wire(mac(0x020000000bad), vm(4), 30, 100) / raw(0x88b5, 46));
 }
 
+// Another DSCP in a valid IPv4 header: with the sum that goes with it.
+Layer marked(Layer layer, std::uint8_t tos) {
+    layer.bytes[1] = tos;
+    layer.bytes[10] = layer.bytes[11] = 0;
+    std::uint32_t sum = 0;
+    for (std::size_t i = 0; i < 20; i += 2) {
+        sum += static_cast<std::uint32_t>(layer.bytes[i] << 8U | layer.bytes[i + 1]);
+    }
+    sum = ((sum & 0xffffU) + (sum >> 16U)) ^ 0xffffU;
+    layer.bytes[10] = static_cast<std::uint8_t>(sum >> 8U & 0xffU);
+    layer.bytes[11] = static_cast<std::uint8_t>(sum & 0xffU);
+    return layer;
+}
+
+void add_priorities(std::vector<Vector>& table) {
+    World set = house();
+    set.ports.at(2).pcp = 5;
+    const auto wired = [](std::uint8_t pcp, std::uint16_t vlan) {
+        return eth(remote(1), vm(2)) / tag(tpid_c, vlan, pcp) / tag(tpid_c, 100, pcp);
+    };
+    add(table, "puts the PCP of the profile into both tags of the wire", "[R134]", set)
+        .send(2, eth(remote(1), vm(2)) / ip4_udp(46))
+        .arrives(1, wired(5, 10) / ip4_udp(46))
+        .send(3, eth(remote(1), vm(3)) / ip4_udp(46))
+        .arrives(1, wire(remote(1), vm(3), 10, 100) / ip4_udp(46));
+    World keep = house();
+    keep.ports.at(2).pcp = IVDS_PCP_KEEP;
+    keep.ports.at(2).flags |= IVDS_PF_CARRY_TAGS;
+    add(table, "keeps the priority of the guest's own tag where the profile says so", "[R134][R93]", keep)
+        .send(2, eth(remote(1), vm(2)) / tag(tpid_c, 0, 3) / ip4_udp(46))
+        .arrives(1, wired(3, 10) / tag(tpid_c, 0, 3) / ip4_udp(46))
+        .send(2, eth(remote(1), vm(2)) / tag(tpid_c, 7, 6) / ip4_udp(46))
+        .arrives(1, wired(6, 10) / tag(tpid_c, 7, 6) / ip4_udp(46))
+        .send(2, eth(remote(1), vm(2)) / ip4_udp(46))
+        .arrives(1, wired(0, 10) / ip4_udp(46));
+    World dscp = house();
+    dscp.ports.at(2).dscp = 1 + 46;
+    Layer ip6 = ip6_neighbour_solicitation();
+    Layer marked6 = ip6;
+    marked6.bytes[0] = 0x6b;
+    marked6.bytes[1] = static_cast<std::uint8_t>(0x80U | (ip6.bytes[1] & 0x3fU));
+    add(table, "marks the DSCP of what a VM sends, its ECN kept and its header's sum right", "[R134]", dscp)
+        .send(2, eth(vm(3), vm(2)) / marked(ip4_udp(46), 0x03))
+        .arrives(3, eth(vm(3), vm(2)) / marked(ip4_udp(46), 46 << 2 | 3))
+        .send(2, eth(remote(1), vm(2)) / ip4_tcp(60))
+        .arrives(1, wire(remote(1), vm(2), 10, 100) / marked(ip4_tcp(60), 46 << 2))
+        .send(2, eth(vm(3), vm(2)) / ip6)
+        .arrives(3, eth(vm(3), vm(2)) / marked6)
+        .send(2, eth(vm(3), vm(2)) / raw(0x88b5, 46))
+        .arrives(3, eth(vm(3), vm(2)) / raw(0x88b5, 46));
+}
+
+void add_trunks(std::vector<Vector>& table) {
+    // The VM of port 2 of red knows blue behind tag 200 and green behind 77.
+    World world = house();
+    world.behind(2, 200, 13, blue, vm(5)).behind(2, 77, 14, green, vm(6));
+    const Bytes untagged(eth(vm(3), vm(2)) / ip4_udp(46));
+    add(table, "knows the vPorts behind a trunk by their tags, which go and come with the VM alone", "[R116]", world)
+        .send(2, untagged)
+        .arrives(3, untagged)
+        .send(2, eth(vm(3), vm(5)) / tag(tpid_c, 200) / ip4_udp(46))
+        .arrives(6, eth(vm(3), vm(5)) / ip4_udp(46))
+        .send(6, eth(vm(5), vm(3)) / ip4_udp(46))
+        .arrives(2, eth(vm(5), vm(3)) / tag(tpid_c, 200) / ip4_udp(46))
+        .send(2, eth(remote(1), vm(5)) / tag(tpid_c, 200) / ip4_udp(46))
+        .arrives(1, wire(remote(1), vm(5), 10, 200) / ip4_udp(46))
+        .send(1, wire(vm(6), remote(4), 20, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(6), remote(4)) / tag(tpid_c, 77) / ip4_udp(46));
+    add(table, "floods to and from what is behind a trunk, each copy with its tag", "[R116]", world)
+        .send(2, eth(broadcast, vm(5)) / tag(tpid_c, 200) / ip4_udp(46))
+        .arrives(5, eth(broadcast, vm(5)) / ip4_udp(46))
+        .arrives(6, eth(broadcast, vm(5)) / ip4_udp(46))
+        .arrives(1, wire(broadcast, vm(5), 10, 200) / ip4_udp(46))
+        .send(7, eth(broadcast, vm(7)) / ip4_udp(46))
+        .arrives(2, eth(broadcast, vm(7)) / tag(tpid_c, 77) / ip4_udp(46))
+        .arrives(1, wire(broadcast, vm(7), 20, 100) / ip4_udp(46));
+    add(table, "holds a trunk to its tags and each of its vPorts to its own MAC", "[R116]", world)
+        .send(2, eth(vm(3), vm(2)) / tag(tpid_c, 100) / ip4_udp(46))
+        .drops(2, IVDS_DROP_GUEST_TAG)
+        .send(2, eth(vm(3), vm(2)) / tag(tpid_c, 200) / ip4_udp(46))
+        .drops(13, IVDS_DROP_SPOOF)
+        .send(2, eth(vm(3), vm(5)) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SPOOF)
+        .send(2, eth(vm(3), vm(5)) / tag(tpid_c, 200) / tag(tpid_c, 9) / ip4_udp(46))
+        .drops(13, IVDS_DROP_GUEST_TAG);
+    World down = world;
+    down.ports.at(2).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    add(table, "sends nothing to what is behind a trunk that is down", "[R116]", down)
+        .send(6, eth(vm(5), vm(3)) / ip4_udp(46))
+        .drops(13, IVDS_DROP_PORT_DOWN);
+}
+
 void add_rates(std::vector<Vector>& table) {
     const Bytes local(eth(vm(3), vm(2)) / ip4_udp(46));
     const Bytes wired(eth(remote(1), vm(2)) / ip4_udp(46));
@@ -1227,6 +1319,8 @@ std::vector<Vector> all_vectors() {
     add_rules(table);
     add_flows(table);
     add_rates(table);
+    add_priorities(table);
+    add_trunks(table);
     add_learning(table);
     return table;
 }

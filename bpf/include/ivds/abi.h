@@ -167,8 +167,7 @@ struct ivds_vvlan_key {
 	__u16 vvlan;
 };
 struct ivds_vvlan {
-	__u32
-	    instance; /* instance id; 0 in a {uplink, VLAN, 0} entry: plain frames belong to none. Trunk: a port id */
+	__u32 instance; /* instance id, 0 in a {uplink, VLAN, 0} entry: plain frames belong to none; trunk: port id */
 };
 
 /* ------------------------------- fdb HASH: struct ivds_fdb_key -> struct ivds_fdb_entry */
