@@ -49,17 +49,20 @@ INLINE int tc_push_outer(struct __sk_buff *skb, const struct ivds_port *uplink, 
 	return uplink->inner_tpid_be == old_be ? bpf_skb_store_bytes(skb, 12, &old_be, 2, 0) : 0;
 }
 
+#define IVDS_GUEST_TAGS                                                                                              \
+	8 /* in front of one another that tc_write_tags() can carry; with more the frame drops (tag_failed) */
+
 /* Puts both tags into the bytes, and behind them those of the guest's that are in skb metadata, one after the other
  * as the kernel pops them: what is left there ends up in front of all on the wire. */
 static __noinline int tc_write_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
 {
-	__be16 tags[4 + 2 * IVDS_TAGS_MAX] = {uplink->outer_tpid_be, bpf_htons(vlan), uplink->inner_tpid_be,
-					      bpf_htons(vvlan)};
+	__be16 tags[4 + 2 * IVDS_GUEST_TAGS] = {uplink->outer_tpid_be, bpf_htons(vlan), uplink->inner_tpid_be,
+						bpf_htons(vvlan)};
 	__u32 bytes = IVDS_TAGS_BYTES;
 	__u8 macs[12];
 
 #pragma unroll
-	for (int i = 0; i < IVDS_TAGS_MAX; i++) {
+	for (int i = 0; i < IVDS_GUEST_TAGS; i++) {
 		if (!skb->vlan_present)
 			break;
 		tags[4 + 2 * i] = skb->vlan_proto;

@@ -1064,7 +1064,7 @@ void add_priorities(std::vector<Vector>& table) {
     const auto wired = [](std::uint8_t pcp, std::uint16_t vlan) {
         return eth(remote(1), vm(2)) / tag(tpid_c, vlan, pcp) / tag(tpid_c, 100, pcp);
     };
-    add(table, "puts the PCP of the profile into both tags of the wire", "[R134]", set)
+    add(table, "puts the PCP of the profile into both tags of the wire", "[R132]", set)
         .send(2, eth(remote(1), vm(2)) / ip4_udp(46))
         .arrives(1, wired(5, 10) / ip4_udp(46))
         .send(3, eth(remote(1), vm(3)) / ip4_udp(46))
@@ -1072,7 +1072,7 @@ void add_priorities(std::vector<Vector>& table) {
     World keep = house();
     keep.ports.at(2).pcp = IVDS_PCP_KEEP;
     keep.ports.at(2).flags |= IVDS_PF_CARRY_TAGS;
-    add(table, "keeps the priority of the guest's own tag where the profile says so", "[R134][R93]", keep)
+    add(table, "keeps the priority of the guest's own tag where the profile says so", "[R132][R93]", keep)
         .send(2, eth(remote(1), vm(2)) / tag(tpid_c, 0, 3) / ip4_udp(46))
         .arrives(1, wired(3, 10) / tag(tpid_c, 0, 3) / ip4_udp(46))
         .send(2, eth(remote(1), vm(2)) / tag(tpid_c, 7, 6) / ip4_udp(46))
@@ -1085,7 +1085,7 @@ void add_priorities(std::vector<Vector>& table) {
     Layer marked6 = ip6;
     marked6.bytes[0] = 0x6b;
     marked6.bytes[1] = static_cast<std::uint8_t>(0x80U | (ip6.bytes[1] & 0x3fU));
-    add(table, "marks the DSCP of what a VM sends, its ECN kept and its header's sum right", "[R134]", dscp)
+    add(table, "marks the DSCP of what a VM sends, its ECN kept and its header's sum right", "[R132]", dscp)
         .send(2, eth(vm(3), vm(2)) / marked(ip4_udp(46), 0x03))
         .arrives(3, eth(vm(3), vm(2)) / marked(ip4_udp(46), 46 << 2 | 3))
         .send(2, eth(remote(1), vm(2)) / ip4_tcp(60))
@@ -1125,8 +1125,10 @@ void add_trunks(std::vector<Vector>& table) {
         .drops(2, IVDS_DROP_GUEST_TAG)
         .send(2, eth(vm(3), vm(2)) / tag(tpid_c, 200) / ip4_udp(46))
         .drops(13, IVDS_DROP_SPOOF)
+        .tells("spoof 13 from 0 in 2: 02:00:00:00:00:02")
         .send(2, eth(vm(3), vm(5)) / ip4_udp(46))
         .drops(2, IVDS_DROP_SPOOF)
+        .tells("spoof 2 from 0 in 1: 02:00:00:00:00:05")
         .send(2, eth(vm(3), vm(5)) / tag(tpid_c, 200) / tag(tpid_c, 9) / ip4_udp(46))
         .drops(13, IVDS_DROP_GUEST_TAG);
     World down = world;

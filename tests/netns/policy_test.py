@@ -4,7 +4,9 @@ import socket
 import time
 
 from harness import case, check, check_equal, main
-from scene import Scene, network
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Dot1Q, Ether
+from scene import BROADCAST, Scene, frame, mac, network, tag
 
 CLOSED = {"name": "closed", "default_in": "drop", "default_out": "drop",
           "rules": [{"name": "arp", "ethertype": "arp"},
@@ -162,6 +164,81 @@ def _(bench):
         check_equal(scene.ping("red-3", "blue-2"), 0, "pings of a vPort without the rule")
         counters = scene.counters("a", "to-blue")
         check(counters["tx_packets"] >= 3 and counters["rx_packets"] >= 3, f"the patch counts {counters}")
+
+
+@case("a VM reaches several networks through one trunk, each by its tag and none by another's [R116]")
+def _(bench):
+    for mode in ("auto", "native"):
+        with bench.lab() as lab:
+            scene = Scene(lab, {"red": network(), "blue": network(vvlan=20)}, attach=mode)
+            scene.two_hosts()
+            scene.vm("a", "red", 1)
+            scene.vm("a", "red", 2)
+            scene.vm("a", "blue", 3)
+            scene.vm("b", "blue", 4)
+            config = scene.config
+
+            def with_trunk(host, config=config):
+                whole = config(host)
+                if host == "a":
+                    whole["vports"].append({"name": "red-1.blue", "trunk": "red-1", "vid": 7, "instance": "blue"})
+                return whole
+
+            scene.config = with_trunk
+            scene.start()
+            check_equal(scene.ports("a")["red-1.blue"]["got"], "trunk", "how it is attached")
+            with scene.vms["red-1"].port("eth0") as trunk, scene.vms["blue-3"].port("eth0") as near, \
+                    scene.vms["blue-4"].port("eth0") as far, scene.vms["red-2"].port("eth0") as red:
+                def got(port, text):
+                    frames = port.receive_until(lambda frames: any(text.encode() in f for f in frames), 2)
+                    return [f for f in frames if text.encode() in f]
+
+                for number, port in ((3, near), (4, far)):
+                    asked = frame(BROADCAST, mac(1), f"ivds-mark to {number} ", tags=tag(7))
+                    trunk.send(asked)
+                    check_equal(got(port, f"ivds-mark to {number} "), [asked[:12] + asked[16:]], f"at blue-{number}")
+                    answer = frame(mac(1), mac(number), f"ivds-mark from {number} ")
+                    port.send(answer)
+                    check_equal(got(trunk, f"ivds-mark from {number} "), [answer[:12] + tag(7) + answer[12:]],
+                                f"of blue-{number} at the trunk")
+                plain = frame(mac(2), mac(1), "ivds-mark native ")
+                trunk.send(plain)
+                check_equal(got(red, "ivds-mark native "), [plain], "without a tag, at red-2")
+                trunk.send(frame(BROADCAST, mac(1), "ivds-mark stray ", tags=tag(8)))
+                lab.wait(lambda scene=scene: scene.dropped("a", "guest_tag") == 1, 5, "the frame with a stray tag is not dropped")
+                scene.hosts["a"].ctl("vport", "delete", "red-1.blue")
+                trunk.send(frame(BROADCAST, mac(1), "ivds-mark gone ", tags=tag(7)))
+                lab.wait(lambda scene=scene: scene.dropped("a", "guest_tag") == 2, 5, "its tag still leads somewhere")
+
+
+@case("what a VM sends has the PCP and the DSCP of its profile on the wire [R132]")
+def _(bench):
+    for mode in ("auto", "native"):
+        with bench.lab() as lab:
+            scene = Scene(lab, {"red": network()}, attach=mode)
+            scene.profiles = [{"name": "voice", "pcp": "5", "dscp": "ef"}, {"name": "own", "pcp": "keep"}]
+            _, far = scene.host_on_wire()
+            scene.vm("a", "red", 1, profile="voice")
+            scene.vm("a", "red", 2, profile="own")
+            scene.start()
+            ip = IP(src="10.0.0.1", dst="10.0.0.9", tos=2) / UDP(sport=1, dport=2) / (b"ivds-mark voice" + bytes(20))
+            with far.port("wire0") as wire, scene.vms["red-1"].port("eth0") as one, scene.vms["red-2"].port("eth0") as two:
+                def on_wire(text):
+                    frames = wire.receive_until(lambda frames: any(text in f for f in frames), 2)
+                    return [Ether(f) for f in frames if text in f]
+
+                one.send(bytes(Ether(src=mac(1), dst=mac(9)) / ip))
+                arrived = on_wire(b"ivds-mark voice")
+                check_equal(len(arrived), 1, "frames of the first VM")
+                tags = (arrived[0][Dot1Q], arrived[0][Dot1Q].payload)
+                check_equal([(tag.vlan, tag.prio) for tag in tags], [(100, 5), (10, 5)], "its tags")
+                check_equal(arrived[0][IP].tos, 46 << 2 | 2, "its DSCP and ECN")
+                ip.tos = 46 << 2 | 2
+                check_equal(bytes(arrived[0][IP])[:20], bytes(ip)[:20], "its IP header, with the sum that scapy gives it")
+                two.send(bytes(Ether(src=mac(2), dst=mac(9)) / Dot1Q(vlan=0, prio=3) / IP(src="10.0.0.2", dst="10.0.0.9") /
+                               (b"ivds-mark own" + bytes(20))))
+                arrived = on_wire(b"ivds-mark own")
+                check_equal([tag.prio for tag in (arrived[0][Dot1Q], arrived[0][Dot1Q].payload)], [3, 3], "the second VM's tags")
 
 
 @case("a pool's vPorts share the flows that a rule gives them, and one that goes loses only its own [R52]")

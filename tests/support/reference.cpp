@@ -139,7 +139,7 @@ ReferenceSwitch::ReferenceSwitch(World world, std::size_t fdb_capacity)
 
 Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const Gso& gso) {
     outcome_ = {};
-    is_plain_ = false;
+    needs_tc_ = false;
     flows_before_egress_ = flows_;
     events_before_egress_.clear();
     told_before_egress_ = told_;
@@ -436,7 +436,7 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
         if (switched->second == 0) {
             return (uplink.flags & IVDS_PF_PLAIN_DROP) != 0 ? refuse(IVDS_DROP_NO_VVLAN) : hand_to_host();
         }
-        frame.is_plain = is_plain_ = true;
+        frame.is_plain = needs_tc_ = true;
     } else {
         vvlan = tags[1].vid;
         if (vlan == 0 || vlan > IVDS_VLAN_MAX || vvlan == 0 || vvlan > IVDS_VLAN_MAX) {
@@ -540,6 +540,7 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
     }
     const ivds_port& to = found->second;
     const bool is_sub = to.kind == IVDS_PORT_SUB;
+    needs_tc_ |= is_sub;
     const Bytes out = is_sub
                           ? with_words(frame.inner, {tpid_c, static_cast<std::uint16_t>(frame.pcp << 13U | to.vid)})
                           : frame.inner;
@@ -554,7 +555,7 @@ bool ReferenceSwitch::is_over(std::uint32_t port, ivds_way way) {
 }
 
 bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress) {
-    const bool is_of_tc = egress == 0 || is_plain_ || (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
+    const bool is_of_tc = egress == 0 || needs_tc_ || (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
     if (is_over(frame.port, IVDS_WAY_IN)) {
         drop(frame, frame.port, IVDS_DROP_RATE);
     } else if (egress != 0 && world_.ports.at(egress).kind != IVDS_PORT_UPLINK && is_over(egress, IVDS_WAY_OUT)) {
@@ -582,13 +583,13 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
         return false;
     }
     if (is_unicast) {
-        is_plain_ |= copies.front().vvlan == 0;
+        needs_tc_ |= copies.front().vvlan == 0;
         if (drop_over_rate(frame, from.uplink)) {
             return false;
         }
     }
     for (const auto& [vlan, vvlan] : copies) {
-        is_plain_ |= vvlan == 0;
+        needs_tc_ |= vvlan == 0;
         const Bytes out = with_tags(frame.inner, found->second, vlan, vvlan, frame.pcp);
         outcome_.sent.push_back({from.uplink, out});
         outcome_.counts[fmt::format("port {} tx_packets", from.uplink)] += packets(frame);
@@ -814,7 +815,7 @@ Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& b
     const bool is_flood = counted("port {} rx_flood") || counted("drop {} lone_flood packets");
     const bool is_unicast = counted("port {} rx_local") || counted("port {} rx_wire");
     const auto is_xdp_business = [&] {
-        return !is_plain_ && (world_.ports.at(outcome.sent.front().port).flags & IVDS_PF_XDP_TARGET) != 0;
+        return !needs_tc_ && (world_.ports.at(outcome.sent.front().port).flags & IVDS_PF_XDP_TARGET) != 0;
     };
     if (!is_flood && !is_over_of_tc_ && (!is_unicast || is_xdp_business())) {
         return outcome;

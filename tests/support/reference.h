@@ -129,7 +129,7 @@ private:
     std::set<std::pair<std::uint32_t, std::uint32_t>> told_before_egress_;
     std::set<std::pair<std::uint32_t, ivds_way>> used_up_, used_up_before_;  // rates, and before the frame under way
     bool is_over_of_tc_ = false;  // it was dropped over a rate, and is none that XDP sends
-    bool is_plain_ = false;       // the frame under way came from the wire, or goes there, without a V.VLAN
+    bool needs_tc_ = false;       // the frame under way: no V.VLAN on the wire, or to a vPort behind a trunk
 };
 
 }  // namespace ivds::test

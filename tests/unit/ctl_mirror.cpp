@@ -166,7 +166,7 @@ TEST_CASE("what a capture may be of, and what of it is cut by the data plane") {
     CHECK(plan("a", false).value().snap_bytes == 96);
     CHECK_FALSE(plan("a", false).value().in_alone);
     CHECK(plan("a", false, "tcp port 80").value().snap_bytes == 0);
-    CHECK(plan("red", false).value().instance == "red");
+    CHECK(plan("red", false).value().instances == std::set<std::string>{"red"});
     CHECK(plan("drops", false).value().vport.empty());
     CHECK(plan("nobody", false).error().id == "IVDS-M027");
     CHECK(plan("up", true).value().in_alone);

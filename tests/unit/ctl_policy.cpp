@@ -18,6 +18,7 @@
 #include "compile/compile.h"
 #include "compile/rules.h"
 #include "ctl_directory.h"
+#include "loader/plan.h"
 #include "model/rule.h"
 
 using namespace ivds;
@@ -415,6 +416,77 @@ TEST_CASE("patches that contradict themselves are refused", "[R125]") {
         "instances: [{name: red, fdb: [{mac: 02:00:00:00:00:05, vport: a}]}]\nvports: [{name: a, patch: b, instance: "
         "red}]");
     CHECK(behind.error().id == "IVDS-M018");
+}
+
+TEST_CASE("trunks that contradict themselves are refused", "[R116]") {
+    const auto refused = [](const std::string& vports, const char* id, const std::string& cause) {
+        const auto model = model_of(
+            "instances: [{name: red, vvlan: 8}, {name: blue, vvlan: 9}]\nvnics: [{name: n, vmac: "
+            "02:00:00:00:00:01}]\n"
+            "vports: [{name: t, netdev: t, vnic: n, instance: red}, {name: end, patch: other}, " +
+            vports + "]");
+        REQUIRE(!model);
+        CHECK(model.error().id == id);
+        CHECK(!model.error().fix.empty());
+        CHECK_THAT(model.error().what, ContainsSubstring(cause));
+    };
+    refused("{name: a, trunk: a, vid: 1}", "IVDS-M067", "its own trunk");
+    for (const char* what : {"netdev: d", "patch: end", "attach: tcx"})
+        refused(fmt::format("{{name: a, trunk: t, vid: 1, {}}}", what), "IVDS-M067", "no interface of its own");
+    refused("{name: a, trunk: t, vid: 4095}", "IVDS-M003", "vid");
+    refused("{name: a, netdev: d, vid: 5}", "IVDS-M067", "it has none");
+    refused("{name: a, trunk: gone, vid: 1}", "IVDS-M006", "gone");
+    refused("{name: a, trunk: t}", "IVDS-M067", "by which tag");
+    refused("{name: a, trunk: end, vid: 1}", "IVDS-M067", "is a patch");
+    refused("{name: a, trunk: t, vid: 1}, {name: b, trunk: a, vid: 2}", "IVDS-M067", "behind a trunk");
+    refused("{name: a, trunk: t, instance: blue}, {name: b, trunk: t, vid: 9}", "IVDS-M067", "both behind tag 9");
+    // Without a vNIC of its own it has the trunk's vMAC, and that is in red already.
+    refused("{name: a, trunk: t, vid: 1, instance: red}", "IVDS-M013", "by vport");
+}
+
+TEST_CASE("a vPort behind a trunk is known by its tag, and the trunk's vMAC is its own", "[R116]") {
+    const Compiled c = compiled(
+        "instances: [{name: red, vvlan: 8}, {name: blue, vvlan: 9}]\nvnics: [{name: n, vmac: 02:00:00:00:00:01}]\n"
+        "vports: [{name: t, netdev: t, vnic: n, instance: red}, {name: a, trunk: t, instance: blue}, "
+        "{name: b, trunk: t, vid: 77}]");
+    const std::uint32_t trunk = c.ids.ports.at("t");
+    CHECK((c.port("t").flags & IVDS_PF_TRUNK) != 0);
+    const ivds_port& a = c.port("a");
+    CHECK(a.kind == IVDS_PORT_SUB);
+    CHECK(a.peer == trunk);
+    CHECK(a.vid == 9);
+    CHECK(a.flags == (IVDS_PF_UP | IVDS_PF_ANTI_SPOOF));
+    CHECK(c.tables.ports.at(c.ids.ports.at("a")).macs == std::vector<Mac>{{2, 0, 0, 0, 0, 1}});
+    CHECK(c.port("b").vid == 77);
+    CHECK((c.port("b").flags & IVDS_PF_UP) == 0);
+    CHECK(c.tables.vvlans.at({trunk, 9, 0}) == c.ids.ports.at("a"));
+    CHECK(c.tables.vvlans.at({trunk, 77, 0}) == c.ids.ports.at("b"));
+    CHECK(validate(c.tables, Tables{}));
+    Tables stray = c.tables;
+    stray.vvlans.erase({trunk, 9, 0});
+    CHECK(!validate(stray, Tables{}));
+}
+
+TEST_CASE("priorities are numbers or the names that people know", "[R132]") {
+    const auto value = [](const std::string& field) {
+        const Compiled c =
+            compiled("profiles: [{name: p, " + field + "}]\nvports: [{name: a, netdev: a, profile: p}]");
+        return std::pair(int{c.port("a").pcp}, int{c.port("a").dscp} - 1);
+    };
+    CHECK(value("mtu_bytes: 1500") == std::pair(0, -1));
+    CHECK(value("pcp: 7") == std::pair(7, -1));
+    CHECK(value("pcp: keep") == std::pair(int{IVDS_PCP_KEEP}, -1));
+    CHECK(value("dscp: 0") == std::pair(0, 0));
+    CHECK(value("dscp: 63") == std::pair(0, 63));
+    CHECK(value("dscp: ef") == std::pair(0, 46));
+    CHECK(value("dscp: af41") == std::pair(0, 34));
+    CHECK(value("dscp: cs3") == std::pair(0, 24));
+    for (const char* wrong : {"pcp: 8", "pcp: -1", "pcp: high", "dscp: 64", "dscp: af44", "dscp: EF "}) {
+        const auto model = model_of(std::string("profiles: [{name: p, ") + wrong + "}]");
+        REQUIRE(!model);
+        CHECK(model.error().id == "IVDS-M068");
+        CHECK(!model.error().fix.empty());
+    }
 }
 
 TEST_CASE("a vPort has as many flow entries as its profile says", "[R123]") {

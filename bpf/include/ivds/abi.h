@@ -114,7 +114,7 @@ struct ivds_port {
 	__u32 mirror_out;         /* sessions that get a copy of what is sent to it, as it goes out */
 	__u32 mirror_drop;        /* sessions that get a copy of what is dropped on it, as it came in */
 	__u16 vid;                /* sub: of the tag that its VM knows it by */
-	__u8 pcp;                 /* vPort: PCP of the tags of the wire, 0 to 7, or IVDS_PCP_KEEP (R134) */
+	__u8 pcp;                 /* vPort: PCP of the tags of the wire, 0 to 7, or IVDS_PCP_KEEP (R132) */
 	__u8 dscp;                /* vPort: 1 + the DSCP that IP packets from it get; 0: they keep theirs */
 	struct ivds_rate rate[2]; /* vPort with an interface: by enum ivds_way */
 	__u64 pad1[4];
