@@ -108,7 +108,7 @@ INLINE __u64 idle_limit_ns(const struct ivds_flow *flow, __u8 proto)
 	return limit_s * 1000000000ULL;
 }
 
-/* At 0 for now, which is no time, none is. */
+/* With 0 as the time, which is none, no entry is. */
 INLINE int is_idle(const struct ivds_flow *flow, __u8 proto, __u64 now_ns)
 {
 	const __u64 seen_ns = flow->last_seen_ns;

@@ -39,6 +39,9 @@ Fields fields_of(const ivds_port& port) {
             {"mirror_in", fmt::format("{:#x}", port.mirror_in)},
             {"mirror_out", fmt::format("{:#x}", port.mirror_out)},
             {"mirror_drop", fmt::format("{:#x}", port.mirror_drop)},
+            {"vid", std::to_string(port.vid)},
+            {"pcp", std::to_string(port.pcp)},
+            {"dscp", std::to_string(port.dscp)},
             {"rate_in", fmt::format("{}/{}", port.rate[IVDS_WAY_IN].ns_per_mib, port.rate[IVDS_WAY_IN].burst_ns)},
             {"rate_out", fmt::format("{}/{}", port.rate[IVDS_WAY_OUT].ns_per_mib, port.rate[IVDS_WAY_OUT].burst_ns)}};
 }

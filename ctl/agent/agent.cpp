@@ -205,26 +205,26 @@ Result<> Agent::capture(const pb::CaptureRequest& request,
     std::uint64_t untraced = 0;
     return watch([&] { return plan_capture(intent_->model, intent_->ids, request); }, *filter,
                  [&](pb::CapturePacket& packet, std::chrono::nanoseconds age) {
-        if (request.trace() && !packet.port().empty()) {
-            const auto begun = steady_clock::now();
-            if (!budget.take(begun, age)) {
-                ++untraced;
-                return true;
-            }
-            pb::TraceRequest one;
-            one.set_port(request.target());
-            one.set_frame(packet.data());
-            if (auto told = trace(one))
-                *packet.mutable_trace() = std::move(*told);
-            else
-                packet.set_trace_error(told.error().text());
-            budget.spend(steady_clock::now() - begun);
-        }
-        packet.set_untraced(untraced);
-        if (request.snap_bytes() != 0 && packet.data().size() > request.snap_bytes())
-            packet.mutable_data()->resize(request.snap_bytes());
-        return sink(packet);
-    });
+                     if (request.trace() && !packet.port().empty()) {
+                         const auto begun = steady_clock::now();
+                         if (!budget.take(begun, age)) {
+                             ++untraced;
+                             return true;
+                         }
+                         pb::TraceRequest one;
+                         one.set_port(request.target());
+                         one.set_frame(packet.data());
+                         if (auto told = trace(one))
+                             *packet.mutable_trace() = std::move(*told);
+                         else
+                             packet.set_trace_error(told.error().text());
+                         budget.spend(steady_clock::now() - begun);
+                     }
+                     packet.set_untraced(untraced);
+                     if (request.snap_bytes() != 0 && packet.data().size() > request.snap_bytes())
+                         packet.mutable_data()->resize(request.snap_bytes());
+                     return sink(packet);
+                 });
 }
 
 Result<> Agent::watch(const std::function<Result<Capture>()>& plan, const FrameFilter& filter,

@@ -107,8 +107,8 @@ public:
     Result<> run() {
         for (const auto step :
              {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics, &Whole::networks,
-              &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches, &Whole::trunks, &Whole::pools,
-              &Whole::redirects, &Whole::mirrors, &Whole::exporters})
+              &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches, &Whole::trunks,
+              &Whole::pools, &Whole::redirects, &Whole::mirrors, &Whole::exporters})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
