@@ -166,7 +166,7 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 			reason = IVDS_DROP_ACL_OUT;
 		count_rule(s ? s->decision.rule : 0, flood->packets, flood->bytes);
 	}
-	if (!reason && port->rate[IVDS_WAY_OUT].ns_per_mib && over_rate(to, IVDS_WAY_OUT, flood->bytes))
+	if (!reason && port->rate[IVDS_WAY_OUT].ns_per_mib && over_rate(to, IVDS_WAY_OUT, flood->bytes, 0))
 		reason = IVDS_DROP_RATE_OUT;
 	carrier = carrier_of(port);
 	has_tag = !reason && port->kind == IVDS_PORT_SUB;
@@ -288,6 +288,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	struct ivds_frame f = {};
 	void *data, *data_end;
 	__u32 ifindex = skb->ifindex, port_id, pcp;
+	int wait_ns = 0;
 	__u64 out_bytes;
 
 	port = find_port(ifindex, &port_id);
@@ -343,8 +344,12 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		return IVDS_TC_NEXT;
 	}
 
-	if (over_rates(&v, &size, port_id, port))
-		goto drop;
+	if (has_rate(&v, port)) {
+		carrier = v.egress ? carrier_of(v.egress) : 0;
+		wait_ns = over_rates(&v, &size, port_id, port, carrier && carrier->flags & IVDS_PF_FQ);
+		if (wait_ns < 0)
+			goto drop;
+	}
 	/* While the tags are where they were: members of a flood may have rules. */
 	if (v.action == IVDS_ACT_FLOOD && read_fields(&v, &packet, &f)) {
 		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
@@ -413,6 +418,8 @@ INLINE int tc_switch(struct __sk_buff *skb)
 								    : 1));
 	count_accepted(&v, &size, port_id, port);
 	count_tx(v.egress_id, size.packets, out_bytes);
+	if (wait_ns > 0)
+		bpf_skb_set_tstamp(skb, bpf_ktime_get_ns() + wait_ns, BPF_SKB_TSTAMP_DELIVERY_MONO);
 	carrier = carrier_of(v.egress);
 	return carrier ? bpf_redirect(carrier->ifindex, 0) : IVDS_TC_DROP;
 

@@ -138,8 +138,12 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) || v.wire_tags == 1 ||
 	    (v.action == IVDS_ACT_WIRE && !v.vvlan) || data_end - data < bytes)
 		goto to_tc;
-	if (over_rates(&v, &size, port_id, port))
-		goto drop;
+	if (has_rate(&v, port)) {
+		if (v.egress->flags & IVDS_PF_FQ)
+			goto to_tc; /* XDP passes no qdisc */
+		if (over_rates(&v, &size, port_id, port, 0) < 0)
+			goto drop;
+	}
 	pcp = xdp_pcp(ctx, port);
 	note_mark(port, pcp);
 	xdp_mark(ctx, &f, port);

@@ -673,8 +673,9 @@ Result<> Core::refresh(std::uint32_t id, const Netdev& netdev, Journal& journal)
         }
     }
     auto value = content_.ports[id];
-    value.flags = static_cast<std::uint16_t>((value.flags & ~kRuntimeFlags) | (up ? IVDS_PF_UP : 0) |
-                                             (tc ? IVDS_PF_TC : 0) | (target ? IVDS_PF_XDP_TARGET : 0));
+    value.flags =
+        static_cast<std::uint16_t>((value.flags & ~kRuntimeFlags) | (up ? IVDS_PF_UP : 0) | (tc ? IVDS_PF_TC : 0) |
+                                   (target ? IVDS_PF_XDP_TARGET : 0) | (netdev.has_fq ? IVDS_PF_FQ : 0));
     if (value.kind == IVDS_PORT_UPLINK) {
         value.mtu_bytes = static_cast<std::uint16_t>(std::min<std::uint32_t>(netdev.mtu, 0xffff));
     }
@@ -1399,6 +1400,8 @@ std::vector<PortStatus> Core::status() const {
             }
         }
         status.up = is_up(id);
+        const auto carrier = content_.ports.find(row.value.kind == IVDS_PORT_SUB ? row.value.peer : id);
+        status.has_fq = carrier != content_.ports.end() && (carrier->second.flags & IVDS_PF_FQ) != 0;
         if (row.value.kind == IVDS_PORT_SUB) {
             status.got = "trunk";
             status.mtu_bytes = row.value.mtu_bytes;

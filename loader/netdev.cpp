@@ -171,6 +171,9 @@ std::optional<Netdev> parse_link(nlmsghdr* header) {
                            .rx_missed = stats.rx_missed_errors,
                            .rx_crc = stats.rx_crc_errors};
     }
+    if (attrs[IFLA_QDISC] != nullptr) {
+        netdev.has_fq = std::string_view(nla_get_string(attrs[IFLA_QDISC])) == "fq";
+    }
     if (attrs[IFLA_NUM_VF] != nullptr) {
         netdev.num_vf = nla_get_u32(attrs[IFLA_NUM_VF]);
     }
@@ -722,6 +725,10 @@ Result<NetdevWatch> NetdevWatch::open() {
     if (const int err = nl_socket_add_membership(impl->route.get(), RTNLGRP_LINK); err < 0) {
         return nl_failed(err, "watch interfaces");
     }
+    // A change of an interface's qdisc is none of the interface.
+    if (const int err = nl_socket_add_membership(impl->route.get(), RTNLGRP_TC); err < 0) {
+        return nl_failed(err, "watch qdiscs");
+    }
     if (const int group = genl_ctrl_resolve_grp(impl->generic.get(), kNetdevFamily, "mgmt"); group >= 0) {
         if (const int err = nl_socket_add_membership(impl->generic.get(), group); err < 0) {
             return nl_failed(err, "watch xdp-features");
@@ -761,6 +768,15 @@ bool NetdevWatch::read(const std::function<void(const Change&)>& sink) {
         }
     };
     drain(impl_->route.get(), [&](nlmsghdr* header) {
+        if (header->nlmsg_type == RTM_NEWQDISC || header->nlmsg_type == RTM_DELQDISC) {
+            const auto* qdisc = static_cast<const tcmsg*>(nlmsg_data(header));
+            if (qdisc->tcm_parent == TC_H_ROOT) {
+                // The answer comes as a message of the interface's.
+                const Message msg = link_request(RTM_GETLINK, 0, static_cast<std::uint32_t>(qdisc->tcm_ifindex), "");
+                (void)nl_send_auto(impl_->route.get(), msg.get());
+            }
+            return;
+        }
         if (header->nlmsg_type != RTM_NEWLINK && header->nlmsg_type != RTM_DELLINK) {
             return;
         }

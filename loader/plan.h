@@ -33,7 +33,7 @@ namespace ivds {
 
 // Flags of a port that only the running system knows; the rest comes from the tables. Of a port without an interface
 // nothing is known there.
-constexpr std::uint16_t kRuntimeFlags = IVDS_PF_UP | IVDS_PF_TC | IVDS_PF_XDP_TARGET;
+constexpr std::uint16_t kRuntimeFlags = IVDS_PF_UP | IVDS_PF_TC | IVDS_PF_XDP_TARGET | IVDS_PF_FQ;
 [[nodiscard]] constexpr std::uint16_t runtime_flags(const ivds_port& port) {
     return has_interface(port) ? kRuntimeFlags : 0;
 }

@@ -56,6 +56,7 @@ Result<void> read_port(const ViewSource& source, const std::unordered_map<std::u
         state.set_got(found->second->got);
         state.set_reason(found->second->reason);
         state.set_up(found->second->up);
+        state.set_rates(found->second->has_fq ? "shaped" : "policed");
         if (state.kind() == pb::UPLINK && found->second->mtu_bytes != 0)
             state.set_mtu_bytes(found->second->mtu_bytes);
     }

@@ -94,7 +94,7 @@ void print_status(const Io& io, const pb::StatusReply& status, const std::string
                    up_cell(port.up()),
                    {mode_name(port.wanted())},
                    {port.got(), port.got() == "none" ? Color::bad : Color::none},
-                   {port.reason()}});
+                   {port.rates() == "shaped" ? port.reason() + "; rates shape: fq" : port.reason()}});
     }
     table.print(io.out, io.color);
 }

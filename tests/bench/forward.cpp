@@ -39,6 +39,8 @@ public:
         double lost = 0;  // share of what was sent
     };
     [[nodiscard]] Sample measure(double seconds);
+    // From now on the frames go to so many vPorts in turn; 0: to vm2's.
+    void spread(std::uint32_t vports);
     // The same with frames that are each of a flow of its own.
     [[nodiscard]] Sample measure_new_flows(Setup& setup);
 
@@ -157,6 +159,13 @@ Traffic::Sample Traffic::measure(double seconds) {
     return {.mpps = arrived / spent / 1e6, .lost = std::max(0.0, 1 - arrived / frames)};
 }
 
+void Traffic::spread(std::uint32_t vports) {
+    if (vports == 0) return;
+    const Mac first = spread_mac(0);
+    std::copy(first.begin(), first.end(), std::begin(object_->bss->header));
+    object_->bss->spread = vports;
+}
+
 Traffic::Sample Traffic::measure_new_flows(Setup& setup) {
     constexpr std::uint32_t flows = 100'000;
     setup.forget_flows();
@@ -227,30 +236,45 @@ Row forward_row(const Options& options, const Spec& spec, const std::string& nam
     return row;
 }
 
-// What rules cost: XDP from VM to VM, each contender in turn with the bare redirect.
+// What rules and full tables cost: XDP from VM to VM, each contender in turn with the bare redirect.
 struct Contender {
     const char* name;
-    Policy policy;
+    Policy policy{};
     bool is_new_flows = false;
-    std::vector<Bar> bars;
+    Fill fill{};
+    bool is_mirrored = false;
+    std::vector<Bar> bars{};
 };
+
+// A table of a million may cost 1.3 times what one of ten does.
+constexpr double kFullTable = 1 / 1.3;
 
 const std::vector<Contender>& contenders() {
     static const std::vector<Contender> all{
-        {.name = "rules-10", .policy = {.rules = 10}, .bars = {}},
+        {.name = "rules-10", .policy = {.rules = 10}},
         {.name = "rules-1000", .policy = {.rules = 1000}, .bars = {{"bare-xdp", 0.75}}},
         {.name = "rules-10000", .policy = {.rules = 10'000}, .bars = {{"rules-10", 0.95}}},
-        {.name = "rules-1000-both", .policy = {.rules = 1000, .is_both = true}, .bars = {}},
-        {.name = "rules-stateful", .policy = {.rules = 1000, .is_stateful = true}, .bars = {}},
-        {.name = "new-flows-10", .policy = {.rules = 10}, .is_new_flows = true, .bars = {}},
+        {.name = "rules-1000-both", .policy = {.rules = 1000, .is_both = true}},
+        {.name = "rules-stateful", .policy = {.rules = 1000, .is_stateful = true}},
+        {.name = "new-flows-10", .policy = {.rules = 10}, .is_new_flows = true},
         {.name = "new-flows-10000",
          .policy = {.rules = 10'000},
          .is_new_flows = true,
          .bars = {{"new-flows-10", 0.5}}},
-        {.name = "new-flows-stateful",
-         .policy = {.rules = 1000, .is_stateful = true},
-         .is_new_flows = true,
-         .bars = {}},
+        {.name = "new-flows-stateful", .policy = {.rules = 1000, .is_stateful = true}, .is_new_flows = true},
+        {.name = "fdb-10", .fill = {.fdb_entries = 10}},
+        {.name = "fdb-1000000", .fill = {.fdb_entries = 1'000'000}, .bars = {{"fdb-10", kFullTable}}},
+        {.name = "flows-10", .policy = {.rules = 10}, .fill = {.flows = 10}},
+        {.name = "flows-1000000",
+         .policy = {.rules = 10},
+         .fill = {.flows = 1'000'000},
+         .bars = {{"flows-10", kFullTable}}},
+        {.name = "vports-1", .fill = {.vports = 1}},
+        {.name = "vports-16", .fill = {.vports = 16}},
+        {.name = "vports-256", .fill = {.vports = 256}},
+        {.name = "vports-4096", .fill = {.vports = 4096}},
+        {.name = "rate", .policy = {.has_rate = true}},
+        {.name = "mirror-span", .is_mirrored = true},
     };
     return all;
 }
@@ -261,7 +285,7 @@ std::vector<Row> rules_rows(const Options& options) {
     for (const Contender& contender : contenders())
         if (options.wanted(contender.name)) wanted.push_back(&contender);
     if (wanted.empty()) return {};
-    options.progress("rules, new-flows");
+    options.progress("rules, new-flows, fdb, flows, vports, rate, mirror");
 
     Setup bare(Forwarder::bare_xdp);
     Traffic bare_traffic(bare, Way::local, frame, frame);
@@ -271,9 +295,12 @@ std::vector<Row> rules_rows(const Options& options) {
     std::vector<std::pair<std::unique_ptr<Setup>, std::unique_ptr<Traffic>>> all;
     for (const Contender* contender : wanted) {
         auto setup = std::make_unique<Setup>(Forwarder::ivds_xdp);
-        setup->set_policy(contender->policy);
+        if (contender->policy.rules != 0 || contender->policy.has_rate) setup->set_policy(contender->policy);
+        setup->fill(contender->fill);
+        if (contender->is_mirrored) setup->mirror();
         auto traffic = std::make_unique<Traffic>(*setup, Way::local, frame, frame);
         traffic->verify();
+        traffic->spread(contender->fill.vports);
         all.emplace_back(std::move(setup), std::move(traffic));
     }
     for (int repetition = 0; repetition < options.repetitions; ++repetition) {

@@ -25,8 +25,7 @@ namespace {
 constexpr std::uint32_t instance_id = 1;
 constexpr std::uint32_t uplink_id = 1;
 constexpr std::uint32_t first_vport_id = 2;
-// Further MACs in the FDB, so that its size in the cache is that of a switch in use.
-constexpr std::uint32_t filler_entries = 100'000;
+constexpr std::uint32_t first_spread_id = 4;  // behind the uplink, vm1 and vm2
 
 template <class Key, class Value>
 void put(const bpf_map* map, const Key& key, const Value& value) {
@@ -41,22 +40,34 @@ ivds_fdb_key fdb_key(const Mac& mac) {
     return key;
 }
 
-void fill_fdb(const bpf_map* fdb) {
+Mac filler_mac(std::uint32_t i) {
+    return {0x06,
+            0,
+            0,
+            static_cast<std::uint8_t>(i >> 16),
+            static_cast<std::uint8_t>(i >> 8),
+            static_cast<std::uint8_t>(i)};
+}
+
+void fill_fdb(const bpf_map* fdb, std::uint32_t wanted) {
     std::vector<ivds_fdb_key> keys;
-    std::vector<ivds_fdb_entry> entries(filler_entries);
-    for (std::uint32_t i = 0; i < filler_entries; ++i) {
-        keys.push_back(fdb_key({0x06, 0, 0, static_cast<std::uint8_t>(i >> 16), static_cast<std::uint8_t>(i >> 8),
-                                static_cast<std::uint8_t>(i)}));
+    std::vector<ivds_fdb_entry> entries(wanted);
+    for (std::uint32_t i = 0; i < wanted; ++i) {
+        keys.push_back(fdb_key(filler_mac(i)));
         entries[i].port = uplink_id;
         entries[i].vlan = bench_vlan;
         entries[i].flags = IVDS_FDB_STATIC;
     }
-    std::uint32_t count = filler_entries;
+    std::uint32_t count = wanted;
     LIBBPF_OPTS(bpf_map_batch_opts, options);
     check(bpf_map_update_batch(bpf_map__fd(fdb), keys.data(), entries.data(), &count, &options), "fill the FDB");
 }
 
 }  // namespace
+
+Mac spread_mac(std::uint32_t vport) {
+    return {0x02, 0, 0, 1, static_cast<std::uint8_t>(vport >> 8), static_cast<std::uint8_t>(vport)};
+}
 
 const char* baseline_name(Forwarder forwarder) {
     switch (forwarder) {
@@ -162,7 +173,7 @@ void make_bridge(const Namespace& host, const std::map<std::string, std::size_t>
 }  // namespace
 
 IvdsHost::IvdsHost(const Namespace& host, std::vector<std::size_t> local_vms, Hooks hooks)
-    : object_(ivds_bpf::open_and_load()) {
+    : host_(&host), object_(ivds_bpf::open_and_load()) {
     if (!object_) throw Failure(fmt::format("load the switch: {}", std::strerror(errno)));
     const Inside inside(host);
     const auto& maps = object_->maps;
@@ -185,7 +196,7 @@ IvdsHost::IvdsHost(const Namespace& host, std::vector<std::size_t> local_vms, Ho
     uplink.fdb_limit = IVDS_MAX_FDB;
     add_port(uplink_id, "uplink", uplink);
 
-    fill_fdb(maps.fdb);
+    fill_fdb(maps.fdb, filler_entries);
     std::uint32_t next_local = first_vport_id;
     for (std::size_t i = 0; i < Network::vms.size(); ++i) {
         const Vm& vm = Network::vms[i];
@@ -291,12 +302,87 @@ void IvdsHost::set_policy(const Policy& policy) {
     for (const std::uint32_t vport : {first_vport_id, first_vport_id + 1}) {
         ivds_port port{};
         check(bpf_map__lookup_elem(maps.ports, &vport, sizeof vport, &port, sizeof port, 0), "read a vPort");
-        if (vport == first_vport_id) port.acl_in = id;
+        if (vport == first_vport_id && policy.rules != 0) port.acl_in = id;
         if (vport != first_vport_id && policy.is_both) port.acl_out = id;
         if (policy.is_stateful && (port.acl_in != 0 || port.acl_out != 0)) port.flags |= IVDS_PF_STATEFUL;
         port.flow_limit = policy.flow_limit;
+        if (policy.has_rate) {
+            constexpr std::uint64_t ns_per_mib = (8ULL << 20) / 100;
+            port.rate[vport == first_vport_id ? IVDS_WAY_IN : IVDS_WAY_OUT] = {.ns_per_mib = ns_per_mib,
+                                                                               .burst_ns = 250'000'000};
+        }
         put(maps.ports, vport, port);
     }
+}
+
+void IvdsHost::fill(const Fill& fill) {
+    const auto& maps = object_->maps;
+    for (std::uint32_t i = fill.fdb_entries; i < filler_entries; ++i) {
+        const ivds_fdb_key key = fdb_key(filler_mac(i));
+        check(bpf_map__delete_elem(maps.fdb, &key, sizeof key, 0), "take an entry out of the FDB");
+    }
+    if (fill.fdb_entries > filler_entries) fill_fdb(maps.fdb, fill.fdb_entries);
+
+    std::vector<ivds_flow_key> keys(fill.flows);
+    std::vector<ivds_flow> flows(fill.flows);
+    for (std::uint32_t i = 0; i < fill.flows; ++i) {
+        keys[i].port = first_vport_id;
+        keys[i].instance = instance_id;
+        keys[i].fields.type_be = htons(0x0800);
+        keys[i].fields.proto = 6;
+        std::memcpy(keys[i].fields.src, &i, sizeof i);
+        flows[i].state = IVDS_FLOW_OPEN;
+    }
+    std::uint32_t count = fill.flows;
+    LIBBPF_OPTS(bpf_map_batch_opts, options);
+    if (count != 0)
+        check(bpf_map_update_batch(bpf_map__fd(maps.flows), keys.data(), flows.data(), &count, &options),
+              "fill the flow table");
+
+    constexpr std::uint32_t vm2_id = first_vport_id + 1;
+    ivds_port vm2{};
+    check(bpf_map__lookup_elem(maps.ports, &vm2_id, sizeof vm2_id, &vm2, sizeof vm2, 0), "read vm2's vPort");
+    for (std::uint32_t i = 0; i < fill.vports; ++i) {
+        const std::uint32_t id = first_spread_id + i;
+        const Mac mac = spread_mac(i);
+        ivds_port port = vm2;
+        port.next_member = 0;
+        std::copy(mac.begin(), mac.end(), std::begin(port.vmac));
+        put(maps.ports, id, port);
+        put(maps.tx, id, port.ifindex);
+        ivds_fdb_entry entry{};
+        entry.flags = IVDS_FDB_STATIC;
+        entry.port = id;
+        put(maps.fdb, fdb_key(mac), entry);
+    }
+}
+
+void IvdsHost::mirror() {
+    const auto& maps = object_->maps;
+    const Inside inside(*host_);
+    for (const char* pair : {"tap0 type veth peer name tap1", "span0 type veth peer name span1"})
+        host_->run(fmt::format("ip link add {}", pair));
+    for (const char* netdev : {"tap0", "tap1", "span0", "span1"})
+        host_->run(fmt::format("ip link set {} up", netdev));
+    links_.push_back(
+        attach(bpf_program__attach_tcx(object_->progs.ivds_mirror, static_cast<int>(host_->ifindex("tap1")), nullptr),
+               "ivds_mirror to tap1"));
+    constexpr std::uint32_t span_id = first_spread_id;
+    ivds_port span{};
+    span.kind = IVDS_PORT_VPORT;
+    span.flags = IVDS_PF_UP | IVDS_PF_TC;
+    span.ifindex = host_->ifindex("span0");
+    put(maps.ports, span_id, span);
+    ivds_mirror mirror{};
+    mirror.kind = IVDS_MIRROR_SPAN;
+    mirror.tap = host_->ifindex("tap0");
+    mirror.target = span_id;
+    put(maps.mirrors, std::uint32_t{0}, mirror);
+    ivds_port vm1{};
+    check(bpf_map__lookup_elem(maps.ports, &first_vport_id, sizeof first_vport_id, &vm1, sizeof vm1, 0),
+          "read vm1's vPort");
+    vm1.mirror_in = 1;
+    put(maps.ports, first_vport_id, vm1);
 }
 
 void IvdsHost::forget_flows() {

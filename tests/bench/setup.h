@@ -54,6 +54,22 @@ struct Policy {
     bool is_stateful = false;  // the last rule opens a connection; else the default lets the frames pass
     bool is_both = false;
     std::uint32_t flow_limit = IVDS_MAX_FLOWS;
+    bool has_rate = false;  // vm1 sends, and vm2 is sent to, at no more than 100 Gbit/s
+};
+
+// Further MACs in the FDB, so that its size in the cache is that of a switch in use.
+inline constexpr std::uint32_t filler_entries = 100'000;
+
+// Of the vPorts that vm1's frames are spread over: the generator counts in the last two bytes.
+[[nodiscard]] Mac spread_mac(std::uint32_t vport);
+
+// How much else the tables hold.
+struct Fill {
+    std::uint32_t fdb_entries = filler_entries;
+    std::uint32_t flows = 0;  // of vm1
+    // vPorts that vm1's frames go to in turn, besides vm2's: each with its MAC, its counters and its place in the
+    // tables, all on vm2's interface.
+    std::uint32_t vports = 0;
 };
 
 // The switch of one host: its programs attached to its ports, and its tables filled.
@@ -63,9 +79,13 @@ public:
     IvdsHost(const Namespace& host, std::vector<std::size_t> local_vms, Hooks hooks);
     [[nodiscard]] ivds_bpf* object() const { return object_.get(); }
     void set_policy(const Policy& policy);
+    void fill(const Fill& fill);
+    // vm1's frames are copied to an interface that drops them.
+    void mirror();
     void forget_flows();
 
 private:
+    const Namespace* host_;
     IvdsObject object_;
     std::vector<Link> links_;
 };
@@ -79,6 +99,8 @@ public:
     [[nodiscard]] Forwarder forwarder() const { return forwarder_; }
     [[nodiscard]] ivds_bpf* switch_a() const { return switches_.front().object(); }
     void set_policy(const Policy& policy) { switches_.front().set_policy(policy); }
+    void fill(const Fill& fill) { switches_.front().fill(fill); }
+    void mirror() { switches_.front().mirror(); }
     void forget_flows() { switches_.front().forget_flows(); }
 
 private:

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """kinds_test.py -- one configuration for all kinds of vNICs, a VF among them, on Linux 6.12; scripts/lab.sh boots it."""
 import os
+import time
 
 import nics
 from harness import case, check, check_equal, main
 from nics import NicScene
-from scene import BROADCAST, Tally, mac, network, tag
+from scene import BROADCAST, Scene, Tally, frame, mac, network, tag
 
-os.system("modprobe -aq tun 8021q")
+os.system("modprobe -aq tun 8021q sch_fq")
 
 
 def hooks(scene, host):
@@ -85,6 +86,40 @@ def _(bench):
             check_equal(hooks(scene, "a")["blue-2"], f"{mode}+tcx", f"{mode} XDP on a tap")
             check_equal([scene.ping("blue-2", "blue-3"), scene.ping("blue-3", "blue-2"), scene.ping("blue-5", "blue-2")],
                         [3, 3, 3], f"answers with {mode} XDP on a tap")
+
+
+@case("over its rate, what a vPort is sent waits where fq is behind it, and is dropped elsewhere; status says which [R132]")
+def _(bench):
+    for mode in ("tcx", "native"):
+        with bench.lab() as lab:
+            scene = Scene(lab, {"red": network()}, attach=mode)
+            scene.profiles = [{"name": "slow", "rate_out_mbps": 1, "burst_out_kib": 16}]
+            scene.host_on_wire()
+            scene.vm("a", "red", 1)
+            scene.vm("a", "red", 2, profile="slow")
+            scene.start()
+            host, netdev = scene.hosts["a"], scene.vms["red-2"].netdev
+
+            def arrive(text, frames=26):
+                """A burst beyond what the vPort may be sent at once, and within what fq may hold."""
+                with scene.vms["red-1"].port("eth0") as sender, scene.vms["red-2"].port("eth0") as receiver:
+                    for number in range(frames):
+                        sender.send(frame(mac(2), mac(1), (b"ivds-mark %s %d " % (text, number)).ljust(986, b".")))
+                    got = receiver.receive_until(lambda got: sum(text in data for data in got) == frames, 3)
+                    return sum(text in data for data in got)
+
+            check_equal(scene.ports("a")["red-2"]["rates"], "policed", "what status says without fq")
+            arrived = arrive(b"policed")
+            dropped = scene.drops("a").get(("red-2", "rate_out"), 0)
+            check(dropped > 0, f"nothing was dropped: {arrived} arrived")
+            check_equal(arrived + dropped, 26, "arrived and dropped")
+            host.run("tc", "qdisc", "replace", "dev", netdev, "root", "fq")
+            lab.wait(lambda: scene.ports("a")["red-2"]["rates"] == "shaped", 5, "status does not say that fq shapes")
+            time.sleep(1)  # until nothing is owed
+            check_equal(arrive(b"shaped"), 26, "arrived through fq")
+            check_equal(scene.drops("a")["red-2", "rate_out"], dropped, "dropped since fq is there")
+            host.run("tc", "qdisc", "delete", "dev", netdev, "root")
+            lab.wait(lambda: scene.ports("a")["red-2"]["rates"] == "policed", 5, "status does not say that fq is gone")
 
 
 main()

@@ -80,6 +80,7 @@ enum ivds_port_kind {
 #define IVDS_PF_PLAIN_IN   0x0040u /* uplink: {uplink, VLAN, 0} may name the instance of single-tagged frames */
 #define IVDS_PF_STATEFUL   0x0080u /* vPort: a rule of one of its lists is stateful */
 #define IVDS_PF_TRUNK      0x0100u /* vPort: others are behind tags of its VM's: {its id, VID, 0} in vvlans */
+#define IVDS_PF_FQ         0x0200u /* its interface's qdisc is fq, which holds a frame until its time has come */
 
 #define IVDS_PCP_KEEP 8u /* that of the frame's first tag as the VM sent it, 0 where it had none */
 
@@ -89,7 +90,10 @@ enum ivds_way {
 };
 
 /* How much may pass one way (R132): a frame passes where the port owes no more time than its burst takes, and adds
- * the time that its own bytes take; what is over is dropped (rate, rate_out). */
+ * the time that its own bytes take; what is over is dropped (rate, rate_out). On its way out of a port with
+ * IVDS_PF_FQ it is not dropped, but leaves when the port owes no more than the burst, if that is within
+ * IVDS_SHAPE_NS; copies of floods are dropped all the same. */
+#define IVDS_SHAPE_NS 100000000ull
 struct ivds_rate {
 	__u64 ns_per_mib; /* nanoseconds that 2^20 bytes take, 0: no limit. Bytes are those of port_stats */
 	__u64 burst_ns;   /* time that the burst takes */
