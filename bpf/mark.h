@@ -11,6 +11,12 @@
 #define IVDS_IPV4_BYTES 20
 #define IVDS_IPV6_BYTES 40
 
+/* Whether tags are put on for any place that the frame goes to. */
+INLINE int takes_pcp(const struct ivds_verdict *v)
+{
+	return v->action != IVDS_ACT_LOCAL || (v->egress && v->egress->kind == IVDS_PORT_SUB);
+}
+
 /* Whether the frame keeps its own priority: of the vPort's choice, and on its way from the wire to a trunk. */
 INLINE int keeps_pcp(const struct ivds_port *port)
 {

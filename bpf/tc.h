@@ -49,8 +49,8 @@ INLINE int tc_push_outer(struct __sk_buff *skb, const struct ivds_port *uplink, 
 	return uplink->inner_tpid_be == old_be ? bpf_skb_store_bytes(skb, 12, &old_be, 2, 0) : 0;
 }
 
-#define IVDS_GUEST_TAGS                                                                                              \
-	8 /* in front of one another that tc_write_tags() can carry; with more the frame drops (tag_failed) */
+/* Guest tags in a row that tc_write_tags() can carry; with more the frame drops (tag_failed). */
+#define IVDS_GUEST_TAGS 8
 
 /* Puts both tags into the bytes, and behind them those of the guest's that are in skb metadata, one after the other
  * as the kernel pops them: what is left there ends up in front of all on the wire. */
@@ -355,7 +355,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
 		goto drop;
 	}
-	pcp = keeps_pcp(port) ? tc_pcp(skb) & 7 : port->pcp;
+	pcp = !takes_pcp(&v) ? 0 : keeps_pcp(port) ? tc_pcp(skb) & 7 : port->pcp;
 	note_mark(port, pcp);
 	if (port->dscp && tc_mark(skb, f.l3_at, f.type_be, port->dscp)) {
 		set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);

@@ -144,7 +144,7 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		if (over_rates(&v, &size, port_id, port, 0) < 0)
 			goto drop;
 	}
-	pcp = xdp_pcp(ctx, port);
+	pcp = takes_pcp(&v) ? xdp_pcp(ctx, port) : 0;
 	note_mark(port, pcp);
 	xdp_mark(ctx, &f, port);
 
