@@ -601,6 +601,7 @@ def _(bench):
         check_equal(list(stub.Flows(pb.FlowsRequest(vport="red-1"))), [], "flows of a vPort without rules")
         check_equal(stub.FlushFlows(pb.FlowsRequest(vport="red-1")).removed, 0, "flushed flows")
         check_equal(list(stub.Mirrors(pb.MirrorsRequest()).mirrors), [], "mirrors")
+        check_equal(list(stub.Exporters(pb.ExportersRequest()).exporters), [], "exporters")
         packets = stub.Capture(pb.CaptureRequest(target="red-1"), timeout=20)
         check_equal(next(packets).port, "", "the port of a capture's first message")
         scene.ping("red-1", "red-2")
