@@ -316,6 +316,7 @@ void IvdsHost::set_policy(const Policy& policy) {
 }
 
 void IvdsHost::fill(const Fill& fill) {
+    const Inside inside(*host_);  // an ifindex in `tx` is one of the namespace that the writer is in
     const auto& maps = object_->maps;
     for (std::uint32_t i = fill.fdb_entries; i < filler_entries; ++i) {
         const ivds_fdb_key key = fdb_key(filler_mac(i));
