@@ -129,14 +129,6 @@ INLINE __u32 is_sub(const struct ivds_port *port)
 	return port->kind >> 2 & 1;
 }
 
-/* The port whose interface the port's frames leave by: a trunk's for those behind it. */
-INLINE const struct ivds_port *carrier_of(const struct ivds_port *port)
-{
-	__u32 trunk = port->peer;
-
-	return port->kind == IVDS_PORT_SUB ? bpf_map_lookup_elem(&ports, &trunk) : port;
-}
-
 /* Whether vPort `to` of the instance takes the frame: 0 or a reason that counts on `to`. */
 INLINE __u32 check_vport(const struct ivds_port *to, __u32 instance_id, __u32 l3_bytes, __u32 guest_tagged)
 {

@@ -116,15 +116,20 @@ INLINE int is_idle(const struct ivds_flow *flow, __u8 proto, __u64 now_ns)
 	return now_ns > seen_ns && now_ns - seen_ns > idle_limit_ns(flow, proto);
 }
 
+/* The port whose interface the port's frames leave by: a trunk's for those behind it. */
+INLINE const struct ivds_port *carrier_of(const struct ivds_port *port)
+{
+	__u32 trunk = port->peer;
+
+	return port->kind == IVDS_PORT_SUB ? bpf_map_lookup_elem(&ports, &trunk) : port;
+}
+
 INLINE int is_up(__u32 id)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &id);
+	const struct ivds_port *carrier = port ? carrier_of(port) : 0;
 
-	if (port && port->kind == IVDS_PORT_SUB && port->flags & IVDS_PF_UP) {
-		id = port->peer;
-		port = bpf_map_lookup_elem(&ports, &id);
-	}
-	return port && port->flags & IVDS_PF_UP;
+	return carrier && port->flags & carrier->flags & IVDS_PF_UP;
 }
 
 /* The way of an entry, in a form that the verifier follows. */

@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "agent/clock.h"
 #include "agent/flow_view.h"
 #include "agent/names.h"
 #include "agent/nic_view.h"
@@ -113,10 +114,7 @@ std::string rule_text(const Intent& intent, std::uint32_t id) {
 
 // The data plane's clock in the calendar.
 std::string event_time(std::uint64_t time_ns) {
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    const auto now_ns = static_cast<std::int64_t>(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
-    const std::chrono::nanoseconds age(now_ns - static_cast<std::int64_t>(time_ns));
+    const std::chrono::nanoseconds age(static_cast<std::int64_t>(now_ns(CLOCK_MONOTONIC) - time_ns));
     return time_text(std::chrono::system_clock::now() -
                      std::chrono::duration_cast<std::chrono::system_clock::duration>(age));
 }
@@ -130,9 +128,7 @@ Agent::Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir)
       state_dir_(std::move(state_dir)),
       exports_([&plane](const std::function<bool(const FlowRow&)>& sink) { return plane.maps().flows(sink); },
                [this](const Capture& capture, const std::function<bool(const pb::CapturePacket&)>& sink) {
-                   const auto all = FrameFilter::compile({});
-                   if (!all) return Result<>(std::unexpected(all.error()));
-                   return watch([&] { return capture; }, *all,
+                   return watch([&] { return capture; }, FrameFilter{},
                                 [&](pb::CapturePacket& packet, std::chrono::nanoseconds) { return sink(packet); });
                }) {}
 
@@ -357,7 +353,7 @@ Result<pb::ApplyReply> Agent::apply(pb::ApplyRequest request) {
     } else {
         if (auto done = commit(std::move(*next), request.strict()); !done) return std::unexpected(done.error());
         for (const PortStatus& port : plane_.status()) {
-            if (port.got == "patch" || port.got == "trunk" || (port.ifindex != 0 && port.got != "none")) continue;
+            if (port.netdev.empty() || (port.ifindex != 0 && port.got != "none")) continue;
             *reply.add_findings() = to_pb({.severity = Finding::Severity::warning,
                                            .id = "IVDS-A001",
                                            .object = port.name,
@@ -631,7 +627,7 @@ void Agent::note_error(const std::string& port, const std::string& text) {
 
 // Why a port is not up: it has no hooks, or its interface has no link.
 std::string Agent::cause_of(const PortStatus& port) const {
-    if (port.ifindex == 0 || port.got == "none" || port.got == "patch" || port.got == "trunk") return port.reason;
+    if (port.ifindex == 0 || port.got == "none") return port.reason;
     const auto interfaces = plane_.look({port.netdev}, false);
     if (!interfaces) return interfaces.error().text();
     const auto found = interfaces->find(port.netdev);

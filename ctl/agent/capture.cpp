@@ -12,10 +12,10 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <set>
 #include <span>
 
+#include "agent/clock.h"
 #include "loader/switch.h"
 
 namespace ivds {
@@ -77,12 +77,6 @@ Address source_towards(const Address& remote) {
 
 bool is_erspan(const ivds_mirror& mirror) {
     return mirror.kind == IVDS_MIRROR_ERSPAN_II || mirror.kind == IVDS_MIRROR_ERSPAN_III;
-}
-
-std::uint64_t now_ns(clockid_t clock) {
-    timespec now{};
-    ::clock_gettime(clock, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
 int on_record(void* context, void* data, std::size_t size) {
@@ -219,7 +213,7 @@ void CaptureReader::run(const FrameFilter& filter, const std::function<std::stri
                         const std::function<std::uint64_t()>& lost,
                         const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink) {
     using Clock = std::chrono::steady_clock;
-    const std::uint64_t epoch_ns = now_ns(CLOCK_REALTIME) - now_ns(CLOCK_MONOTONIC);
+    const std::uint64_t epoch = epoch_ns();
     std::map<std::uint32_t, std::string> names;
     bool wanted = true;
     Clock::time_point next_pulse{};
@@ -247,7 +241,7 @@ void CaptureReader::run(const FrameFilter& filter, const std::function<std::stri
         packet.set_port(place->second.empty() ? fmt::format("port-{}", head.port) : place->second);
         packet.set_direction(directions[std::min<std::size_t>(head.direction, 3)]);
         if (head.direction == IVDS_DIRECTION_DROP) packet.set_drop_reason(drop_id(head.reason));
-        packet.set_time_ns(epoch_ns + head.time_ns);
+        packet.set_time_ns(epoch + head.time_ns);
         packet.set_bytes(head.bytes);
         packet.set_data(frame.data(), frame.size());
         wanted = sink(packet, std::chrono::nanoseconds(now_ns(CLOCK_MONOTONIC) - head.time_ns));

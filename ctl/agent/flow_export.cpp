@@ -12,13 +12,13 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
-#include <ctime>
 #include <mutex>
 #include <set>
 #include <thread>
 #include <unordered_map>
 #include <utility>
 
+#include "agent/clock.h"
 #include "agent/flow_track.h"
 #include "agent/ipfix.h"
 #include "model/exporter.h"
@@ -35,16 +35,6 @@ constexpr std::uint32_t kBurst = 64;
 constexpr std::chrono::milliseconds kBreath{2};
 // How long a capture for samples that could not begin waits for its next try.
 constexpr std::chrono::seconds kPatience{10};
-
-std::uint64_t now_ns(clockid_t clock) {
-    timespec now{};
-    ::clock_gettime(clock, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
-}
-
-std::uint64_t epoch_ns() {
-    return now_ns(CLOCK_REALTIME) - now_ns(CLOCK_MONOTONIC);
-}
 
 // Where messages go.
 class Outlet {

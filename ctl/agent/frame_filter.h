@@ -12,6 +12,7 @@
 
 namespace ivds {
 
+// Every frame passes one that was not compiled.
 class FrameFilter {
 public:
     // Of an empty text: a filter that every frame passes. Names of hosts in it are looked up, which may take its

@@ -208,6 +208,7 @@ public:
 
 private:
     using PoolSet = std::uint64_t;
+    static constexpr PoolSet pool_bit(unsigned pool) { return PoolSet{1} << pool; }
 
     // Pools, and what first put each of them there.
     struct PoolList {

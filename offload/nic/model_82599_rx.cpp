@@ -14,10 +14,6 @@ using namespace i82599;
 
 namespace {
 
-constexpr std::uint64_t pool_bit(unsigned pool) {
-    return std::uint64_t{1} << pool;
-}
-
 bool same(const MacAddress& mac, std::uint32_t low, std::uint32_t high) {
     const auto byte = [](std::uint32_t value, unsigned i) { return static_cast<std::uint8_t>(value >> (8 * i)); };
     return mac[0] == byte(low, 0) && mac[1] == byte(low, 1) && mac[2] == byte(low, 2) && mac[3] == byte(low, 3) &&
@@ -93,7 +89,7 @@ Model82599::Groups Model82599::groups_of(const Frame& frame) const {
         const std::uint32_t value = get(Reg::pfvlvf, i);
         if (pfvlvf::vi_en(value) == 0 || pfvlvf::vlan_id(value) != frame.vid()) continue;
         groups.pools |= get64(Reg::pfvlvfb, i);
-        groups.slots |= pool_bit(i);
+        groups.slots |= std::uint64_t{1} << i;
     }
     return groups;
 }

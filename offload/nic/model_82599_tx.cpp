@@ -9,14 +9,6 @@ namespace ivds::offload {
 
 using namespace i82599;
 
-namespace {
-
-constexpr std::uint64_t pool_bit(unsigned pool) {
-    return std::uint64_t{1} << pool;
-}
-
-}  // namespace
-
 Outcome Model82599::send_from(unsigned pool, const Bytes& bytes, const Transmit& descriptor) {
     using enum Drop::Reason;
     check_state();
