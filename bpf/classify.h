@@ -234,7 +234,8 @@ INLINE void learn_source(const struct ivds_frame *f, const struct ivds_verdict *
 }
 
 /* Takes the frame out of its instance by one end of a patch, `out_id`, and into the other's by the other. Returns
- * nonzero where it is dropped on the way. The ends are vPorts with rules, but know no flows. */
+ * nonzero where it is dropped on the way. The ends are vPorts with rules, but know no flows. Within one instance the
+ * frame could come back to its source: such a patch carries nothing. */
 INLINE int cross_patch(struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id, __u32 out_id,
 		       const struct ivds_port *out)
 {
@@ -244,7 +245,7 @@ INLINE int cross_patch(struct ivds_verdict *v, const struct ivds_size *size, __u
 	const struct ivds_instance *instance;
 
 	if (!s || !in || in->kind != IVDS_PORT_PATCH || !(in->flags & out->flags & IVDS_PF_UP) ||
-	    out->instance != v->instance_id) {
+	    out->instance != v->instance_id || in->instance == out->instance) {
 		set_drop(v, IVDS_DROP_PATCH, port_id);
 		return -1;
 	}

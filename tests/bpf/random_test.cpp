@@ -157,7 +157,7 @@ World drawn_world() {
         }
     }
     if (rarely(2)) {
-        world.patch(patches[0], one_of<std::uint32_t>({1, 1, 2}), patches[1], one_of<std::uint32_t>({2, 3}));
+        world.patch(patches[0], one_of<std::uint32_t>({1, 1, 1, 2}), patches[1], one_of<std::uint32_t>({2, 2, 3, 3}));
         for (const std::uint32_t id : patches) {
             world.ports.at(id).flags = drawn_flags({{IVDS_PF_UP, 8}, {IVDS_PF_CARRY_TAGS, 2}});
             world.ports.at(id).mtu_bytes = one_of<std::uint16_t>({9000, 100});

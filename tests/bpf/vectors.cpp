@@ -906,6 +906,11 @@ void add_flows(std::vector<Vector>& table) {
     add(table, "drops what goes to a patch whose other end is away", "[R49]", torn)
         .send(2, udp)
         .drops(2, IVDS_DROP_PATCH);
+    World within = patched;  // and the destination is the source
+    within.ports.at(14).instance = red;
+    add(table, "drops what goes to a patch within one instance", "[R49]", within)
+        .send(2, eth(vm(2), vm(2)) / ip4_udp(46))
+        .drops(2, IVDS_DROP_PATCH);
     World looped = patched;
     looped.acls[2].rules = {redirect_to(2, 14)};
     looped.ports.at(14).acl_in = 2;

@@ -293,7 +293,8 @@ void ReferenceSwitch::through_patch(Frame& frame, std::uint32_t out) {
     const ivds_port& from = world_.ports.at(out);
     const auto peer = world_.ports.find(from.peer);
     const bool is_whole = peer != world_.ports.end() && peer->second.kind == IVDS_PORT_PATCH &&
-                          (from.flags & peer->second.flags & IVDS_PF_UP) != 0 && from.instance == frame.in_instance;
+                          (from.flags & peer->second.flags & IVDS_PF_UP) != 0 && from.instance == frame.in_instance &&
+                          peer->second.instance != from.instance;
     if (!is_whole) {
         return drop(frame, frame.port, IVDS_DROP_PATCH);
     }
@@ -394,11 +395,11 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
     }
 
     const ivds_fdb_entry& entry = known->second;
-    if (entry.port == frame.in_port) {
-        drop(frame, frame.in_port, IVDS_DROP_SAME_PORT);
+    if (entry.port == frame.port) {
+        drop(frame, frame.port, IVDS_DROP_SAME_PORT);
     } else if (entry.port == instance.uplink) {
         if (!has_wire) {
-            drop(frame, frame.in_port, IVDS_DROP_NO_UPLINK);
+            drop(frame, frame.port, IVDS_DROP_NO_UPLINK);
         } else {
             const std::uint16_t vlan = entry.vlan != 0 ? entry.vlan : instance.vlan;
             const std::uint16_t vvlan = (entry.flags & IVDS_FDB_PLAIN) != 0 ? std::uint16_t{0} : instance.vvlan;

@@ -392,7 +392,7 @@ struct ivds_count {
 	X(ACL_OUT, 26, OUT, "acl_out", "a rule or the default of the egress vPort's rules")                          \
 	X(FLOW_LIMIT, 27, IN, "flow_limit", "a new connection, and the vPort has as many flow entries as it may")    \
 	X(FLOW_LIMIT_OUT, 28, OUT, "flow_limit_out", "the same, of the egress vPort")                                \
-	X(PATCH, 29, IN, "patch", "the other end of a patch is away, or would redirect the frame again")             \
+	X(PATCH, 29, IN, "patch", "a patch is within one instance, its other end is away, or it redirects again")    \
 	X(NO_MEMBER, 30, IN, "no_member", "redirected to a pool none of whose vPorts is up")                         \
 	X(RATE, 31, IN, "rate", "over the rate that the vPort may send at")                                          \
 	X(RATE_OUT, 32, OUT, "rate_out", "over the rate that the vPort may be sent to at")
