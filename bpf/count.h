@@ -20,8 +20,9 @@ INLINE __u32 now_s(void)
 	return bpf_ktime_get_coarse_ns() / 1000000000ULL;
 }
 
-/* Adds to the row of a per-CPU hash of struct ivds_count, which the first of its kind makes. */
-INLINE int add_count(void *map, const void *key, __u32 packets, __u32 bytes)
+/* Adds to the row of a per-CPU hash of struct ivds_count, which the first of its kind makes. The sums wrap: what is
+ * to be taken off is added as its complement. */
+INLINE int add_count(void *map, const void *key, __u64 packets, __u64 bytes)
 {
 	struct ivds_count *count = bpf_map_lookup_elem(map, key);
 

@@ -401,7 +401,9 @@ Rig& rig() {
 }  // namespace
 
 TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12][R16][R97][R117]") {
-    setenv("RC_PARAMS", "max_success=3000", 0);
+    const char* wanted = getenv("IVDS_CASES");
+    // A change is judged by the same worlds each time; a run that is to find something new draws its own.
+    setenv("RC_PARAMS", wanted == nullptr ? "max_success=3000 seed=1" : "max_success=3000", 0);
     std::set<std::string> happened;
     std::uint64_t cases = 0;  // a frame on a rung
     const auto compare = [&] {
@@ -420,7 +422,6 @@ TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12]
             }
         }
     };
-    const char* wanted = getenv("IVDS_CASES");
     const std::uint64_t enough = wanted == nullptr ? 1 : std::strtoull(wanted, nullptr, 10);
     while (cases < enough) {
         REQUIRE(rc::check("rungs agree", compare));
