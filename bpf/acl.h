@@ -125,7 +125,7 @@ __noinline int ask_list(__u32 acl)
 }
 
 /* Counts what a rule decided; 0 is a list's default. */
-__noinline int count_rule(__u32 rule, __u32 packets, __u32 bytes)
+__noinline int count_rule(__u32 rule, __u64 packets, __u64 bytes)
 {
 	/* Used in every build: for arguments that one leaves unused the compiler passes nothing, which the verifier
 	 * of a global function refuses. */

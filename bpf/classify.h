@@ -8,7 +8,7 @@
 #define IVDS_CLASSIFY_H
 
 #include "fdb.h"
-#include "flow.h"
+#include "judge.h"
 
 #ifdef IVDS_TRACE
 /* A traced frame comes in by the port that the caller names, whether its interface is there or not. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * flow.h -- what a vPort's lists say of a frame, by way of its flow table (abi.h, flows): a known flow costs one
- * look-up, however many rules there are; a new one is held against the list and remembered. Connections that a
- * stateful rule opened are followed here.
+ * flow.h -- what a vPort's lists said of a flow is remembered in its flow table (abi.h, flows): a known flow costs
+ * one look-up, however many rules there are; a new one is held against the list. Connections that a stateful rule
+ * opened are followed here.
  */
 #ifndef IVDS_FLOW_H
 #define IVDS_FLOW_H
@@ -139,6 +139,15 @@ INLINE struct ivds_flow_way *way_of(struct ivds_flow *flow, __u32 way)
 	return &flow->way[way & 1];
 }
 
+/* What the CPUs know of the port's flows from earlier in this tick holds no more (recent.h). */
+INLINE void forget_recent(__u32 port)
+{
+	struct ivds_port_state *ps = bpf_map_lookup_elem(&port_state, &port);
+
+	if (ps)
+		__sync_fetch_and_add(&ps->flow_epoch, 1);
+}
+
 /* What of a frame is not in its flow's key, and may matter all the same. */
 struct ivds_flow_detail {
 	__u8 proto;
@@ -209,7 +218,7 @@ INLINE __u64 time_of_frame(const struct ivds_flow *flow)
 }
 
 /* Counts a frame of the flow; now_ns is what time_of_frame said of it. Returns whether its rule is told by that. */
-INLINE int count_flow(struct ivds_flow *flow, __u32 way, __u32 rule, __u32 packets, __u32 bytes, __u64 now_ns)
+INLINE int count_flow(struct ivds_flow *flow, __u32 way, __u32 rule, __u64 packets, __u64 bytes, __u64 now_ns)
 {
 	struct ivds_flow_way *w = way_of(flow, way);
 	const int is_told = rule_of_flow(flow, way) == rule;
@@ -227,61 +236,6 @@ INLINE int count_flow(struct ivds_flow *flow, __u32 way, __u32 rule, __u32 packe
 		tell_rules(flow);
 	}
 	return is_told;
-}
-
-/* A front end's packet, for what needs its helpers. */
-struct ivds_packet {
-	void *ctx;
-	int is_xdp; /* a constant where it is inlined */
-};
-
-/* A frame that a vPort's lists are asked about. */
-struct ivds_ask {
-	__u32 port; /* the vPort's id */
-	__u32 instance;
-	__u32 way; /* enum ivds_way */
-	__u32 l3_at;
-	__u32 type_be;
-	__u32 has_fields; /* the scratch holds what rules look at; after the call as well */
-	__u32 packets;    /* that it counts as, at the vPort */
-	__u32 bytes;
-};
-
-#define IVDS_QUICK_BYTES 34 /* an IPv4 header without options and a TCP header up to its flags */
-
-/* Makes the key of the commonest frames straight from the packet: IPv4 without options, whole, TCP or UDP. Returns 0
- * where the frame is another; read_fields and make_flow_key then say all about it. A packet's bytes are aligned to
- * two; every machine that BPF is compiled for here reads words there. */
-INLINE int make_quick_key(struct ivds_flow_key *key, const struct ivds_ask *ask, const __u8 *data,
-			  const __u8 *data_end, struct ivds_flow_detail *detail)
-{
-	const __u8 *ip = data + (ask->l3_at & 63);
-	const __u32 *words = __builtin_assume_aligned(ip, 4);
-	__u32 *out = (__u32 *)(void *)&key->fields;
-	const int is_out = ask->way == IVDS_WAY_OUT;
-
-	_Static_assert(__builtin_offsetof(struct ivds_fields, src) == 12 &&
-			   __builtin_offsetof(struct ivds_fields, dst) == 28 && sizeof(struct ivds_fields) == 56,
-		       "the key is written word by word");
-	if (ask->type_be != bpf_htons(IVDS_TYPE_IPV4) || data + 12 > data_end || ip + IVDS_QUICK_BYTES > data_end ||
-	    ip[0] != 0x45 || (ip[9] != IVDS_IP_TCP && ip[9] != IVDS_IP_UDP) || words[1] & bpf_htonl(0x3fff))
-		return 0;
-	detail->proto = ip[9];
-	detail->tcp_flags = ip[9] == IVDS_IP_TCP ? ip[33] : 0;
-	detail->icmp = 0;
-	copy_mac(key->fields.src_mac, is_out ? data : data + 6);
-	copy_mac(key->fields.dst_mac, is_out ? data + 6 : data);
-	out[3] = out[4] = out[7] = out[8] = 0;
-	out[5] = out[9] = bpf_htonl(0xffff);
-	out[6] = is_out ? words[4] : words[3];
-	out[10] = is_out ? words[3] : words[4];
-	key->fields.type_be = bpf_htons(IVDS_TYPE_IPV4);
-	key->fields.sport_be = is_out ? words[5] >> 16 : words[5];
-	key->fields.dport_be = is_out ? words[5] : words[5] >> 16;
-	key->fields.proto = ip[9];
-	key->fields.tcp_flags = 0;
-	out[13] = 0;
-	return 1;
 }
 
 /* Rendezvous hashing: every member draws a number for the flow, and the highest of those that are up has it. */
@@ -472,6 +426,8 @@ __noinline int follow_connection(__u32 port_id, __u32 way)
 	note(IVDS_TRACE_FLOW, flow->state, opener, way, s->decision.rule);
 	if (IVDS_TRACING)
 		return 1;
+	if (tcp & (IVDS_TCP_RST | IVDS_TCP_FIN))
+		forget_recent(port_id);
 	if (tcp & IVDS_TCP_RST) {
 		flow->state = IVDS_FLOW_CLOSING;
 	} else if (tcp & IVDS_TCP_FIN) {
@@ -615,6 +571,7 @@ __noinline int remember(__u32 port_id, __u32 way)
 		return 0;
 	if (flow) {
 		bpf_map_update_elem(&flows, &s->key, made, BPF_EXIST);
+		forget_recent(port_id);
 		return 0;
 	}
 	/* Half of the entries are for connections alone: what only spares a search gives way. */
@@ -704,141 +661,6 @@ __noinline int judge_anew(__u32 port_id, __u32 instance, __u32 way, __u32 kind, 
 	if (kind != IVDS_FLOW_WHOLE || is_passing)
 		return 0;
 	return remember(port_id, way);
-}
-
-/* The flow entry of the frame at the vPort, whose key goes to `key`; NULL: there is none where `*is_told`, else it
- * takes a closer look to tell. */
-INLINE struct ivds_flow *find_flow(const struct ivds_packet *packet, const struct ivds_ask *ask,
-				   struct ivds_flow_key *key, struct ivds_flow_detail *detail, int *is_told)
-{
-	const __u8 *data, *data_end;
-
-	if (IVDS_TRACING)
-		return 0;
-	if (packet->is_xdp) {
-		data = (void *)(long)((struct xdp_md *)packet->ctx)->data;
-		data_end = (void *)(long)((struct xdp_md *)packet->ctx)->data_end;
-	} else {
-		data = (void *)(long)((struct __sk_buff *)packet->ctx)->data;
-		data_end = (void *)(long)((struct __sk_buff *)packet->ctx)->data_end;
-	}
-	key->port = ask->port;
-	key->instance = ask->instance;
-	if (!make_quick_key(key, ask, data, data_end, detail))
-		return 0;
-	*is_told = 1;
-	return bpf_map_lookup_elem(&flows, key);
-}
-
-INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
-{
-	const __u32 way = ask->way & 1, refused = way == IVDS_WAY_IN ? IVDS_DROP_ACL : IVDS_DROP_ACL_OUT;
-	struct ivds_scratch *s = scratch_of_cpu();
-	struct ivds_flow_detail detail = {};
-	const struct ivds_port *port;
-	struct ivds_judged *judged;
-	__u64 now_ns = 0;
-	struct ivds_flow *flow;
-	__u32 port_id = ask->port, kind, is_full = 0;
-	int decided = 0, is_told = 0;
-
-	port = bpf_map_lookup_elem(&ports, &port_id);
-	if (!s || !port)
-		return refused;
-	judged = way == IVDS_WAY_IN ? &s->judged[IVDS_WAY_IN] : &s->judged[IVDS_WAY_OUT];
-	judged->rule = 0;
-	flow = find_flow(packet, ask, &judged->key, &detail, &is_told);
-	if (flow) {
-		now_ns = time_of_frame(flow);
-		decided = flow_holds(flow, port, way, &detail, now_ns);
-	} else if (is_told && !acl_of(port, way)) {
-		/* No answer of a connection, and there is no list for what is none. */
-		__builtin_memset(&s->decision, 0, sizeof(s->decision));
-		return 0;
-	}
-	if (decided) {
-		get_way(s, way_of(flow, decided - 1));
-	} else {
-		judged->key.port = 0;
-		__builtin_memset(&s->decision, 0, sizeof(s->decision));
-		if (!ask->has_fields) {
-			ask->has_fields = 1;
-			if (packet->is_xdp ? read_fields_xdp(packet->ctx, ask->l3_at, ask->type_be)
-					   : read_fields_tc(packet->ctx, ask->l3_at, ask->type_be))
-				return refused;
-		}
-		kind = make_flow_key(port_id, ask->instance, way);
-		if (!judge_known(port_id, way, kind))
-			is_full = judge_anew(port_id, ask->instance, way, kind, 0);
-		flow = kind == IVDS_FLOW_WHOLE ? bpf_map_lookup_elem(&flows, &s->key) : 0;
-		if (flow) {
-			judged->key = s->key;
-			now_ns = time_of_frame(flow);
-		}
-	}
-	if (!IVDS_TRACING) {
-		const __u32 rule = s->decision.rule;
-
-		if (!flow || !count_flow(flow, way, rule, ask->packets, ask->bytes, now_ns)) {
-			judged->rule = rule;
-			count_rule(rule, ask->packets, ask->bytes);
-		}
-	}
-	if (is_full)
-		return way == IVDS_WAY_IN ? IVDS_DROP_FLOW_LIMIT : IVDS_DROP_FLOW_LIMIT_OUT;
-	return s->decision.action == IVDS_ACL_DROP ? refused : 0;
-}
-
-/* What the vPort's lists say of the frame, which is counted for the rule and the flow that decided. Returns 0 or the
- * reason of a drop; the decision is in the scratch. */
-__noinline int judge_xdp(struct xdp_md *ctx, struct ivds_ask *ask)
-{
-	const struct ivds_packet packet = {.ctx = ctx, .is_xdp = 1};
-
-	return ask ? judge_frame(&packet, ask) : (__u32)IVDS_DROP_ACL;
-}
-
-__noinline int judge_tc(struct __sk_buff *skb, struct ivds_ask *ask)
-{
-	const struct ivds_packet packet = {.ctx = skb, .is_xdp = 0};
-
-	return ask ? judge_frame(&packet, ask) : (__u32)IVDS_DROP_ACL;
-}
-
-/* Takes back what was counted when the frame was judged last, that way. */
-__noinline int take_back(__u32 way, __u32 packets, __u32 bytes)
-{
-	struct ivds_scratch *s = scratch_of_cpu();
-	struct ivds_judged *judged;
-	struct ivds_count *count;
-	struct ivds_flow *flow;
-
-	barrier_var(way);
-	barrier_var(packets);
-	barrier_var(bytes);
-	if (!s || IVDS_TRACING)
-		return 0;
-	judged = way == IVDS_WAY_IN ? &s->judged[IVDS_WAY_IN] : &s->judged[IVDS_WAY_OUT];
-	count = bpf_map_lookup_elem(&rule_stats, &judged->rule);
-	if (count) {
-		count->packets -= packets;
-		count->bytes -= bytes;
-	}
-	flow = bpf_map_lookup_elem(&flows, &judged->key);
-	if (flow) {
-		struct ivds_flow_way *w = way_of(flow, way);
-
-		/* An entry that was replaced since has never counted the frame. */
-		if (w->packets >= packets && w->bytes >= bytes) {
-			w->packets -= packets;
-			w->bytes -= bytes;
-			if (judged->rule) {
-				w->told_packets -= packets;
-				w->told_bytes -= bytes;
-			}
-		}
-	}
-	return 0;
 }
 
 #endif

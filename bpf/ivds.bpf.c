@@ -42,8 +42,10 @@ int ivds_sweep(struct ivds_sweep *args)
 
 	if (args->only != IVDS_SWEEP_FLOWS)
 		bpf_for_each_map_elem(&fdb, sweep_entry, &sweep, 0);
-	if (args->only != IVDS_SWEEP_FDB)
+	if (args->only != IVDS_SWEEP_FDB) {
+		bpf_loop(IVDS_MAX_CPUS * IVDS_MAX_RECENTS, sweep_recent, &sweep, 0);
 		bpf_for_each_map_elem(&flows, sweep_flow, &sweep, 0);
+	}
 	args->removed = sweep.removed;
 	args->removed_flows = sweep.removed_flows;
 	return 0;

@@ -211,14 +211,56 @@ struct ivds_decision {
 struct ivds_judged {
 	struct ivds_flow_key key; /* of its flow; port 0: none */
 	__u32 rule;               /* that was counted apart from the flow; 0: none */
-	__u32 reserved;
+	__u32 recent;             /* 1 + the place in recents that it was counted in, and nowhere else; 0: none */
 };
+
+/* recent.h */
+struct ivds_recent_key {
+	union {
+		struct {
+			__u32 port;
+			__u32 instance;
+			__u8 macs[12]; /* as they are in the frame, and so is the rest */
+			__u8 proto;
+			__u8 tcp_flags; /* 0: not TCP */
+			__u8 way;
+			__u8 pad0;
+			__be32 src;
+			__be32 dst;
+			__be16 sport_be;
+			__be16 dport_be;
+			__u32 pad1;
+		};
+		__u64 word[5];
+	};
+};
+struct ivds_recent {
+	struct ivds_recent_key key;
+	__u64 tick; /* the kernel's jiffies; it holds no longer */
+	__u32 acl;  /* list that decided, of the way … */
+	__u32 acl_way;
+	__u32 epoch; /* of the port's flows */
+	__u32 busy;  /* 1: a CPU is at the key, or tells the flow */
+	struct ivds_decision decision;
+	__u64 packets;
+	__u64 bytes;
+	__u64 told_packets; /* of these, those that the flow knows of */
+	__u64 told_bytes;
+};
+#define IVDS_MAX_CPUS 8192 /* that a kernel of this time can have; the sweep stops after the last there is */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, IVDS_MAX_RECENTS);
+	__type(key, __u32);
+	__type(value, struct ivds_recent);
+} recents SEC(".maps");
 
 /* Scratch: what is known of the frame under way. Programs of ours never nest on a CPU: what they send is queued. */
 struct ivds_scratch {
 	struct ivds_fields fields;
 	struct ivds_flow_key key;     /* of the flow entry under way, where it took a closer look */
 	struct ivds_judged judged[2]; /* by enum ivds_way */
+	struct ivds_recent_key recent;
 	struct ivds_flow made;        /* a flow entry while it is put together, and … */
 	struct ivds_acl_key rule_key; /* of a rule while it is looked for, and … */
 	struct ivds_fields saved;     /* … fields that are put aside: the stack has no room for them */

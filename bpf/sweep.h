@@ -4,7 +4,7 @@
 #define IVDS_SWEEP_H
 
 #include "fdb.h"
-#include "flow.h"
+#include "recent.h"
 
 /* One element of the FDB: removes a learned entry that is too old, or of what is flushed. */
 static long sweep_entry(void *map, const struct ivds_fdb_key *key, const struct ivds_fdb_entry *entry,
@@ -46,9 +46,30 @@ static long sweep_flow(void *map, const struct ivds_flow_key *key, struct ivds_f
 		return 0;
 	}
 	if (bpf_map_delete_elem(map, key) == 0) {
+		forget_recent(port);
 		uncount_flow(port);
 		sweep->removed_flows++;
 	}
+	return 0;
+}
+
+/* Tells the flows what CPU `index / IVDS_MAX_RECENTS` knows of them alone. */
+static long sweep_recent(__u32 index, struct ivds_sweep *sweep)
+{
+	struct ivds_flow_key room = {};
+	__u32 at = index % IVDS_MAX_RECENTS;
+	struct ivds_recent *r = bpf_map_lookup_percpu_elem(&recents, &at, index / IVDS_MAX_RECENTS);
+
+	(void)sweep;
+	if (!r)
+		return 1; /* that was the last CPU */
+	if (r->packets == r->told_packets && r->bytes == r->told_bytes)
+		return 0;
+	/* Its own CPU may be at it: then that tells them. */
+	if (__sync_val_compare_and_swap(&r->busy, 0, 1))
+		return 0;
+	tell_of_recent(r, &room);
+	__sync_lock_test_and_set(&r->busy, 0);
 	return 0;
 }
 

@@ -125,7 +125,7 @@ const char* map_name(Map map) {
         "meta",         "ifports",   "ports",        "port_state",     "instances", "instance_state", "vvlans",
         "fdb",          "tx",        "port_stats",   "instance_stats", "drops",     "misses",         "acls",
         "acl_masks",    "acl_rules", "rule_stats",   "flows",          "pools",     "mirrors",        "mirror_state",
-        "mirror_stats", "captures",  "capture_room", "scratch",        "events"};
+        "mirror_stats", "captures",  "capture_room", "recents",        "scratch",   "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }
@@ -520,7 +520,10 @@ void LinuxKernel::forget_port(std::uint32_t port) {
         const ivds_drop_key key{port, reason};
         (void)erase(Map::drops, &key);
     }
+    // Never what it was: what a CPU knows of the flows of the port before shall not hold for the next one of the id.
+    const std::uint32_t epoch = port_state_[port].flow_epoch + 1;
     port_state_[port] = {};
+    port_state_[port].flow_epoch = epoch;
 }
 
 void LinuxKernel::forget_instance(std::uint32_t instance) {

@@ -535,7 +535,12 @@ Result<> Agent::fdb(const pb::FdbRequest& request, const std::function<bool(cons
     return view_fdb({held->model, held->ids, plane_.maps()}, request, sink);
 }
 
-Result<> Agent::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) const {
+Result<> Agent::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) {
+    {
+        // The CPUs may owe flows what they counted in their last tick: a sweep tells them.
+        const std::lock_guard lock(mutex_);
+        if (auto swept = plane_.sweep(); !swept) return std::unexpected(swept.error());
+    }
     const auto held = intent();
     return view_flows({held->model, held->ids, plane_.maps()}, request, sink);
 }

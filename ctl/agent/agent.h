@@ -56,7 +56,7 @@ public:
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
     [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
-                                 const std::function<bool(const pb::FlowState&)>& sink) const;
+                                 const std::function<bool(const pb::FlowState&)>& sink);
     [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
     [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request) const;
     [[nodiscard]] Result<pb::ExportersReply> exporters(const pb::ExportersRequest& request) const;

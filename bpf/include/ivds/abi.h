@@ -38,6 +38,7 @@
 #define IVDS_MAX_ACL_MASKS  1024u    /* of one list: combinations of fields and prefix lengths in its rules */
 #define IVDS_MAX_ACL_RULES  1048576u /* entries of all lists together */
 #define IVDS_MAX_FLOWS      1048576u /* flow entries on a host */
+#define IVDS_MAX_RECENTS    512u     /* flows of this tick that a CPU knows by heart */
 #define IVDS_MAX_POOLS      1024u    /* vPort pools */
 #define IVDS_MAX_POOL_PORTS 32u      /* vPorts of one pool */
 #define IVDS_MAX_MIRRORS    32u      /* mirror sessions: one bit each in a mask of sessions */
@@ -128,9 +129,10 @@ struct ivds_port {
  * Written by the data plane with atomic adds and by the agent's sweep. */
 #define IVDS_EVENT_KINDS 8u
 struct ivds_port_state {
-	__u32 learned; /* learned FDB entries this port owns now */
-	__u32 flows;   /* flow entries this port owns now */
-	__u32 pad0[2];
+	__u32 learned;    /* learned FDB entries this port owns now */
+	__u32 flows;      /* flow entries this port owns now */
+	__u32 flow_epoch; /* counts changes of its flow entries other than new ones and their counts */
+	__u32 pad0;
 	__u32 event_s[IVDS_EVENT_KINDS]; /* coarse second of the last event, by enum ivds_event_kind */
 	__u64 paid_ns[2];                /* by enum ivds_way: CLOCK_MONOTONIC up to which its rate is used up */
 };
@@ -321,6 +323,9 @@ struct ivds_flow {
 /* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_count: frames it decided
  * Id 0 counts nothing: a list's default. Those that a flow entry decided for are counted there, and told here at the
  * flow's next frame in a later tick, or by the sweep: after a sweep nothing is owing. */
+
+/* ------------------------------- recents PERCPU_ARRAY: the data plane's own: what the CPU decided about flows in
+ * this tick of the clock. What it counted it tells their entries at a frame in a later tick, or in the sweep. */
 
 /* ------------------------------- scratch PERCPU_ARRAY[1]: the data plane's own, while a frame is under way */
 

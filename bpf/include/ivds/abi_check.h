@@ -89,6 +89,7 @@ IVDS_OFFSET(ivds_flow, state, 124);
 IVDS_OFFSET(ivds_flow, opener, 125);
 
 IVDS_SIZE(ivds_port_state, 64);
+IVDS_OFFSET(ivds_port_state, flow_epoch, 8);
 IVDS_OFFSET(ivds_port_state, event_s, 16);
 IVDS_OFFSET(ivds_port_state, paid_ns, 48);
 
