@@ -152,7 +152,7 @@ __noinline int keep_recent(struct ivds_recent *r, __u32 acl_way)
 	ps = bpf_map_lookup_elem(&port_state, &id);
 	if (!port || !ps)
 		return 0;
-	if (r->tick == tick && r->epoch == ps->flow_epoch && r->key.port == id)
+	if (r->tick == tick && (r->key.port != id || r->epoch == ps->flow_epoch))
 		return 0;
 	/* The sweep of another CPU may be at it: then another time. */
 	if (__sync_val_compare_and_swap(&r->busy, 0, 1))

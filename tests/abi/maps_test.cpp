@@ -105,12 +105,11 @@ TEST_CASE("every map's key and value are the structures of the header, member by
     std::size_t seen = 0;
     const bpf_map* map = nullptr;
     bpf_object__for_each_map(map, skeleton->obj) {
-        // The scratch holds nothing between two frames, and what is recent nothing after a sweep: no agent has a use for
-        // them, and abi.h does not say what is in them.
+        // The scratch holds nothing between two frames, and what is recent nothing after a sweep: no agent has a use
+        // for them, and abi.h does not say what is in them.
         if (bpf_map__is_internal(map) || bpf_map__type(map) == BPF_MAP_TYPE_RINGBUF ||
             bpf_map__type(map) == BPF_MAP_TYPE_ARRAY_OF_MAPS || bpf_map__name(map) == std::string("scratch") ||
-            bpf_map__name(map) == std::string("recents") ||
-            bpf_map__name(map) == std::string("capture_room")) {
+            bpf_map__name(map) == std::string("recents") || bpf_map__name(map) == std::string("capture_room")) {
             continue;
         }
         INFO(bpf_map__name(map));
