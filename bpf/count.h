@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * count.h -- counters and events. Counters are per CPU and plain adds: programs run with bottom halves
- * off, so nothing of ours interrupts them on their CPU.
+ * off, so nothing of ours interrupts them on their CPU. The sweep alone is interrupted: what it adds to it adds in one
+ * instruction.
  */
 #ifndef IVDS_COUNT_H
 #define IVDS_COUNT_H
@@ -34,8 +35,8 @@ INLINE int add_count(void *map, const void *key, __u64 packets, __u64 bytes)
 		if (!count)
 			return 0;
 	}
-	count->packets += packets;
-	count->bytes += bytes;
+	__sync_fetch_and_add(&count->packets, packets);
+	__sync_fetch_and_add(&count->bytes, bytes);
 	return 0;
 }
 

@@ -189,14 +189,22 @@ INLINE __u32 rule_of_flow(struct ivds_flow *flow, __u32 way)
 	return way_of(flow, flow->state == IVDS_FLOW_VERDICT ? way : flow->opener)->rule;
 }
 
+/* How much is still to be told; now it counts as told. 0 where somebody else is telling it. */
+INLINE __u64 take_owed(__u64 *told, __u64 counted)
+{
+	const __u64 before = *told;
+
+	if (before == counted || __sync_val_compare_and_swap(told, before, counted) != before)
+		return 0;
+	return counted - before;
+}
+
 /* Tells the rule of the frames that it does not know of yet. What was taken back from the way since is taken back
  * from the rule: the difference wraps. */
 INLINE void tell_rule(struct ivds_flow_way *w, __u32 rule)
 {
-	const __u64 packets = w->packets - w->told_packets, bytes = w->bytes - w->told_bytes;
+	const __u64 packets = take_owed(&w->told_packets, w->packets), bytes = take_owed(&w->told_bytes, w->bytes);
 
-	w->told_packets += packets;
-	w->told_bytes += bytes;
 	if (rule && packets | bytes)
 		add_count(&rule_stats, &rule, packets, bytes);
 }
@@ -223,12 +231,11 @@ INLINE int count_flow(struct ivds_flow *flow, __u32 way, __u32 rule, __u64 packe
 	struct ivds_flow_way *w = way_of(flow, way);
 	const int is_told = rule_of_flow(flow, way) == rule;
 
-	/* The frames of one flow come by one CPU, as a rule: a plain add loses none that the counts are there for. */
-	w->packets += packets;
-	w->bytes += bytes;
+	__sync_fetch_and_add(&w->packets, packets);
+	__sync_fetch_and_add(&w->bytes, bytes);
 	if (!is_told) {
-		w->told_packets += packets;
-		w->told_bytes += bytes;
+		__sync_fetch_and_add(&w->told_packets, packets);
+		__sync_fetch_and_add(&w->told_bytes, bytes);
 	}
 	if (now_ns) {
 		flow->last_seen_ns = now_ns;

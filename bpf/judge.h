@@ -137,11 +137,11 @@ __noinline int take_back(__u32 way, __u32 packets, __u32 bytes)
 
 		/* An entry that was replaced since has never counted the frame. */
 		if (w->packets >= packets && w->bytes >= bytes) {
-			w->packets -= packets;
-			w->bytes -= bytes;
+			__sync_fetch_and_add(&w->packets, -(__u64)packets);
+			__sync_fetch_and_add(&w->bytes, -(__u64)bytes);
 			if (judged->rule) {
-				w->told_packets -= packets;
-				w->told_bytes -= bytes;
+				__sync_fetch_and_add(&w->told_packets, -(__u64)packets);
+				__sync_fetch_and_add(&w->told_bytes, -(__u64)bytes);
 			}
 		}
 	}
