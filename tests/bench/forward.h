@@ -43,6 +43,7 @@ private:
 
 [[nodiscard]] std::vector<Row> forward_rows(const Options& options);
 [[nodiscard]] std::vector<Row> cost_rows(const Options& options);
+[[nodiscard]] std::vector<Row> latency_rows(const Options& options);
 [[nodiscard]] std::vector<Row> tcp_rows(const Options& options);
 [[nodiscard]] std::vector<Row> agent_rows(const Options& options);
 

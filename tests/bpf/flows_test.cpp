@@ -104,6 +104,28 @@ const Layer udp = ip4_udp(46);
 
 }  // namespace
 
+TEST_CASE("one six-tuple is a flow of its own in each V.VLAN, with a verdict of its own", "[R122][R124]") {
+    World world = guarded();
+    world.ports.at(5).acl_in = 4;  // VM 2 of the blue V.VLAN on the same VLAN, with the same MAC
+    world.acls[4].default_action = IVDS_ACL_DROP;
+    rig().apply(world, Rung::tc_live);
+    REQUIRE(passes(2, from_vm(udp)));
+    REQUIRE(passes(5, from_vm(udp)));
+    std::map<std::uint32_t, ivds_flow_key> keys;
+    ivds_flow_key key{};
+    const ivds_flow_key* from = nullptr;
+    for (ivds_flow_key next{}; bpf_map__get_next_key(flows(), from, &next, sizeof next) == 0; from = &key) {
+        key = next;
+        keys[key.instance] = key;
+    }
+    REQUIRE(keys.size() == 2);
+    CHECK(std::memcmp(&keys.begin()->second.fields, &keys.rbegin()->second.fields, sizeof key.fields) == 0);
+    CHECK(keys.begin()->second.port != keys.rbegin()->second.port);
+    set_list_in(2, 2);
+    CHECK_FALSE(passes(2, from_vm(udp)));
+    CHECK(passes(5, from_vm(udp)));
+}
+
 TEST_CASE("a connection that was silent for too long is over", "[R121][R130]") {
     const auto lives = [](const Layer& layer, bool is_answered, std::uint64_t seconds) {
         rig().apply(guarded(), Rung::tc_live);

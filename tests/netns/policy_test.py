@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """policy_test.py -- connections, sets, redirects, pools and patches on real ports, by the files and commands that set them."""
+import json
 import socket
 import time
 
@@ -239,6 +240,43 @@ def _(bench):
                                (b"ivds-mark own" + bytes(20))))
                 arrived = on_wire(b"ivds-mark own")
                 check_equal([tag.prio for tag in (arrived[0][Dot1Q], arrived[0][Dot1Q].payload)], [3, 3], "the second VM's tags")
+
+
+@case("a change of a profile reaches all vPorts that have it, whole or not at all [R48]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        shared = {"name": "shared", "mtu_bytes": 1400}
+        scene.profiles = [shared]
+        scene.host_on_wire()
+        for number in (1, 2, 3):
+            scene.vm("a", "red", number, profile="shared")
+        scene.vm("a", "red", 4)
+        scene.start()
+
+        def pings(size):
+            """Of each VM with the profile, whether a ping of that size to the one without it was answered."""
+            return [scene.ping(f"red-{number}", "red-4", "-s", str(size), "-M", "do", count=1) for number in (1, 2, 3)]
+
+        check_equal(pings(1372), [1, 1, 1], "pings of 1400 bytes")
+        check_equal(pings(1373), [0, 0, 0], "pings of 1401 bytes")
+        shared.update(mtu_bytes=1200, rules=[{"name": "no-dns", "protocol": "udp", "dst_ports": ["53"], "action": "drop"}])
+        scene.apply("a")
+        check_equal(pings(1172), [1, 1, 1], "pings of 1200 bytes")
+        check_equal(pings(1173), [0, 0, 0], "pings of 1201 bytes")
+        ask = IP(dst="10.0.0.4") / UDP(sport=1, dport=53) / b"ivds-mark"
+        for number in (1, 2, 3):
+            before = scene.drops("a").get((f"red-{number}", "acl"), 0)
+            with scene.vms[f"red-{number}"].port("eth0") as vm:
+                vm.send(bytes(Ether(src=mac(number), dst=mac(4)) / ask))
+            lab.wait(lambda before=before, number=number: scene.drops("a").get((f"red-{number}", "acl"), 0) == before + 1,
+                     5, f"red-{number}: what the profile's rule drops")
+        # One part of the change is right, the other cannot be: neither is made, at no vPort.
+        shared.update(mtu_bytes=1400, rules=[{"name": "bad", "mirror": "nowhere"}])
+        refused = scene.hosts["a"].ctl("apply", "-f", "-", stdin=json.dumps(scene.config("a")), check=False)
+        check(refused.returncode != 0 and "nowhere" in refused.stderr, f"the change is not refused: {refused}")
+        check_equal(pings(1172), [1, 1, 1], "pings of 1200 bytes after a change that was refused")
+        check_equal(pings(1173), [0, 0, 0], "pings of 1201 bytes after a change that was refused")
 
 
 @case("a pool's vPorts share the flows that a rule gives them, and one that goes loses only its own [R52]")
