@@ -394,7 +394,7 @@ void note(const Outcome& outcome, std::set<std::string>& happened) {
 }
 
 Rig& rig() {
-    static Rig the_rig({.ports = 11, .fdb_entries = fdb_capacity});
+    static Rig the_rig({.ports = 11, .entries = 1024, .fdb_entries = fdb_capacity});
     return the_rig;
 }
 

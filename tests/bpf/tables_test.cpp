@@ -18,7 +18,7 @@ namespace ivds::test {
 namespace {
 
 Rig& rig() {
-    static Rig the_rig(Rig::Options{});
+    static Rig the_rig({.entries = 0});
     return the_rig;
 }
 

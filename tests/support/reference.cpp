@@ -102,8 +102,8 @@ Bytes with_dscp(Bytes frame, std::uint16_t ethertype, std::size_t at, unsigned d
 }
 
 Bytes without_tags(const Bytes& frame, std::ptrdiff_t tags) {
-    Bytes out(frame.begin(), frame.begin() + 12);
-    out.insert(out.end(), frame.begin() + 12 + tags * static_cast<std::ptrdiff_t>(tag_bytes), frame.end());
+    Bytes out = frame;
+    out.erase(out.begin() + 12, out.begin() + 12 + tags * static_cast<std::ptrdiff_t>(tag_bytes));
     return out;
 }
 

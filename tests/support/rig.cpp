@@ -277,7 +277,7 @@ struct Rig::Impl {
 
     [[nodiscard]] std::vector<Cable>& cables() { return rung == Rung::ladder_live ? ladder_cables : tc_cables; }
 
-    void load(std::uint32_t fdb_entries);
+    void load(const Options& options);
     void make_cables();
     void attach();
     Outcome run(const Step& step);
@@ -293,13 +293,19 @@ struct Rig::Impl {
     void consume_rings() const;
 };
 
-void Rig::Impl::load(std::uint32_t fdb_entries) {
+void Rig::Impl::load(const Options& options) {
     skeleton.reset(ivds_bpf__open());
     if (!skeleton) {
         give_up("open the programs");
     }
-    if (fdb_entries != 0) {
-        bpf_map__set_max_entries(skeleton->maps.fdb, fdb_entries);
+    const auto& maps = skeleton->maps;
+    if (options.entries != 0) {
+        for (bpf_map* map : {maps.fdb, maps.flows, maps.vvlans, maps.acl_masks, maps.acl_rules, maps.rule_stats}) {
+            bpf_map__set_max_entries(map, options.entries);
+        }
+    }
+    if (options.fdb_entries != 0) {
+        bpf_map__set_max_entries(maps.fdb, options.fdb_entries);
     }
     if (const int error = ivds_bpf__load(skeleton.get()); error != 0) {
         give_up("load the programs", -error);
@@ -629,7 +635,7 @@ Rig::Rig(const Options& options) : impl_(std::make_unique<Impl>()) {
     CPU_SET(static_cast<std::size_t>(sched_getcpu()), &one);
     sched_setaffinity(0, sizeof(one), &one);
     impl_->ports = options.ports;
-    impl_->load(options.fdb_entries);
+    impl_->load(options);
     impl_->make_cables();
     impl_->attach();
 }

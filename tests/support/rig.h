@@ -38,7 +38,9 @@ class Rig {
 public:
     struct Options {
         std::uint32_t ports = 14;       // ids 1 to this
-        std::uint32_t fdb_entries = 0;  // capacity of the FDB, 0: as the programs have it
+        // Capacity of the hash tables; 0: as the programs have it, which makes each look at the state slow.
+        std::uint32_t entries = 16'384;
+        std::uint32_t fdb_entries = 0;  // of the FDB alone, 0: as the others
     };
     explicit Rig(const Options& options);  // throws std::runtime_error
     ~Rig();
