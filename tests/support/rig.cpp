@@ -687,7 +687,8 @@ void Rig::apply(const World& world, Rung rung) {
     for (std::uint32_t id = 1; id <= rig.ports; ++id) {
         bpf_map__delete_elem(maps.tx, &id, sizeof(id), 0);
     }
-    ++rig.flow_epoch;  // what a CPU knows of the flows of the world before holds no more
+    // What a CPU knows of the flows of the world before holds no more, whatever that counted up to.
+    rig.flow_epoch += 1U << 16U;
     for (ivds_port_state& state : port_state) {
         state.flow_epoch = rig.flow_epoch;
     }
