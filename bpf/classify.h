@@ -71,11 +71,12 @@ struct ivds_verdict {
 	__u16 guest_tagged; /* the payload carries a VLAN tag of the guest's own */
 	__u16 has_fields;   /* the scratch holds what rules look at */
 	__u16 is_redirected;
-	__u16 is_patched;  /* it went through a patch: the scratch knows which */
-	__u32 target;      /* redirected: port id of the vPort, 0 where a pool has none */
-	__u32 in_instance; /* that the frame came in by; another than instance_id behind a patch */
-	__u32 in_port;     /* that it came in by there: the far end of a patch, or the ingress port */
-	__u32 mirrors;     /* sessions that get a copy of the frame as it came in */
+	__u16 is_patched;   /* it went through a patch: the scratch knows which */
+	__u32 target;       /* redirected: port id of the vPort, 0 where a pool has none */
+	__u32 in_instance;  /* that the frame came in by; another than instance_id behind a patch */
+	__u32 in_port;      /* that it came in by there: the far end of a patch, or the ingress port */
+	__u32 mirrors;      /* sessions that get a copy of the frame as it came in, and … */
+	__u32 mirrors_late; /* … those that get one as it goes out, by a rule of the vPort there */
 	__u32 judged; /* 1 << enum ivds_way, for each list that was asked: it counts in the lists' rules and flows */
 	const struct ivds_port *egress;
 	const struct ivds_instance *instance;
@@ -197,7 +198,10 @@ INLINE __u32 judge(struct ivds_verdict *v, const struct ivds_packet *packet, con
 	v->has_fields = ask.has_fields;
 	v->judged |= 1 << way;
 	if (s) {
-		v->mirrors |= s->decision.mirrors;
+		if (way == IVDS_WAY_OUT && !reason)
+			v->mirrors_late = s->decision.mirrors;
+		else
+			v->mirrors |= s->decision.mirrors;
 		if (way == IVDS_WAY_IN && s->decision.action == IVDS_ACL_REDIRECT) {
 			v->is_redirected = 1;
 			v->target = s->decision.target;
@@ -522,7 +526,7 @@ INLINE __u32 mirrors_out(const struct ivds_verdict *v)
 {
 	if ((v->action != IVDS_ACT_LOCAL && v->action != IVDS_ACT_WIRE) || !v->egress)
 		return 0;
-	return v->egress->mirror_out & ~v->mirrors;
+	return (v->egress->mirror_out | v->mirrors_late) & ~v->mirrors;
 }
 
 INLINE void classify(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,

@@ -104,8 +104,10 @@ INLINE int refresh_type(struct __sk_buff *skb)
 	       bpf_skb_vlan_pop(skb);
 }
 
-/* Sends the copy to the session's address. Returns the program's verdict, or a negative number. */
-INLINE int send_in_erspan(struct __sk_buff *skb, __u32 session, const struct ivds_mirror *mirror, __u32 mark)
+/* Sends the copy, of which some may be cut off already, to the session's address. Returns the program's verdict, or a
+ * negative number. */
+INLINE int send_in_erspan(struct __sk_buff *skb, __u32 session, const struct ivds_mirror *mirror, __u32 mark,
+			  int is_snapped)
 {
 	const int is_ip4 = mirror->remote[10] == 0xff && mirror->remote[11] == 0xff,
 		  is_iii = mirror->kind == IVDS_MIRROR_ERSPAN_III;
@@ -186,7 +188,7 @@ INLINE int send_in_erspan(struct __sk_buff *skb, __u32 session, const struct ivd
 	gre.proto_be = bpf_htons(is_iii ? IVDS_GRE_ERSPAN_III : IVDS_GRE_ERSPAN_II);
 	gre.sequence_be = bpf_htonl(__sync_fetch_and_add(&state->sequence, 1));
 	gre.version_be = bpf_htons((is_iii ? 2 : 1) << 12 | (count ? bpf_ntohs(tags[1]) & 0xfff : 0));
-	word = (mirror->session_id & 0x3ff) | (is_cut ? IVDS_ERSPAN_TRUNCATED : 0);
+	word = (mirror->session_id & 0x3ff) | (is_cut | is_snapped ? IVDS_ERSPAN_TRUNCATED : 0);
 	if (count)
 		word |= (bpf_ntohs(tags[1]) & 0xe000) | (is_iii ? 0 : IVDS_ERSPAN_TAGGED);
 	gre.session_be = bpf_htons(word);

@@ -255,6 +255,13 @@ struct {
 	__type(value, struct ivds_recent);
 } recents SEC(".maps");
 
+/* A mirror session's copies that a CPU handed to the tap. */
+struct ivds_flight {
+	__u64 handed;  /* frames, with those that were lost */
+	__u64 settled; /* of these, those before the copy that came out last, and … */
+	__u64 out;     /* … frames of that copy which came out */
+};
+
 /* Scratch: what is known of the frame under way. Programs of ours never nest on a CPU: what they send is queued. */
 struct ivds_scratch {
 	struct ivds_fields fields;
@@ -275,6 +282,7 @@ struct ivds_scratch {
 	__u32 pool;     /* that the decision's target was picked from; 0: none */
 	__u32 mirrored; /* sessions that have a copy of the frame, and … */
 	__u32 passed;   /* … those whose filters let it pass, of those asked last */
+	struct ivds_flight flights[IVDS_MAX_MIRRORS]; /* this alone lasts from frame to frame */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

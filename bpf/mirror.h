@@ -45,6 +45,51 @@ __noinline int is_left_out(__u32 session, __u32 sample)
 	return state && __sync_fetch_and_add(&state->seen, 1) % sample != 0;
 }
 
+/* Sends the frame into the tap. Its queue is this CPU's, and of a large frame the kernel does not tell what found no
+ * room there: that is found out by the numbers, which the frame's segments have of it, as the next copy comes out. */
+INLINE void send_to_tap(struct __sk_buff *skb, __u32 session, __u32 tap)
+{
+	const __u32 segments = skb->gso_segs ?: 1, index = skb->tc_index;
+	struct ivds_scratch *s = scratch_of_cpu();
+	struct ivds_flight *flight;
+	long failed;
+
+	if (!s || session >= IVDS_MAX_MIRRORS)
+		return;
+	flight = &s->flights[session];
+	skb->tc_index = (__u16)flight->handed;
+	failed = bpf_clone_redirect(skb, tap, 0);
+	skb->tc_index = index;
+	if (failed < 0 || (failed && segments == 1))
+		count_refused(session, segments);
+	else
+		flight->handed += segments;
+}
+
+/* A frame of the copy that had this number comes out of the tap: what was handed to it before, and is not out, is
+ * lost. A number that cannot be is of a time before this program's; it begins anew. */
+__noinline int come_out(__u32 session, __u32 number)
+{
+	struct ivds_scratch *s = scratch_of_cpu();
+	struct ivds_flight *flight;
+	__u64 at, before;
+
+	if (!s || session >= IVDS_MAX_MIRRORS)
+		return 0;
+	flight = &s->flights[session];
+	at = flight->handed - (__u16)(flight->handed - number);
+	before = at - flight->settled;
+	if (!before) {
+		flight->out++;
+		return 0;
+	}
+	if (before <= flight->handed - flight->settled && before > flight->out)
+		count_refused(session, before - flight->out);
+	flight->settled = at;
+	flight->out = 1;
+	return 0;
+}
+
 /* Copies the frame as it is now for the session, unless sampling leaves it out. */
 INLINE void copy_to_session(struct __sk_buff *skb, __u32 session, __u32 mark)
 {
@@ -61,8 +106,7 @@ INLINE void copy_to_session(struct __sk_buff *skb, __u32 session, __u32 mark)
 	}
 	before = skb->mark;
 	skb->mark = mark | session;
-	if (bpf_clone_redirect(skb, mirror->tap, 0))
-		count_refused(session, skb->gso_segs ?: 1);
+	send_to_tap(skb, session, mirror->tap);
 	skb->mark = before;
 }
 
@@ -128,6 +172,22 @@ INLINE void mirror_frame(struct __sk_buff *skb, struct ivds_verdict *v, const st
 	mirror_copies(skb, v->mirrors,
 		      mirror_mark(dropped ? IVDS_DIRECTION_DROP : IVDS_DIRECTION_IN, dropped ? v->drop_port : port_id,
 				  v->reason, v->wire_tags));
+}
+
+/* The copies of a frame that is dropped on its way: those for `late`, and those of drops at the port, but for
+ * sessions that `had` one. A function of its own, for the verifier's sake. */
+__noinline int mirror_late_drop(struct __sk_buff *skb, __u32 port_id, __u32 reason, __u64 late_had, __u32 l3_type)
+{
+	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
+	const __u32 drops = port ? port->mirror_drop : 0, l3_at = l3_type >> 16;
+	const __u32 sessions = ((__u32)(late_had >> 32) | drops) & ~(__u32)late_had;
+
+	barrier_var(skb);
+	if (!sessions)
+		return 0;
+	if (l3_at)
+		read_fields_tc(skb, l3_at, (__u16)l3_type);
+	return mirror_copies(skb, sessions, mirror_mark(IVDS_DIRECTION_DROP, port_id, reason, 0));
 }
 
 /* Those of a flood's copy at a member or at the uplink, or of its drop there, also for what the member's rules name

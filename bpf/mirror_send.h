@@ -95,13 +95,15 @@ INLINE int mirror_send(struct __sk_buff *skb)
 	const __u32 mark = skb->mark;
 	__u32 session = IVDS_MARK_SESSION(mark), bytes;
 	const struct ivds_mirror *mirror = bpf_map_lookup_elem(&mirrors, &session);
-	int failed = 0;
+	int failed = 0, is_snapped = 0;
 
 	if ((mark & IVDS_MARK_OURS) != IVDS_MARK_OURS || !mirror)
 		return IVDS_TC_DROP;
+	come_out(session, skb->tc_index);
 	if (mark & IVDS_MARK_SAMPLE && mirror->sample > 1 && is_left_out(session, mirror->sample))
 		return IVDS_TC_DROP;
 	skb->mark = 0;
+	skb->tc_index = 0;
 	if (mirror->flags & IVDS_MF_STRIP_TAGS && IVDS_MARK_TAGS(mark)) {
 		__u32 port_id = IVDS_MARK_PORT(mark);
 		const struct ivds_port *uplink = bpf_map_lookup_elem(&ports, &port_id);
@@ -121,6 +123,7 @@ INLINE int mirror_send(struct __sk_buff *skb)
 
 		failed = bpf_skb_change_tail(skb, mirror->snap_bytes - beside, 0);
 		bytes = mirror->snap_bytes;
+		is_snapped = 1;
 	}
 	if (failed)
 		goto counted;
@@ -130,7 +133,7 @@ INLINE int mirror_send(struct __sk_buff *skb)
 		failed =
 		    bpf_skb_vlan_push(skb, bpf_htons(IVDS_TPID_C), mirror->vlan) || send_to_port(skb, mirror->target);
 	} else if (mirror->kind == IVDS_MIRROR_ERSPAN_II || mirror->kind == IVDS_MIRROR_ERSPAN_III) {
-		const int verdict = send_in_erspan(skb, session, mirror, mark);
+		const int verdict = send_in_erspan(skb, session, mirror, mark, is_snapped);
 
 		if (verdict >= 0)
 			return verdict;

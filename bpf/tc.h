@@ -388,6 +388,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		if (port->kind != IVDS_PORT_UPLINK && v.instance->flags & IVDS_IF_WIRE)
 			flood.sent += flood_wire(skb, v.instance, &flood, f.tags, port_id);
 		if (!flood.sent) {
+			v.mirrors |= s ? s->mirrored : 0;
 			set_drop(&v, IVDS_DROP_LONE_FLOOD, port_id);
 			goto drop;
 		}
@@ -424,10 +425,8 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	return carrier ? bpf_redirect(carrier->ifindex, 0) : IVDS_TC_DROP;
 
 drop:
-	/* What classify() dropped has its copies. */
-	if (v.drop_port == port_id && port->mirror_drop & ~v.mirrors)
-		mirror_copies(skb, port->mirror_drop & ~v.mirrors,
-			      mirror_mark(IVDS_DIRECTION_DROP, port_id, v.reason, 0));
+	mirror_late_drop(skb, v.drop_port, v.reason, (__u64)v.mirrors_late << 32 | v.mirrors,
+			 (__u32)f.l3_at << 16 | f.type_be);
 	count_verdict(&v, &size, port_id);
 	return IVDS_TC_DROP;
 }

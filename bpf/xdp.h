@@ -140,7 +140,9 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		goto to_tc;
 	if (has_rate(&v, port)) {
 		if (v.egress->flags & IVDS_PF_FQ)
-			goto to_tc; /* XDP passes no qdisc */
+			goto to_tc; /* XDP passes no qdisc … */
+		if ((port->mirror_drop | v.egress->mirror_drop) && port->flags & IVDS_PF_TC)
+			goto to_tc; /* … and cannot copy what is over a rate */
 		if (over_rates(&v, &size, port_id, port, 0) < 0)
 			goto drop;
 	}

@@ -19,10 +19,10 @@ BUILD=(build-essential cmake ninja-build ccache pkg-config git ca-certificates
        libnl-3-dev libnl-route-3-dev libnl-genl-3-dev
        libgrpc++-dev libssl-dev libprotobuf-dev protobuf-compiler protobuf-compiler-grpc
        libpcap-dev libyaml-cpp-dev libcli11-dev libfmt-dev libspdlog-dev libsystemd-dev
-       prometheus-cpp-dev libfixbuf-dev)
+       prometheus-cpp-dev libmicrohttpd-dev libfixbuf-dev)
 CHECK=(clang-format-19 clang-tidy-19 libclang-rt-19-dev librapidcheck-dev shellcheck
        systemd man-db)
-RUN=(iproute2 ethtool iputils-ping iperf3 tcpdump tshark nfdump python3 python3-scapy python3-grpcio
+RUN=(iproute2 ethtool iputils-ping iperf3 tcpdump tshark nfdump openssl python3 python3-scapy python3-grpcio
      python3-protobuf util-linux procps jq kmod)
 BACKPORTS=(libbpf-dev libbpf1 bpftool catch2)
 # The NIC with virtual functions, igb, is in QEMU from version 8 on.

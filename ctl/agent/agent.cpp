@@ -260,7 +260,8 @@ Result<> Agent::watch(const std::function<Result<Capture>()>& plan, const FrameF
 Result<pb::MirrorsReply> Agent::mirrors(const pb::MirrorsRequest& request) const {
     const std::lock_guard lock(mutex_);
     if (!request.name().empty() && !intent_->model.mirrors.contains(request.name()))
-        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no mirror {}", request.name()));
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no mirror {}", request.name()),
+                    "`ivds-ctl mirror list` shows all");
     pb::MirrorsReply reply;
     for (const auto& [session, row] : plane_.tables().mirrors) {
         const auto mirror = intent_->model.mirrors.find(row.name);
@@ -277,7 +278,8 @@ Result<pb::MirrorsReply> Agent::mirrors(const pb::MirrorsRequest& request) const
 Result<pb::ExportersReply> Agent::exporters(const pb::ExportersRequest& request) const {
     const std::lock_guard lock(mutex_);
     if (!request.name().empty() && !intent_->model.exporters.contains(request.name()))
-        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no exporter {}", request.name()));
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no exporter {}", request.name()),
+                    "`ivds-ctl exporter list` shows all");
     pb::ExportersReply reply;
     for (pb::ExporterState& state : exports_.states())
         if (request.name().empty() || request.name() == state.name()) *reply.add_exporters() = std::move(state);
@@ -433,7 +435,8 @@ Result<pb::FlushReply> Agent::flush(const pb::FlushRequest& request) {
     const auto find = [](const auto& ids, const std::string& name, const char* label) -> Result<std::uint32_t> {
         const auto found = ids.find(name);
         if (found != ids.end()) return found->second;
-        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name));
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
+                    "`ivds-ctl show all` shows what there is");
     };
     pb::FlushReply reply;
     Result<std::uint32_t> removed = 0;
@@ -553,12 +556,14 @@ Result<pb::FlushReply> Agent::flush_flows(const pb::FlowsRequest& request) {
     std::uint32_t instance = 0;
     if (request.instance().empty()) {
         if (!intent_->model.vports.contains(request.vport()))
-            return fail(Code::not_found, "IVDS-M027", fmt::format("there is no vport {}", request.vport()));
+            return fail(Code::not_found, "IVDS-M027", fmt::format("there is no vport {}", request.vport()),
+                        "`ivds-ctl vport list` shows all");
         port = intent_->ids.ports.at(request.vport());
     } else {
         const auto found = intent_->ids.instances.find(request.instance());
         if (found == intent_->ids.instances.end())
-            return fail(Code::not_found, "IVDS-M027", fmt::format("there is no instance {}", request.instance()));
+            return fail(Code::not_found, "IVDS-M027", fmt::format("there is no instance {}", request.instance()),
+                        "`ivds-ctl instance list` shows all");
         instance = found->second;
     }
     const auto removed = plane_.flush_flows(port, instance);

@@ -44,6 +44,7 @@ struct Options {
     std::string state_dir = kStateDir;
     std::string config;
     std::string metrics;
+    std::string metrics_tls;
     std::string log_level = "info";
     bool discard_state = false;
     bool xdp_coexist = false;
@@ -163,10 +164,10 @@ Result<> run(const Options& options, int signals) {
 
     std::unique_ptr<MetricsServer> metrics;
     if (!options.metrics.empty()) {
-        auto listening = MetricsServer::start(agent, options.metrics);
+        auto listening = MetricsServer::start(agent, options.metrics, options.metrics_tls);
         if (!listening) return std::unexpected(listening.error());
         metrics = std::move(*listening);
-        spdlog::info("metrics at http://{}/metrics", options.metrics);
+        spdlog::info("metrics at {}://{}/metrics", options.metrics_tls.empty() ? "http" : "https", options.metrics);
     }
     Service service(agent);
     auto server = serve(service, options.socket);
@@ -198,6 +199,9 @@ int main_of(int argc, char** argv) {
     app.add_option("--metrics", options.metrics,
                    "ADDRESS:PORT to serve metrics for Prometheus on; without it: nowhere")
         ->envname("IVDS_METRICS");
+    app.add_option("--metrics-tls", options.metrics_tls,
+                   "PEM file with a certificate and its key: the metrics are served by HTTPS alone")
+        ->envname("IVDS_METRICS_TLS");
     app.add_option("--log-level", options.log_level, "what is worth a line")
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}))
         ->capture_default_str();

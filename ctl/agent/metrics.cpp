@@ -3,15 +3,19 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
-#include <prometheus/collectable.h>
-#include <prometheus/exposer.h>
+#include <microhttpd.h>
+#include <prometheus/text_serializer.h>
 #include <spdlog/spdlog.h>
 
 #include <charconv>
 #include <cstdint>
 #include <exception>
+#include <fstream>
 #include <initializer_list>
+#include <optional>
+#include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace ivds {
@@ -22,9 +26,10 @@ using prometheus::MetricFamily;
 using prometheus::MetricType;
 using Labels = std::vector<ClientMetric::Label>;
 
-// Clients that connect and say nothing keep their thread no longer than this.
-constexpr const char* kRequestTimeoutMs = "5000";
-constexpr const char* kThreads = "2";
+// Clients that connect and say nothing are no longer than this among the few that may be there.
+constexpr unsigned kTimeoutS = 5;
+constexpr unsigned kThreads = 2;
+constexpr unsigned kConnections = 32;
 
 class Families {
 public:
@@ -178,24 +183,68 @@ Result<MetricsReading> read(const Agent& agent) {
     return MetricsReading{std::move(*status), std::move(*stats), std::move(*mirrors), std::move(*exporters)};
 }
 
-class Scrape final : public prometheus::Collectable {
-public:
-    explicit Scrape(const Agent& agent) : agent_(agent) {}
+std::string scrape(const Agent& agent) {
+    const auto reading = read(agent);
+    std::vector<MetricFamily> families;
+    if (reading)
+        families = metric_families(*reading);
+    else
+        spdlog::warn("metrics: {}", reading.error().text());
+    families.push_back(scrape_ok(reading.has_value()));
+    return prometheus::TextSerializer().Serialize(families);
+}
 
-    [[nodiscard]] std::vector<MetricFamily> Collect() const override {
-        const auto reading = read(agent_);
-        if (!reading) {
-            spdlog::warn("metrics: {}", reading.error().text());
-            return {scrape_ok(false)};
-        }
-        auto families = metric_families(*reading);
-        families.push_back(scrape_ok(true));
-        return families;
+MHD_Result reply(MHD_Connection* to, unsigned status, const std::string& text, const char* type) {
+    // The library writes to no text that it copies.
+    MHD_Response* response =
+        ::MHD_create_response_from_buffer(text.size(), const_cast<char*>(text.data()), MHD_RESPMEM_MUST_COPY);
+    if (response == nullptr) return MHD_NO;
+    ::MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    const MHD_Result queued = ::MHD_queue_response(to, status, response);
+    ::MHD_destroy_response(response);
+    return queued;
+}
+
+MHD_Result on_request(void* agent, MHD_Connection* from, const char* path, const char* method,
+                      const char* /*version*/, const char* /*body*/, std::size_t* /*bytes*/, void** /*state*/) {
+    try {
+        if (std::string_view(path) != "/metrics")
+            return reply(from, MHD_HTTP_NOT_FOUND, "see /metrics\n", "text/plain");
+        if (std::string_view(method) != MHD_HTTP_METHOD_GET)
+            return reply(from, MHD_HTTP_METHOD_NOT_ALLOWED, "GET alone\n", "text/plain");
+        return reply(from, MHD_HTTP_OK, scrape(*static_cast<const Agent*>(agent)),
+                     "text/plain; version=0.0.4; charset=utf-8");
+    } catch (const std::exception& error) {
+        spdlog::warn("metrics: {}", error.what());
+        return MHD_NO;
     }
+}
 
-private:
-    const Agent& agent_;
+union SocketAddress {
+    sockaddr any;
+    sockaddr_in four;
+    sockaddr_in6 six;
 };
+
+std::optional<SocketAddress> parse_address(const std::string& text) {
+    const std::size_t colon = text.rfind(':');
+    if (colon == std::string::npos || colon == 0) return std::nullopt;
+    const char* const end = text.data() + text.size();
+    std::uint16_t port = 0;
+    const auto [last, error] = std::from_chars(text.data() + colon + 1, end, port);
+    if (error != std::errc() || last != end || port == 0) return std::nullopt;
+    SocketAddress address{};
+    if (text[0] == '[' && text[colon - 1] == ']') {
+        address.six.sin6_family = AF_INET6;
+        address.six.sin6_port = htons(port);
+        if (::inet_pton(AF_INET6, text.substr(1, colon - 2).c_str(), &address.six.sin6_addr) == 1) return address;
+        return std::nullopt;
+    }
+    address.four.sin_family = AF_INET;
+    address.four.sin_port = htons(port);
+    if (::inet_pton(AF_INET, text.substr(0, colon).c_str(), &address.four.sin_addr) == 1) return address;
+    return std::nullopt;
+}
 
 }  // namespace
 
@@ -227,44 +276,61 @@ std::vector<MetricFamily> metric_families(const MetricsReading& reading) {
 }
 
 Result<> check_metrics_address(const std::string& address) {
-    const auto wrong = [&] {
-        return fail(Code::invalid, "IVDS-A008", fmt::format("--metrics {}: not an IPv4 address and a port", address),
-                    "give one like 127.0.0.1:9464");
-    };
-    const std::size_t colon = address.rfind(':');
-    if (colon == std::string::npos) return wrong();
-    in_addr host{};
-    if (::inet_pton(AF_INET, address.substr(0, colon).c_str(), &host) != 1) return wrong();
-    const std::string digits = address.substr(colon + 1);
-    const char* const end = digits.data() + digits.size();
-    std::uint16_t port = 0;
-    const auto [last, error] = std::from_chars(digits.data(), end, port);
-    if (error != std::errc() || last != end || port == 0) return wrong();
-    return {};
+    if (parse_address(address)) return {};
+    return fail(Code::invalid, "IVDS-A008", fmt::format("--metrics {}: not an IP address and a port", address),
+                "give one like 127.0.0.1:9464 or [::1]:9464");
 }
 
 struct MetricsServer::Impl {
-    std::shared_ptr<Scrape> scrape;
-    prometheus::Exposer exposer;
+    MHD_Daemon* daemon = nullptr;
+
+    Impl() = default;
+    Impl(const Impl&) = delete;
+    Impl& operator=(const Impl&) = delete;
+    ~Impl() {
+        if (daemon != nullptr) ::MHD_stop_daemon(daemon);
+    }
 };
 
 MetricsServer::MetricsServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 MetricsServer::~MetricsServer() = default;
 
-Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const Agent& agent, const std::string& address) {
+Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const Agent& agent, const std::string& address,
+                                                            const std::string& tls) {
     if (auto right = check_metrics_address(address); !right) return std::unexpected(right.error());
-    try {
-        auto impl = std::unique_ptr<Impl>(
-            new Impl{std::make_shared<Scrape>(agent),
-                     prometheus::Exposer(std::vector<std::string>{"listening_ports", address, "num_threads", kThreads,
-                                                                  "request_timeout_ms", kRequestTimeoutMs})});
-        impl->exposer.RegisterCollectable(impl->scrape);
-        return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(impl)));
-    } catch (const std::exception&) {
-        return fail(
-            Code::system, "IVDS-A009", fmt::format("cannot listen on {} for metrics", address),
-            "see with 'ss -ltnp' whether another program has the port, and whether the address is this host's");
+    SocketAddress here = *parse_address(address);
+    unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD;
+    if (here.any.sa_family == AF_INET6) flags |= MHD_USE_IPv6;
+    std::vector<MHD_OptionItem> secret{{MHD_OPTION_END, 0, nullptr}};
+    std::string pem;
+    if (!tls.empty()) {
+        std::ifstream file(tls);
+        std::stringstream text;
+        text << file.rdbuf();
+        pem = text.str();
+        const auto holds = [&](const char* what) { return pem.find(what) != std::string::npos; };
+        if (!file || !holds("-----BEGIN CERTIFICATE-----") || !holds(" PRIVATE KEY-----"))
+            return fail(Code::invalid, "IVDS-A080", fmt::format("--metrics-tls {}: no certificate and key", tls),
+                        "give a file in PEM with the certificate, then those that vouch for it, and the key");
+        flags |= MHD_USE_TLS;
+        secret = {{MHD_OPTION_HTTPS_MEM_CERT, 0, pem.data()},
+                  {MHD_OPTION_HTTPS_MEM_KEY, 0, pem.data()},
+                  {MHD_OPTION_END, 0, nullptr}};
     }
+    auto impl = std::make_unique<Impl>();
+    // The agent is only read.
+    impl->daemon = ::MHD_start_daemon(flags, 0, nullptr, nullptr, on_request, const_cast<Agent*>(&agent),
+                                      MHD_OPTION_SOCK_ADDR, &here.any, MHD_OPTION_THREAD_POOL_SIZE, kThreads,
+                                      MHD_OPTION_CONNECTION_LIMIT, kConnections, MHD_OPTION_CONNECTION_TIMEOUT,
+                                      kTimeoutS, MHD_OPTION_ARRAY, secret.data(), MHD_OPTION_END);
+    if (impl->daemon == nullptr)
+        return fail(Code::system, "IVDS-A009", fmt::format("cannot listen on {} for metrics", address),
+                    tls.empty()
+                        ? "see with 'ss -ltnp' whether another program has the port, and whether the address is "
+                          "this host's"
+                        : "see with 'ss -ltnp' whether another program has the port, whether the address is "
+                          "this host's, and whether key and certificate belong together");
+    return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(impl)));
 }
 
 }  // namespace ivds

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // metrics.h -- the switch's counters and gauges for Prometheus: what Status, Stats, Mirrors and Exporters answer,
-// under names and units by its conventions, over HTTP. Labels are names of the configuration and fixed words, so that
-// the number of series follows from the configuration; frames cannot make any.
+// under names and units by its conventions, over HTTP or HTTPS. Labels are names of the configuration and fixed
+// words, so that the number of series follows from the configuration; frames cannot make any.
 #pragma once
 
 #include <prometheus/metric_family.h>
@@ -26,15 +26,16 @@ struct MetricsReading {
 
 [[nodiscard]] std::vector<prometheus::MetricFamily> metric_families(const MetricsReading& reading);
 
-// "127.0.0.1:9464": in numbers, so that starting depends on no name service; the HTTP server, as Debian builds it,
-// has no IPv6.
+// "127.0.0.1:9464" or "[::1]:9464": in numbers, so that starting depends on no name service.
 [[nodiscard]] Result<> check_metrics_address(const std::string& address);
 
 // Answers GET /metrics until it is destroyed. A scrape asks the agent like any client of the API does, from threads
 // of its own; the agent must outlive the server.
 class MetricsServer {
 public:
-    [[nodiscard]] static Result<std::unique_ptr<MetricsServer>> start(const Agent& agent, const std::string& address);
+    // `tls`: a PEM file with the server's certificate, those that vouch for it, and its key; empty: plain HTTP.
+    [[nodiscard]] static Result<std::unique_ptr<MetricsServer>> start(const Agent& agent, const std::string& address,
+                                                                      const std::string& tls);
     MetricsServer(const MetricsServer&) = delete;
     MetricsServer& operator=(const MetricsServer&) = delete;
     ~MetricsServer();

@@ -259,7 +259,8 @@ Result<> view_fdb(const ViewSource& source, const pb::FdbRequest& request,
     const auto id_of = [](const auto& ids, const std::string& name, const char* label) -> Result<std::uint32_t> {
         const auto found = ids.find(name);
         if (found != ids.end()) return found->second;
-        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name));
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
+                    "`ivds-ctl show all` shows what there is");
     };
     if (!request.instance().empty()) {
         const auto id = id_of(source.ids.instances, request.instance(), "instance");

@@ -98,7 +98,8 @@ public:
         std::set<const FieldDescriptor*> seen;
         for (const auto& pair : node) {
             if (!pair.first.IsScalar())
-                return at(file_, pair.first.Mark(), "IVDS-C003", "a key must be a field's name");
+                return at(file_, pair.first.Mark(), "IVDS-C003", "a key must be a field's name",
+                          fmt::format("fields are: {}", fmt::join(field_names(type), ", ")));
             const std::string& key = pair.first.Scalar();
             const FieldDescriptor* field = type.FindFieldByName(key);
             if (field == nullptr)
@@ -106,13 +107,15 @@ public:
                           fmt::format("{} has no field \"{}\"", type.name(), key),
                           did_you_mean(key, field_names(type)));
             if (!seen.insert(field).second)
-                return at(file_, pair.first.Mark(), "IVDS-C004", fmt::format("\"{}\" is given twice", key));
+                return at(file_, pair.first.Mark(), "IVDS-C004", fmt::format("\"{}\" is given twice", key),
+                          "keep one of them; two objects begin with \"- \" each");
             if (const auto* oneof = field->real_containing_oneof();
                 oneof != nullptr && out.GetReflection()->HasOneof(out, oneof) &&
                 out.GetReflection()->GetOneofFieldDescriptor(out, oneof) != field)
                 return at(file_, pair.first.Mark(), "IVDS-C004",
                           fmt::format("\"{}\" and \"{}\" exclude each other", key,
-                                      out.GetReflection()->GetOneofFieldDescriptor(out, oneof)->name()));
+                                      out.GetReflection()->GetOneofFieldDescriptor(out, oneof)->name()),
+                          "keep one of them");
             // A field without a position of its own (`key:` and nothing) is reported at its key.
             const YAML::Mark mark = pair.second.Mark().is_null() ? pair.first.Mark() : pair.second.Mark();
             if (auto done = this->field(pair.second, mark, *field, out); !done) return done;
@@ -136,7 +139,8 @@ public:
 private:
     std::unexpected<Error> wrong(const YAML::Node& node, const YAML::Mark& mark, const FieldDescriptor& field) {
         return at(file_, mark, "IVDS-C003",
-                  fmt::format("{} is {}, found {}", field.name(), wanted(field), found(node)));
+                  fmt::format("{} is {}, found {}", field.name(), wanted(field), found(node)),
+                  fmt::format("give {}, or leave {} out", wanted(field), field.name()));
     }
 
     template <class T>
@@ -150,7 +154,8 @@ private:
         if (!digits || text == "-") return wrong(node, mark, field);
         return at(file_, mark, "IVDS-C006",
                   fmt::format("{} = {} is out of range ({} to {})", field.name(), text, std::numeric_limits<T>::min(),
-                              std::numeric_limits<T>::max()));
+                              std::numeric_limits<T>::max()),
+                  "give a number in this range, or leave it out");
     }
 
     // One value: sets a singular field, appends to a repeated one.
@@ -209,7 +214,8 @@ private:
 Result<> each_document(const std::string& text, const std::string& file, auto&& use) {
     // A file of zeros (a crash can leave one) is no empty configuration, and neither is UTF-16.
     if (text.find('\0') != std::string::npos || text.starts_with('\xff') || text.starts_with('\xfe'))
-        return fail(Code::invalid, "IVDS-C001", fmt::format("{}: not UTF-8 text", file));
+        return fail(Code::invalid, "IVDS-C001", fmt::format("{}: not UTF-8 text", file),
+                    "give a file of text, like `ivds-ctl export` writes");
     try {
         for (const YAML::Node& document : YAML::LoadAll(text)) {
             if (document.IsNull()) continue;
@@ -217,7 +223,7 @@ Result<> each_document(const std::string& text, const std::string& file, auto&& 
         }
         return {};
     } catch (const YAML::Exception& error) {
-        return at(file, error.mark, "IVDS-C001", error.msg);
+        return at(file, error.mark, "IVDS-C001", error.msg, "see there, or the lines before it: this is no YAML");
     }
 }
 
@@ -231,7 +237,8 @@ Result<> refuse_duplicates(const YAML::Node& document, const std::string& file,
                 if (pair.first.Scalar() != "name" || !pair.second.IsScalar()) continue;
                 if (!names[kind.first.Scalar()].insert(pair.second.Scalar()).second)
                     return at(file, pair.second.Mark(), "IVDS-C004",
-                              fmt::format("{} holds \"{}\" twice", kind.first.Scalar(), pair.second.Scalar()));
+                              fmt::format("{} holds \"{}\" twice", kind.first.Scalar(), pair.second.Scalar()),
+                              "give each a name of its own, or keep one of them");
             }
         }
     }
@@ -449,8 +456,8 @@ Result<> message_from_yaml(const std::string& text, const std::string& file, Mes
     int documents = 0;
     return each_document(text, file, [&](const YAML::Node& document) -> Result<> {
         if (++documents > 1)
-            return at(file, document.Mark(), "IVDS-C004",
-                      "the text holds several documents where one object belongs");
+            return at(file, document.Mark(), "IVDS-C004", "the text holds several documents where one object belongs",
+                      "keep one of them");
         return from_yaml(document, message, file);
     });
 }

@@ -19,7 +19,8 @@ Result<IdsByName> assign(const std::set<std::string>& names, const IdsByName& no
     const std::size_t room = limit - first;
     if (names.size() > room)
         return fail(Code::exhausted, "IVDS-M020",
-                    fmt::format("{} {} are too many: the data plane holds {}", names.size(), what, room));
+                    fmt::format("{} {} are too many: the data plane holds {}", names.size(), what, room),
+                    fmt::format("use at most {} of them on a host", room));
     IdsByName next;
     std::vector<bool> used(limit);
     for (std::uint32_t id = 0; id < first; ++id) used[id] = true;

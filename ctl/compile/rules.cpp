@@ -43,9 +43,17 @@ const RuleList* rules_of(const Model& model, pb::Kind owner_kind, const std::str
     }
 }
 
-void add_rules(pb::Kind owner_kind, const std::string& owner, const RuleList& rules, std::vector<OwnedRule>& out) {
+// An instance's redirects are about what its VMs send. What comes in by a patch has been redirected, and goes where
+// its destination is; the instance's other rules are for it as well.
+bool is_for_vms(const pb::Rule& rule) {
+    return rule.action() == pb::Rule::REDIRECT;
+}
+
+void add_rules(pb::Kind owner_kind, const std::string& owner, const RuleList& rules, std::vector<OwnedRule>& out,
+               bool of_patch = false) {
     for (const int place : by_priority(rules))
-        out.push_back({owner_kind, owner, rule_name(rules, place), &rules[place]});
+        if (!of_patch || !is_for_vms(rules[place]))
+            out.push_back({owner_kind, owner, rule_name(rules, place), &rules[place]});
 }
 
 bool is_for(const pb::Rule& rule, pb::Rule::Direction direction) {
@@ -79,7 +87,7 @@ std::vector<OwnedRule> effective_rules(const Model& model, const pb::VPort& vpor
     if (const RuleList* rules = rules_of(model, pb::PROFILE, vport.profile()); rules != nullptr)
         add_rules(pb::PROFILE, vport.profile(), *rules, out);
     if (const RuleList* rules = rules_of(model, pb::INSTANCE, vport.instance()); rules != nullptr)
-        add_rules(pb::INSTANCE, vport.instance(), *rules, out);
+        add_rules(pb::INSTANCE, vport.instance(), *rules, out, !vport.patch().empty());
     return out;
 }
 
@@ -190,16 +198,17 @@ Result<AclRow> RuleLists::compile_filter(const pb::Mirror& mirror) {
     return row;
 }
 
-const RuleLists::Part& RuleLists::part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction) {
+const RuleLists::Part& RuleLists::part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction,
+                                       bool of_patch) {
     static const Part nothing;
     const RuleList* rules = rules_of(model_, owner_kind, owner);
     if (rules == nullptr || rules->empty()) return nothing;
-    const auto [place, fresh] = parts_.try_emplace({owner_kind, owner, direction});
+    const auto [place, fresh] = parts_.try_emplace({owner_kind, owner, direction, of_patch});
     if (!fresh) return place->second;
     std::string bytes;
     for (const int at : by_priority(*rules)) {
         pb::Rule rule = (*rules)[at];
-        if (!is_for(rule, direction)) continue;
+        if (!is_for(rule, direction) || (of_patch && is_for_vms(rule))) continue;
         place->second.stateful = place->second.stateful || rule.stateful();
         bytes += content(std::move(rule), ids_.rules.at(rule_key(owner_kind, owner, rule_name(*rules, at))));
     }
@@ -207,17 +216,20 @@ const RuleLists::Part& RuleLists::part(pb::Kind owner_kind, const std::string& o
     return place->second;
 }
 
+const RuleLists::Part& RuleLists::instance_part(const pb::VPort& vport, pb::Rule::Direction direction) {
+    return part(pb::INSTANCE, vport.instance(), direction, !vport.patch().empty());
+}
+
 bool RuleLists::stateful(const pb::VPort& vport, pb::Rule::Direction direction) {
     return part(pb::VPORT, vport.name(), direction).stateful ||
-           part(pb::PROFILE, vport.profile(), direction).stateful ||
-           part(pb::INSTANCE, vport.instance(), direction).stateful;
+           part(pb::PROFILE, vport.profile(), direction).stateful || instance_part(vport, direction).stateful;
 }
 
 const std::string& RuleLists::digest(const pb::VPort& vport, pb::Rule::Direction direction) {
     static const std::string nothing;
     const std::string& own = part(pb::VPORT, vport.name(), direction).digest;
     const std::string& profile = part(pb::PROFILE, vport.profile(), direction).digest;
-    const std::string& instance = part(pb::INSTANCE, vport.instance(), direction).digest;
+    const std::string& instance = instance_part(vport, direction).digest;
     const pb::Rule::Action last = default_action(model_, vport, direction);
     const bool exported = vport.patch().empty() && exported_.contains(vport.instance());
     if (own.empty() && profile.empty() && instance.empty() && last == pb::Rule::ALLOW && !exported) return nothing;

@@ -71,7 +71,9 @@ private:
     };
     [[nodiscard]] std::string content(pb::Rule rule, std::uint32_t id);
     [[nodiscard]] Result<AclRule> lay_out(const pb::Rule& rule, std::uint32_t id);
-    const Part& part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction);
+    const Part& part(pb::Kind owner_kind, const std::string& owner, pb::Rule::Direction direction,
+                     bool of_patch = false);
+    [[nodiscard]] const Part& instance_part(const pb::VPort& vport, pb::Rule::Direction direction);
     const Members& set(const std::string& name);
     [[nodiscard]] std::uint32_t target(const pb::Rule& rule) const;
     [[nodiscard]] std::uint32_t mirrors(const pb::Rule& rule) const;
@@ -79,7 +81,7 @@ private:
     const Model& model_;
     const Ids& ids_;
     std::set<std::string> exported_;  // instances
-    std::map<std::tuple<pb::Kind, std::string, pb::Rule::Direction>, Part> parts_;
+    std::map<std::tuple<pb::Kind, std::string, pb::Rule::Direction, bool>, Part> parts_;
     std::map<std::string, Members> sets_;
     std::unordered_map<std::string, std::string> digests_;  // by the parts, joined
 };

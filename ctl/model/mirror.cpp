@@ -30,6 +30,18 @@ int family_of(const std::string& text) {
                                                                 : 0;
 }
 
+// Whether it may be another host's: not of a group, of everybody, of nobody or of the host itself.
+bool is_of_a_host(const std::string& text) {
+    in_addr four{};
+    in6_addr six{};
+    if (::inet_pton(AF_INET, text.c_str(), &four) == 1) {
+        const std::uint32_t first = ntohl(four.s_addr) >> 24U;
+        return first != 0 && first != 127 && first < 224;
+    }
+    return ::inet_pton(AF_INET6, text.c_str(), &six) == 1 && !IN6_IS_ADDR_MULTICAST(&six) &&
+           !IN6_IS_ADDR_UNSPECIFIED(&six) && !IN6_IS_ADDR_LOOPBACK(&six);
+}
+
 Result<> check_target(const pb::Mirror& mirror) {
     const int targets = (mirror.to_vport().empty() ? 0 : 1) + (mirror.to_uplink().empty() ? 0 : 1) +
                         (mirror.erspan_remote().empty() ? 0 : 1);
@@ -49,17 +61,24 @@ Result<> check_target(const pb::Mirror& mirror) {
     if (family == 0)
         return wrong(mirror, "IVDS-M061", fmt::format("erspan_remote \"{}\" is no address", mirror.erspan_remote()),
                      "write an IPv4 or IPv6 address");
+    if (!is_of_a_host(mirror.erspan_remote()))
+        return wrong(mirror, "IVDS-M061",
+                     fmt::format("erspan_remote {} is the address of no other host", mirror.erspan_remote()),
+                     "give the address of the host that gets the copies");
     if (!mirror.erspan_local().empty() && family_of(mirror.erspan_local()) != family)
         return wrong(mirror, "IVDS-M061",
                      fmt::format("erspan_local \"{}\" is no address of the remote's kind", mirror.erspan_local()),
                      "give both as IPv4, or both as IPv6; or leave erspan_local out");
     if (mirror.session_id() > kMaxSession)
         return wrong(mirror, "IVDS-M003",
-                     fmt::format("session_id = {} is out of range (0 to {})", mirror.session_id(), kMaxSession), "");
+                     fmt::format("session_id = {} is out of range (0 to {})", mirror.session_id(), kMaxSession),
+                     fmt::format("give 0 to {}", kMaxSession));
     const std::uint32_t limit = mirror.erspan() == pb::Mirror::III ? kMaxHardware : kMaxIndex;
     if (mirror.index() > limit)
         return wrong(mirror, "IVDS-M003", fmt::format("index = {} is out of range (0 to {})", mirror.index(), limit),
-                     mirror.erspan() == pb::Mirror::III ? "in ERSPAN III it is a hardware id of six bits" : "");
+                     mirror.erspan() == pb::Mirror::III
+                         ? "give 0 to 63: in ERSPAN III it is a hardware id of six bits"
+                         : fmt::format("give 0 to {}", limit));
     return {};
 }
 
@@ -69,9 +88,18 @@ void add_named(const RuleList& rules, std::set<std::string>& mirrors) {
         if (!rule.mirror().empty()) mirrors.insert(rule.mirror());
 }
 
-// Which vPorts each vPort's frames are copied to.
+// Where copies of each port's frames come to. An uplink's come back by the fabric, which floods the VLAN that they
+// are in.
 std::map<std::string, std::map<std::string, std::string>> copies_of(const Model& model) {
-    std::map<std::string, std::map<std::string, std::string>> to;  // vPort -> vPort -> mirror
+    std::map<std::string, std::map<std::string, std::string>> to;  // "vport a" -> "uplink b" -> mirror
+    const auto add = [&](const std::string& from, const std::string& mirror_name) {
+        const pb::Mirror& mirror = *model.mirrors.at(mirror_name);
+        if (!mirror.to_vport().empty()) to[from].emplace("vport " + mirror.to_vport(), mirror_name);
+        if (!mirror.to_uplink().empty()) to[from].emplace("uplink " + mirror.to_uplink(), mirror_name);
+    };
+    for (const auto& [name, mirror] : model.mirrors)
+        for (const pb::Mirror::Source& source : mirror->sources())
+            if (!source.uplink().empty()) add("uplink " + source.uplink(), name);
     for (const auto& [name, vport] : model.vports) {
         std::set<std::string> mirrors;
         add_named(vport->rules(), mirrors);
@@ -83,9 +111,7 @@ std::map<std::string, std::map<std::string, std::string>> copies_of(const Model&
             for (const pb::Mirror::Source& source : mirror->sources())
                 if (source.vport() == name || (!source.instance().empty() && source.instance() == vport->instance()))
                     mirrors.insert(mirror_name);
-        for (const std::string& mirror_name : mirrors)
-            if (const std::string& target = model.mirrors.at(mirror_name)->to_vport(); !target.empty())
-                to[name].emplace(target, mirror_name);
+        for (const std::string& mirror_name : mirrors) add("vport " + name, mirror_name);
     }
     return to;
 }
@@ -101,6 +127,9 @@ Result<> validate_object(const pb::Mirror& mirror) {
         if (places != 1)
             return wrong(mirror, "IVDS-M062", "a source is one vport, instance or uplink",
                          "give several sources instead");
+        if (source.drops() && source.direction() != pb::Mirror::BOTH)
+            return wrong(mirror, "IVDS-M082", "a source of drops has a direction",
+                         "leave the direction out: what is dropped is copied as it came in");
     }
     if (mirror.snap_bytes() != 0 && (mirror.snap_bytes() < kMinSnapBytes || mirror.snap_bytes() > kMaxSnapBytes))
         return wrong(mirror, "IVDS-M003",
@@ -135,7 +164,7 @@ Result<> validate_mirrors(const Model& model) {
                             "give the copies a VLAN of their own");
         }
     }
-    // From each vPort along the copies: whoever comes back to where he was is in a cycle.
+    // From each port along the copies: whoever comes back to where he was is in a cycle.
     if (model.mirrors.empty()) return {};
     const auto to = copies_of(model);
     for (const auto& [start, targets] : to) {
@@ -150,10 +179,8 @@ Result<> validate_mirrors(const Model& model) {
                 if (target == start)
                     return fail(
                         Code::conflict, "IVDS-M065",
-                        fmt::format("mirror {}: copies of the frames of vport {} come to vport {}, which is "
-                                    "a source of them",
-                                    mirror, start, target),
-                        "send them to a vPort that no mirror of this chain watches, or leave it out of the sources");
+                        fmt::format("mirror {}: copies of the frames of {} come back to it", mirror, start),
+                        "send them to a port that no mirror of this chain watches, or leave it out of the sources");
                 if (seen.insert(target).second) todo.push_back(target);
             }
         }

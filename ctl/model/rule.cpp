@@ -280,6 +280,10 @@ private:
     Result<> macs() {
         auto source = mac("src_mac", rule_.src_mac());
         if (!source) return std::unexpected(source.error());
+        if (*source && ((*source)->value[0] & 1U) != 0)
+            return wrong("IVDS-M081",
+                         fmt::format("src_mac {} is of a group, and no frame comes from one", rule_.src_mac()),
+                         "use dst_mac, or an address whose first byte is even");
         auto destination = mac("dst_mac", rule_.dst_mac());
         if (!destination) return std::unexpected(destination.error());
         out_.src_mac = *source;
@@ -337,6 +341,11 @@ private:
         return !is_arp() && out_.proto && std::ranges::find(protocols, *out_.proto) != protocols.end();
     }
 
+    static std::string range_text(const PortRange& range) {
+        return range.first == range.last ? fmt::format("{}", range.first)
+                                         : fmt::format("{}-{}", range.first, range.last);
+    }
+
     Result<std::vector<PortRange>> ranges(const char* field,
                                           const google::protobuf::RepeatedPtrField<std::string>& texts) {
         std::vector<PortRange> out;
@@ -357,6 +366,13 @@ private:
             if (*first > *last)
                 return wrong("IVDS-M045", fmt::format("{} {} is an empty range", field, text),
                              fmt::format("write {}-{}", *last, *first));
+            for (const PortRange& other : out)
+                if (*first <= other.last && *last >= other.first)
+                    return wrong(
+                        "IVDS-M080", fmt::format("{} {} overlaps with {} before it", field, text, range_text(other)),
+                        fmt::format("write {}",
+                                    range_text({static_cast<std::uint16_t>(std::min<unsigned>(*first, other.first)),
+                                                static_cast<std::uint16_t>(std::max<unsigned>(*last, other.last))})));
             out.push_back({static_cast<std::uint16_t>(*first), static_cast<std::uint16_t>(*last)});
         }
         return out;
@@ -516,6 +532,8 @@ std::string action_text(const pb::Rule& rule) {
     if (rule.stateful()) text += ", stateful";
     if (rule.log()) text += ", log";
     if (!rule.mirror().empty()) text += ", mirror " + rule.mirror();
+    if (rule.idle_s() != 0) text += fmt::format(", idle {} s", rule.idle_s());
+    if (rule.hard_s() != 0) text += fmt::format(", hard {} s", rule.hard_s());
     return text;
 }
 

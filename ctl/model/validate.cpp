@@ -38,8 +38,9 @@ public:
 
     void number(const char* field, std::uint32_t value, std::uint32_t low, std::uint32_t high, bool zero_is_default) {
         if (!result_ || (zero_is_default && value == 0) || (value >= low && value <= high)) return;
-        result_ = refuse(Code::invalid, "IVDS-M003", "", "{}: {} = {} is out of range ({} to {})", who_, field, value,
-                         low, high);
+        result_ = refuse(Code::invalid, "IVDS-M003",
+                         fmt::format("give {} to {}{}", low, high, zero_is_default ? ", or leave it out" : ""),
+                         "{}: {} = {} is out of range ({} to {})", who_, field, value, low, high);
     }
 
     void rate(const char* way, std::uint32_t rate_mbps, std::uint32_t burst_kib) {
@@ -59,7 +60,9 @@ public:
         if (name.empty())
             result_ = refuse(Code::invalid, "IVDS-M002", "give the interface's name", "{}: netdev is missing", who_);
         else if (name.size() > 15 || bad_char || name == "." || name == "..")
-            result_ = refuse(Code::invalid, "IVDS-M004", "", "{}: \"{}\" is no name of an interface", who_, name);
+            result_ =
+                refuse(Code::invalid, "IVDS-M004", "'ip link' lists the interfaces: a name has up to 15 characters",
+                       "{}: \"{}\" is no name of an interface", who_, name);
     }
 
     void unicast(const char* field, const std::string& text) {
@@ -123,8 +126,8 @@ private:
         for (const auto& [name, vport] : next_.vports)
             macs += static_cast<std::size_t>(vport->extra_macs_size()) + (vport->vnic().empty() ? 0 : 1);
         if (macs > IVDS_MAX_FDB)
-            return refuse(Code::exhausted, "IVDS-M020", "", "{} static MACs are too many: the FDB holds {}", macs,
-                          IVDS_MAX_FDB);
+            return refuse(Code::exhausted, "IVDS-M020", "leave some out: MACs that send are learned",
+                          "{} static MACs are too many: the FDB holds {}", macs, IVDS_MAX_FDB);
         return {};
     }
 
@@ -262,8 +265,8 @@ private:
                                   "instance {}: peers on VLAN {} with V.VLAN {}{} clash with instance {}", name, vlan,
                                   instance->vvlan(), on(*instance), other->name());
         if (claims.size() > IVDS_MAX_VVLANS)
-            return refuse(Code::exhausted, "IVDS-M020", "", "{} networks are too many: the data plane holds {}",
-                          claims.size(), IVDS_MAX_VVLANS);
+            return refuse(Code::exhausted, "IVDS-M020", "delete an instance, or peer VLANs of one",
+                          "{} networks are too many: the data plane holds {}", claims.size(), IVDS_MAX_VVLANS);
         return {};
     }
 

@@ -11,8 +11,10 @@ import pty
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
+import tempfile
 import termios
 import threading
 import time
@@ -80,6 +82,16 @@ def http_get(host, path):
     text = answer.read().decode()
     connection.close()
     return answer.status, text
+
+
+def get_by_tls(host, port, address, trust):
+    """GET /metrics by HTTPS from an address, whose certificate must be the one that is trusted."""
+    with host.within():
+        plain = socket.create_connection((address, port), timeout=10)
+    context = ssl.create_default_context(cafile=str(trust))
+    with context.wrap_socket(plain, server_hostname=address) as secure:
+        secure.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return b"".join(iter(lambda: secure.recv(1 << 16), b"")).decode()
 
 
 def scrape(host):
@@ -710,6 +722,42 @@ def _(bench):
         check(not re.search(r"02:00:00|10\.0\.0", text), "an address of a VM is in the metrics")
         for path in ("/", "/etc/passwd", "/../etc/passwd"):
             check(http_get(a, path)[0] in (400, 404), f"GET {path} is answered")
+
+
+@case("metrics are there by IPv6 and by HTTPS, and then not without it [R144]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        a = lab.host("a")
+        a.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=0")
+        a.run("ip", "-6", "addr", "replace", "::1/128", "dev", "lo", "nodad")
+        key, certificate, both = (pathlib.Path(folder) / name for name in ("key", "certificate", "both"))
+        a.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+              "-subj", "/CN=ivds", "-addext", "subjectAltName=IP:::1", "-keyout", key, "-out", certificate)
+        try:
+            a.start_agent("--metrics", "[::1]:9464", "--metrics-tls", certificate)
+            check(False, "a certificate without a key is enough")
+        except LabError as error:
+            check("IVDS-A080" in str(error), f"{error}")
+        both.write_text(certificate.read_text() + key.read_text(), encoding="ascii")
+        a.start_agent("--metrics", "[::1]:9464", "--metrics-tls", both)
+        answer = get_by_tls(a, 9464, "::1", certificate)
+        check(answer.startswith("HTTP/1.1 200") and "ivds_scrape_ok 1" in answer, f"{answer[:400]}")
+        with a.within():
+            plain = socket.create_connection(("::1", 9464), timeout=10)
+        plain.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        try:
+            check(b"ivds_" not in plain.recv(4096), "metrics without TLS")
+        except ConnectionError:
+            pass
+        plain.close()
+        check_equal(a.stop_agent(), 0, "exit code")
+        a.start_agent("--metrics", "[::1]:9464")
+        with a.within():
+            connection = http.client.HTTPConnection("::1", 9464, timeout=10)
+            connection.connect()
+        connection.request("GET", "/metrics")
+        check("ivds_scrape_ok 1" in connection.getresponse().read().decode(), "metrics by IPv6")
+        connection.close()
 
 
 class Terminal:

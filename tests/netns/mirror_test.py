@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """mirror_test.py -- copies of frames: to a vPort, on a VLAN of the wire, in ERSPAN, and as a capture; as a receiver and
 tshark see them, beside what the switch counts."""
+import pathlib
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -13,7 +16,8 @@ from scene import BROADCAST, MARK, Scene, armed, frame, mac, network, tag
 class Watched:
     """Two VMs of `red` on host a and one on b, and a probe in a network of its own that gets copies."""
 
-    def __init__(self, lab, mode="auto", **vport):
+    def __init__(self, lab, mode="auto", agent=(), **vport):
+        """`agent`: a program, and its words, that host a's agent is started by."""
         self.lab = lab
         self.scene = Scene(lab, {"red": network(), "watch": network(vvlan=99)}, attach=mode, wire_mtu=9000)
         self.scene.profiles = [{"name": "carry", "guest_tags": "carry", "mtu_bytes": 1500}]
@@ -21,6 +25,8 @@ class Watched:
         for number, host in ((1, "a"), (2, "a"), (3, "b")):
             self.scene.vm(host, "red", number, profile="carry", **vport)
         self.scene.vm("a", "watch", 8, mtu=9000)
+        if agent:
+            self.a.start_agent(*agent[1:], program=agent[0])
         self.scene.start()
         self.ports = self.scene.raw_ports()
 
@@ -106,6 +112,59 @@ def tshark(path, *fields, decode=()):
     return [line.split("|") for line in done.stdout.splitlines()]
 
 
+for mode in ("auto", "native"):
+    @case(f"what a vPort loses, what a rule names, and what an uplink carries without the wire's tags are sources, by {mode} [R137][R138]")
+    def _(bench, mode=mode):
+        with bench.lab() as lab:
+            w = Watched(lab, mode)
+            check_equal(w.scene.ping("red-1", "red-3"), 3, "pings, so that both hosts know where the VMs are")
+            out, away, back = red(2, 1, "red-1 out "), red(3, 1, "red-1 away "), red(1, 3, "red-3 back ")
+            across, forged, late = red(2, 3, "red-3 across "), red(2, 9, "red-1 forged "), red(2, 1, "red-1 late ")
+            all_frames = [("red-1", out), ("red-1", away), ("red-3", back), ("red-3", across), ("red-1", forged), ("red-1", late)]
+
+            def copies(wanted, what, mirror, rules=()):
+                """Sends all, and looks at the copies, the counters and the originals."""
+                w.scene.vport_fields["red-1"]["rules"] = [*rules, {"name": "late", "direction": "in", "priority": 9, "action": "drop",
+                                                                   "ethertype": "0x88b5", "src_mac": mac(1), "dst_mac": mac(4)}]
+                # What the VMs say by themselves, ARP, is left out.
+                w.mirror({"name": "m", **mirror, "to_vport": "watch-8", "filter": [{"ethertype": "0x88b5"}]})
+                for port in w.ports.values():
+                    port.receive()
+                before = w.state("m")
+                for sender, data in all_frames:
+                    w.send(sender, data)
+                check_equal(sorted(w.marked("watch-8", len(wanted))), sorted(wanted), f"copies of {what}")
+                after = w.state("m")
+                check_equal({key: after[key] - before[key] for key in after},
+                            {"packets": len(wanted), "bytes": sum(map(len, wanted)), "refused": 0, "cut": 0}, f"counters, {what}")
+                check_equal(sorted(w.marked("red-2", 3, 0)), sorted([out, across, late]), f"the originals beside {what}")
+                check_equal(w.marked("red-3", 1, 0), [away], f"the original on the other host beside {what}")
+
+            copies([forged], "the drops of a vPort", {"sources": [{"vport": "red-1", "drops": True}]})
+            copies([forged], "the drops of an instance", {"sources": [{"instance": "red", "drops": True}]})
+            seen = {"name": "seen", "direction": "in", "dst_mac": mac(2), "mirror": "m"}
+            copies([out, late], "what a rule lets in", {}, [seen])
+            copies([back], "what a rule lets out", {}, [{"name": "seen", "direction": "out", "src_mac": mac(3), "mirror": "m"}])
+            wire = {data: data[:12] + tag(100) + tag(10) + data[12:] for data in (away, back, across)}
+            copies(list(wire.values()), "an uplink", {"sources": [{"uplink": "uplink"}]})
+            copies(list(wire), "an uplink, stripped", {"sources": [{"uplink": "uplink"}], "strip_tags": True})
+            copies([away], "what leaves by it, stripped", {"sources": [{"uplink": "uplink", "direction": "out"}], "strip_tags": True})
+            # What is lost on the way out, too: over a rate, of which the first frame is within.
+            w.scene.profiles = [{"name": "carry", "guest_tags": "carry", "mtu_bytes": 1500}, {"name": "slow", "rate_out_mbps": 1,
+                                                                                           "burst_out_kib": 1}]
+            w.scene.vport_fields["red-2"]["profile"] = "slow"
+            w.mirror({"name": "m", "sources": [{"vport": "red-2", "drops": True}], "to_vport": "watch-8",
+                      "filter": [{"ethertype": "0x88b5"}]})
+            before, lost = w.state("m")["packets"], w.scene.drops("a").get(("red-2", "rate_out"), 0)
+            large = red(2, 1, "red-1 large " + "x" * 1000)
+            for _ in range(20):
+                w.send("red-1", large)
+            got = w.marked("watch-8", 10)
+            lost = w.scene.drops("a").get(("red-2", "rate_out"), 0) - lost
+            check(lost >= 10 and got == [large] * lost, f"{len(got)} copies of {lost} frames over the rate")
+            check_equal(w.state("m")["packets"] - before, lost, "counter of those")
+
+
 def save(path, frames):
     wrpcap(path, [Ether(data) for data in frames])
 
@@ -161,6 +220,39 @@ for version in ("II", "III"):
                 check_equal(w.state("m"), {"packets": 3, "bytes": sum(map(len, frames)), "refused": 0, "cut": 0}, "counters")
 
 
+@case("cut copies arrive in ERSPAN II and III over IPv4 and IPv6 as tshark reads them, and say that they are cut [R137][R138]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        w = Watched(lab)
+        for host, end in ((w.a, 1), (w.b, 2)):
+            host.run("sysctl", "-qw", "net.ipv6.conf.wire0.disable_ipv6=0")
+            host.ip(f"addr add 192.0.2.{end}/24 dev wire0", f"addr add fd00:2::{end}/64 dev wire0 nodad")
+        kinds = [(version, remote, 10 + number) for number, (version, remote) in enumerate(
+            (version, remote) for version in ("ii", "iii") for remote in ("192.0.2.2", "fd00:2::2"))]
+        w.mirror(*({"name": f"m{session}", "sources": [{"vport": "red-1", "direction": "in"}], "erspan_remote": remote,
+                    "erspan": version, "session_id": session, "snap_bytes": 64} for version, remote, session in kinds))
+        wire = w.b.port("wire0")
+        frames = [red(2, 1, "red-1 long " + "x" * 500), red(2, 1, "red-1 tagged " + "y" * 300, tag(7)), red(2, 1, "red-1 short ")]
+        for data in frames:
+            w.send("red-1", data)
+            time.sleep(0.2)  # the first finds the neighbour
+        got = [data for data in w.marked(wire, 12) if data[12:14] in (b"\x08\0", b"\x86\xdd")]
+        save(f"{folder}/erspan.pcap", got)
+        rows = tshark(f"{folder}/erspan.pcap", "erspan.spanid", "erspan.version", "erspan.truncated", "frame.len", "ip.version",
+                      "eth.src", "vlan.id")
+        for version, remote, session in kinds:
+            copies = [(row, data) for row, data in zip(rows, got) if int(row[0], 0) == session]
+            check_equal(len(copies), len(frames), f"copies of ERSPAN {version} to {remote}")
+            headers = 14 + (20 if "." in remote else 40) + (16 if version == "ii" else 20)
+            for (row, data), inner in zip(copies, frames):
+                check_equal(data[headers:], inner[:64], f"the copy in ERSPAN {version} to {remote}")
+                check_equal(int(row[1], 0), 1 if version == "ii" else 2, "version")
+                check_equal(row[2] in ("1", "True"), len(inner) > 64, f"whether it is said to be cut: {row}")
+                check(row[5].endswith(mac(1)) and ("7" in row[6]) == (b"tagged" in inner), f"what is inside: {row}")
+            wanted = [min(len(inner), 64) for inner in frames]
+            check_equal(w.state(f"m{session}"), {"packets": 3, "bytes": sum(wanted), "refused": 0, "cut": 0}, "counters")
+
+
 @case("filter, snap and sampling leave out what they shall, also of TCP in large pieces, and count the rest [R137]")
 def _(bench):
     with bench.lab() as lab:
@@ -192,6 +284,32 @@ def _(bench):
             check_equal(IP(bytes(packet))[TCP].chksum, wanted, "checksum of a segment")
         state = w.state("t")
         check_equal((state["packets"], state["bytes"], state["refused"]), (len(got), sum(sizes), 0), "counters")
+
+
+@case("copies that find no room on their way are counted for their session, piece by piece: none is missing [R138]")
+def _(bench):
+    with bench.lab() as lab:
+        w = Watched(lab)
+        # A large piece of TCP is so many frames for so many mirrors at once that the kernel's queue cannot hold them.
+        names = [f"m{number}" for number in range(30)]
+        w.mirror(*({"name": name, "sources": [{"vport": "red-1", "direction": "in"}], "to_vport": "watch-8"} for name in names))
+        before = w.scene.counters("a", "red-1")["rx_packets"]
+        w.scene.transfer("red-1", "red-2", 1)
+        sent = w.scene.counters("a", "red-1")["rx_packets"] - before
+
+        def states():
+            return {state["name"]: {key: int(state.get(key, 0)) for key in ("packets", "bytes", "refused")}
+                    for state in w.a.ctl_json("mirror", "state")["mirrors"]}
+
+        time.sleep(1)  # until the queues are empty
+        done = states()
+        print(f"{sent} frames, copies lost of each: {[state['refused'] for state in done.values()]}")
+        check_equal({name: state["packets"] + state["refused"] for name, state in done.items()}, dict.fromkeys(names, sent), "copies")
+        check(sum(state["refused"] for state in done.values()) > 0, "no queue was ever full")
+        for state in done.values():
+            check(state["bytes"] <= 1514 * state["packets"], f"bytes of {state}")
+        got = sum(data[6:12] == bytes.fromhex(mac(1).replace(":", "")) for data in w.ports["watch-8"].receive())
+        check_equal(got, sum(state["packets"] for state in done.values()), "copies that arrived, and were counted as sent")
 
 
 @case("what is dropped is copied with its reason; a capture is read by tshark and tcpdump, and leaves nothing behind [R140]")
@@ -231,6 +349,41 @@ def _(bench):
         process.wait(10)
         lab.wait(lambda: "ivds-mirror" not in w.a.run("ip", "-o", "link").stdout, 10, "the capture outlives its reader")
         check_equal(w.scene.ping("red-1", "red-2"), 3, "pings")
+
+
+@case("whoever reads a capture too slowly loses copies, which are counted and said, and nothing else [R138][R140]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        w = Watched(lab)
+        process = w.a.start("ivds-ctl", "capture", "red-1", "-w", "-", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        check("capturing" in process.stderr.readline(), "the capture does not begin")
+        sent, data = 16000, red(2, 1, "red-1 much " + "x" * 1400)
+        arrived = 0
+        for number in range(sent):
+            w.send("red-1", data)
+            if number % 100 == 99:
+                arrived += sum(one == data for one in w.ports["red-2"].receive())
+        arrived += len(w.marked("red-2", sent - arrived))
+        check_equal(arrived, sent, "the originals")
+        # Nobody read so far. What comes from here on finds its way again.
+        path = pathlib.Path(folder) / "x.pcapng"
+        with path.open("wb") as file:
+            reader = w.a.start("cat", stdin=process.stdout, stdout=file)
+            time.sleep(1)
+            last = red(2, 1, "red-1 last ")
+            w.send("red-1", last)
+            lab.wait(lambda: last in path.read_bytes(), 20, "the capture does not go on")
+            time.sleep(0.5)  # the count of those lost comes some times a second
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+            process.stdout.close()
+            reader.wait(20)
+        said = process.stderr.read()
+        captured, lost = int(said.split(" frames captured, ")[0].split()[-1]), int(said.split(" captured, ")[1].split()[0])
+        print(said)
+        check(lost > 0, f"nothing was lost: {said}")
+        check_equal(captured + lost, sent + 1, f"captured and lost: {said}")
+        check_equal(len(tshark(str(path), "frame.number")), captured, "frames in the file")
 
 
 @case("a capture's filter takes what it names, tags as they are there, whatever is cut; a wrong one arms nothing [R140]")
@@ -274,6 +427,34 @@ def _(bench):
                   f"{done.stderr!r}")
             check_equal(len(done.stderr.splitlines()), 2, "lines")
         check_equal(armed(w.a), ({}, {}), "what wrong filters arm")
+
+
+@case("where the kernel has no tcx, copies and captures come by clsact all the same, also over a restart of the agent [R137]")
+def _(bench):
+    with bench.lab() as lab:
+        old = (sys.executable, pathlib.Path(__file__).with_name("old_kernel.py"), "ivdsd")
+        w = Watched(lab, agent=old)
+        check_equal({port["got"] for port in w.scene.ports("a").values()}, {"clsact"}, "hooks")
+        w.mirror({"name": "m", "sources": [{"vport": "red-1"}], "to_vport": "watch-8"})
+        names = [line.split(": ")[1].split("@")[0] for line in w.a.run("ip", "-o", "link").stdout.splitlines() if "ivds-mirror" in line]
+        filters = "".join(w.a.run("tc", "filter", "show", "dev", name, "ingress").stdout for name in names)
+        check("ivds_mirror" in filters, f"no filter at the tap: {filters!r}")
+        out, tagged, back = red(2, 1, "red-1 out "), red(2, 1, "red-1 tagged ", tag(7)), red(1, 2, "red-2 back ")
+
+        def copied():
+            w.send("red-1", out)
+            w.send("red-1", tagged)
+            w.send("red-2", back)
+            check_equal(sorted(w.marked("watch-8", 3)), sorted([out, tagged, back]), "copies")
+            check_equal(sorted(w.marked("red-2", 2, 0)), sorted([out, tagged]), "the originals")
+
+        copied()
+        w.a.stop_agent(signal.SIGKILL)
+        w.a.start_agent(*old[1:], program=old[0])
+        copied()
+        check_equal(w.state("m"), {"packets": 6, "bytes": 2 * sum(map(len, (out, tagged, back))), "refused": 0, "cut": 0}, "counters")
+        w.mirror()
+        check("ivds-mirror" not in w.a.run("ip", "-o", "link").stdout, "the tap outlives its mirrors")
 
 
 main()

@@ -167,6 +167,36 @@ def _(bench):
         check(counters["tx_packets"] >= 3 and counters["rx_packets"] >= 3, f"the patch counts {counters}")
 
 
+@case("an instance's redirects are for its VMs, not again for what comes by its patch; its other rules are for both [R51][R116]")
+def _(bench):
+    with bench.lab() as lab:
+        def away(to, *rules):
+            return [*rules, {"name": "away", "direction": "in", "action": "redirect", "to_vport": to}]
+
+        no_telnet = {"name": "no-telnet", "direction": "in", "protocol": "tcp", "dst_ports": ["23"], "action": "drop"}
+        scene = Scene(lab, {"red": network(rules=away("to-blue")), "blue": network(vvlan=20, rules=away("to-red", no_telnet))})
+        scene.host_on_wire()
+        scene.vm("a", "red", 1)
+        scene.vm("a", "blue", 2)
+        config = scene.config
+
+        def with_patch(host):
+            whole = config(host)
+            whole["vports"] += [{"name": "to-blue", "instance": "red", "patch": "to-red"},
+                                {"name": "to-red", "instance": "blue", "patch": "to-blue"}]
+            return whole
+
+        scene.config = with_patch
+        scene.start()
+        check_equal(scene.ping("red-1", "blue-2"), 3, "pings through the patch")
+        check(reach(scene, "red-1", "blue-2", 80) and reach(scene, "blue-2", "red-1", 80), "no TCP through the patch")
+        check(not reach(scene, "red-1", "blue-2", 23), "TCP that the other instance drops")
+        check_equal({key: count for key, count in scene.drops("a").items() if key[1] == "patch"}, {}, "drops of patches")
+        check(scene.drops("a").get(("to-red", "acl"), 0) > 0, f"what its rule dropped at the patch: {scene.drops('a')}")
+        listed = scene.hosts["a"].ctl_json("rule", "list", "--vport", "to-red")["rules"]
+        check_equal([rule["name"] for rule in listed if rule.get("name")], ["no-telnet"], "the patch's rules")
+
+
 @case("a VM reaches several networks through one trunk, each by its tag and none by another's [R116]")
 def _(bench):
     for mode in ("auto", "native"):

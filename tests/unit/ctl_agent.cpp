@@ -18,6 +18,7 @@
 #include "agent/agent.h"
 #include "api/codec.h"
 #include "ctl_directory.h"
+#include "model/rule.h"
 
 using namespace ivds;
 using Catch::Matchers::ContainsSubstring;
@@ -254,6 +255,95 @@ TEST_CASE("rules that do not fit change nothing, and a dry run says so") {
     CHECK(agent->apply(request(text)).error().id == "IVDS-M041");
     CHECK(plane.applies == 1);
     CHECK(agent->get(ref(pb::VPORT, "p")).value().vport().rules().empty());
+}
+
+TEST_CASE("bad input of any kind is one error with its id, a cause and a fix, and nothing of it is applied") {
+    FakePlane plane;
+    const Directory dir;
+    const auto agent = agent_on(plane, dir);
+    REQUIRE(agent->apply(request(kOne)));
+    const std::string before = exported(*agent);
+    // Each beside something that is right, of which nothing may come.
+    const std::string right =
+        "uplinks: [{name: up, netdev: e0}]\ninstances: [{name: i}, {name: j, uplink: up, vlan: 7, scope: "
+        "distributed}, "
+        "{name: k}]\n";
+    const std::string ports =
+        "vports: [{name: p, netdev: d, instance: i}, {name: q, netdev: e, instance: j}, {name: x, patch: y, "
+        "instance: "
+        "i}, {name: y, patch: x, instance: j}";
+    const auto ruled = [&](const std::string& rule) {
+        return right + ports + ", {name: r, netdev: f, instance: i, rules: [{name: it, " + rule + "}]}]\n";
+    };
+    const auto mirrored = [&](const std::string& mirrors) {
+        return right + ports + "]\nmirrors: [" + mirrors + "]\n";
+    };
+    std::string many = right + ports + ", {name: r, netdev: f, rules: [";
+    for (int i = 0; i <= kMaxRules; ++i) many += "{src: 10.0.0.1}, ";
+    std::string sessions;
+    for (int i = 0; i < 33; ++i) sessions += fmt::format("{{name: m{}, sources: [{{vport: p}}], to_vport: q}}, ", i);
+    std::string ports_too_many;
+    for (int i = 0; i < 8192; ++i)
+        ports_too_many +=
+            fmt::format(", {{name: v{0}, netdev: n{0}, rules: [{{src: 10.{1}.{2}.0/24}}]}}", i, i >> 8, i & 255);
+    const std::vector<std::pair<std::string, std::string>> wrong = {
+        {ruled("protocol: tcp, dst_ports: ['90-80']"), "IVDS-M045"},
+        {ruled("protocol: tcp, dst_ports: ['80-90', '85-100']"), "IVDS-M080"},
+        {ruled("protocol: tcp, icmp: '8'"), "IVDS-M044"},
+        {ruled("protocol: udp, tcp_flags: syn"), "IVDS-M044"},
+        {ruled("protocol: tcp, tcp_flags: syn+ack/syn"), "IVDS-M049"},
+        {ruled("ethertype: ip6, src: 10.0.0.0/8"), "IVDS-M043"},
+        {ruled("src: 10.0.0.1/8"), "IVDS-M048"},
+        {ruled("src: 10.0.0.1, dst: 'fd00::1'"), "IVDS-M043"},
+        {ruled("src_mac: ff:ff:ff:ff:ff:ff"), "IVDS-M081"},
+        {ruled("src_set: nobody"), "IVDS-M006"},
+        {ruled("mirror: nobody"), "IVDS-M006"},
+        {ruled("direction: in, action: redirect, to_vport: nobody"), "IVDS-M006"},
+        {ruled("direction: in, action: redirect, to_pool: p"), "IVDS-M006"},
+        {ruled("direction: in, action: redirect, to_vport: q"), "IVDS-M059"},
+        {ruled("direction: in, action: redirect, to_vport: r"), "IVDS-M059"},
+        {ruled("direction: out, action: redirect, to_vport: p"), "IVDS-M051"},
+        {ruled("action: drop, stateful: true"), "IVDS-M052"},
+        {ruled("src_set: s, src: 10.0.0.1") + "sets: [{name: s}]\n", "IVDS-M054"},
+        {right + ports + "]\nsets: [{name: s, addresses: [10.0.0.0/33]}]\n", "IVDS-M042"},
+        {right + ports + "]\nsets: [{name: s, vports: [nobody]}]\n", "IVDS-M006"},
+        {right + ports + "]\nvport_pools: [{name: o, vports: [p, q]}]\n", "IVDS-M058"},
+        {right + ports + "]\nprofiles: [{name: o, default_in: redirect}]\n", "IVDS-M042"},
+        {right + ports + ", {name: z, patch: x, instance: k}]\n", "IVDS-M057"},
+        {right + ports + ", {name: z, patch: z, instance: k}]\n", "IVDS-M056"},
+        {right + ports + ", {name: z, trunk: p, instance: k, vid: 4095}]\n", "IVDS-M003"},
+        {mirrored("{name: m, sources: [{vport: p}], to_vport: p}"), "IVDS-M065"},
+        {mirrored("{name: m, sources: [{vport: p}], to_vport: q}, {name: n, sources: [{vport: q}], to_vport: p}"),
+         "IVDS-M065"},
+        {mirrored("{name: m, sources: [{uplink: up}], to_uplink: up, rspan_vlan: 900}"), "IVDS-M065"},
+        {mirrored("{name: m, sources: [{vport: p}], to_uplink: up, rspan_vlan: 7}"), "IVDS-M064"},
+        {mirrored("{name: m, sources: [{vport: p}], to_vport: x}"), "IVDS-M060"},
+        {mirrored("{name: m, sources: [{vport: nobody}], to_vport: p}"), "IVDS-M006"},
+        {mirrored("{name: m, sources: [{vport: p, instance: i}], to_vport: q}"), "IVDS-M062"},
+        {mirrored("{name: m, sources: [{vport: p, drops: true, direction: out}], to_vport: q}"), "IVDS-M082"},
+        {mirrored("{name: m, erspan_remote: 224.0.0.1}"), "IVDS-M061"},
+        {mirrored(sessions), "IVDS-M020"},
+        {many + "]}]\n", "IVDS-M046"},
+        {right + ports + ports_too_many + "]\n", "IVDS-M020"},
+    };
+    for (const auto& [text, id] : wrong) {
+        CAPTURE(text.substr(0, 2000));
+        for (const bool dry : {true, false}) {
+            pb::ApplyRequest one = request(text);
+            one.set_dry_run(dry);
+            const auto reply = agent->apply(std::move(one));
+            REQUIRE(!reply);
+            INFO(reply.error().text());
+            CHECK(reply.error().id == id);
+            CHECK(!reply.error().what.empty());
+            CHECK(reply.error().what.find('\n') == std::string::npos);
+            CHECK(!reply.error().fix.empty());
+        }
+    }
+    CHECK(plane.applies == 1);
+    CHECK(plane.tables().ports.size() == 1);
+    CHECK(exported(*agent) == before);
+    CHECK(to_yaml(to_config(load_intent(dir.path).value()->model)) == before);
 }
 
 TEST_CASE("what cannot be saved is taken back from the plane", "[R41]") {

@@ -168,14 +168,32 @@ TEST_CASE("no MAC gets into the metrics, and what is unknown is left out") {
     CHECK(text.find("ivds_tenant_vports_quota") == std::string::npos);
 }
 
-TEST_CASE("metrics are served on an IPv4 address with a port, and on nothing else") {
-    for (const char* right : {"127.0.0.1:9464", "0.0.0.0:1", "192.0.2.1:65535"}) {
+TEST_CASE("metrics are served on an address with a port, and on nothing else") {
+    for (const char* right :
+         {"127.0.0.1:9464", "0.0.0.0:1", "192.0.2.1:65535", "[::1]:9464", "[::]:1", "[2001:db8::7]:65535"}) {
         INFO(right);
         CHECK(check_metrics_address(right));
     }
-    for (const char* wrong :
-         {"", "9464", ":9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:80,0.0.0.0:81",
-          "127.0.0.1:443s", "localhost:9464", "[::1]:9464", "[127.0.0.1]:80"}) {
+    for (const char* wrong : {"",
+                              "9464",
+                              ":9464",
+                              "127.0.0.1",
+                              "127.0.0.1:",
+                              "127.0.0.1:0",
+                              "127.0.0.1:65536",
+                              "127.0.0.1:80,0.0.0.0:81",
+                              "127.0.0.1:443s",
+                              "localhost:9464",
+                              "::1:9464",
+                              "[::1]",
+                              "[::1]:",
+                              "[::1]:0",
+                              "[::1]9464",
+                              "[]:80",
+                              "[:1",
+                              "[fe80::1%lo]:80",
+                              "]:80",
+                              "[127.0.0.1]:80"}) {
         INFO(wrong);
         const auto checked = check_metrics_address(wrong);
         REQUIRE_FALSE(checked);

@@ -115,6 +115,10 @@ TEST_CASE("a mirror that cannot be is refused with what is wrong and what to do"
     is("- {name: m, to_vport: nobody}", "IVDS-M006", "vport nobody");
     is("- {name: m, to_vport: p, sources: [{uplink: nobody}]}", "IVDS-M006", "uplink nobody");
     is("- {name: m, to_vport: p, filter: [{action: allow, stateful: true}]}", "IVDS-M063", "more than match");
+    is("- {name: m, to_vport: p, filter: [{action: allow, mirror: m}]}", "IVDS-M063", "more than match");
+    is("- {name: m, to_vport: p, sources: [{vport: a, drops: true, direction: in}]}", "IVDS-M082", "has a direction");
+    for (const char* remote : {"0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "'::'", "'::1'", "'ff02::1'"})
+        is(std::string("- {name: m, erspan_remote: ") + remote + "}", "IVDS-M061", "of no other host");
     std::string many;
     for (int i = 0; i < 33; ++i) many += "- {name: m" + std::to_string(i) + ", sources: [{vport: a}], to_vport: p}\n";
     const auto model = model_of(many);
@@ -133,6 +137,17 @@ TEST_CASE("copies that would come back to where they are from are refused, over 
         ContainsSubstring("IVDS-M065"));
     CHECK(model_of(
         "- {name: m, sources: [{vport: a}], to_vport: p}\n- {name: n, sources: [{vport: p}], to_vport: q}\n"));
+    // Two into each other; and by an uplink, whose fabric floods the copies' VLAN back to it.
+    CHECK_THAT(
+        error_of(
+            "- {name: m, sources: [{vport: a}], to_vport: p}\n- {name: n, sources: [{vport: p}], to_vport: a}\n"),
+        ContainsSubstring("IVDS-M065") && ContainsSubstring("copies of the frames of vport a come back to it"));
+    CHECK_THAT(error_of("- {name: m, sources: [{uplink: up}], to_uplink: up, rspan_vlan: 900}\n"),
+               ContainsSubstring("IVDS-M065") && ContainsSubstring("of uplink up come back"));
+    CHECK_THAT(error_of("- {name: m, sources: [{uplink: up}], to_vport: p}\n"
+                        "- {name: n, sources: [{instance: watch}], to_uplink: up, rspan_vlan: 900}\n"),
+               ContainsSubstring("IVDS-M065"));
+    CHECK(model_of("- {name: m, sources: [{instance: red}], to_uplink: up, rspan_vlan: 900}\n"));
 }
 
 TEST_CASE("a capture of what comes in by a port alone is in one mask of one port") {

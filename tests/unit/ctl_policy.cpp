@@ -221,6 +221,60 @@ TEST_CASE("a redirect stays in the instance of every vPort that it is for, and o
     CHECK_THAT(pools.error().what, ContainsSubstring("leads to vport_pool filters of instance red"));
 }
 
+TEST_CASE("an instance's redirects are for its VMs, and its other rules for what comes by its patches as well",
+          "[R51][R125]") {
+    const std::string rules =
+        ", rules: [{name: away, direction: in, protocol: udp, action: redirect, to_vport: to-blue}, {name: no, "
+        "protocol: "
+        "tcp, action: drop}, {name: filter, direction: in, protocol: sctp, stateful: true, action: redirect, "
+        "to_pool: "
+        "filters}]";
+    std::string text = scene("{name: own}");
+    text.replace(text.find("{name: red}"), 11, "{name: red" + rules + "}");
+    const Compiled c = compiled(text);
+    const auto decides = [&](const char* vport) {
+        std::set<std::string> out;
+        for (const auto& [key, entry] : c.tables.acls.at(c.port(vport).acl_in)->rules)
+            for (const auto& [name, id] : c.ids.rules)
+                if (id == entry.rule) out.insert(name);
+        return out;
+    };
+    CHECK(decides("fw1") == std::set<std::string>{"instance/red/away", "instance/red/no", "instance/red/filter"});
+    CHECK(decides("to-blue") == std::set<std::string>{"instance/red/no"});
+    CHECK(c.port("to-blue").acl_out == c.port("fw1").acl_out);
+    CHECK(c.port("to-red").acl_in == 0);
+    CHECK((c.port("fw1").flags & IVDS_PF_STATEFUL) != 0);
+    CHECK((c.port("to-blue").flags & IVDS_PF_STATEFUL) == 0);
+    const auto shown = effective_rules(c.model, *c.model.vports.at("to-blue"));
+    REQUIRE(shown.size() == 1);
+    CHECK(shown[0].name == "no");
+}
+
+TEST_CASE("patches in a circle with a redirect at each are no circle: a frame goes through one of them", "[R125]") {
+    std::string text = "instances: [{name: red}, {name: blue}, {name: green}]\nvports:\n";
+    const auto patch = [&](const std::string& from, const std::string& to, const std::string& more) {
+        text += fmt::format("- {{name: {0}-{1}, instance: {0}, patch: {1}-{0}{2}}}\n", from, to, more);
+    };
+    for (const auto& [from, to] : {std::pair("red", "blue"), std::pair("blue", "green"), std::pair("green", "red")}) {
+        patch(from, to, "");
+        patch(to, from, "");
+        text += fmt::format(
+            "- {{name: {0}, instance: {0}, netdev: d{0}, rules: [{{direction: in, action: redirect, to_vport: "
+            "{0}-{1}}}]}}\n",
+            from, to);
+    }
+    const auto good = model_of(text);
+    INFO((good ? "" : good.error().text()));
+    CHECK(good);
+    // Where the patches themselves were to go on, they would carry a frame for ever.
+    text.replace(text.find("patch: red-blue"), 15,
+                 "patch: red-blue, rules: [{direction: in, action: redirect, to_vport: blue-green}]");
+    const auto circle = model_of(text);
+    REQUIRE(!circle);
+    CHECK(circle.error().id == "IVDS-M059");
+    CHECK_THAT(circle.error().what, ContainsSubstring("vport blue-red is a patch"));
+}
+
 TEST_CASE("a default only allows or drops") {
     CHECK(model_of("profiles: [{name: p, default_in: redirect}]").error().id == "IVDS-M042");
     CHECK(model_of("profiles: [{name: p, default_out: redirect}]").error().id == "IVDS-M042");

@@ -8,7 +8,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "netns"))
 from harness import case, check, check_equal, main  # noqa: E402  pylint: disable=wrong-import-position
-from scene import Scene, Stream, network  # noqa: E402  pylint: disable=wrong-import-position
+from scene import EXPERIMENTAL, Scene, Stream, network  # noqa: E402  pylint: disable=wrong-import-position
 
 
 def two_hosts(lab, attach):
@@ -45,6 +45,34 @@ for mode in ("auto", "native"):
             check_equal({port["name"]: port["got"] for port in scene.ports("a").values()}, before, "hooks")
             check(all(port["up"] for port in scene.ports("a").values()), "not every port is up")
             scene.check_pings()
+
+
+@case("while agents of two builds take over from each other, a mirror copies every frame once, and the original is untouched [R4][R138]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = two_hosts(lab, "auto")
+        scene.vm("a", "red", 4)
+        config = scene.config
+        scene.config = lambda host: {**config(host), "mirrors": [
+            {"name": "m", "sources": [{"vport": "red-1", "direction": "in"}], "to_vport": "red-4",
+             "filter": [{"ethertype": f"{EXPERIMENTAL:#x}"}]}]} if host == "a" else config(host)
+        scene.start()
+        a = scene.hosts["a"]
+        seen = [programs(a)]
+        with scene.vms["red-4"].port("eth0") as probe:
+            stream, copies = Stream(scene, "red-1", "red-2", per_second=500), []
+            for round_number in range(4):
+                a.stop_agent(signal.SIGKILL if round_number % 2 else signal.SIGTERM)
+                a.start_agent(program="ivdsd" if round_number % 2 else "ivdsd-other")
+                seen.append(programs(a))
+                copies += probe.receive()
+            stream.check_whole()
+            copies = [data for data in copies + probe.receive_until(lambda more: False, 0.5) if stream.label in data]
+        check(seen[0] != seen[1], f"both agents have the same programs: {seen}")
+        numbers = [int(data[data.find(stream.label) + len(stream.label):].split(b" ")[0]) for data in copies]
+        check_equal(sorted(numbers), list(range(stream.sent)), "numbers of the copies")
+        state = a.ctl_json("mirror", "state")["mirrors"][0]
+        check_equal((int(state["packets"]), int(state.get("refused", 0))), (stream.sent, 0), "counters")
 
 
 @case("an agent killed in the middle of an upgrade leaves a switch that forwards, and the next one finishes it [R4]")
