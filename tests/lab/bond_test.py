@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """bond_test.py -- the kernel's bonds as uplinks, on Linux 6.12; scripts/lab.sh boots it."""
+import contextlib
 import json
 import os
 import socket
@@ -96,8 +97,9 @@ class Flows:
 
     def _take(self):
         for member, port in self.wire.items():
-            for flow, number, _ in self._marks(port):
-                self.on[flow].append((number, member))
+            with contextlib.suppress(OSError):  # a link that is set down says so once
+                for flow, number, _ in self._marks(port):
+                    self.on[flow].append((number, member))
         for flow, number, when in self._marks(self.into):
             self.arrived[flow].append((number, when))
 
@@ -154,7 +156,8 @@ def count_floods(scene, sender, receivers, far, destination, text):
 
     def look():
         for name, port in (*wire.items(), *into.items()):
-            seen[name] += sum(label in data for data in port.receive())
+            with contextlib.suppress(OSError):  # a link that is down says so once
+                seen[name] += sum(label in data for data in port.receive())
         return dict(seen)
 
     with scene.vms[sender].port("eth0") as out:
@@ -242,6 +245,7 @@ for mode, options in (("balance-xor", ("xmit_hash_policy", "encap3+4")),
                 seen = count_floods(scene, sender, receivers, far, BROADCAST, b"broadcast of " + sender.encode())
                 check_equal(seen["m0"] + seen["m1"], 20, f"broadcasts of {sender} on the wire")
                 check_equal({name: seen[name] for name in receivers}, dict.fromkeys(receivers, 20), "who got them")
+            scene.transfer("red-1", "red-3", 1)
             flows = Flows(scene, "red-1", "red-3", b)
             flows.wait_for(lab, range(flows.COUNT), 20, "the flows do not run")
             taken = flows.members(20)
