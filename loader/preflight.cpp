@@ -266,11 +266,12 @@ private:
     // one tag in the bytes but not behind two. (A driver such as igb turns both off together.)
     void strip_rules() {
         if (!among(dev_.kind, kFirstHand)) {
-            refuse("IVDS-P021",
-                   fmt::format("XDP on {}: a {} gets its frames from the interfaces below, where the kernel has already "
-                               "taken the outer tag off (generic) or runs the program as theirs (native)",
-                               dev_.name, dev_.kind),
-                   "use mode auto, tcx or clsact");
+            refuse(
+                "IVDS-P021",
+                fmt::format("XDP on {}: a {} gets its frames from the interfaces below, where the kernel has already "
+                            "taken the outer tag off (generic) or runs the program as theirs (native)",
+                            dev_.name, dev_.kind),
+                "use mode auto, tcx or clsact");
             return;
         }
         if (!facts_.features) {

@@ -125,4 +125,42 @@ def _(bench):
             lab.wait(lambda: scene.ports("a")["red-2"]["rates"] == "policed", 5, "status does not say that fq is gone")
 
 
+@case("fq behind each queue of mq shapes as fq alone does; with another qdisc behind one of them, status says policed [R132]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        scene.profiles = [{"name": "slow", "rate_out_mbps": 1, "burst_out_kib": 16}]
+        scene.host_on_wire()
+        scene.vm("a", "red", 1)
+        vm = scene.vm("a", "red", 2, profile="slow")
+        host = scene.hosts["a"]
+        lab.unplug(host, vm)
+        host.ip(f"link add {vm.netdev} numtxqueues 2 type veth peer name eth0 address {vm.mac} numrxqueues 2 netns {vm.pid}",
+                f"link set {vm.netdev} up")
+        vm.ip("link set eth0 up")
+        vm.set_address(vm.address)
+
+        def qdisc(parent, kind):
+            host.run("tc", "qdisc", "replace", "dev", vm.netdev, *parent, *kind)
+
+        def becomes(rates, when):
+            lab.wait(lambda: scene.ports("a")["red-2"]["rates"] == rates, 10, f"status does not say {rates} {when}")
+
+        qdisc(["root"], ["handle", "1:", "mq"])
+        qdisc(["parent", "1:1"], ["fq"])
+        qdisc(["parent", "1:2"], ["fq"])
+        scene.start()
+        becomes("shaped", "at start")
+        with scene.vms["red-1"].port("eth0") as sender, vm.port("eth0") as receiver:
+            for number in range(26):
+                sender.send(frame(mac(2), mac(1), (b"ivds-mark mq %d " % number).ljust(986, b".")))
+            got = receiver.receive_until(lambda got: sum(b"ivds-mark" in data for data in got) == 26, 5)
+        check_equal(sum(b"ivds-mark" in data for data in got), 26, "arrived through mq and fq")
+        check_equal(scene.drops("a").get(("red-2", "rate_out"), 0), 0, "dropped")
+        qdisc(["parent", "1:2"], ["pfifo"])
+        becomes("policed", "with pfifo behind one queue")
+        qdisc(["parent", "1:2"], ["fq"])
+        becomes("shaped", "with fq back")
+
+
 main()
