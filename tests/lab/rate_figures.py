@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """rate_figures.py -- measures how near to its rate a vPort comes, with UDP and with TCP, by iperf3. Not a test.
 
-    sudo tests/lab/rate_figures.py --binaries build/release/bin [--mbps 1,10,100] [--seconds 10]
+    sudo python3 tests/lab/rate_figures.py --binaries build/release/bin [--mbps 1,10,100] [--seconds 10]
     sudo scripts/lab.sh --timeout 900 python3 tests/lab/rate_figures.py …      with fq too: Linux 6.12 has it
 
 It prints a line for each rate, way, protocol, kind of hook and qdisc. The rate is that of the frames without the tags,
@@ -106,8 +106,8 @@ def main():
                             got, sent = (udp if protocol == "udp" else tcp)(scene, mbps, arguments.seconds)
                             short = sent is not None and sent < mbps
                             print(f"{mbps:8} {way:4} {protocol:5} {attach:8} {qdisc:6} {rates():8} {got:10.3f} "
-                                  f"{100 * (got / mbps - 1):+7.2f}% {dropped(scene) - before:8}" + (f"  (only {sent:.0f} were sent)" if short else ""),
-                                  flush=True)
+                                  f"{100 * (got / mbps - 1):+7.2f}% {dropped(scene) - before:8}"
+                                  + (f"  (only {sent:.0f} were sent)" if short else ""), flush=True)
 
 
 main()
