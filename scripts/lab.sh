@@ -173,7 +173,7 @@ GUEST
 stty -F /dev/ttyS0 -onlcr
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LANG=C.UTF-8
 ip link set lo up
-modprobe -a igb igbvf
+modprobe -a igb igbvf veth
 GUEST
     printf 'cd %q\n' "$here"
     printf 'timeout -k 5 %q' "$limit"
