@@ -30,6 +30,7 @@
 #include <cstring>
 #include <fstream>
 #include <set>
+#include <span>
 #include <thread>
 
 #include "fd.h"
@@ -125,6 +126,11 @@ Result<Socket> connect(int protocol) {
     return socket;
 }
 
+// Frames on their way out pass it: it is neither ingress nor clsact.
+bool leads_out(const tcmsg& qdisc) {
+    return qdisc.tcm_parent != TC_H_INGRESS;
+}
+
 std::optional<Netdev> parse_link(nlmsghdr* header) {
     std::array<nlattr*, IFLA_MAX + 1> attrs{};
     if (nlmsg_parse(header, sizeof(ifinfomsg), attrs.data(), IFLA_MAX, nullptr) < 0) {
@@ -173,7 +179,9 @@ std::optional<Netdev> parse_link(nlmsghdr* header) {
                            .rx_crc = stats.rx_crc_errors};
     }
     if (attrs[IFLA_QDISC] != nullptr) {
-        netdev.has_fq = std::string_view(nla_get_string(attrs[IFLA_QDISC])) == "fq";
+        const std::string_view qdisc = nla_get_string(attrs[IFLA_QDISC]);
+        netdev.has_fq = qdisc == "fq";
+        netdev.has_mq = qdisc == "mq";
     }
     if (attrs[IFLA_NUM_VF] != nullptr) {
         netdev.num_vf = nla_get_u32(attrs[IFLA_NUM_VF]);
@@ -205,6 +213,45 @@ std::optional<Netdev> parse_link(nlmsghdr* header) {
         }
     }
     return netdev;
+}
+
+// Of the interfaces with mq, finds out whether all qdiscs below it are fq. The kernel lists only those of all
+// interfaces together, so one list serves as many as there are.
+int learn_queues(nl_sock* socket, std::span<Netdev> netdevs) {
+    struct Below {
+        std::uint32_t all = 0;
+        std::uint32_t fq = 0;
+    };
+    std::map<std::uint32_t, Below> below;
+    for (const auto& netdev : netdevs) {
+        if (netdev.has_mq) {
+            below[netdev.ifindex] = {};
+        }
+    }
+    if (below.empty()) {
+        return 0;
+    }
+    const Message msg(nlmsg_alloc_simple(RTM_GETQDISC, NLM_F_REQUEST | NLM_F_DUMP));
+    const tcmsg any{};
+    nlmsg_append(msg.get(), const_cast<tcmsg*>(&any), sizeof(any), NLMSG_ALIGNTO);
+    const int err = converse(socket, msg.get(), [&](nlmsghdr* header) {
+        std::array<nlattr*, TCA_MAX + 1> attrs{};
+        if (nlmsg_parse(header, sizeof(tcmsg), attrs.data(), TCA_MAX, nullptr) < 0 || attrs[TCA_KIND] == nullptr) {
+            return;
+        }
+        const auto* qdisc = static_cast<const tcmsg*>(nlmsg_data(header));
+        const auto found = below.find(static_cast<std::uint32_t>(qdisc->tcm_ifindex));
+        if (found != below.end() && leads_out(*qdisc) && qdisc->tcm_parent != TC_H_ROOT) {
+            ++found->second.all;
+            found->second.fq += std::string_view(nla_get_string(attrs[TCA_KIND])) == "fq" ? 1 : 0;
+        }
+    });
+    for (auto& netdev : netdevs) {
+        if (const auto found = below.find(netdev.ifindex); found != below.end()) {
+            netdev.has_fq = err == 0 && found->second.all != 0 && found->second.fq == found->second.all;
+        }
+    }
+    return err;
 }
 
 // {ifindex, features} of a message of the netdev family.
@@ -513,6 +560,9 @@ Result<std::vector<Netdev>> NetdevQuery::all() {
     if (err != 0) {
         return os_error(err, "IVDS-N001", "list the interfaces");
     }
+    if (const int queues = learn_queues(impl_->route.get(), netdevs); queues != 0) {
+        return os_error(queues, "IVDS-N001", "list the qdiscs");
+    }
     if (auto r = impl_->learn_features(netdevs, 0); !r) {
         return std::unexpected(r.error());
     }
@@ -539,6 +589,9 @@ Result<std::optional<Netdev>> NetdevQuery::by_name(const std::string& name) {
     // The kernel also finds an interface by an alternative name; a port means the name itself.
     if (netdevs.front().name != name) {
         return std::nullopt;
+    }
+    if (const int queues = learn_queues(impl_->route.get(), netdevs); queues != 0) {
+        return os_error(queues, "IVDS-N001", "list the qdiscs of " + name);
     }
     if (auto r = impl_->learn_features(netdevs, netdevs.front().ifindex); !r) {
         return std::unexpected(r.error());
@@ -701,6 +754,7 @@ Result<> NetdevQuery::set_features(const Netdev& netdev, bool peer, const std::m
 
 struct NetdevWatch::Impl {
     Socket route;
+    Socket queries;  // for what the messages do not say
     Socket generic;
     Fd poll;
 };
@@ -713,11 +767,13 @@ NetdevWatch::~NetdevWatch() = default;
 Result<NetdevWatch> NetdevWatch::open() {
     auto impl = std::make_unique<Impl>();
     auto route = connect(NETLINK_ROUTE);
+    auto queries = connect(NETLINK_ROUTE);
     auto generic = connect(NETLINK_GENERIC);
-    if (!route || !generic) {
-        return std::unexpected(route ? generic.error() : route.error());
+    if (!route || !queries || !generic) {
+        return std::unexpected(!route ? route.error() : !queries ? queries.error() : generic.error());
     }
     impl->route = std::move(*route);
+    impl->queries = std::move(*queries);
     impl->generic = std::move(*generic);
     impl->poll.reset(::epoll_create1(EPOLL_CLOEXEC));
     if (!impl->poll) {
@@ -768,10 +824,12 @@ bool NetdevWatch::read(const std::function<void(const Change&)>& sink) {
             }
         }
     };
+    std::vector<Netdev> links;
+    std::vector<bool> gone;
     drain(impl_->route.get(), [&](nlmsghdr* header) {
         if (header->nlmsg_type == RTM_NEWQDISC || header->nlmsg_type == RTM_DELQDISC) {
             const auto* qdisc = static_cast<const tcmsg*>(nlmsg_data(header));
-            if (qdisc->tcm_parent == TC_H_ROOT) {
+            if (leads_out(*qdisc)) {
                 // The answer comes as a message of the interface's.
                 const Message msg = link_request(RTM_GETLINK, 0, static_cast<std::uint32_t>(qdisc->tcm_ifindex), "");
                 (void)nl_send_auto(impl_->route.get(), msg.get());
@@ -786,9 +844,14 @@ bool NetdevWatch::read(const std::function<void(const Change&)>& sink) {
             return;
         }
         if (auto netdev = parse_link(header)) {
-            sink({std::move(*netdev), header->nlmsg_type == RTM_DELLINK, false});
+            links.push_back(std::move(*netdev));
+            gone.push_back(header->nlmsg_type == RTM_DELLINK);
         }
     });
+    (void)learn_queues(impl_->queries.get(), links);
+    for (std::size_t i = 0; i < links.size(); ++i) {
+        sink({std::move(links[i]), gone[i], false});
+    }
     drain(impl_->generic.get(), [&](nlmsghdr* header) {
         const auto command = static_cast<const genlmsghdr*>(nlmsg_data(header))->cmd;
         if (command != kNetdevDevAdded && command != kNetdevDevChanged) {

@@ -45,7 +45,8 @@ struct Netdev {
     bool admin_up = false;
     bool carrier = false;
     bool promiscuous = false;
-    bool has_fq = false;  // as its root qdisc
+    bool has_fq = false;  // as its root qdisc, or as all that mq has below
+    bool has_mq = false;  // as its root qdisc
     std::uint32_t num_vf = 0;
     std::uint32_t peer_ifindex = 0;             // of a veth: in the peer's namespace
     int peer_nsid = -1;                         // -1: the peer is in this namespace

@@ -23,6 +23,8 @@ bool among(const std::string& word, const std::array<const char*, N>& words) {
 constexpr std::array kVfDrivers = {"ixgbevf", "igbvf", "iavf", "i40evf", "fm10k"};
 // Drivers that take redirected frames only while they have an XDP program of their own.
 constexpr std::array kOwnProgramTargets = {"ixgbe", "igb", "igc", "ice", "i40e"};
+// Interfaces whose frames come from a NIC, a VM or the other end of a pair, and not from another interface below.
+constexpr std::array kFirstHand = {"", "veth", "tun"};
 constexpr std::array kResetAtFirst = {"ixgbe", "igb", "igc", "ice", "i40e", "mlx5_core", "ixgbevf"};
 
 bool on(const std::optional<Features>& features, const char* name) {
@@ -263,6 +265,15 @@ private:
     // inserts are left to it: they concern what goes out by TC, and a card may find the checksum of a frame behind
     // one tag in the bytes but not behind two. (A driver such as igb turns both off together.)
     void strip_rules() {
+        if (!among(dev_.kind, kFirstHand)) {
+            refuse(
+                "IVDS-P021",
+                fmt::format("XDP on {}: a {} gets its frames from the interfaces below, where the kernel has already "
+                            "taken the outer tag off (generic) or runs the program as theirs (native)",
+                            dev_.name, dev_.kind),
+                "use mode auto, tcx or clsact");
+            return;
+        }
         if (!facts_.features) {
             return;
         }

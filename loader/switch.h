@@ -35,7 +35,7 @@ struct PortStatus {
     std::string reason;           // why `got` and not something faster, or what failed
     bool up = false;              // attached, administratively up and with carrier: frames are sent to it
     std::uint16_t mtu_bytes = 0;  // of the interface
-    bool has_fq = false;          // as its root qdisc: what leaves by it over a rate waits, and is not dropped
+    bool has_fq = false;          // as its qdisc: what leaves by it over a rate waits, and is not dropped
 };
 
 // One finding of preflight or doctor. Errors stop an attach, warnings do not.

@@ -156,7 +156,7 @@ class Host(Place):
         """Starts the agent and returns once it answers."""
         self.agent_log = tempfile.TemporaryFile("w+")
         self.agent = self.start(program, *options, stdout=self.agent_log, stderr=subprocess.STDOUT)
-        self.lab.wait(self._agent_answers, 30, f"{self.name}: ivdsd does not answer")
+        self.lab.wait(self._agent_answers, 120, f"{self.name}: ivdsd does not answer")
 
     def _agent_answers(self):
         if self.agent.poll() is not None:

@@ -5,6 +5,7 @@ The NICs are the machine's, and a namespace that ends gives them back; they are 
 their names change on the way.
 """
 import fcntl
+import itertools
 import os
 import pathlib
 import select
@@ -160,6 +161,15 @@ class NicScene(Scene):
                 f"link add link wire0 name wire0.{vlan} type vlan id {vlan}", f"link set wire0 vf {number} vlan 0",
                 f"link set wire0 vf {number} vlan {vlan}")))
             self._wait_for_vf()
+        self._wait_for_wire()
+
+    def _wait_for_wire(self):
+        """Returns once frames pass the wire both ways. The first native program resets a card, and for a moment the
+        carrier is on while nothing passes yet."""
+        for one, other in itertools.combinations(self.vms, 2):
+            if self.network_of[one] == self.network_of[other] and self.host_of[one] != self.host_of[other]:
+                self.lab.wait(lambda: self.ping(one, other, count=1) == 1, 60, f"{one} to {other}: nothing passes the wire")
+                return
 
     def _wait_for_vf(self):
         """Returns once frames pass the VM's two VFs, both ways. The uplink's first program has reset the card, which

@@ -203,13 +203,8 @@ class Tally:
         quiet = 0
         while quiet < 5:
             before = self.total
-            self.scene.lab.wait(self._nap(), 1, "")
+            time.sleep(0.03)
             quiet = quiet + 1 if self.look() == before else 0
-
-    @staticmethod
-    def _nap():
-        naps = iter((False, False, False, True))
-        return lambda: next(naps)
 
     def leaks(self):
         """Frames that reached a VM of another network, by {sender, receiver}."""

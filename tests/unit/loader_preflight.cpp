@@ -71,6 +71,26 @@ TEST_CASE("auto keeps virtual interfaces on TC and says why") {
     }
 }
 
+TEST_CASE("XDP is refused on what gets its frames from interfaces below it: an outer tag is hidden from it there") {
+    for (const char* kind : {"bond", "team", "macvlan", "macvtap", "vlan", "bridge"}) {
+        for (const auto mode : {AttachMode::native, AttachMode::generic}) {
+            auto facts = veth(mode);
+            facts.netdev.kind = kind;
+            CHECK(refuses(facts, "IVDS-P021"));
+        }
+        auto facts = veth(AttachMode::automatic);
+        facts.netdev.kind = kind;
+        facts.uplink = true;
+        CHECK(decide(facts).error() == nullptr);
+        CHECK_FALSE(decide(facts).xdp);
+    }
+    for (const char* kind : {"veth", "tun"}) {
+        auto facts = veth(AttachMode::generic);
+        facts.netdev.kind = kind;
+        CHECK(decide(facts).error() == nullptr);
+    }
+}
+
 TEST_CASE("native on ixgbe with SR-IOV on is refused; auto takes TC and names the trap", "[R12]") {
     auto facts = hardware("ixgbe", AttachMode::native);
     CHECK_FALSE(refuses(facts, "IVDS-P001"));
