@@ -133,16 +133,21 @@ INIT
 stamp=$({ cat "$scripts/deps.sh" && declare -f unpack && declare -p first_modules; } | sha256sum)
 mkdir -p "$cache"
 exec 9>"$cache/lock"
-flock 9
-if [ -n "$prepare_only" ] || [ "$(cat "$cache/stamp" 2>/dev/null)" != "$stamp" ]; then
+fits() {
+    [ "$(cat "$cache/stamp" 2>/dev/null)" = "$stamp" ]
+}
+[ -z "$prepare_only" ] || { flock 9 && rm -f "$cache/stamp"; }
+# A guest runs from the cache: it is shared as long as one does, and made anew by one who has it alone.
+until flock --shared 9 && fits; do
+    flock 9
+    fits && continue
     rm -f "$cache/stamp"
     "$scripts/deps.sh" --lab "$cache/packages" >"$cache/deps.log" 2>&1 </dev/null ||
         skip "the packages for the lab cannot be had: $(tail -n 1 "$cache/deps.log") (all of it: $cache/deps.log)"
     unpack
     echo "$stamp" >"$cache/stamp"
-fi
+done
 kernel=$(cat "$cache/version")
-exec 9>&-
 if [ -n "$prepare_only" ]; then
     echo "lab.sh: ready, kernel $kernel"
     exit 0

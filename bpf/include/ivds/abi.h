@@ -81,7 +81,7 @@ enum ivds_port_kind {
 #define IVDS_PF_PLAIN_IN   0x0040u /* uplink: {uplink, VLAN, 0} may name the instance of single-tagged frames */
 #define IVDS_PF_STATEFUL   0x0080u /* vPort: a rule of one of its lists is stateful */
 #define IVDS_PF_TRUNK      0x0100u /* vPort: others are behind tags of its VM's: {its id, VID, 0} in vvlans */
-#define IVDS_PF_FQ         0x0200u /* its interface's qdisc is fq, which holds a frame until its time has come */
+#define IVDS_PF_FQ         0x0200u /* its interface's qdiscs are fq, which holds a frame until its time has come */
 
 #define IVDS_PCP_KEEP 8u /* that of the frame's first tag as the VM sent it, 0 where it had none */
 
