@@ -198,6 +198,13 @@ struct {
 	__type(value, struct ivds_captured);
 } capture_room SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IVDS_MAX_INSPECTORS);
+	__type(key, __u32);
+	__type(value, struct ivds_inspector);
+} inspectors SEC(".maps");
+
 /* What a list of rules says of a frame. */
 struct ivds_decision {
 	__u32 rule; /* id; 0: the default */
@@ -233,6 +240,7 @@ struct ivds_scratch {
 	__u32 pool;     /* that the decision's target was picked from; 0: none */
 	__u32 mirrored; /* sessions that have a copy of the frame, and … */
 	__u32 passed;   /* … those whose filters let it pass, of those asked last */
+	__u32 inspector; /* port id of the one that it has passed on its way in; 0: none */
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
