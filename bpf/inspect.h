@@ -15,9 +15,12 @@
 
 /* skb->mark of such a frame, as mirror.h has others of its copies. An inspector in our network namespace can make
  * the mark as well: it gains the way to itself. */
-#define IVDS_MARK_INSPECT         (6u << 29)
-#define IVDS_MARK_INSPECT_WAY(m)  ((m) >> 13 & 1)
-#define IVDS_MARK_INSPECT_PORT(m) ((m) & (IVDS_MAX_PORTS - 1))
+#define IVDS_MARK_INSPECT             (6u << 29)
+#define IVDS_MARK_INSPECT_SEQUENCE(m) ((m) >> 14 & IVDS_SEQUENCE_MASK)
+#define IVDS_MARK_INSPECT_WAY(m)      ((m) >> 13 & 1)
+#define IVDS_MARK_INSPECT_PORT(m)     ((m) & (IVDS_MAX_PORTS - 1))
+
+_Static_assert(IVDS_SEQUENCE_MASK == 0x7fff && IVDS_MAX_PORTS == 1u << 13, "the mark has no room for more");
 
 /* What inspect() did with the frame. */
 #define IVDS_INSPECTED     0 /* it goes on: it needs none, or its inspector fails open */
@@ -67,8 +70,9 @@ __noinline int inspect(struct __sk_buff *skb, __u32 port_id, __u32 way)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id), *inspector;
 	struct ivds_scratch *s = scratch_of_cpu();
+	const __u32 packets = skb->gso_segs ?: 1;
 	struct ivds_inspector *state;
-	__u32 id, mark;
+	__u32 id, mark, sequence;
 	int done, listens;
 
 	barrier_var(skb);
@@ -85,13 +89,16 @@ __noinline int inspect(struct __sk_buff *skb, __u32 port_id, __u32 way)
 	note(IVDS_TRACE_INSPECT, port_id, id, way, listens);
 	if (listens && !IVDS_TRACING) {
 		mark = skb->mark;
-		skb->mark = IVDS_MARK_INSPECT | (way & 1) << 13 | (port_id & (IVDS_MAX_PORTS - 1));
+		sequence = __sync_fetch_and_add(&state->sent, packets) + packets;
+		skb->mark = IVDS_MARK_INSPECT | (sequence & IVDS_SEQUENCE_MASK) << 14 | (way & 1) << 13 |
+			    (port_id & (IVDS_MAX_PORTS - 1));
 		done = bpf_clone_redirect(skb, inspector->ifindex, BPF_F_INGRESS);
 		skb->mark = mark;
 		if (!done)
 			return IVDS_INSPECT_GONE;
+		__sync_fetch_and_add(&state->sent, -(__u64)packets);
 	}
-	done = listens && IVDS_TRACING ? IVDS_INSPECTED : do_without(inspector, state, skb->gso_segs ?: 1);
+	done = listens && IVDS_TRACING ? IVDS_INSPECTED : do_without(inspector, state, packets);
 	/* It is settled: it does not go there when it leaves, though the inspector may listen by then. */
 	if (done == IVDS_INSPECTED && way == IVDS_WAY_IN)
 		s->inspector = id;
@@ -99,13 +106,11 @@ __noinline int inspect(struct __sk_buff *skb, __u32 port_id, __u32 way)
 }
 
 /* Sends the frame out to the inspector. Returns nonzero where it was not sent, below 0 where it is whole no more. */
-INLINE int send_to_inspector(struct __sk_buff *skb, struct ivds_inspector *state, __u32 port_id, __u32 way,
-			     __u32 packets)
+INLINE int send_to_inspector(struct __sk_buff *skb, struct ivds_inspector *state, __u32 mark, __u32 packets)
 {
-	const __u64 sent = __sync_fetch_and_add(&state->sent, packets) + packets;
-
 	state->sent_ns = bpf_ktime_get_ns();
-	if (tc_write_tags(skb, bpf_htons(IVDS_TYPE_INSPECTION), port_id, bpf_htons(way << 8), sent))
+	if (tc_write_tags(skb, bpf_htons(IVDS_TYPE_INSPECTION), IVDS_MARK_INSPECT_PORT(mark),
+			  bpf_htons(IVDS_MARK_INSPECT_WAY(mark) << 8), IVDS_MARK_INSPECT_SEQUENCE(mark)))
 		return -1;
 	if (bpf_clone_redirect(skb, skb->ifindex, 0) == 0)
 		return 0;
@@ -117,7 +122,7 @@ INLINE int send_to_inspector(struct __sk_buff *skb, struct ivds_inspector *state
  * sent, is nothing. */
 INLINE void note_answer(struct ivds_inspector *state, __u16 sequence)
 {
-	const __u64 sent = state->sent, answered = sent - (__u16)(sent - sequence);
+	const __u64 sent = state->sent, answered = sent - ((sent - sequence) & IVDS_SEQUENCE_MASK);
 
 	if (answered <= sent && answered > state->answered)
 		state->answered = answered;
@@ -190,7 +195,7 @@ __noinline __u32 pass_inspector(struct __sk_buff *skb, __u32 id)
 		port = inspected_port(port_id, id);
 		if (!port)
 			goto forged;
-		failed = send_to_inspector(skb, state, port_id, way, packets);
+		failed = send_to_inspector(skb, state, mark, packets);
 		if (!failed)
 			return 0;
 		if (failed < 0)

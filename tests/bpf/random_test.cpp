@@ -470,7 +470,8 @@ TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12]
           "no_uplink",     "no_tc",         "lone_flood",    "rx_local",    "rx_wire",          "rx_flood",
           "rx_host",       "event spoof",   "event move",    "event limit", "event fdb_full",   "acl",
           "acl_out",       "flow_limit",    "patch",         "event rule",  "event flow_limit", "rate",
-          "rate_out"}) {
+          "rate_out",      "sent",          "answered",      "passed",      "blocked",          "uninspected",
+          "refused",       "inspector",     "forged"}) {
         INFO(kind);
         CHECK(happened.contains(kind));
     }

@@ -195,7 +195,7 @@ ReferenceSwitch::Inspected ReferenceSwitch::inspect(const Frame& frame, std::uin
         count("sent");
         outcome_.sent.push_back(
             {id, with_words(bytes, {IVDS_TYPE_INSPECTION, static_cast<std::uint16_t>(port),
-                                    static_cast<std::uint16_t>(way << 8U), static_cast<std::uint16_t>(state.sent)})});
+                                    static_cast<std::uint16_t>(way << 8U), static_cast<std::uint16_t>(state.sent & IVDS_SEQUENCE_MASK)})});
         return Inspected::is_gone;
     }
     if ((inspector.flags & IVDS_PF_FAIL_OPEN) == 0) {
@@ -230,7 +230,7 @@ void ReferenceSwitch::from_inspector(std::uint32_t id, const Bytes& bytes) {
     }
     ivds_inspector& state = inspectors_[id];
     for (std::uint64_t sequence = state.answered + 1; sequence <= state.sent; ++sequence) {
-        if (static_cast<std::uint16_t>(sequence) == get16(bytes, 18)) {
+        if (((sequence ^ get16(bytes, 18)) & IVDS_SEQUENCE_MASK) == 0) {
             outcome_.counts[fmt::format("inspector {} answered", id)] += sequence - state.answered;
             state.answered = sequence;
             break;

@@ -482,7 +482,9 @@ struct ivds_capture {
  * switch looks at them, and frames to them when the switch is done; one that came in by it does not go to it again.
  * They go out of its interface with an inspection behind their MAC addresses, and those that come back as they are
  * go on where they were. What it has to say of itself it says the same way. */
-#define IVDS_TYPE_INSPECTION 0x88b5 /* IEEE 802 local experimental; such frames are on the inspector's link alone */
+#define IVDS_TYPE_INSPECTION 0x88b5  /* IEEE 802 local experimental; such frames are on the inspector's link alone */
+#define IVDS_SEQUENCE_MASK   0x7fffu
+#define IVDS_MAX_QUEUE       16384u
 enum ivds_inspect {
 	IVDS_INSPECT_PASS = 0,  /* the frame goes on; so is it sent to the inspector */
 	IVDS_INSPECT_BLOCK = 1, /* it is dropped (blocked); only its first 20 bytes have to be there */
@@ -493,7 +495,7 @@ struct ivds_inspection {
 	__be16 port_be;     /* id of the vPort; HELLO: 0 */
 	__u8 way;           /* enum ivds_way */
 	__u8 verdict;       /* enum ivds_inspect */
-	__be16 sequence_be; /* grows by one a frame; an answer to it is one to all before it */
+	__be16 sequence_be; /* 15 bits, grows by one a frame; an answer to it is one to all before it */
 };
 struct ivds_inspector {
 	__u64 heard_ns; /* CLOCK_MONOTONIC of the last that it sent */
