@@ -236,10 +236,10 @@ struct ivds_scratch {
 	__u32 patch_out;
 	__u32 rule_patch_out;
 	__u32 rule_patch_in;
-	__u32 pcp;      /* of a flood's copies; not with the rest of it, which the verifier follows word by word */
-	__u32 pool;     /* that the decision's target was picked from; 0: none */
-	__u32 mirrored; /* sessions that have a copy of the frame, and … */
-	__u32 passed;   /* … those whose filters let it pass, of those asked last */
+	__u32 pcp;       /* of a flood's copies; not with the rest of it, which the verifier follows word by word */
+	__u32 pool;      /* that the decision's target was picked from; 0: none */
+	__u32 mirrored;  /* sessions that have a copy of the frame, and … */
+	__u32 passed;    /* … those whose filters let it pass, of those asked last */
 	__u32 inspector; /* port id of the one that it has passed on its way in; 0: none */
 };
 struct {

@@ -43,10 +43,11 @@ enum class Map : std::uint8_t {
     mirror_stats,
     captures,
     capture_room,
+    inspectors,
     scratch,
     events,
 };
-constexpr std::size_t kMapCount = 26;
+constexpr std::size_t kMapCount = 27;
 [[nodiscard]] const char* map_name(Map map);
 
 // A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one

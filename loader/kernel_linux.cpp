@@ -125,7 +125,7 @@ const char* map_name(Map map) {
         "meta",         "ifports",   "ports",        "port_state",     "instances", "instance_state", "vvlans",
         "fdb",          "tx",        "port_stats",   "instance_stats", "drops",     "misses",         "acls",
         "acl_masks",    "acl_rules", "rule_stats",   "flows",          "pools",     "mirrors",        "mirror_state",
-        "mirror_stats", "captures",  "capture_room", "scratch",        "events"};
+        "mirror_stats", "captures",  "capture_room", "inspectors",     "scratch",   "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }
@@ -520,6 +520,7 @@ void LinuxKernel::forget_port(std::uint32_t port) {
         const ivds_drop_key key{port, reason};
         (void)erase(Map::drops, &key);
     }
+    (void)erase(Map::inspectors, &port);
     port_state_[port] = {};
 }
 

@@ -207,7 +207,8 @@ World drawn_world() {
             world.listening.clear();
         }
         for (auto& [id, at] : world.ports) {
-            if ((at.kind == IVDS_PORT_VPORT || at.kind == IVDS_PORT_SUB) && rarely(3)) {
+            if ((at.kind == IVDS_PORT_VPORT || at.kind == IVDS_PORT_SUB) && !world.strangers.contains(id) &&
+                rarely(3)) {
                 at.inspector = inspector;
             }
         }
@@ -324,8 +325,8 @@ Step drawn_answer(const World& world, const Step& step) {
     Step answer{.port = inspector};
     const std::uint32_t port =
         rarely(3) || world.ports.at(step.port).inspector == 0 ? between<std::uint32_t>(0, 14) : step.port;
-    const auto verdict = one_of<unsigned>({IVDS_INSPECT_PASS, IVDS_INSPECT_PASS, IVDS_INSPECT_PASS,
-                                           IVDS_INSPECT_PASS, IVDS_INSPECT_BLOCK, IVDS_INSPECT_HELLO});
+    const auto verdict = one_of<unsigned>({IVDS_INSPECT_PASS, IVDS_INSPECT_PASS, IVDS_INSPECT_PASS, IVDS_INSPECT_PASS,
+                                           IVDS_INSPECT_BLOCK, IVDS_INSPECT_HELLO});
     answer.frame.assign(step.frame.begin(), step.frame.begin() + 12);
     for (const unsigned word : {unsigned{IVDS_TYPE_INSPECTION}, unsigned{port}, between(0U, 2U) << 8U | verdict,
                                 one_of<unsigned>({0, 1, 2, 3, 65535})}) {

@@ -1307,7 +1307,8 @@ void add_inspection(std::vector<Vector>& table) {
         .send(2, out)
         .arrives(inspector, in_way(out, 1));
     silent.ports.at(inspector).flags |= IVDS_PF_FAIL_OPEN;
-    add(table, "goes on without an inspector that is silent and fails open, until it is heard", "[R169][R171]", silent)
+    add(table, "goes on without an inspector that is silent and fails open, until it is heard", "[R169][R171]",
+        silent)
         .send(2, out)
         .arrives(3, out)
         .counts("inspector 13 uninspected", 1)

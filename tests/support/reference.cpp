@@ -195,7 +195,8 @@ ReferenceSwitch::Inspected ReferenceSwitch::inspect(const Frame& frame, std::uin
         count("sent");
         outcome_.sent.push_back(
             {id, with_words(bytes, {IVDS_TYPE_INSPECTION, static_cast<std::uint16_t>(port),
-                                    static_cast<std::uint16_t>(way << 8U), static_cast<std::uint16_t>(state.sent & IVDS_SEQUENCE_MASK)})});
+                                    static_cast<std::uint16_t>(way << 8U),
+                                    static_cast<std::uint16_t>(state.sent & IVDS_SEQUENCE_MASK)})});
         return Inspected::is_gone;
     }
     if ((inspector.flags & IVDS_PF_FAIL_OPEN) == 0) {
@@ -677,7 +678,8 @@ bool ReferenceSwitch::is_over(std::uint32_t port, ivds_way way) {
 }
 
 bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress) {
-    const bool is_of_tc = egress == 0 || needs_tc_ || world_.ports.at(egress).inspector != 0 || (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
+    const bool is_of_tc = egress == 0 || needs_tc_ || world_.ports.at(egress).inspector != 0 ||
+                          (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
     if (is_over(frame.port, IVDS_WAY_IN)) {
         drop(frame, frame.port, IVDS_DROP_RATE);
     } else if (egress != 0 && world_.ports.at(egress).kind != IVDS_PORT_UPLINK && is_over(egress, IVDS_WAY_OUT)) {

@@ -134,8 +134,8 @@ private:
     std::vector<std::string> events_before_egress_;
     std::set<std::pair<std::uint32_t, std::uint32_t>> told_before_egress_;
     std::map<std::uint32_t, ivds_inspector> inspectors_, inspectors_before_;  // and before the frame under way
-    std::uint32_t inspected_by_ = 0;  // on its way in
-    bool is_inspected_ = false;       // there is an inspector where it goes out
+    std::uint32_t inspected_by_ = 0;                                          // on its way in
+    bool is_inspected_ = false;  // there is an inspector where it goes out
     std::set<std::pair<std::uint32_t, ivds_way>> used_up_, used_up_before_;  // rates, and before the frame under way
     bool is_over_of_tc_ = false;  // it was dropped over a rate, and is none that XDP sends
     bool needs_tc_ = false;       // the frame under way: no V.VLAN on the wire, or to a vPort behind a trunk

@@ -220,7 +220,8 @@ std::string World::text() const {
             id, port.kind, port.instance, port.flags, port.mtu_bytes, fmt::join(port.vmac, ":"),
             big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit, port.flow_limit,
             port.rate[IVDS_WAY_IN].ns_per_mib != 0, port.rate[IVDS_WAY_OUT].ns_per_mib != 0, port.peer, port.vid,
-            port.pcp, port.dscp, port.inspector, listening.contains(id) ? " (listens)" : "", strangers.contains(id) ? " (stranger)" : "");
+            port.pcp, port.dscp, port.inspector, listening.contains(id) ? " (listens)" : "",
+            strangers.contains(id) ? " (stranger)" : "");
     }
     for (const auto& [id, instance] : instances) {
         out += fmt::format("instance {}: uplink {} vlan {} vvlan {} mtu {} flags {:#x} limit {} peers {}\n", id,

@@ -69,7 +69,8 @@ enum ivds_port_kind {
 	IVDS_PORT_UPLINK = 2,
 	IVDS_PORT_PATCH = 3, /* a vPort without an interface: what is redirected to it comes in by its peer */
 	IVDS_PORT_SUB = 4,   /* a vPort without one of its own: behind a tag (0x8100) of its peer's, the trunk's */
-	IVDS_PORT_INSPECTOR = 5, /* leads to a program that lets frames of vPorts pass or not: struct ivds_inspection */
+	IVDS_PORT_INSPECTOR =
+	    5, /* leads to a program that lets frames of vPorts pass or not: struct ivds_inspection */
 };
 
 /* ivds_port.flags */
@@ -482,7 +483,7 @@ struct ivds_capture {
  * switch looks at them, and frames to them when the switch is done; one that came in by it does not go to it again.
  * They go out of its interface with an inspection behind their MAC addresses, and those that come back as they are
  * go on where they were. What it has to say of itself it says the same way. */
-#define IVDS_TYPE_INSPECTION 0x88b5  /* IEEE 802 local experimental; such frames are on the inspector's link alone */
+#define IVDS_TYPE_INSPECTION 0x88b5 /* IEEE 802 local experimental; such frames are on the inspector's link alone */
 #define IVDS_SEQUENCE_MASK   0x7fffu
 #define IVDS_MAX_QUEUE       16384u
 enum ivds_inspect {
