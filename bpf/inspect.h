@@ -34,7 +34,7 @@ INLINE struct ivds_inspector *inspector_of(__u32 id)
 {
 	struct ivds_inspector *state = bpf_map_lookup_elem(&inspectors, &id);
 
-	if (!state) {
+	if (!state && !IVDS_TRACING) {
 		bpf_map_update_elem(&inspectors, &id, &new_inspector, BPF_NOEXIST);
 		state = bpf_map_lookup_elem(&inspectors, &id);
 	}
@@ -54,14 +54,11 @@ INLINE int is_listening(const struct ivds_port *port, const struct ivds_inspecto
 /* What becomes of a frame of the vPort without its inspector. */
 INLINE int do_without(const struct ivds_port *inspector, struct ivds_inspector *state, __u32 packets)
 {
-	if (inspector->flags & IVDS_PF_FAIL_OPEN) {
-		if (!IVDS_TRACING)
-			__sync_fetch_and_add(&state->uninspected, packets);
-		return IVDS_INSPECTED;
-	}
+	const int is_open = (inspector->flags & IVDS_PF_FAIL_OPEN) != 0;
+
 	if (!IVDS_TRACING)
-		__sync_fetch_and_add(&state->refused, packets);
-	return IVDS_INSPECT_NEVER;
+		__sync_fetch_and_add(is_open ? &state->uninspected : &state->refused, packets);
+	return is_open ? IVDS_INSPECTED : IVDS_INSPECT_NEVER;
 }
 
 /* Hands the frame, as it comes from the vPort's VM or goes to it, to the vPort's inspector. Where it is not taken, it
@@ -83,9 +80,9 @@ __noinline int inspect(struct __sk_buff *skb, __u32 port_id, __u32 way)
 		return IVDS_INSPECTED;
 	inspector = bpf_map_lookup_elem(&ports, &id);
 	state = inspector_of(id);
-	if (!inspector || !state)
+	if (!inspector || (!state && !IVDS_TRACING))
 		return IVDS_INSPECT_NEVER;
-	listens = is_listening(inspector, state);
+	listens = state && is_listening(inspector, state);
 	note(IVDS_TRACE_INSPECT, port_id, id, way, listens);
 	if (listens && !IVDS_TRACING) {
 		mark = skb->mark;

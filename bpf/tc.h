@@ -264,6 +264,7 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		if (inspected == IVDS_INSPECT_GONE)
 			return IVDS_TC_DROP;
 		if (inspected != IVDS_INSPECTED) {
+			read_fields(&v, &packet, &f); /* for those that watch drops */
 			set_drop(&v, IVDS_DROP_INSPECTOR, port_id);
 			goto drop;
 		}
