@@ -205,7 +205,9 @@ pb::InspectorState inspector_state(const PortStatus& port, const ivds_port& valu
     out.set_netdev(port.netdev);
     out.set_up(port.up);
     out.set_listening(port.up && is_heard && (unanswered < value.queue || state.sent_ns + limit_ns < now_ns));
-    out.set_silent_s(state.heard_ns == 0 ? -1 : static_cast<double>(now_ns - std::min(now_ns, state.heard_ns)) / 1e9);
+    out.set_silent_s(state.heard_ns == 0
+                         ? -1
+                         : static_cast<double>(now_ns - std::min<std::uint64_t>(now_ns, state.heard_ns)) / 1e9);
     out.set_sent(state.sent);
     out.set_passed(state.passed);
     out.set_blocked(state.blocked);
