@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * count.h -- counters and events. Counters are per CPU and plain adds: programs run with bottom halves
- * off, so nothing of ours interrupts them on their CPU. The sweep alone is interrupted: what it adds to it adds in one
- * instruction.
+ * off, so nothing of ours interrupts them on their CPU. The sweep alone is interrupted: what it adds to it adds in
+ * one instruction.
  */
 #ifndef IVDS_COUNT_H
 #define IVDS_COUNT_H

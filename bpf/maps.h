@@ -198,6 +198,13 @@ struct {
 	__type(value, struct ivds_captured);
 } capture_room SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IVDS_MAX_INSPECTORS);
+	__type(key, __u32);
+	__type(value, struct ivds_inspector);
+} inspectors SEC(".maps");
+
 /* What a list of rules says of a frame. */
 struct ivds_decision {
 	__u32 rule; /* id; 0: the default */
@@ -272,16 +279,18 @@ struct ivds_scratch {
 	struct ivds_acl_key rule_key; /* of a rule while it is looked for, and … */
 	struct ivds_fields saved;     /* … fields that are put aside: the stack has no room for them */
 	struct ivds_l3 l3;
+	struct ivds_frame answer; /* of an inspector's, while it is looked at */
 	__u8 macs[12];
 	struct ivds_decision decision; /* of the list that was asked last */
 	/* Of the frame's way through a patch: the near end, and the rules that decided at both ends. 0: none. */
 	__u32 patch_out;
 	__u32 rule_patch_out;
 	__u32 rule_patch_in;
-	__u32 pcp;      /* of a flood's copies; not with the rest of it, which the verifier follows word by word */
-	__u32 pool;     /* that the decision's target was picked from; 0: none */
-	__u32 mirrored; /* sessions that have a copy of the frame, and … */
-	__u32 passed;   /* … those whose filters let it pass, of those asked last */
+	__u32 pcp;       /* of a flood's copies; not with the rest of it, which the verifier follows word by word */
+	__u32 pool;      /* that the decision's target was picked from; 0: none */
+	__u32 mirrored;  /* sessions that have a copy of the frame, and … */
+	__u32 passed;    /* … those whose filters let it pass, of those asked last */
+	__u32 inspector; /* port id of the one that it has passed on its way in; 0: none */
 	struct ivds_flight flights[IVDS_MAX_MIRRORS]; /* this alone lasts from frame to frame */
 };
 struct {

@@ -6,13 +6,10 @@
 #ifndef IVDS_TC_H
 #define IVDS_TC_H
 
+#include "inspect.h"
 #include "mark.h"
 #include "mirror.h"
 #include "rate.h"
-
-/* Return codes that tcx and cls_bpf share; include/uapi/linux/bpf.h calls them TCX_NEXT and TCX_DROP. */
-#define IVDS_TC_NEXT (-1)
-#define IVDS_TC_DROP 2
 
 /* Bytes of the L3 and L4 headers at `offset` of a GSO frame. Other protocols than TCP and UDP, and
  * IPv6 extension headers, count as the smallest header: the frame then looks smaller than its segments
@@ -34,81 +31,6 @@ static __noinline __u32 gso_header_bytes(struct __sk_buff *skb, __u32 offset)
 	if (proto == IVDS_IP_TCP && bpf_skb_load_bytes(skb, offset + l3 + 12, &doff, 1) == 0)
 		return l3 + (doff >> 4) * 4;
 	return l3 + (proto == IVDS_IP_UDP ? 8 : 0);
-}
-
-/* `vlan` and `vvlan` are tags' control information from here on: the VID, and the PCP above it. */
-
-/* Puts the outer tag in front of the V.VLAN tag that is in skb metadata. The kernel's helpers know no TPID
- * 0x9100: a V.VLAN tag of that kind was pushed as a known one and gets its name where it now is. */
-INLINE int tc_push_outer(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan)
-{
-	const __be16 old_be = bpf_htons(IVDS_TPID_OLD);
-
-	if (bpf_skb_vlan_push(skb, uplink->outer_tpid_be, vlan))
-		return -1;
-	return uplink->inner_tpid_be == old_be ? bpf_skb_store_bytes(skb, 12, &old_be, 2, 0) : 0;
-}
-
-/* Guest tags in a row that tc_write_tags() can carry; with more the frame drops (tag_failed). */
-#define IVDS_GUEST_TAGS 8
-
-/* Puts both tags into the bytes, and behind them those of the guest's that are in skb metadata, one after the other
- * as the kernel pops them: what is left there ends up in front of all on the wire. */
-static __noinline int tc_write_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
-{
-	__be16 tags[4 + 2 * IVDS_GUEST_TAGS] = {uplink->outer_tpid_be, bpf_htons(vlan), uplink->inner_tpid_be,
-						bpf_htons(vvlan)};
-	__u32 bytes = IVDS_TAGS_BYTES;
-	__u8 macs[12];
-
-#pragma unroll
-	for (int i = 0; i < IVDS_GUEST_TAGS; i++) {
-		if (!skb->vlan_present)
-			break;
-		tags[4 + 2 * i] = skb->vlan_proto;
-		tags[5 + 2 * i] = bpf_htons(skb->vlan_tci);
-		bytes += IVDS_TAG_BYTES;
-		if (bpf_skb_vlan_pop(skb))
-			return -1;
-	}
-	if (skb->vlan_present || bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)) ||
-	    bpf_skb_change_head(skb, bytes, 0) || bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
-		return -1;
-	barrier_var(bytes);
-	if (bytes < IVDS_TAGS_BYTES || bytes > sizeof(tags))
-		return -1;
-	return bpf_skb_store_bytes(skb, sizeof(macs), tags, bytes, 0);
-}
-
-/* Puts the V.VLAN tag, if vvlan is not 0, and the outer tag in front of what the guest sent. */
-static __noinline int tc_push_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u16 vlan, __u16 vvlan)
-{
-	const __be16 old_be = bpf_htons(IVDS_TPID_OLD);
-	const __be16 inner_be = uplink->inner_tpid_be == old_be ? bpf_htons(IVDS_TPID_C) : uplink->inner_tpid_be;
-
-	if (!vvlan) /* abi.h leaves out the outer TPID 0x9100 here, which the helper refuses */
-		return bpf_skb_vlan_push(skb, uplink->outer_tpid_be, vlan);
-	if (uplink->outer_tpid_be != old_be)
-		return bpf_skb_vlan_push(skb, inner_be, vvlan) ?: tc_push_outer(skb, uplink, vlan);
-
-	return tc_write_tags(skb, uplink, vlan, vvlan);
-}
-
-/* Takes the outer tag off, and the V.VLAN tag where there are two, wherever they are. */
-static __noinline int tc_pop_tags(struct __sk_buff *skb, const struct ivds_port *uplink, __u32 tags)
-{
-	if (uplink->outer_tpid_be == bpf_htons(IVDS_TPID_OLD) || uplink->inner_tpid_be == bpf_htons(IVDS_TPID_OLD)) {
-		/* The kernel pops no TPID 0x9100. Two tags more bring every tag into the bytes behind a known
-		 * one; there ours are renamed; the pops then take off the helpers' tags first. */
-		const __be16 known_be = bpf_htons(IVDS_TPID_C);
-
-		if (bpf_skb_vlan_push(skb, known_be, 1) || bpf_skb_vlan_push(skb, known_be, 1) ||
-		    bpf_skb_store_bytes(skb, 16, &known_be, 2, BPF_F_RECOMPUTE_CSUM) ||
-		    (tags == 2 && bpf_skb_store_bytes(skb, 20, &known_be, 2, BPF_F_RECOMPUTE_CSUM)) ||
-		    bpf_skb_vlan_pop(skb) || bpf_skb_vlan_pop(skb))
-			return -1;
-	}
-	return bpf_skb_vlan_pop(skb) ?: tags == 2 ? bpf_skb_vlan_pop(skb) : 0;
 }
 
 struct ivds_flood {
@@ -148,6 +70,7 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	__u32 to = flood->next, reason;
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &to), *carrier;
 	__u32 bytes = flood->bytes, has_tag;
+	int inspected = IVDS_INSPECTED;
 
 	(void)index;
 	if (!to || !port)
@@ -174,7 +97,11 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 		reason = IVDS_DROP_TAG_FAILED;
 		has_tag = 0;
 	}
-	if (!reason && (!carrier || send_copy(flood->skb, carrier->ifindex)))
+	if (!reason && port->inspector)
+		inspected = inspect(flood->skb, to, IVDS_WAY_OUT);
+	if (inspected == IVDS_INSPECT_NEVER)
+		reason = IVDS_DROP_INSPECTOR;
+	if (!reason && inspected == IVDS_INSPECTED && (!carrier || send_copy(flood->skb, carrier->ifindex)))
 		reason = IVDS_DROP_REDIRECT;
 	mirror_member(flood->skb, to, reason, 0);
 	if (has_tag) {
@@ -278,17 +205,15 @@ static __noinline int tc_restore_header(struct __sk_buff *skb)
 
 INLINE int tc_switch(struct __sk_buff *skb)
 {
-	const __u32 in_metadata = skb->vlan_present ? IVDS_TAG_BYTES : 0;
+	__u32 in_metadata = skb->vlan_present ? IVDS_TAG_BYTES : 0;
 	struct ivds_size size = {.packets = 1, .bytes = skb->len + in_metadata};
-	struct ivds_tag meta = {};
 	const struct ivds_packet packet = {.ctx = skb, .is_xdp = 0};
 	struct ivds_scratch *s;
 	struct ivds_verdict v = {};
 	const struct ivds_port *port, *carrier;
 	struct ivds_frame f = {};
-	void *data, *data_end;
 	__u32 ifindex = skb->ifindex, port_id, pcp;
-	int wait_ns = 0;
+	int wait_ns = 0, inspected;
 	__u64 out_bytes;
 
 	port = find_port(ifindex, &port_id);
@@ -303,19 +228,19 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
 		goto drop;
 	}
+	s = scratch_of_cpu();
+	if (s)
+		s->inspector = 0;
+	if (port->kind == IVDS_PORT_INSPECTOR) {
+		port_id = pass_inspector(skb, port_id);
+		port = bpf_map_lookup_elem(&ports, &port_id);
+		if (!port_id || !port)
+			return IVDS_TC_DROP;
+	}
+	in_metadata = skb->vlan_present ? IVDS_TAG_BYTES : 0;
+	size.packets = 1;
 	size.bytes = skb->len + in_metadata;
-	data = (void *)(long)skb->data;
-	data_end = (void *)(long)skb->data_end;
-	if (data_end - data < IVDS_PARSE_BYTES && data_end - data < (long)skb->len) {
-		bpf_skb_pull_data(skb, skb->len < IVDS_PARSE_BYTES ? skb->len : IVDS_PARSE_BYTES);
-		data = (void *)(long)skb->data;
-		data_end = (void *)(long)skb->data_end;
-	}
-	if (in_metadata) {
-		meta.tpid_be = skb->vlan_proto;
-		meta.vid = skb->vlan_tci & 0xfff;
-	}
-	if (parse_frame(&f, data, data_end, meta)) {
+	if (parse_skb(skb, &f)) {
 		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
 		goto drop;
 	}
@@ -334,6 +259,16 @@ INLINE int tc_switch(struct __sk_buff *skb)
 		if (!port)
 			return IVDS_TC_DROP;
 	}
+	if (port->inspector) {
+		inspected = inspect(skb, port_id, IVDS_WAY_IN);
+		if (inspected == IVDS_INSPECT_GONE)
+			return IVDS_TC_DROP;
+		if (inspected != IVDS_INSPECTED) {
+			read_fields(&v, &packet, &f); /* for those that watch drops */
+			set_drop(&v, IVDS_DROP_INSPECTOR, port_id);
+			goto drop;
+		}
+	}
 	classify(&v, &packet, &f, &size, port_id, port);
 	mirror_frame(skb, &v, &packet, &f, port_id);
 
@@ -346,7 +281,8 @@ INLINE int tc_switch(struct __sk_buff *skb)
 
 	if (has_rate(&v, port)) {
 		carrier = v.egress ? carrier_of(v.egress) : 0;
-		wait_ns = over_rates(&v, &size, port_id, port, carrier && carrier->flags & IVDS_PF_FQ);
+		wait_ns = over_rates(&v, &size, port_id, port,
+				     carrier && carrier->flags & IVDS_PF_FQ && !v.egress->inspector);
 		if (wait_ns < 0)
 			goto drop;
 	}
@@ -417,6 +353,18 @@ INLINE int tc_switch(struct __sk_buff *skb)
 					  v.action != IVDS_ACT_WIRE ? 0
 					  : v.vvlan                 ? 2
 								    : 1));
+	if (v.egress->inspector) {
+		inspected = inspect(skb, v.egress_id, IVDS_WAY_OUT);
+		if (inspected == IVDS_INSPECT_NEVER) {
+			set_drop(&v, IVDS_DROP_INSPECTOR, v.egress_id);
+			goto drop;
+		}
+		if (inspected == IVDS_INSPECT_GONE) {
+			count_accepted(&v, &size, port_id, port);
+			count_tx(v.egress_id, size.packets, out_bytes);
+			return IVDS_TC_DROP;
+		}
+	}
 	count_accepted(&v, &size, port_id, port);
 	count_tx(v.egress_id, size.packets, out_bytes);
 	if (wait_ns > 0)

@@ -109,6 +109,12 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 	port = find_port(ifindex, &port_id);
 	if (!port)
 		return XDP_PASS;
+	if (port->inspector) {
+		if (port->flags & IVDS_PF_TC)
+			return xdp_pass_to_tc(ctx);
+		count_drop(port_id, IVDS_DROP_NO_TC, 1, bytes);
+		return XDP_DROP;
+	}
 	if (port->kind == IVDS_PORT_NONE) {
 		count_drop(port_id, IVDS_DROP_NO_PORT, 1, bytes);
 		return XDP_DROP;
@@ -135,8 +141,9 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		}
 		return xdp_pass_to_tc(ctx);
 	}
-	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) || v.wire_tags == 1 ||
-	    (v.action == IVDS_ACT_WIRE && !v.vvlan) || data_end - data < bytes)
+	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) ||
+	    v.egress->inspector || v.wire_tags == 1 || (v.action == IVDS_ACT_WIRE && !v.vvlan) ||
+	    data_end - data < bytes)
 		goto to_tc;
 	if (has_rate(&v, port)) {
 		if (v.egress->flags & IVDS_PF_FQ)

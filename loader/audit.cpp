@@ -42,6 +42,9 @@ Fields fields_of(const ivds_port& port) {
             {"vid", std::to_string(port.vid)},
             {"pcp", std::to_string(port.pcp)},
             {"dscp", std::to_string(port.dscp)},
+            {"inspector", std::to_string(port.inspector)},
+            {"timeout_ms", std::to_string(port.timeout_ms)},
+            {"queue", std::to_string(port.queue)},
             {"rate_in", fmt::format("{}/{}", port.rate[IVDS_WAY_IN].ns_per_mib, port.rate[IVDS_WAY_IN].burst_ns)},
             {"rate_out", fmt::format("{}/{}", port.rate[IVDS_WAY_OUT].ns_per_mib, port.rate[IVDS_WAY_OUT].burst_ns)}};
 }

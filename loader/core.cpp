@@ -62,6 +62,11 @@ Error full(Error error, const char* what_holds, std::uint32_t capacity) {
     return error;
 }
 
+// Whether its interface is up only with a program of ours on it.
+bool is_fenced(const ivds_port& port) {
+    return port.kind == IVDS_PORT_VPORT || port.kind == IVDS_PORT_INSPECTOR;
+}
+
 }  // namespace
 
 // ------------------------------------------------------------------ adoption
@@ -628,6 +633,7 @@ Facts Core::facts_of(std::uint32_t id, const PortRow& row, const Netdev& netdev,
     facts.port = row.name;
     facts.netdev = netdev;
     facts.uplink = row.value.kind == IVDS_PORT_UPLINK;
+    facts.inspector = row.value.kind == IVDS_PORT_INSPECTOR;
     facts.wanted = row.wanted;
     facts.coexist = coexist_;
     if (const auto hooks = hooks_.find(netdev.ifindex); hooks != hooks_.end()) {
@@ -713,7 +719,7 @@ Result<> Core::release(std::uint32_t id, Journal& journal) {
         netdev.promiscuous = (*current)->promiscuous;
     }
 
-    if (port->second.kind == IVDS_PORT_VPORT) {
+    if (is_fenced(port->second)) {
         if (auto r = kernel_.set_up(ifindex, false); r) {
             if (netdev.admin_up) {
                 journal.add([this, ifindex] { (void)kernel_.set_up(ifindex, true); });
@@ -773,10 +779,10 @@ Result<> Core::release(std::uint32_t id, Journal& journal) {
     return {};
 }
 
-// A vPort's interface that carries no program of ours must not talk to the host's stack.
+// A vPort's or inspector's interface that carries no program of ours must not talk to the host's stack.
 void Core::fence(std::uint32_t id, const PortRow& row, const Netdev& netdev, Journal& journal) {
     const auto hooks = hooks_.find(netdev.ifindex);
-    if (row.value.kind == IVDS_PORT_VPORT && netdev.admin_up && (hooks == hooks_.end() || !hooks->second.tc) &&
+    if (is_fenced(row.value) && netdev.admin_up && (hooks == hooks_.end() || !hooks->second.tc) &&
         kernel_.set_up(netdev.ifindex, false)) {
         journal.add([this, ifindex = netdev.ifindex] { (void)kernel_.set_up(ifindex, true); });
     }
@@ -860,7 +866,7 @@ Result<> Core::attach(std::uint32_t id, const PortRow& row, const Netdev& netdev
         }
     }
 
-    if (row.value.kind == IVDS_PORT_VPORT && !netdev.admin_up) {
+    if (is_fenced(row.value) && !netdev.admin_up) {
         if (auto r = kernel_.set_up(netdev.ifindex, true); !r) {
             return r;
         }
@@ -1401,7 +1407,8 @@ std::vector<PortStatus> Core::status() const {
         }
         status.up = is_up(id);
         const auto carrier = content_.ports.find(row.value.kind == IVDS_PORT_SUB ? row.value.peer : id);
-        status.has_fq = carrier != content_.ports.end() && (carrier->second.flags & IVDS_PF_FQ) != 0;
+        status.has_fq =
+            carrier != content_.ports.end() && (carrier->second.flags & IVDS_PF_FQ) != 0 && row.value.inspector == 0;
         if (row.value.kind == IVDS_PORT_SUB) {
             status.got = "trunk";
             status.mtu_bytes = row.value.mtu_bytes;

@@ -44,10 +44,11 @@ enum class Map : std::uint8_t {
     captures,
     capture_room,
     recents,
+    inspectors,
     scratch,
     events,
 };
-constexpr std::size_t kMapCount = 27;
+constexpr std::size_t kMapCount = 28;
 [[nodiscard]] const char* map_name(Map map);
 
 // A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one

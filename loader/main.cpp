@@ -168,7 +168,9 @@ int status(const Arguments& arguments) {
         }
         lines.push_back(std::move(line));
     }
-    const auto kind = [](const ivds_port& port) { return port.kind == IVDS_PORT_UPLINK ? "uplink" : "vport"; };
+    const auto kind = [](const ivds_port& port) {
+        return port.kind == IVDS_PORT_UPLINK ? "uplink" : port.kind == IVDS_PORT_INSPECTOR ? "inspector" : "vport";
+    };
     if (arguments.json) {
         fmt::print("{{\"root\": {}, \"layout\": \"{}.{}\", \"generation\": {}, \"build\": {}, \"ports\": [",
                    quoted(arguments.root), meta->layout_major, meta->layout_minor, meta->generation, quoted(build));
@@ -187,10 +189,10 @@ int status(const Arguments& arguments) {
     }
     fmt::print("pins {}/{}, layout {}.{}, generation {}, programs {}\n", arguments.root, IVDS_PIN_DIR,
                meta->layout_major, meta->layout_minor, meta->generation, build);
-    fmt::print("{:>5} {:<7} {:<20} {:<16} {:>7} {:>8} {}\n", "ID", "KIND", "NAME", "INTERFACE", "IFINDEX", "INSTANCE",
+    fmt::print("{:>5} {:<9} {:<20} {:<16} {:>7} {:>8} {}\n", "ID", "KIND", "NAME", "INTERFACE", "IFINDEX", "INSTANCE",
                "STATE");
     for (const auto& line : lines) {
-        fmt::print("{:>5} {:<7} {:<20} {:<16} {:>7} {:>8} {}\n", line.id, kind(line.port),
+        fmt::print("{:>5} {:<9} {:<20} {:<16} {:>7} {:>8} {}\n", line.id, kind(line.port),
                    line.name.empty() ? "-" : line.name, line.netdev.empty() ? "-" : line.netdev, line.port.ifindex,
                    line.port.instance,
                    (line.port.flags & IVDS_PF_UP) != 0   ? "up"

@@ -126,7 +126,7 @@ Result<MapsView> MapsView::open(const std::string& root) {
             }
         }
     }
-    const std::array<std::pair<Map, std::size_t>, 14> sizes = {{{Map::ports, sizeof(ivds_port)},
+    const std::array<std::pair<Map, std::size_t>, 15> sizes = {{{Map::ports, sizeof(ivds_port)},
                                                                 {Map::instances, sizeof(ivds_instance)},
                                                                 {Map::port_state, sizeof(ivds_port_state)},
                                                                 {Map::instance_state, sizeof(ivds_instance_state)},
@@ -139,7 +139,8 @@ Result<MapsView> MapsView::open(const std::string& root) {
                                                                 {Map::misses, sizeof(ivds_count)},
                                                                 {Map::rule_stats, sizeof(ivds_count)},
                                                                 {Map::flows, sizeof(ivds_flow)},
-                                                                {Map::mirror_stats, sizeof(ivds_mirror_stats)}}};
+                                                                {Map::mirror_stats, sizeof(ivds_mirror_stats)},
+                                                                {Map::inspectors, sizeof(ivds_inspector)}}};
     for (const auto& [map, size] : sizes) {
         const auto& shape = impl->shapes[static_cast<std::size_t>(map)];
         if (shape.value_size != size) {
@@ -203,6 +204,10 @@ Result<std::vector<MissRow>> MapsView::misses() const {
 
 Result<ivds_mirror_stats> MapsView::mirror_stats(std::uint32_t session) const {
     return impl_->get_sum<ivds_mirror_stats>(Map::mirror_stats, session);
+}
+
+Result<ivds_inspector> MapsView::inspector(std::uint32_t port) const {
+    return impl_->get<ivds_inspector>(Map::inspectors, port);
 }
 
 Result<std::map<std::uint32_t, ivds_count>> MapsView::rule_stats() const {

@@ -222,6 +222,13 @@ public:
 
     // Every port's final value, from the end of the lists.
     void ports() {
+        // Inspectors before the vPorts that name them.
+        for (const auto& [id, row] : next_.ports) {
+            const auto now = ports_.find(id);
+            if (row.value.kind == IVDS_PORT_INSPECTOR && (now == ports_.end() || !same(now->second, row.value))) {
+                put(id, row.value);
+            }
+        }
         for (const auto& [id, row] : std::views::reverse(next_.ports)) {
             auto value = configured(row.value);
             const auto next = members_.next.find(id);
@@ -380,7 +387,8 @@ bool is_target(const Tables& tables, std::uint32_t target) {
         return tables.pools.contains(target & ~IVDS_TARGET_POOL);
     }
     const auto found = tables.ports.find(target);
-    return found != tables.ports.end() && found->second.value.kind != IVDS_PORT_UPLINK;
+    return found != tables.ports.end() && found->second.value.kind != IVDS_PORT_UPLINK &&
+           found->second.value.kind != IVDS_PORT_INSPECTOR;
 }
 
 Result<> validate_pool(std::uint32_t id, const PoolRow& row, const Tables& tables) {
@@ -423,6 +431,31 @@ Result<> validate_sub(std::uint32_t id, const PortRow& row, const Tables& tables
         (trunk->second.value.flags & IVDS_PF_TRUNK) == 0 || entry == tables.vvlans.end() || entry->second != id) {
         return wrong(
             fmt::format("tag {} of port {} does not lead to port {}", row.value.vid, row.value.peer, row.name));
+    }
+    return {};
+}
+
+// vPorts name an inspector, and inspectors themselves.
+Result<> validate_inspection(std::uint32_t id, const PortRow& row, const Tables& tables) {
+    const auto& value = row.value;
+    if (value.kind == IVDS_PORT_INSPECTOR) {
+        if (value.inspector != id || value.instance != 0 || value.timeout_ms == 0 || value.queue == 0 ||
+            value.queue > IVDS_MAX_QUEUE) {
+            return wrong(fmt::format("inspector {} has inspector {}, instance {}, timeout_ms {} and queue {}",
+                                     row.name, value.inspector, value.instance, value.timeout_ms, value.queue));
+        }
+        return {};
+    }
+    if (value.timeout_ms != 0 || value.queue != 0 || (value.flags & IVDS_PF_FAIL_OPEN) != 0) {
+        return wrong(fmt::format("port {} is no inspector, and has what is an inspector's", row.name));
+    }
+    if (value.inspector == 0) {
+        return {};
+    }
+    const auto found = tables.ports.find(value.inspector);
+    if (!is_vport(value) || found == tables.ports.end() || found->second.value.kind != IVDS_PORT_INSPECTOR) {
+        return wrong(fmt::format("port {} names inspector {}, which {}", row.name, value.inspector,
+                                 is_vport(value) ? "is none" : "only a vPort may"));
     }
     return {};
 }
@@ -526,8 +559,11 @@ Result<> validate(const Tables& tables, const Tables& before) {
         if (id == 0 || id >= IVDS_MAX_PORTS) {
             return wrong(fmt::format("port id {} is out of range", id));
         }
-        if (value.kind < IVDS_PORT_VPORT || value.kind > IVDS_PORT_SUB) {
+        if (value.kind < IVDS_PORT_VPORT || value.kind > IVDS_PORT_INSPECTOR) {
             return wrong(fmt::format("port {} is neither vPort nor uplink", row.name));
+        }
+        if (auto r = validate_inspection(id, row, tables); !r) {
+            return r;
         }
         if (value.kind == IVDS_PORT_PATCH) {
             if (auto r = validate_patch(id, row, tables); !r) {

@@ -53,8 +53,12 @@ public:
         names();
         beside();
         choose_tc();
-        choose_xdp();
-        targets();
+        if (facts_.inspector) {
+            whole_frames();
+        } else {
+            choose_xdp();
+            targets();
+        }
         return std::move(decision_);
     }
 
@@ -261,6 +265,23 @@ private:
         }
     }
 
+    // The kernel does what the interface cannot: it cuts large frames into segments, computes their checksums and
+    // puts tags into the bytes, so that the inspector sees what a wire would carry.
+    void whole_frames() {
+        if (decision_.reason.empty()) {
+            decision_.reason = "an inspector's: TC alone";
+        }
+        FeatureChange change;
+        for (const auto& [name, feature] : facts_.features.value_or(Features{})) {
+            if (name.starts_with("tx-") && feature.on && !feature.fixed) {
+                change.wanted[name] = false;
+            }
+        }
+        if (!change.wanted.empty()) {
+            decision_.changes.push_back(std::move(change));
+        }
+    }
+
     // XDP sees the bytes: a tag that the NIC strips is not there, and LRO makes frames too large. Tags that the NIC
     // inserts are left to it: they concern what goes out by TC, and a card may find the checksum of a frame behind
     // one tag in the bytes but not behind two. (A driver such as igb turns both off together.)
@@ -402,6 +423,12 @@ bool xdp_is_a_question(const Netdev& netdev, AttachMode wanted) {
 Facts gather(Kernel& kernel, Facts basic) {
     Facts facts = std::move(basic);
     facts.has_tcx = kernel.has_tcx();
+    if (facts.inspector) {
+        if (auto features = kernel.features(facts.netdev, false)) {
+            facts.features = std::move(*features);
+        }
+        return facts;
+    }
     if (!xdp_is_a_question(facts.netdev, facts.wanted)) {
         return facts;
     }

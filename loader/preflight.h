@@ -18,13 +18,15 @@ struct Facts {
     std::string port;
     Netdev netdev;
     bool uplink = false;
+    bool inspector = false;
     AttachMode wanted = AttachMode::automatic;
     Hooks hooks;                             // ours, on it already
     std::uint16_t largest_instance_mtu = 0;  // uplink: of the instances over it
     bool has_tcx = true;
     bool coexist = false;  // the operator asked to share the XDP hook through libxdp
 
-    // Only looked up where XDP is a question: asked for, or automatic on hardware.
+    // Only looked up where XDP is a question: asked for, or automatic on hardware. The features of an inspector's
+    // interface always are.
     std::string driver;
     std::optional<Features> features;
     std::optional<Features> peer_features;      // of a veth's peer
@@ -35,7 +37,7 @@ struct Facts {
     std::vector<ForeignProgram> foreign_tcx;
 };
 
-// Features to set before XDP goes on, on the interface itself or its peer.
+// Features to set before the hooks go on, on the interface itself or its peer.
 struct FeatureChange {
     bool peer = false;
     std::map<std::string, bool> wanted;

@@ -35,7 +35,8 @@ struct PortStatus {
     std::string reason;           // why `got` and not something faster, or what failed
     bool up = false;              // attached, administratively up and with carrier: frames are sent to it
     std::uint16_t mtu_bytes = 0;  // of the interface
-    bool has_fq = false;          // as its qdisc: what leaves by it over a rate waits, and is not dropped
+    // Its qdiscs are fq, and no inspector comes first: what leaves by it over a rate waits, and is not dropped.
+    bool has_fq = false;
 };
 
 // One finding of preflight or doctor. Errors stop an attach, warnings do not.
@@ -155,6 +156,8 @@ public:
     [[nodiscard]] Result<std::vector<DropRow>> drops() const;
     [[nodiscard]] Result<std::vector<MissRow>> misses() const;
     [[nodiscard]] Result<ivds_mirror_stats> mirror_stats(std::uint32_t session) const;  // summed over CPUs
+    // Zeros for one that nothing has come to yet.
+    [[nodiscard]] Result<ivds_inspector> inspector(std::uint32_t port) const;
     // What rules decided, by the id that they count under; none for one that decided nothing yet.
     [[nodiscard]] Result<std::map<std::uint32_t, ivds_count>> rule_stats() const;
     // The same of one rule; zeros for one that decided nothing yet.

@@ -275,6 +275,21 @@ Result<pb::MirrorsReply> Agent::mirrors(const pb::MirrorsRequest& request) const
     return reply;
 }
 
+Result<pb::InspectorsReply> Agent::inspectors(const pb::InspectorsRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    if (!request.name().empty() && !intent_->model.inspectors.contains(request.name()))
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no inspector {}", request.name()));
+    pb::InspectorsReply reply;
+    for (const PortStatus& port : plane_.status()) {
+        const ivds_port& value = plane_.tables().ports.at(port.id).value;
+        if (value.kind != IVDS_PORT_INSPECTOR || (!request.name().empty() && request.name() != port.name)) continue;
+        const auto state = plane_.maps().inspector(port.id);
+        if (!state) return std::unexpected(state.error());
+        *reply.add_inspectors() = inspector_state(port, value, *state, now_ns(CLOCK_MONOTONIC));
+    }
+    return reply;
+}
+
 Result<pb::ExportersReply> Agent::exporters(const pb::ExportersRequest& request) const {
     const std::lock_guard lock(mutex_);
     if (!request.name().empty() && !intent_->model.exporters.contains(request.name()))
@@ -585,7 +600,7 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
 Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {
     const std::lock_guard lock(mutex_);
     const auto id = intent_->ids.ports.find(request.port());
-    if (id == intent_->ids.ports.end())
+    if (id == intent_->ids.ports.end() || intent_->model.inspectors.contains(request.port()))
         return fail(Code::not_found, "IVDS-M027", fmt::format("there is no uplink or vport {}", request.port()),
                     "'ivds-ctl show all' lists them");
     if (const auto vport = intent_->model.vports.find(request.port());

@@ -59,6 +59,7 @@ public:
                                  const std::function<bool(const pb::FlowState&)>& sink);
     [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
     [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request) const;
+    [[nodiscard]] Result<pb::InspectorsReply> inspectors(const pb::InspectorsRequest& request) const;
     [[nodiscard]] Result<pb::ExportersReply> exporters(const pb::ExportersRequest& request) const;
     // Hands frames to `sink` until that says false; it is asked at least twice a second.
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,

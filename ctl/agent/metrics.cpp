@@ -165,6 +165,17 @@ void add_exporter(Families& to, const pb::ExporterState& exporter) {
         exporter.lost_samples());
 }
 
+void add_inspector(Families& to, const pb::InspectorState& inspector) {
+    const Labels who = {{"inspector", inspector.name()}};
+    add(to.gauge("ivds_inspector_listening", "1 while frames go to the inspector, else 0."), who,
+        inspector.listening() ? 1 : 0);
+    add(to.counter("ivds_inspector_sent_total", "Frames that were sent to the inspector."), who, inspector.sent());
+    add_each(to.counter("ivds_inspector_verdicts_total", "Frames that the inspector decided."), who, "verdict",
+             {{"pass", inspector.passed()}, {"block", inspector.blocked()}});
+    add_each(to.counter("ivds_inspector_missed_total", "Frames that went on or were dropped without the inspector."),
+             who, "fate", {{"uninspected", inspector.uninspected()}, {"refused", inspector.refused()}});
+}
+
 MetricFamily scrape_ok(bool ok) {
     Families families;
     add(families.gauge("ivds_scrape_ok", "1 if the switch could be read for this scrape, else 0."), {}, ok ? 1 : 0);
@@ -180,7 +191,10 @@ Result<MetricsReading> read(const Agent& agent) {
     if (!mirrors) return std::unexpected(mirrors.error());
     auto exporters = agent.exporters({});
     if (!exporters) return std::unexpected(exporters.error());
-    return MetricsReading{std::move(*status), std::move(*stats), std::move(*mirrors), std::move(*exporters)};
+    auto inspectors = agent.inspectors({});
+    if (!inspectors) return std::unexpected(inspectors.error());
+    return MetricsReading{std::move(*status), std::move(*stats), std::move(*mirrors), std::move(*exporters),
+                          std::move(*inspectors)};
 }
 
 std::string scrape(const Agent& agent) {
@@ -272,6 +286,7 @@ std::vector<MetricFamily> metric_families(const MetricsReading& reading) {
     for (const pb::TenantState& tenant : status.tenants()) add_tenant(to, tenant);
     for (const pb::MirrorState& mirror : reading.mirrors.mirrors()) add_mirror(to, mirror);
     for (const pb::ExporterState& exporter : reading.exporters.exporters()) add_exporter(to, exporter);
+    for (const pb::InspectorState& inspector : reading.inspectors.inspectors()) add_inspector(to, inspector);
     return to.take();
 }
 

@@ -22,6 +22,7 @@ struct MetricsReading {
     pb::StatsReply stats;
     pb::MirrorsReply mirrors;
     pb::ExportersReply exporters;
+    pb::InspectorsReply inspectors;
 };
 
 [[nodiscard]] std::vector<prometheus::MetricFamily> metric_families(const MetricsReading& reading);

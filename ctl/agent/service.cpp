@@ -147,6 +147,11 @@ grpc::Status Service::Exporters(grpc::ServerContext* context, const pb::Exporter
     return answer(*context, agent_.exporters(*request), reply);
 }
 
+grpc::Status Service::Inspectors(grpc::ServerContext* context, const pb::InspectorsRequest* request,
+                                 pb::InspectorsReply* reply) {
+    return answer(*context, agent_.inspectors(*request), reply);
+}
+
 grpc::Status Service::Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
                               pb::MirrorsReply* reply) {
     return answer(*context, agent_.mirrors(*request), reply);

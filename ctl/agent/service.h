@@ -44,6 +44,8 @@ public:
                          pb::MirrorsReply* reply) override;
     grpc::Status Exporters(grpc::ServerContext* context, const pb::ExportersRequest* request,
                            pb::ExportersReply* reply) override;
+    grpc::Status Inspectors(grpc::ServerContext* context, const pb::InspectorsRequest* request,
+                            pb::InspectorsReply* reply) override;
     grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
                          grpc::ServerWriter<pb::CapturePacket>* writer) override;
     grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override;

@@ -168,6 +168,18 @@ private:
                 text_ = a[0] == 0 ? "redirected to a pool none of whose vPorts is up"
                                   : fmt::format("redirected to vPort {}", port(a[0]));
                 break;
+            case IVDS_TRACE_INSPECT: {
+                const std::string& inspector = port(a[1]);
+                const auto facts = model_.inspectors.find(inspector);
+                const bool opens = facts != model_.inspectors.end() && facts->second->fail() == pb::Inspector::OPEN;
+                text_ = fmt::format(
+                    "{} vPort {}: {}", a[2] == IVDS_WAY_IN ? "from the VM of" : "to the VM of", port(a[0]),
+                    a[3] != 0 ? fmt::format("goes to inspector {}; what follows is if that lets it pass", inspector)
+                              : fmt::format("inspector {} does not listen, and fails {}", inspector,
+                                            opens ? "open: it goes on without" : "closed"));
+                change_ = fmt::format("ivds-ctl inspector state {} shows it", inspector);
+                break;
+            }
             case IVDS_TRACE_RATE:
                 text_ = fmt::format(
                     "vPort {} {} at no more than the rate of its profile: what is over it is dropped ({})",
@@ -376,6 +388,8 @@ private:
             case IVDS_DROP_ACL:
             case IVDS_DROP_ACL_OUT:
                 return fmt::format("ivds-ctl rule list --vport {} shows the rules in their order", port(at));
+            case IVDS_DROP_INSPECTOR:
+                return "ivds-ctl inspector state shows whether it listens; --fail open lets frames go on without it";
             case IVDS_DROP_NO_UPLINK:
                 return fmt::format("ivds-ctl instance update {} --scope distributed", instance(instance_));
             default:

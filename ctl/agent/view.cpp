@@ -194,6 +194,30 @@ void move_into(std::vector<T>& from, google::protobuf::RepeatedPtrField<T>* to) 
 
 }  // namespace
 
+pb::InspectorState inspector_state(const PortStatus& port, const ivds_port& value, const ivds_inspector& state,
+                                   std::uint64_t now_ns) {
+    const std::uint64_t limit_ns = std::uint64_t{value.timeout_ms} * 1'000'000U;
+    const std::uint64_t unanswered = state.sent - state.answered;
+    const bool is_heard = state.heard_ns != 0 && state.heard_ns + limit_ns > now_ns;
+    pb::InspectorState out;
+    out.set_name(port.name);
+    out.set_id(port.id);
+    out.set_netdev(port.netdev);
+    out.set_up(port.up);
+    out.set_listening(port.up && is_heard && (unanswered < value.queue || state.sent_ns + limit_ns < now_ns));
+    out.set_silent_s(state.heard_ns == 0
+                         ? -1
+                         : static_cast<double>(now_ns - std::min<std::uint64_t>(now_ns, state.heard_ns)) / 1e9);
+    out.set_sent(state.sent);
+    out.set_passed(state.passed);
+    out.set_blocked(state.blocked);
+    out.set_unanswered(unanswered);
+    out.set_uninspected(state.uninspected);
+    out.set_refused(state.refused);
+    out.set_reason(port.reason);
+    return out;
+}
+
 std::string instance_state_text(const pb::Instance& instance, std::uint32_t vports, std::uint32_t vports_up) {
     if (instance.draining()) return "draining";
     if (vports == 0) return "created";

@@ -42,6 +42,10 @@ struct ViewSource {
 [[nodiscard]] Result<> view_fdb(const ViewSource& source, const pb::FdbRequest& request,
                                 const std::function<bool(const pb::FdbEntry&)>& sink);
 
+// What became of the frames of an inspector's vPorts, and whether it listens at `now_ns`, as the data plane sees it.
+[[nodiscard]] pb::InspectorState inspector_state(const PortStatus& port, const ivds_port& value,
+                                                 const ivds_inspector& state, std::uint64_t now_ns);
+
 // How far an instance is in its life: "created" (no vPorts), "configured" (none of them up), "active", "draining".
 [[nodiscard]] std::string instance_state_text(const pb::Instance& instance, std::uint32_t vports,
                                               std::uint32_t vports_up);

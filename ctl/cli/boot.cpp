@@ -37,6 +37,7 @@ public:
 
         add("control_plane", {}, [this] { return control_plane(); });
         each(config.tenants(), &pb::Object::mutable_tenant, "policy");
+        each(config.inspectors(), &pb::Object::mutable_inspector, "policy");
         for (const pb::Profile& profile : config.profiles()) {
             pb::Profile early = profile;
             drop_names(*early.mutable_rules());

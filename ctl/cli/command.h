@@ -50,9 +50,9 @@ private:
 [[nodiscard]] const CLI::App& deepest(const CLI::App& root);
 
 // Value names of options tell what they take, in the help and to the completion: the names of a kind of
-// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT, SET, VPORT_POOL, MIRROR, EXPORTER), any port (PORT),
-// what has rules (OWNER), an interface (NETDEV), a file (FILE), or words to choose from ("auto|native"); others (MAC,
-// N, TEXT) are free.
+// object (UPLINK, INSTANCE, VPORT, VNIC, PROFILE, POOL, TENANT, SET, VPORT_POOL, MIRROR, EXPORTER, INSPECTOR), any
+// port (PORT), what has rules (OWNER), an interface (NETDEV), a file (FILE), or words to choose from ("auto|native");
+// others (MAC, N, TEXT) are free.
 template <class Value>
 CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string& type, Value& value,
                        const std::string& description) {
@@ -65,21 +65,22 @@ void print_findings(std::ostream& out, bool color, const google::protobuf::Repea
 // The configuration in a file, or with "-" on standard input.
 [[nodiscard]] Result<pb::Config> read_config(Io& io, const std::string& file);
 
-void add_config_commands(Commands& commands);   // apply, export
-void add_object_commands(Commands& commands);   // uplink … exporter, vmac
-void add_show_commands(Commands& commands);     // show, status
-void add_stats_command(Commands& commands);     // stats
-void add_top_command(Commands& commands);       // top
-void add_fdb_commands(Commands& commands);      // fdb
-void add_flow_commands(Commands& commands);     // flow
-void add_events_command(Commands& commands);    // events
-void add_trace_command(Commands& commands);     // trace
-void add_doctor_commands(Commands& commands);   // doctor, version
-void add_plane_commands(Commands& commands);    // nic, map, vlan, tenant show
-void add_rule_commands(Commands& commands);     // rule
-void add_mirror_commands(Commands& commands);   // mirror state
-void add_capture_command(Commands& commands);   // capture
-void add_exporter_command(Commands& commands);  // exporter state
-void add_boot_command(Commands& commands);      // boot
+void add_config_commands(Commands& commands);    // apply, export
+void add_object_commands(Commands& commands);    // uplink … exporter, vmac
+void add_show_commands(Commands& commands);      // show, status
+void add_stats_command(Commands& commands);      // stats
+void add_top_command(Commands& commands);        // top
+void add_fdb_commands(Commands& commands);       // fdb
+void add_flow_commands(Commands& commands);      // flow
+void add_events_command(Commands& commands);     // events
+void add_trace_command(Commands& commands);      // trace
+void add_doctor_commands(Commands& commands);    // doctor, version
+void add_plane_commands(Commands& commands);     // nic, map, vlan, tenant show
+void add_rule_commands(Commands& commands);      // rule
+void add_mirror_commands(Commands& commands);    // mirror state
+void add_capture_command(Commands& commands);    // capture
+void add_exporter_command(Commands& commands);   // exporter state
+void add_inspector_command(Commands& commands);  // inspector state
+void add_boot_command(Commands& commands);       // boot
 
 }  // namespace ivds::cli

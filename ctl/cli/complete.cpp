@@ -36,6 +36,7 @@ std::set<std::string> values(const std::string& type,
         {"VPORT_POOL", {pb::VPORT_POOL}},
         {"MIRROR", {pb::MIRROR}},
         {"EXPORTER", {pb::EXPORTER}},
+        {"INSPECTOR", {pb::INSPECTOR}},
         {"OWNER", {pb::VPORT, pb::PROFILE, pb::INSTANCE}},
     };
     std::set<std::string> found;

@@ -25,7 +25,8 @@ static_assert(int{pb::UPLINK} == int{pb::Object::kUplinkFieldNumber} &&
               int{pb::SET} == int{pb::Object::kSetFieldNumber} &&
               int{pb::VPORT_POOL} == int{pb::Object::kVportPoolFieldNumber} &&
               int{pb::MIRROR} == int{pb::Object::kMirrorFieldNumber} &&
-              int{pb::EXPORTER} == int{pb::Object::kExporterFieldNumber});
+              int{pb::EXPORTER} == int{pb::Object::kExporterFieldNumber} &&
+              int{pb::INSPECTOR} == int{pb::Object::kInspectorFieldNumber});
 
 constexpr std::array help_table{
     FieldHelp{"Uplink.netdev", "NETDEV", "the physical NIC or PF under the switch"},
@@ -49,6 +50,7 @@ constexpr std::array help_table{
     FieldHelp{"Instance.fdb", "mac=MAC,vport=VPORT", "a MAC known without learning; or mac=MAC,vlan=VLAN"},
     FieldHelp{"Instance.plain_access", nullptr, "hosts on its VLAN that know no V.VLAN belong to it"},
     FieldHelp{"Instance.rules", "protocol=P,action=A", "a rule for all its vPorts; see 'rule add' for its fields"},
+    FieldHelp{"Instance.inspector", "INSPECTOR", "who lets the frames of its vPorts pass or not"},
     FieldHelp{"Instance.draining", nullptr, "forward nothing, keep the configuration"},
     FieldHelp{"Profile.guest_tags", nullptr, "what happens to frames with a tag of the guest's own"},
     FieldHelp{"Profile.allow_spoof", nullptr, "any source MAC, and sources are learned"},
@@ -125,6 +127,11 @@ constexpr std::array help_table{
     FieldHelp{"Mirror.sample", "N", "one of so many frames; 0, 1: all"},
     FieldHelp{"Mirror.strip_tags", nullptr, "leave the wire's tags out of copies of an uplink's frames"},
     FieldHelp{"Mirror.filter", "protocol=P,action=A", "a rule: what is allowed is copied; none: all"},
+    FieldHelp{"VPort.inspector", "INSPECTOR", "who lets its frames pass or not; empty: the instance's"},
+    FieldHelp{"Inspector.netdev", "NETDEV", "the switch's end of the interface that leads to it"},
+    FieldHelp{"Inspector.fail", nullptr, "frames while it does not listen: they drop, or go on without it"},
+    FieldHelp{"Inspector.timeout_ms", "N", "silent for longer, it does not listen, 10 to 60000 (500)"},
+    FieldHelp{"Inspector.queue", "N", "nor with so many frames unanswered, 1 to 16384 (1024)"},
     FieldHelp{"Exporter.collector", "ADDRESS:PORT", "where the messages go, by UDP: 192.0.2.9:4739, [fd00::9]:4739"},
     FieldHelp{"Exporter.domain_id", "N", "observation domain in the messages (0)"},
     FieldHelp{"Exporter.instances", "INSTANCE", "watch the vPorts of these; with no tenants either: of all"},

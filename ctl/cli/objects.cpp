@@ -159,6 +159,8 @@ constexpr std::array abouts{
           "filters --vports fw1 --vports fw2", "filters --vports fw1"},
     About{pb::MIRROR, "copies of frames for somebody who watches", "MIRROR",
           "watch --sources vport=web1,direction=in --to-vport probe1", "watch --sample 100"},
+    About{pb::INSPECTOR, "a program that lets frames of vPorts pass or not", "INSPECTOR",
+          "ips --netdev ips0 --fail open --timeout-ms 200", "ips --fail closed"},
     About{pb::EXPORTER, "flow records for a collector", "EXPORTER",
           "flows --collector 192.0.2.9:4739 --instances red", "flows --sample-flows 10"},
 };
@@ -193,10 +195,11 @@ void add_kind(Commands& commands, pb::Kind kind) {
     auto [create_app, create_words] =
         verb("create",
              fmt::format("Create {} {}",
-                         noun == "uplink"     ? "an"
-                         : noun == "instance" ? "an"
-                         : noun == "exporter" ? "an"
-                                              : "a",
+                         noun == "uplink"      ? "an"
+                         : noun == "instance"  ? "an"
+                         : noun == "exporter"  ? "an"
+                         : noun == "inspector" ? "an"
+                                               : "a",
                          noun),
              example(fmt::format("create {}", facts.create)),
              [](const Context& context, pb::Kind k, const Words& w) { return create(context, k, w.name, *w.flags); });

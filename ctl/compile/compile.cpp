@@ -53,6 +53,28 @@ PortRow uplink_row(const pb::Uplink& uplink) {
     return row;
 }
 
+constexpr std::uint32_t kInspectorTimeoutMs = 500;
+constexpr std::uint32_t kInspectorQueue = 1024;
+
+PortRow inspector_row(const Ids& ids, const pb::Inspector& inspector) {
+    PortRow row;
+    row.name = inspector.name();
+    row.netdev = inspector.netdev();
+    row.value.kind = IVDS_PORT_INSPECTOR;
+    if (inspector.fail() == pb::Inspector::OPEN) row.value.flags |= IVDS_PF_FAIL_OPEN;
+    row.value.inspector = ids.ports.at(inspector.name());
+    row.value.timeout_ms = inspector.timeout_ms() != 0 ? inspector.timeout_ms() : kInspectorTimeoutMs;
+    row.value.queue = inspector.queue() != 0 ? inspector.queue() : kInspectorQueue;
+    return row;
+}
+
+// Who inspects the vPort's frames, or empty.
+const std::string& inspector_of(const Model& model, const pb::VPort& vport) {
+    static const std::string none;
+    if (!vport.inspector().empty()) return vport.inspector();
+    return vport.instance().empty() ? none : model.instances.at(vport.instance())->inspector();
+}
+
 // One end of a patch: no interface, and sources that are others', which it never learns.
 void make_patch(const Model& model, const Ids& ids, const pb::VPort& vport, PortRow& row) {
     row.value.kind = IVDS_PORT_PATCH;
@@ -121,6 +143,8 @@ PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     if (!vport.patch().empty()) {
         make_patch(model, ids, vport, row);
     } else {
+        if (const std::string& inspector = inspector_of(model, vport); !inspector.empty())
+            row.value.inspector = ids.ports.at(inspector);
         row.value.rate[IVDS_WAY_IN] = rate_of(profile.rate_in_mbps(), profile.burst_in_kib());
         row.value.rate[IVDS_WAY_OUT] = rate_of(profile.rate_out_mbps(), profile.burst_out_kib());
     }
@@ -216,6 +240,8 @@ Result<> check_capacity(const Tables& tables) {
 Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, const Tables& tables_now) {
     Tables tables;
     for (const auto& [name, uplink] : model.uplinks) tables.ports.emplace(ids.ports.at(name), uplink_row(*uplink));
+    for (const auto& [name, inspector] : model.inspectors)
+        tables.ports.emplace(ids.ports.at(name), inspector_row(ids, *inspector));
     for (const auto& [name, vport] : model.vports)
         tables.ports.emplace(ids.ports.at(name), vport_row(model, ids, *vport));
     for (const auto& [name, vport] : model.vports)

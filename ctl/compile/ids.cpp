@@ -56,6 +56,7 @@ Result<Ids> assign_ids(const Model& model, const Ids& now) {
     std::set<std::string> instances;
     for (const auto& [name, uplink] : model.uplinks) ports.insert(name);
     for (const auto& [name, vport] : model.vports) ports.insert(name);
+    for (const auto& [name, inspector] : model.inspectors) ports.insert(name);
     for (const auto& [name, instance] : model.instances) instances.insert(name);
 
     Ids next;

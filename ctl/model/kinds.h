@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// kinds.h -- the eleven kinds of objects, for code that does the same with each.
+// kinds.h -- the twelve kinds of objects, for code that does the same with each.
 #pragma once
 
 #include "model/model.h"
@@ -39,6 +39,9 @@ constexpr KindOf<pb::Mirror, pb::MIRROR> kMirrors{&Model::mirrors, &pb::Config::
 constexpr KindOf<pb::Exporter, pb::EXPORTER> kExporters{&Model::exporters, &pb::Config::mutable_exporters,
                                                         &pb::Object::mutable_exporter, "exporter"};
 
+constexpr KindOf<pb::Inspector, pb::INSPECTOR> kInspectors{&Model::inspectors, &pb::Config::mutable_inspectors,
+                                                           &pb::Object::mutable_inspector, "inspector"};
+
 // Calls `f` with each kind, in the order in which objects refer to each other: what is referred to comes first. Rules
 // alone refer the other way, from vPorts and instances to sets, pools and mirrors.
 template <class F>
@@ -47,6 +50,7 @@ void for_each_kind(F&& f) {
     f(kUplinks);
     f(kProfiles);
     f(kVmacPools);
+    f(kInspectors);
     f(kInstances);
     f(kVnics);
     f(kVports);

@@ -27,7 +27,7 @@ template <class T>
 using Drafts = std::map<std::string, std::shared_ptr<T>>;
 using AllDrafts = std::tuple<Drafts<pb::Tenant>, Drafts<pb::Uplink>, Drafts<pb::Profile>, Drafts<pb::VmacPool>,
                              Drafts<pb::Instance>, Drafts<pb::Vnic>, Drafts<pb::VPort>, Drafts<pb::Set>,
-                             Drafts<pb::VPortPool>, Drafts<pb::Mirror>, Drafts<pb::Exporter>>;
+                             Drafts<pb::VPortPool>, Drafts<pb::Mirror>, Drafts<pb::Exporter>, Drafts<pb::Inspector>>;
 
 // ---------------------------------------------------------------------------------------- one form
 
@@ -71,6 +71,7 @@ void normalise(pb::Mirror& mirror) {
     normalise_rules(*mirror.mutable_filter());
 }
 void normalise(pb::Exporter&) {}
+void normalise(pb::Inspector&) {}
 
 bool same(const Message& a, const Message& b) {
     return a.ByteSizeLong() == b.ByteSizeLong() && a.SerializeAsString() == b.SerializeAsString();
@@ -299,6 +300,7 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
     for (const auto& [name, instance] : model.instances) {
         check(pb::UPLINK, instance->uplink(), "instance", name);
         check(pb::TENANT, instance->tenant(), "instance", name);
+        check(pb::INSPECTOR, instance->inspector(), "instance", name);
     }
     for (const auto& [name, vnic] : model.vnics) check(pb::VMAC_POOL, vnic->pool(), "vnic", name);
     for (const auto& [name, vport] : model.vports) {
@@ -306,6 +308,7 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
         check(pb::VNIC, vport->vnic(), "vport", name);
         check(pb::VPORT, vport->trunk(), "vport", name);
         check(pb::PROFILE, vport->profile(), "vport", name);
+        check(pb::INSPECTOR, vport->inspector(), "vport", name);
     }
     for (const auto& [name, index] : model.static_macs)
         for (const std::string& vport : index->vports) check(pb::VPORT, vport, "static MACs of instance", name);
@@ -441,7 +444,8 @@ Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of
     if (!known)
         return fail(
             Code::invalid, "IVDS-M002", "the object has no kind",
-            "give a tenant, uplink, profile, vmac_pool, instance, vnic, vport, set, vport_pool, mirror or exporter");
+            "give a tenant, uplink, profile, vmac_pool, instance, vnic, vport, set, vport_pool, mirror, exporter or "
+            "inspector");
     return settle(now, std::move(drafts), now, mac_of);
 }
 

@@ -41,6 +41,7 @@ struct Model {
     Objects<pb::VPortPool> vport_pools;
     Objects<pb::Mirror> mirrors;
     Objects<pb::Exporter> exporters;
+    Objects<pb::Inspector> inspectors;
     Objects<StaticIndex> static_macs;  // derived; of the instances that have static MACs
 };
 
@@ -90,6 +91,7 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 [[nodiscard]] Result<> validate_object(const pb::VPortPool& pool);
 [[nodiscard]] Result<> validate_object(const pb::Mirror& mirror);
 [[nodiscard]] Result<> validate_object(const pb::Exporter& exporter);
+[[nodiscard]] Result<> validate_object(const pb::Inspector& inspector);
 // Whether no mirror's copies can come back to it, and none is in the way of an instance.
 [[nodiscard]] Result<> validate_mirrors(const Model& model);
 // Whether exporters are not too many, and name tenants that there are.

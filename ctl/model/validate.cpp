@@ -18,6 +18,9 @@
 namespace ivds {
 namespace {
 
+constexpr std::uint32_t kMinInspectorTimeoutMs = 10;
+constexpr std::uint32_t kMaxInspectorTimeoutMs = 60'000;
+
 constexpr std::uint32_t kMinMtuBytes = 68;  // what IPv4 asks of every link
 constexpr std::uint32_t kMaxMtuBytes = 65535;
 constexpr std::uint32_t kMaxPoolSize = 65536;
@@ -121,6 +124,9 @@ private:
     Result<> exporters() { return validate_exporters(next_); }
 
     Result<> sizes() {
+        if (next_.inspectors.size() > IVDS_MAX_INSPECTORS)
+            return refuse(Code::exhausted, "IVDS-M020", "", "{} inspectors are too many: the data plane holds {}",
+                          next_.inspectors.size(), IVDS_MAX_INSPECTORS);
         std::size_t macs = 0;
         for (const auto& [name, index] : next_.static_macs) macs += index->macs.size();
         for (const auto& [name, vport] : next_.vports)
@@ -146,8 +152,10 @@ private:
         };
         for (const auto& [name, pool] : next_.vmac_pools)
             check(reference("vmac_pool", name, next_.uplinks, "uplink", pool->uplink()));
-        for (const auto& [name, instance] : next_.instances)
+        for (const auto& [name, instance] : next_.instances) {
             check(reference("instance", name, next_.uplinks, "uplink", instance->uplink()));
+            check(reference("instance", name, next_.inspectors, "inspector", instance->inspector()));
+        }
         for (const auto& [name, vnic] : next_.vnics)
             check(reference("vnic", name, next_.vmac_pools, "vmac_pool", vnic->pool()));
         for (const auto& [name, vport] : next_.vports) {
@@ -155,6 +163,7 @@ private:
             check(reference("vport", name, next_.vnics, "vnic", vport->vnic()));
             check(reference("vport", name, next_.vports, "vport", vport->trunk()));
             check(reference("vport", name, next_.profiles, "profile", vport->profile()));
+            check(reference("vport", name, next_.inspectors, "inspector", vport->inspector()));
         }
         for (const auto& [name, set] : next_.sets)
             for (const std::string& vport : set->vports())
@@ -201,6 +210,10 @@ private:
             if (next_.vports.contains(name))
                 return refuse(Code::conflict, "IVDS-M019", "rename one of them",
                               "uplink {} and vport {} have one name", name, name);
+        for (const auto& [name, inspector] : next_.inspectors)
+            if (next_.vports.contains(name) || next_.uplinks.contains(name))
+                return refuse(Code::conflict, "IVDS-M019", "rename one of them", "inspector {} has the name of {} {}",
+                              name, next_.vports.contains(name) ? "vport" : "uplink", name);
         return {};
     }
 
@@ -214,6 +227,8 @@ private:
         };
         for (const auto& [name, uplink] : next_.uplinks)
             if (auto done = claim(uplink->netdev(), "uplink " + name); !done) return done;
+        for (const auto& [name, inspector] : next_.inspectors)
+            if (auto done = claim(inspector->netdev(), "inspector " + name); !done) return done;
         for (const auto& [name, vport] : next_.vports)
             if (!vport->patch().empty() || !vport->trunk().empty())
                 continue;
@@ -583,6 +598,14 @@ Result<> validate_object(const pb::Uplink& uplink) {
     return check.result();
 }
 
+Result<> validate_object(const pb::Inspector& inspector) {
+    Checker check("inspector", inspector.name());
+    check.netdev(inspector.netdev());
+    check.number("timeout_ms", inspector.timeout_ms(), kMinInspectorTimeoutMs, kMaxInspectorTimeoutMs, true);
+    check.number("queue", inspector.queue(), 1, IVDS_MAX_QUEUE, true);
+    return check.result();
+}
+
 Result<> validate_object(const pb::Profile& profile) {
     Checker check("profile", profile.name());
     check.number("mtu_bytes", profile.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
@@ -691,9 +714,9 @@ Result<> validate_object(const pb::VPort& vport) {
         check.that(vport.patch() != vport.name(), "IVDS-M056", "its patch leads to itself",
                    "name the vPort at the other end");
         check.that(vport.netdev().empty() && vport.vnic().empty() && vport.extra_macs().empty() &&
-                       vport.attach() == pb::AUTO && vport.mtu_bytes() == 0,
+                       vport.attach() == pb::AUTO && vport.mtu_bytes() == 0 && vport.inspector().empty(),
                    "IVDS-M056", "a patch has no interface, and nobody behind it",
-                   "leave netdev, vnic, extra_macs, attach and mtu_bytes out, or patch");
+                   "leave netdev, vnic, extra_macs, attach, mtu_bytes and inspector out, or patch");
     }
     check.that(vport.vid() == 0 || !vport.trunk().empty(), "IVDS-M067", "vid is the tag of a trunk, and it has none",
                "give the trunk, or leave vid out");

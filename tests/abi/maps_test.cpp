@@ -76,6 +76,7 @@ const std::map<std::string, std::pair<std::string, std::string>> structures = {
     {"mirrors", {"", "ivds_mirror"}},
     {"mirror_state", {"", "ivds_mirror_state"}},
     {"mirror_stats", {"", "ivds_mirror_stats"}},
+    {"inspectors", {"", "ivds_inspector"}},
 };
 
 }  // namespace

@@ -25,6 +25,7 @@ const std::vector<std::uint32_t> vports = {2, 3, 4, 5, 6};
 const std::vector<std::uint32_t> patches = {8, 9};  // two ends of one
 const std::vector<std::uint32_t> subs = {10, 11};   // behind trunks
 constexpr std::uint32_t uplinks[] = {1, 7};
+constexpr std::uint32_t inspector = 12;
 constexpr std::uint32_t fdb_capacity = 8;  // small, so that it fills up
 
 template <class T>
@@ -197,6 +198,21 @@ World drawn_world() {
     }
     std::ranges::copy_if(subs, std::back_inserter(with_lists),
                          [&](std::uint32_t id) { return world.ports.contains(id); });
+    if (rarely(2)) {
+        world.inspector(inspector);
+        ivds_port& port = world.ports.at(inspector);
+        port.flags = drawn_flags({{IVDS_PF_UP, 8}, {IVDS_PF_FAIL_OPEN, 2}});
+        port.queue = one_of<std::uint32_t>({1000, 1000, 1});
+        if (rarely(3)) {
+            world.listening.clear();
+        }
+        for (auto& [id, at] : world.ports) {
+            if ((at.kind == IVDS_PORT_VPORT || at.kind == IVDS_PORT_SUB) && !world.strangers.contains(id) &&
+                rarely(3)) {
+                at.inspector = inspector;
+            }
+        }
+    }
     for (std::uint32_t id = between(0, 6); id > 0; --id) {
         Acl& acl = world.acls[id];
         const bool is_in = rarely(2);
@@ -304,6 +320,23 @@ Step drawn_step(const World& world) {
     return step;
 }
 
+// What an inspector may send: the frame as one of a vPort's, with or without reason.
+Step drawn_answer(const World& world, const Step& step) {
+    Step answer{.port = inspector};
+    const std::uint32_t port =
+        rarely(3) || world.ports.at(step.port).inspector == 0 ? between<std::uint32_t>(0, 14) : step.port;
+    const auto verdict = one_of<unsigned>({IVDS_INSPECT_PASS, IVDS_INSPECT_PASS, IVDS_INSPECT_PASS, IVDS_INSPECT_PASS,
+                                           IVDS_INSPECT_BLOCK, IVDS_INSPECT_HELLO});
+    answer.frame.assign(step.frame.begin(), step.frame.begin() + 12);
+    for (const unsigned word : {unsigned{IVDS_TYPE_INSPECTION}, unsigned{port}, between(0U, 2U) << 8U | verdict,
+                                one_of<unsigned>({0, 1, 2, 3, 65535})}) {
+        answer.frame.push_back(static_cast<std::uint8_t>(word >> 8U));
+        answer.frame.push_back(static_cast<std::uint8_t>(word & 0xffU));
+    }
+    answer.frame.insert(answer.frame.end(), step.frame.begin() + 12, step.frame.end());
+    return answer;
+}
+
 // What may follow a frame that a VM sent: the same again with other flags, the answer to it, an error about it, the
 // latter two by the port where the destination lives.
 Step drawn_sequel(const World& world, const Step& step) {
@@ -354,6 +387,9 @@ Scenario drawn_scenario() {
                                  scenario.world.ports.at(scenario.steps.back().port).kind == IVDS_PORT_VPORT;
         scenario.steps.push_back(has_earlier && rarely(2) ? drawn_sequel(scenario.world, scenario.steps.back())
                                                           : drawn_step(scenario.world));
+        if (scenario.world.ports.contains(inspector) && scenario.steps.back().frame.size() >= 60 && rarely(3)) {
+            scenario.steps.push_back(drawn_answer(scenario.world, scenario.steps.back()));
+        }
     }
     return scenario;
 }
@@ -394,7 +430,7 @@ void note(const Outcome& outcome, std::set<std::string>& happened) {
 }
 
 Rig& rig() {
-    static Rig the_rig({.ports = 11, .entries = 1024, .fdb_entries = fdb_capacity});
+    static Rig the_rig({.ports = 12, .entries = 1024, .fdb_entries = fdb_capacity});
     return the_rig;
 }
 
@@ -439,7 +475,8 @@ TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12]
           "no_uplink",     "no_tc",         "lone_flood",    "rx_local",    "rx_wire",          "rx_flood",
           "rx_host",       "event spoof",   "event move",    "event limit", "event fdb_full",   "acl",
           "acl_out",       "flow_limit",    "patch",         "event rule",  "event flow_limit", "rate",
-          "rate_out"}) {
+          "rate_out",      "sent",          "answered",      "passed",      "blocked",          "uninspected",
+          "refused",       "inspector",     "forged"}) {
         INFO(kind);
         CHECK(happened.contains(kind));
     }

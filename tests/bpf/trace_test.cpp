@@ -89,8 +89,8 @@ TEST_CASE("a trace says what the switch does with every first frame of the vecto
     for (const Vector& vector : all_vectors()) {
         const Step& step = vector.steps.front();
         if (step.frame.size() < kTraceFrameMin || step.frame.size() > kTraceFrameMax || step.gso.segments != 0 ||
-            vector.world.strangers.contains(step.port) || vector.world.ports.at(step.port).kind == IVDS_PORT_NONE ||
-            !Rig::can_run(Rung::tc_inline, step)) {
+            !vector.world.listening.empty() || vector.world.strangers.contains(step.port) ||
+            vector.world.ports.at(step.port).kind == IVDS_PORT_NONE || !Rig::can_run(Rung::tc_inline, step)) {
             continue;
         }
         INFO(vector.name);
@@ -108,6 +108,27 @@ TEST_CASE("a trace says what the switch does with every first frame of the vecto
         ++traced;
     }
     CHECK(traced > 300);
+}
+
+TEST_CASE("a trace goes on past an inspector that listens, and sends it nothing", "[R169]") {
+    Rig rig(Rig::Options{});
+    const auto tracer = tracer_over(rig);
+    World world = house();
+    world.inspector(13);
+    world.ports.at(2).inspector = 13;
+    rig.apply(world, Rung::xdp_then_tc);
+    const std::string before = rig.state().text();
+    const Bytes frame = eth(vm(3), vm(2)) / ip4_udp(46);
+    for (const bool xdp : {false, true}) {
+        const auto rungs = tracer->trace(2, frame, xdp);
+        REQUIRE(rungs);
+        const auto& steps = rungs->back().steps;
+        const auto asked = std::ranges::find(steps, std::uint32_t{IVDS_TRACE_INSPECT}, &ivds_trace_step::kind);
+        REQUIRE(asked != steps.end());
+        CHECK(std::vector(asked->arg, asked->arg + 4) == std::vector<std::uint32_t>{2, 13, IVDS_WAY_IN, 1});
+        CHECK(fate_of(rungs->back()).sent == std::map<std::uint32_t, int>{{3, 1}});
+    }
+    CHECK(rig.state().text() == before);
 }
 
 }  // namespace ivds::test

@@ -1190,6 +1190,181 @@ void add_rates(std::vector<Vector>& table) {
         .arrives(2, back);
 }
 
+// The frame on the link of an inspector.
+Bytes inspected(const Bytes& frame, std::uint16_t port, ivds_way way, std::uint16_t sequence,
+                ivds_inspect verdict = IVDS_INSPECT_PASS) {
+    Bytes out(frame.begin(), frame.begin() + 12);
+    for (const unsigned word :
+         {unsigned{IVDS_TYPE_INSPECTION}, unsigned{port}, unsigned{way} << 8U | verdict, unsigned{sequence}}) {
+        out.push_back(static_cast<std::uint8_t>(word >> 8U));
+        out.push_back(static_cast<std::uint8_t>(word & 0xffU));
+    }
+    out.insert(out.end(), frame.begin() + 12, frame.end());
+    return out;
+}
+
+void add_inspection(std::vector<Vector>& table) {
+    constexpr std::uint32_t inspector = 13;
+    World world = house();
+    world.inspector(inspector);
+    world.ports.at(2).inspector = inspector;
+    const Bytes out = eth(vm(3), vm(2)) / ip4_udp(46);
+    const Bytes back = eth(vm(2), vm(3)) / ip4_udp(46);
+    const auto in_way = [](const Bytes& frame, std::uint16_t sequence) {
+        return inspected(frame, 2, IVDS_WAY_IN, sequence);
+    };
+    add(table, "sends what a vPort's VM sends to its inspector, and goes on with what comes back", "[R169]", world)
+        .send(2, out)
+        .arrives(inspector, in_way(out, 1))
+        .counts("inspector 13 sent", 1)
+        .send(inspector, in_way(out, 1))
+        .arrives(3, out)
+        .counts("inspector 13 answered", 1)
+        .counts("inspector 13 passed", 1)
+        .counts("port 2 rx_local", 1)
+        .counts("port 3 tx_packets", 1);
+    add(table, "sends what goes to a vPort's VM to its inspector, and the VM what comes back", "[R169]", world)
+        .send(3, back)
+        .arrives(inspector, inspected(back, 2, IVDS_WAY_OUT, 1))
+        .counts("port 2 tx_packets", 1)
+        .send(inspector, inspected(back, 2, IVDS_WAY_OUT, 1))
+        .arrives(2, back)
+        .counts("inspector 13 passed", 1)
+        .send(1, wire(vm(2), remote(1), 10, 100) / ip4_udp(46))
+        .arrives(inspector, inspected(eth(vm(2), remote(1)) / ip4_udp(46), 2, IVDS_WAY_OUT, 2));
+    add(table, "drops what an inspector blocks, by its first 20 bytes", "[R169]", world)
+        .send(2, out)
+        .arrives(inspector, in_way(out, 1))
+        .send(inspector, inspected(Bytes(out.begin(), out.begin() + 12), 2, IVDS_WAY_IN, 1, IVDS_INSPECT_BLOCK))
+        .counts("inspector 13 blocked", 1)
+        .counts("inspector 13 answered", 1)
+        .counts("drop 2 blocked packets", 1)
+        .counts("drop 2 blocked bytes", 12);
+    const Bytes flood = eth(broadcast, vm(3)) / ip4_udp(46);
+    const Bytes on_wire = wire(broadcast, vm(3), 10, 100) / ip4_udp(46);
+    const Bytes on_peers = wire(broadcast, vm(3), 30, 100) / ip4_udp(46);
+    add(table, "sends an inspector the copy of a flood that its vPort gets", "[R169]", world)
+        .send(3, flood)
+        .arrives(inspector, inspected(flood, 2, IVDS_WAY_OUT, 1))
+        .arrives(4, flood)
+        .arrives(1, on_wire)
+        .arrives(1, on_peers);
+    World both = world;
+    both.ports.at(3).inspector = inspector;
+    add(table, "sends a frame between two vPorts of one inspector to it once", "[R169]", both)
+        .send(2, out)
+        .arrives(inspector, in_way(out, 1))
+        .send(inspector, in_way(out, 1))
+        .arrives(3, out);
+    add(table, "takes nothing from an inspector for a vPort that has another or none", "[R169][R23]", world)
+        .send(inspector, inspected(back, 3, IVDS_WAY_IN, 0))
+        .drops(inspector, IVDS_DROP_FORGED)
+        .send(inspector, inspected(out, 3, IVDS_WAY_OUT, 0))
+        .drops(inspector, IVDS_DROP_FORGED)
+        .send(inspector, inspected(back, inspector, IVDS_WAY_IN, 0))
+        .drops(inspector, IVDS_DROP_FORGED)
+        .send(inspector, inspected(back, 0, IVDS_WAY_IN, 0))
+        .drops(inspector, IVDS_DROP_FORGED)
+        .send(inspector, out)
+        .drops(inspector, IVDS_DROP_FORGED);
+    add(table, "holds what comes back from an inspector to the rules of its vPort", "[R169]", world)
+        .send(inspector, in_way(back, 0))
+        .counts("inspector 13 passed", 1)
+        .counts("drop 2 spoof packets", 1)
+        .counts("drop 2 spoof bytes", 60)
+        .tells("spoof 2 from 0 in 1: 02:00:00:00:00:03");
+    World trunk = world;
+    trunk.behind(2, 77, 14, green, vm(6));
+    const Bytes of_sub = eth(vm(7), vm(6)) / tag(tpid_c, 77) / ip4_udp(46);
+    add(table, "lets no inspector of a trunk reach the vPorts behind it", "[R169][R116]", trunk)
+        .send(2, of_sub)
+        .arrives(7, eth(vm(7), vm(6)) / ip4_udp(46))
+        .send(inspector, inspected(of_sub, 2, IVDS_WAY_IN, 0))
+        .counts("drop 13 forged packets", 1)
+        .counts("drop 13 forged bytes", 64)
+        .send(inspector, inspected(eth(vm(6), vm(7)) / tag(tpid_c, 77) / ip4_udp(46), 2, IVDS_WAY_OUT, 0))
+        .counts("drop 13 forged packets", 1)
+        .counts("drop 13 forged bytes", 64);
+    trunk.ports.at(2).inspector = 0;
+    trunk.ports.at(14).inspector = inspector;
+    add(table, "inspects what is behind a trunk, with its tag", "[R169][R116]", trunk)
+        .send(2, of_sub)
+        .arrives(inspector, inspected(of_sub, 14, IVDS_WAY_IN, 1))
+        .send(inspector, inspected(of_sub, 14, IVDS_WAY_IN, 1))
+        .arrives(7, eth(vm(7), vm(6)) / ip4_udp(46))
+        .send(7, eth(vm(6), vm(7)) / ip4_udp(46))
+        .arrives(inspector, inspected(eth(vm(6), vm(7)) / tag(tpid_c, 77) / ip4_udp(46), 14, IVDS_WAY_OUT, 2))
+        .send(inspector, inspected(eth(vm(6), vm(7)) / tag(tpid_c, 77) / ip4_udp(46), 14, IVDS_WAY_OUT, 2))
+        .arrives(2, eth(vm(6), vm(7)) / tag(tpid_c, 77) / ip4_udp(46));
+    World tagged = world;
+    tagged.ports.at(2).flags |= IVDS_PF_CARRY_TAGS;
+    tagged.ports.at(3).flags |= IVDS_PF_CARRY_TAGS;
+    const Bytes of_guest = eth(vm(3), vm(2)) / tag(tpid_c, 7) / tag(tpid_s, 8) / ip4_udp(46);
+    add(table, "sends an inspector the guest's own tags, and takes them back", "[R169]", tagged)
+        .send(2, of_guest)
+        .arrives(inspector, in_way(of_guest, 1))
+        .send(inspector, in_way(of_guest, 1))
+        .arrives(3, of_guest);
+
+    World silent = world;
+    silent.listening.clear();
+    const Bytes hello = inspected(Bytes(12, 2), 0, IVDS_WAY_IN, 0, IVDS_INSPECT_HELLO);
+    add(table, "drops the frames of a vPort whose inspector is silent and fails closed, until it is heard", "[R169]",
+        silent)
+        .send(2, out)
+        .drops(2, IVDS_DROP_INSPECTOR)
+        .counts("inspector 13 refused", 1)
+        .send(3, back)
+        .drops(2, IVDS_DROP_INSPECTOR)
+        .send(3, flood)
+        .arrives(4, flood)
+        .arrives(1, on_wire)
+        .arrives(1, on_peers)
+        .drops(2, IVDS_DROP_INSPECTOR)
+        .send(inspector, hello)
+        .send(2, out)
+        .arrives(inspector, in_way(out, 1));
+    silent.ports.at(inspector).flags |= IVDS_PF_FAIL_OPEN;
+    add(table, "goes on without an inspector that is silent and fails open, until it is heard", "[R169][R171]",
+        silent)
+        .send(2, out)
+        .arrives(3, out)
+        .counts("inspector 13 uninspected", 1)
+        .send(3, back)
+        .arrives(2, back)
+        .counts("inspector 13 uninspected", 1)
+        .send(3, flood)
+        .arrives(2, flood)
+        .arrives(4, flood)
+        .arrives(1, on_wire)
+        .arrives(1, on_peers)
+        .send(inspector, hello)
+        .send(2, out)
+        .arrives(inspector, in_way(out, 1));
+    World slow = world;
+    slow.ports.at(inspector).queue = 2;
+    slow.ports.at(inspector).flags |= IVDS_PF_FAIL_OPEN;
+    add(table, "goes on without an inspector that has too much unanswered, until it answers", "[R169]", slow)
+        .send(2, out)
+        .arrives(inspector, in_way(out, 1))
+        .send(2, out)
+        .arrives(inspector, in_way(out, 2))
+        .send(2, out)
+        .arrives(3, out)
+        .counts("inspector 13 uninspected", 1)
+        .send(inspector, in_way(out, 2))
+        .arrives(3, out)
+        .counts("inspector 13 answered", 2)
+        .send(2, out)
+        .arrives(inspector, in_way(out, 3));
+    World away = world;
+    away.ports.at(inspector).flags = 0;
+    add(table, "drops the frames of a vPort whose inspector's interface is down, where it fails closed", "[R169]",
+        away)
+        .send(2, out)
+        .drops(2, IVDS_DROP_INSPECTOR);
+}
+
 void add_learning(std::vector<Vector>& table) {
     const World open = without_spoof_check({2, 3});
     constexpr Mac nested = mac(0x020000000aaa);
@@ -1346,6 +1521,7 @@ std::vector<Vector> all_vectors() {
     add_rates(table);
     add_priorities(table);
     add_trunks(table);
+    add_inspection(table);
     add_learning(table);
     return table;
 }

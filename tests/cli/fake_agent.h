@@ -141,6 +141,16 @@ public:
         exporter.set_failed_records(3);
         return answer(context, "Exporters", it, reply);
     }
+    grpc::Status Inspectors(grpc::ServerContext* context, const pb::InspectorsRequest*,
+                            pb::InspectorsReply* reply) override {
+        pb::InspectorsReply it;
+        pb::InspectorState& inspector = *it.add_inspectors();
+        inspector.set_name("ips");
+        inspector.set_up(true);
+        inspector.set_listening(true);
+        inspector.set_blocked(7);
+        return answer(context, "Inspectors", it, reply);
+    }
     grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
                          grpc::ServerWriter<pb::CapturePacket>* writer) override {
         capture_request = *request;

@@ -145,6 +145,19 @@ Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const G
     told_before_egress_ = told_;
     used_up_before_ = used_up_;
     is_over_of_tc_ = false;
+    inspectors_before_ = inspectors_;
+    inspected_by_ = 0;
+    is_inspected_ = false;
+    const auto at = world_.ports.find(port);
+    if (!world_.strangers.contains(port) && at != world_.ports.end() && at->second.kind == IVDS_PORT_INSPECTOR) {
+        from_inspector(port, bytes);
+    } else {
+        come_in(port, bytes, gso);
+    }
+    return told();
+}
+
+void ReferenceSwitch::come_in(std::uint32_t port, const Bytes& bytes, const Gso& gso) {
     Frame frame{.port = port, .bytes = bytes, .parsed = parse(bytes), .gso = gso, .in_port = port};
     if (const auto behind = behind_trunk(port, frame.parsed)) {
         frame.port = frame.in_port = *behind;
@@ -156,12 +169,114 @@ Outcome ReferenceSwitch::forward(std::uint32_t port, const Bytes& bytes, const G
         drop(frame, port, IVDS_DROP_NO_PORT);
     } else if (frame.parsed.truncated) {
         drop(frame, port, IVDS_DROP_TRUNCATED);
-    } else if (world_.ports.at(port).kind != IVDS_PORT_UPLINK) {
-        from_vport(frame);
-    } else {
+    } else if (world_.ports.at(port).kind == IVDS_PORT_UPLINK) {
         from_uplink(frame);
+    } else if (const auto result = inspect(frame, frame.port, IVDS_WAY_IN, bytes); result == Inspected::goes_on) {
+        from_vport(frame);
+    } else if (result == Inspected::is_refused) {
+        drop(frame, frame.port, IVDS_DROP_INSPECTOR);
     }
-    return told();
+}
+
+ReferenceSwitch::Inspected ReferenceSwitch::inspect(const Frame& frame, std::uint32_t port, ivds_way way,
+                                                    const Bytes& bytes) {
+    const std::uint32_t id = world_.ports.at(port).inspector;
+    if (id == 0 || id == inspected_by_) {
+        return Inspected::goes_on;
+    }
+    const ivds_port& inspector = world_.ports.at(id);
+    ivds_inspector& state = inspectors_[id];
+    const auto count = [&](const char* what) {
+        outcome_.counts[fmt::format("inspector {} {}", id, what)] += packets(frame);
+    };
+    if ((inspector.flags & IVDS_PF_UP) != 0 && world_.listening.contains(id) &&
+        state.sent - state.answered < inspector.queue) {
+        state.sent += packets(frame);
+        count("sent");
+        outcome_.sent.push_back(
+            {id, with_words(bytes, {IVDS_TYPE_INSPECTION, static_cast<std::uint16_t>(port),
+                                    static_cast<std::uint16_t>(way << 8U),
+                                    static_cast<std::uint16_t>(state.sent & IVDS_SEQUENCE_MASK)})});
+        return Inspected::is_gone;
+    }
+    if ((inspector.flags & IVDS_PF_FAIL_OPEN) == 0) {
+        count("refused");
+        return Inspected::is_refused;
+    }
+    count("uninspected");
+    if (way == IVDS_WAY_IN) {
+        inspected_by_ = id;
+    }
+    return Inspected::goes_on;
+}
+
+void ReferenceSwitch::from_inspector(std::uint32_t id, const Bytes& bytes) {
+    constexpr std::size_t inspection_bytes = 8;
+    const auto drop_at = [&](std::uint32_t port, ivds_drop reason, std::size_t length) {
+        add_counts(outcome_.counts, fmt::format("drop {} {}", port, drop_name(reason)),
+                   ivds_count{.packets = 1, .bytes = length});
+    };
+    if (bytes.size() < 12 + inspection_bytes || get16(bytes, 12) != IVDS_TYPE_INSPECTION) {
+        return drop_at(id, IVDS_DROP_FORGED, bytes.size());
+    }
+    world_.listening.insert(id);
+    const std::uint8_t verdict = bytes[17];
+    if (verdict == IVDS_INSPECT_HELLO) {
+        return;
+    }
+    const std::uint32_t port = get16(bytes, 14);
+    const auto found = world_.ports.find(port);
+    if (found == world_.ports.end() || port == id || found->second.inspector != id) {
+        return drop_at(id, IVDS_DROP_FORGED, bytes.size());
+    }
+    ivds_inspector& state = inspectors_[id];
+    for (std::uint64_t sequence = state.answered + 1; sequence <= state.sent; ++sequence) {
+        if (((sequence ^ get16(bytes, 18)) & IVDS_SEQUENCE_MASK) == 0) {
+            outcome_.counts[fmt::format("inspector {} answered", id)] += sequence - state.answered;
+            state.answered = sequence;
+            break;
+        }
+    }
+    const std::size_t length = bytes.size() - inspection_bytes;
+    if (verdict != IVDS_INSPECT_PASS) {
+        ++outcome_.counts[fmt::format("inspector {} blocked", id)];
+        return drop_at(port, IVDS_DROP_BLOCKED, length);
+    }
+    if (length < ethernet_bytes) {
+        return drop_at(port, IVDS_DROP_TAG_FAILED, length);
+    }
+    const Bytes frame = without_tags(bytes, 2);
+    Parsed parsed = parse(frame);
+    if (parsed.truncated) {
+        return drop_at(port, IVDS_DROP_TRUNCATED, length);
+    }
+    const ivds_port& value = found->second;
+    const std::uint32_t carrier = value.kind == IVDS_PORT_SUB ? value.peer : port;
+    if (behind_trunk(carrier, parsed).value_or(carrier) != port) {
+        return drop_at(id, IVDS_DROP_FORGED, length);
+    }
+    if ((bytes[16] & 1U) == IVDS_WAY_OUT) {
+        if (value.kind == IVDS_PORT_SUB) {
+            parsed.tags.erase(parsed.tags.begin());
+        }
+        const std::size_t l3_bytes =
+            length - ethernet_bytes - tag_bytes * (parsed.tags.size() + (value.kind == IVDS_PORT_SUB ? 1 : 0));
+        if (!is_member(port, value.instance)) {
+            return drop_at(port, IVDS_DROP_PORT_DOWN, length);
+        }
+        if (has_guest_vlan(parsed.tags) && (value.flags & IVDS_PF_CARRY_TAGS) == 0) {
+            return drop_at(port, IVDS_DROP_GUEST_TAG_OUT, length);
+        }
+        if (l3_bytes > value.mtu_bytes) {
+            return drop_at(port, IVDS_DROP_OVERSIZE_OUT, length);
+        }
+        ++outcome_.counts[fmt::format("inspector {} passed", id)];
+        outcome_.sent.push_back({carrier, frame});
+        return;
+    }
+    ++outcome_.counts[fmt::format("inspector {} passed", id)];
+    inspected_by_ = id;
+    come_in(carrier, frame, {});
 }
 
 Outcome ReferenceSwitch::told() {
@@ -542,10 +657,17 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
     const ivds_port& to = found->second;
     const bool is_sub = to.kind == IVDS_PORT_SUB;
     needs_tc_ |= is_sub;
+    is_inspected_ |= to.inspector != 0;
     const Bytes out = is_sub
                           ? with_words(frame.inner, {tpid_c, static_cast<std::uint16_t>(frame.pcp << 13U | to.vid)})
                           : frame.inner;
-    outcome_.sent.push_back({is_sub ? to.peer : member, out});
+    const auto inspected = inspect(frame, member, IVDS_WAY_OUT, out);
+    if (inspected == Inspected::is_refused) {
+        return refuse(IVDS_DROP_INSPECTOR);
+    }
+    if (inspected == Inspected::goes_on) {
+        outcome_.sent.push_back({is_sub ? to.peer : member, out});
+    }
     outcome_.counts[fmt::format("port {} tx_packets", member)] += packets(frame);
     outcome_.counts[fmt::format("port {} tx_bytes", member)] += bytes(frame, out.size());
     return true;
@@ -556,7 +678,8 @@ bool ReferenceSwitch::is_over(std::uint32_t port, ivds_way way) {
 }
 
 bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress) {
-    const bool is_of_tc = egress == 0 || needs_tc_ || (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
+    const bool is_of_tc = egress == 0 || needs_tc_ || world_.ports.at(egress).inspector != 0 ||
+                          (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
     if (is_over(frame.port, IVDS_WAY_IN)) {
         drop(frame, frame.port, IVDS_DROP_RATE);
     } else if (egress != 0 && world_.ports.at(egress).kind != IVDS_PORT_UPLINK && is_over(egress, IVDS_WAY_OUT)) {
@@ -803,7 +926,8 @@ Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& b
     const bool is_of_trunk = !world_.strangers.contains(port) && (world_.ports.at(port).flags & IVDS_PF_TRUNK) != 0 &&
                              !parsed.truncated && !parsed.tags.empty() && parsed.tags[0].tpid == tpid_c &&
                              parsed.tags[0].vid != 0;
-    if (is_of_trunk) {
+    const bool is_inspected = !world_.strangers.contains(port) && world_.ports.at(port).inspector != 0;
+    if (is_of_trunk || is_inspected) {
         outcome_ = {};
         drop(Frame{.port = port, .bytes = bytes}, port, IVDS_DROP_NO_TC);
         Outcome outcome = told();
@@ -818,12 +942,13 @@ Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& b
     const auto is_xdp_business = [&] {
         return !needs_tc_ && (world_.ports.at(outcome.sent.front().port).flags & IVDS_PF_XDP_TARGET) != 0;
     };
-    if (!is_flood && !is_over_of_tc_ && (!is_unicast || is_xdp_business())) {
+    if (!is_flood && !is_over_of_tc_ && !is_inspected_ && (!is_unicast || is_xdp_business())) {
         return outcome;
     }
     // It needs TC. Its source has been learned all the same, and where it came in its flow is known.
     outcome.sent.clear();
     used_up_ = used_up_before_;
+    inspectors_ = inspectors_before_;
     if (is_flood) {
         flows_ = flows_before_egress_;
         std::erase_if(outcome.events, [&](const std::string& event) {

@@ -78,7 +78,13 @@ private:
     [[nodiscard]] std::optional<std::uint32_t> behind_trunk(std::uint32_t port, const Parsed& parsed) const;
     // Whether a member of the instance can be sent to.
     [[nodiscard]] bool is_member(std::uint32_t port, std::uint32_t instance) const;
+    void come_in(std::uint32_t port, const Bytes& bytes, const Gso& gso);
     void from_vport(Frame& frame);
+    // What an inspector says; what it lets pass goes on.
+    void from_inspector(std::uint32_t id, const Bytes& bytes);
+    // Sends the frame, with these bytes, to the inspector of the vPort at its end.
+    enum class Inspected { goes_on, is_gone, is_refused };
+    Inspected inspect(const Frame& frame, std::uint32_t port, ivds_way way, const Bytes& bytes);
     void from_uplink(Frame& frame);
     // `frame` as the instance knows that it is in now, at `frame.in_port`.
     void forward_from_vport(const Frame& frame);
@@ -127,6 +133,9 @@ private:
     Flows flows_before_egress_;
     std::vector<std::string> events_before_egress_;
     std::set<std::pair<std::uint32_t, std::uint32_t>> told_before_egress_;
+    std::map<std::uint32_t, ivds_inspector> inspectors_, inspectors_before_;  // and before the frame under way
+    std::uint32_t inspected_by_ = 0;                                          // on its way in
+    bool is_inspected_ = false;  // there is an inspector where it goes out
     std::set<std::pair<std::uint32_t, ivds_way>> used_up_, used_up_before_;  // rates, and before the frame under way
     bool is_over_of_tc_ = false;  // it was dropped over a rate, and is none that XDP sends
     bool needs_tc_ = false;       // the frame under way: no V.VLAN on the wire, or to a vPort behind a trunk

@@ -591,6 +591,11 @@ std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
             add_counts(counts, fmt::format("flows {} {}", key.port, name), ivds_count{one.packets, one.bytes});
         }
     }
+    for (const auto& id : keys_of<std::uint32_t>(maps.inspectors)) {
+        ivds_inspector inspector{};
+        bpf_map__lookup_elem(maps.inspectors, &id, sizeof(id), &inspector, sizeof(inspector), 0);
+        add_counts(counts, fmt::format("inspector {}", id), inspector);
+    }
     for (const auto& key : keys_of<ivds_vvlan_key>(maps.misses)) {
         add_counts(counts, fmt::format("miss {} {} {}", key.uplink, key.vlan, key.vvlan), count_of(maps.misses, key));
     }
@@ -677,6 +682,14 @@ void Rig::apply(const World& world, Rung rung) {
     clear<std::uint32_t>(maps.rule_stats);
     clear<ivds_flow_key>(maps.flows);
     clear<std::uint32_t>(maps.pools);
+    clear<std::uint32_t>(maps.inspectors);
+    for (const std::uint32_t id : world.listening) {
+        timespec now{};
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        ivds_inspector heard{};
+        heard.heard_ns = static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U;
+        put(maps.inspectors, id, heard);
+    }
 
     rig.world = world;
     rig.world.link_members();

@@ -103,6 +103,18 @@ World& World::plain_access(std::uint32_t id) {
     return *this;
 }
 
+World& World::inspector(std::uint32_t id) {
+    ivds_port port{};
+    port.kind = IVDS_PORT_INSPECTOR;
+    port.flags = IVDS_PF_UP;
+    port.inspector = id;
+    port.timeout_ms = 3'600'000;
+    port.queue = 1000;
+    ports[id] = port;
+    listening.insert(id);
+    return *this;
+}
+
 World& World::rate(std::uint32_t port, ivds_way way) {
     ports.at(port).rate[way] = {.ns_per_mib = 1ULL << 50, .burst_ns = 0};
     return *this;
@@ -204,11 +216,12 @@ std::string World::text() const {
         out += fmt::format(
             "port {}: kind {} instance {} flags {:#x} mtu {} vmac {:02x} tpids {:04x} {:04x} limit {} flows {} rates "
             "{} {} "
-            "peer {} vid {} pcp {} dscp {}{}\n",
+            "peer {} vid {} pcp {} dscp {} inspector {}{}{}\n",
             id, port.kind, port.instance, port.flags, port.mtu_bytes, fmt::join(port.vmac, ":"),
             big_endian(port.outer_tpid_be), big_endian(port.inner_tpid_be), port.fdb_limit, port.flow_limit,
             port.rate[IVDS_WAY_IN].ns_per_mib != 0, port.rate[IVDS_WAY_OUT].ns_per_mib != 0, port.peer, port.vid,
-            port.pcp, port.dscp, strangers.contains(id) ? " (stranger)" : "");
+            port.pcp, port.dscp, port.inspector, listening.contains(id) ? " (listens)" : "",
+            strangers.contains(id) ? " (stranger)" : "");
     }
     for (const auto& [id, instance] : instances) {
         out += fmt::format("instance {}: uplink {} vlan {} vvlan {} mtu {} flags {:#x} limit {} peers {}\n", id,
@@ -307,6 +320,16 @@ void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string&
     add(counts, prefix + " port_bytes", stats.port_bytes);
     add(counts, prefix + " wire_packets", stats.wire_packets);
     add(counts, prefix + " wire_bytes", stats.wire_bytes);
+}
+
+void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix,
+                const ivds_inspector& inspector) {
+    add(counts, prefix + " sent", inspector.sent);
+    add(counts, prefix + " answered", inspector.answered);
+    add(counts, prefix + " passed", inspector.passed);
+    add(counts, prefix + " blocked", inspector.blocked);
+    add(counts, prefix + " uninspected", inspector.uninspected);
+    add(counts, prefix + " refused", inspector.refused);
 }
 
 void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix, const ivds_count& count) {

@@ -37,6 +37,7 @@ struct World {
     std::map<FdbKey, ivds_fdb_entry> fdb;
     std::map<std::uint32_t, Acl> acls;
     std::map<std::uint32_t, std::vector<std::uint32_t>> pools;  // members
+    std::set<std::uint32_t> listening;                          // inspectors that were heard of
     std::set<std::uint32_t> strangers;  // interfaces that carry the programs and are no port of the switch
 
     // A port that is up, may be a redirect target, and has room for 16 learned MACs.
@@ -55,6 +56,8 @@ struct World {
     World& patch(std::uint32_t id, std::uint32_t instance, std::uint32_t peer, std::uint32_t peer_instance);
     // A vPort behind a tag of another's, with anti-spoof, MTU 1500 and its vMAC as a static entry.
     World& behind(std::uint32_t trunk, std::uint16_t vid, std::uint32_t id, std::uint32_t instance, const Mac& vmac);
+    // An inspector that listens, and fails closed.
+    World& inspector(std::uint32_t id);
     // One frame may pass that way, and the next after a minute: long after any test.
     World& rate(std::uint32_t port, ivds_way way);
     World& local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port);
@@ -111,6 +114,8 @@ void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string&
                 const ivds_port_stats& stats);
 void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix,
                 const ivds_instance_stats& stats);
+void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix,
+                const ivds_inspector& inspector);
 void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix, const ivds_count& count);
 // What differs, a line each; empty if nothing does. A hidden tag of `got` may be any.
 [[nodiscard]] std::string difference(const Outcome& expected, const Outcome& got);

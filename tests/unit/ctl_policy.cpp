@@ -521,6 +521,54 @@ TEST_CASE("a vPort behind a trunk is known by its tag, and the trunk's vMAC is i
     CHECK(!validate(stray, Tables{}));
 }
 
+TEST_CASE("a vPort's inspector is its own or its instance's, and a port beside those of the instance", "[R169]") {
+    const Compiled c = compiled(
+        "inspectors: [{name: ips, netdev: i0, fail: open, timeout_ms: 200, queue: 9}, {name: ids, netdev: i1}]\n"
+        "instances: [{name: red, inspector: ids}, {name: blue}]\n"
+        "vports: [{name: a, netdev: d0, instance: red}, {name: b, netdev: d1, instance: red, inspector: ips}, "
+        "{name: c, netdev: d2, instance: blue}, {name: p, patch: q, instance: red}, {name: q, patch: p, instance: "
+        "blue}, {name: s, trunk: c, instance: red}]");
+    const ivds_port& ips = c.port("ips");
+    CHECK(ips.kind == IVDS_PORT_INSPECTOR);
+    CHECK(ips.inspector == c.ids.ports.at("ips"));
+    CHECK(ips.flags == IVDS_PF_FAIL_OPEN);
+    CHECK((ips.timeout_ms == 200 && ips.queue == 9 && ips.instance == 0));
+    CHECK(c.tables.ports.at(c.ids.ports.at("ips")).netdev == "i0");
+    const ivds_port& ids = c.port("ids");
+    CHECK((ids.flags == 0 && ids.timeout_ms == 500 && ids.queue == 1024));
+    CHECK(c.port("a").inspector == c.ids.ports.at("ids"));
+    CHECK(c.port("b").inspector == c.ids.ports.at("ips"));
+    CHECK(c.port("c").inspector == 0);
+    CHECK(c.port("p").inspector == 0);
+    CHECK(c.port("s").inspector == c.ids.ports.at("ids"));
+    CHECK(validate(c.tables));
+}
+
+TEST_CASE("inspectors that contradict themselves are refused", "[R125]") {
+    const auto refused = [](const std::string& text, const char* id, const std::string& cause) {
+        const auto model = model_of(text);
+        REQUIRE(!model);
+        CHECK(model.error().id == id);
+        CHECK_THAT(model.error().what, ContainsSubstring(cause));
+    };
+    refused("inspectors: [{name: i}]", "IVDS-M002", "netdev is missing");
+    refused("inspectors: [{name: i, netdev: d, timeout_ms: 9}]", "IVDS-M003", "timeout_ms");
+    refused("inspectors: [{name: i, netdev: d, queue: 16385}]", "IVDS-M003", "queue");
+    refused("inspectors: [{name: i, netdev: d}, {name: j, netdev: d}]", "IVDS-M015", "netdev d");
+    refused("inspectors: [{name: a, netdev: d}]\nvports: [{name: a, netdev: e}]", "IVDS-M019", "name of vport a");
+    refused("vports: [{name: a, netdev: e, inspector: i}]", "IVDS-M006", "inspector");
+    refused("inspectors: [{name: i, netdev: d}]\nvports: [{name: a, patch: b, inspector: i}]", "IVDS-M056",
+            "has no interface");
+    const auto used = model_of("inspectors: [{name: i, netdev: d}]\ninstances: [{name: red, inspector: i}]");
+    REQUIRE(used);
+    pb::Ref ref;
+    ref.set_kind(pb::INSPECTOR);
+    ref.set_name("i");
+    const auto without = next_without(*used, ref);
+    REQUIRE(!without);
+    CHECK_THAT(without.error().what, ContainsSubstring("instance red"));
+}
+
 TEST_CASE("priorities are numbers or the names that people know", "[R132]") {
     const auto value = [](const std::string& field) {
         const Compiled c =

@@ -336,6 +336,12 @@ TEST_CASE("tables that contradict themselves are refused") {
         tables.vvlans[{1, 10, 20}] = 1;
         tables.acls[1] = list_of(1);
         tables.ports[2].value.acl_in = 1;
+        tables.ports[2].value.inspector = 3;
+        tables.ports[3].netdev = "i0";
+        tables.ports[3].value.kind = IVDS_PORT_INSPECTOR;
+        tables.ports[3].value.inspector = 3;
+        tables.ports[3].value.timeout_ms = 1;
+        tables.ports[3].value.queue = 1;
         const auto before = tables;
         REQUIRE(validate(tables));
         REQUIRE(validate(tables, before));
@@ -363,6 +369,15 @@ TEST_CASE("tables that contradict themselves are refused") {
     CHECK(wrong([](Tables& t) { t.acls[IVDS_MAX_ACLS] = list_of(1); }));
     CHECK(wrong([](Tables& t) { t.acls[2] = nullptr; }));
     CHECK(wrong([](Tables& t) { t.acls[1] = list_of(2); }));
+    CHECK(wrong([](Tables& t) { t.ports[2].value.inspector = 1; }));
+    CHECK(wrong([](Tables& t) { t.ports[2].value.inspector = 7; }));
+    CHECK(wrong([](Tables& t) { t.ports[2].value.queue = 1; }));
+    CHECK(wrong([](Tables& t) { t.ports[2].value.flags = IVDS_PF_FAIL_OPEN; }));
+    CHECK(wrong([](Tables& t) { t.ports[1].value.inspector = 3; }));
+    CHECK(wrong([](Tables& t) { t.ports[3].value.inspector = 0; }));
+    CHECK(wrong([](Tables& t) { t.ports[3].value.instance = 1; }));
+    CHECK(wrong([](Tables& t) { t.ports[3].value.timeout_ms = 0; }));
+    CHECK(wrong([](Tables& t) { t.ports[3].value.queue = IVDS_MAX_QUEUE + 1; }));
     const auto wrong_list = [&](const std::function<void(AclRow&)>& change) {
         return wrong([&](Tables& t) {
             auto list = *list_of(3);

@@ -91,6 +91,24 @@ TEST_CASE("XDP is refused on what gets its frames from interfaces below it: an o
     }
 }
 
+TEST_CASE("an inspector's interface gets TC alone, and hands on nothing that is left for hardware to do", "[R169]") {
+    auto facts = veth(AttachMode::automatic);
+    facts.inspector = true;
+    facts.features = Features{{"tx-checksum-ip-generic", {.on = true, .fixed = false}},
+                              {"tx-vlan-hw-insert", {.on = true, .fixed = false}},
+                              {"tx-lockless", {.on = true, .fixed = true}},
+                              {"tx-gso-list", {.on = false, .fixed = false}},
+                              {"rx-gro", {.on = true, .fixed = false}}};
+    const auto decision = decide(facts);
+    CHECK_FALSE(decision.xdp);
+    CHECK(decision.tc == Point::tcx);
+    CHECK(decision.error() == nullptr);
+    REQUIRE(decision.changes.size() == 1);
+    CHECK_FALSE(decision.changes[0].peer);
+    CHECK(decision.changes[0].wanted ==
+          std::map<std::string, bool>{{"tx-checksum-ip-generic", false}, {"tx-vlan-hw-insert", false}});
+}
+
 TEST_CASE("native on ixgbe with SR-IOV on is refused; auto takes TC and names the trap", "[R12]") {
     auto facts = hardware("ixgbe", AttachMode::native);
     CHECK_FALSE(refuses(facts, "IVDS-P001"));

@@ -42,6 +42,7 @@
 #define IVDS_MAX_POOLS      1024u    /* vPort pools */
 #define IVDS_MAX_POOL_PORTS 32u      /* vPorts of one pool */
 #define IVDS_MAX_MIRRORS    32u      /* mirror sessions: one bit each in a mask of sessions */
+#define IVDS_MAX_INSPECTORS 64u
 #define IVDS_EVENTS_BYTES   (256u * 1024u)
 
 #define IVDS_VLAN_NONE  0u
@@ -69,6 +70,8 @@ enum ivds_port_kind {
 	IVDS_PORT_UPLINK = 2,
 	IVDS_PORT_PATCH = 3, /* a vPort without an interface: what is redirected to it comes in by its peer */
 	IVDS_PORT_SUB = 4,   /* a vPort without one of its own: behind a tag (0x8100) of its peer's, the trunk's */
+	IVDS_PORT_INSPECTOR =
+	    5, /* leads to a program that lets frames of vPorts pass or not: struct ivds_inspection */
 };
 
 /* ivds_port.flags */
@@ -82,6 +85,7 @@ enum ivds_port_kind {
 #define IVDS_PF_STATEFUL   0x0080u /* vPort: a rule of one of its lists is stateful */
 #define IVDS_PF_TRUNK      0x0100u /* vPort: others are behind tags of its VM's: {its id, VID, 0} in vvlans */
 #define IVDS_PF_FQ         0x0200u /* its interface's qdiscs are fq, which holds a frame until its time has come */
+#define IVDS_PF_FAIL_OPEN  0x0400u /* inspector: while it does not listen, frames go on without it; else they drop */
 
 #define IVDS_PCP_KEEP 8u /* that of the frame's first tag as the VM sent it, 0 where it had none */
 
@@ -122,7 +126,11 @@ struct ivds_port {
 	__u8 pcp;                 /* vPort: PCP of the tags of the wire, 0 to 7, or IVDS_PCP_KEEP (R132) */
 	__u8 dscp;                /* vPort: 1 + the DSCP that IP packets from it get; 0: they keep theirs */
 	struct ivds_rate rate[2]; /* vPort with an interface: by enum ivds_way */
-	__u64 pad1[4];
+	__u32 inspector;          /* port id of its inspector, 0: none; inspector: its own id */
+	__u32 timeout_ms;         /* inspector: silent for longer, it does not listen */
+	__u32 queue;              /* inspector: nor with so many frames unanswered, unless they are as old as that */
+	__u32 pad0;
+	__u64 pad1[2];
 };
 
 /* -------------------------------------- port_state ARRAY, mmapable: port id -> struct ivds_port_state
@@ -400,14 +408,17 @@ struct ivds_count {
 	X(PATCH, 29, IN, "patch", "a patch is within one instance, its other end is away, or it redirects again")    \
 	X(NO_MEMBER, 30, IN, "no_member", "redirected to a pool none of whose vPorts is up")                         \
 	X(RATE, 31, IN, "rate", "over the rate that the vPort may send at")                                          \
-	X(RATE_OUT, 32, OUT, "rate_out", "over the rate that the vPort may be sent to at")
+	X(RATE_OUT, 32, OUT, "rate_out", "over the rate that the vPort may be sent to at")                           \
+	X(BLOCKED, 33, IN, "blocked", "the vPort's inspector said so; from or to its VM")                            \
+	X(INSPECTOR, 34, IN, "inspector", "the vPort's inspector does not listen, and fails closed")                 \
+	X(FORGED, 35, IN, "forged", "came in by an inspector, and is no frame of a vPort that it inspects")
 
 enum ivds_drop {
 	IVDS_DROP_NONE = 0,
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	    IVDS_DROP_MAX = 33,
+	    IVDS_DROP_MAX = 36,
 };
 
 /* ------------------------------- mirrors ARRAY: session -> struct ivds_mirror
@@ -470,6 +481,37 @@ struct ivds_capture {
 	__u8 direction; /* enum ivds_direction */
 	__u8 reason;    /* DROP: enum ivds_drop */
 	__u16 pad0;
+};
+
+/* ------------------------------- inspectors HASH: __u32 port id -> struct ivds_inspector
+ * An inspector stands between VMs and the switch. Frames from the VMs of the vPorts that name it go to it before the
+ * switch looks at them, and frames to them when the switch is done; one that came in by it does not go to it again.
+ * They go out of its interface with an inspection behind their MAC addresses, and those that come back as they are
+ * go on where they were. What it has to say of itself it says the same way. */
+#define IVDS_TYPE_INSPECTION 0x88b5 /* IEEE 802 local experimental; such frames are on the inspector's link alone */
+#define IVDS_SEQUENCE_MASK   0x7fffu
+#define IVDS_MAX_QUEUE       16384u
+enum ivds_inspect {
+	IVDS_INSPECT_PASS = 0,  /* the frame goes on; so is it sent to the inspector */
+	IVDS_INSPECT_BLOCK = 1, /* it is dropped (blocked); only its first 20 bytes have to be there */
+	IVDS_INSPECT_HELLO = 2, /* no frame: the inspector lives */
+};
+struct ivds_inspection {
+	__be16 type_be;     /* IVDS_TYPE_INSPECTION */
+	__be16 port_be;     /* id of the vPort; HELLO: 0 */
+	__u8 way;           /* enum ivds_way */
+	__u8 verdict;       /* enum ivds_inspect */
+	__be16 sequence_be; /* 15 bits, grows by one a frame; an answer to it is one to all before it */
+};
+struct ivds_inspector {
+	__u64 heard_ns; /* CLOCK_MONOTONIC of the last that it sent */
+	__u64 sent_ns;  /* and of the last that was sent to it */
+	__u64 sent;     /* frames that were sent to it; the lower bits are the last one's sequence */
+	__u64 answered; /* of these, up to this one */
+	__u64 passed;   /* frames that it sent back */
+	__u64 blocked;
+	__u64 uninspected; /* frames that went on without it */
+	__u64 refused;     /* frames that were dropped for want of it */
 };
 
 /* ------------------------------- events RINGBUF: struct ivds_event

@@ -42,6 +42,9 @@ IVDS_OFFSET(ivds_port, mirror_in, 48);
 IVDS_OFFSET(ivds_port, mirror_out, 52);
 IVDS_OFFSET(ivds_port, mirror_drop, 56);
 IVDS_OFFSET(ivds_port, rate, 64);
+IVDS_OFFSET(ivds_port, inspector, 96);
+IVDS_OFFSET(ivds_port, timeout_ms, 100);
+IVDS_OFFSET(ivds_port, queue, 104);
 
 IVDS_SIZE(ivds_acl, 8);
 IVDS_OFFSET(ivds_acl, default_action, 4);
@@ -127,6 +130,13 @@ IVDS_SIZE(ivds_mirror_stats, 32);
 IVDS_SIZE(ivds_capture, 24);
 IVDS_OFFSET(ivds_capture, direction, 20);
 IVDS_OFFSET(ivds_capture, reason, 21);
+
+IVDS_SIZE(ivds_inspection, 8);
+IVDS_OFFSET(ivds_inspection, way, 4);
+IVDS_OFFSET(ivds_inspection, sequence_be, 6);
+IVDS_SIZE(ivds_inspector, 64);
+IVDS_OFFSET(ivds_inspector, sent, 16);
+IVDS_OFFSET(ivds_inspector, passed, 32);
 
 IVDS_SIZE(ivds_event, 96);
 IVDS_OFFSET(ivds_event, mac, 24);

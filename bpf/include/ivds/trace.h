@@ -40,7 +40,8 @@
 	X(MIRROR, 24, 4)      /* sessions, enum ivds_direction, port: copies of the frame */                         \
 	X(RATE, 25, 4)        /* port id, enum ivds_way: the vPort's rate that way may drop the frame */             \
 	X(TRUNK, 26, 2)       /* port id of the trunk, VID, port id of the vPort behind it */                        \
-	X(MARK, 27, 4)        /* PCP of the tags of the wire, 1 + DSCP that the packet gets or 0 */
+	X(MARK, 27, 4)        /* PCP of the tags of the wire, 1 + DSCP that the packet gets or 0 */                  \
+	X(INSPECT, 28, 4)     /* port id, inspector's port id, enum ivds_way, whether it listens; it goes on there */
 
 enum ivds_trace_kind {
 	IVDS_TRACE_NONE = 0,
