@@ -51,10 +51,10 @@ struct Choices {
     // Entries that are kept free, besides those that the chip's drivers never give away.
     unsigned reserved_macs = 0;
     unsigned reserved_vlans = 0;
-    std::set<std::uint32_t> must;      // vPorts that the NIC carries, or there is no plan
-    std::set<std::uint32_t> must_not;  // vPorts that stay in software
-    std::map<std::uint32_t, std::uint32_t> tenants;  // of instances; one without is under no quota
-    std::map<std::uint32_t, Quota> quotas;           // by tenant
+    std::set<std::uint32_t> must{};      // vPorts that the NIC carries, or there is no plan
+    std::set<std::uint32_t> must_not{};  // vPorts that stay in software
+    std::map<std::uint32_t, std::uint32_t> tenants{};  // of instances; one without is under no quota
+    std::map<std::uint32_t, Quota> quotas{};           // by tenant
 };
 
 // X(name, text): why an object is where it is.
