@@ -74,6 +74,8 @@ struct Together::Hardware {
         // As drivers of VFs do, for a tag that they did not ask for.
         for (unsigned queue = 0; queue < 2 * together_pf; ++queue)
             nic.put(Reg::rxdctl, queue, reg::rxdctl::enable.put() | reg::rxdctl::vme.put());
+        nic.set_bits(Reg::hlreg0, 0, reg::hlreg0::jumboen.put());
+        nic.put(Reg::maxfrs, reg::maxfrs::mfs.put(reg::chip().max_frame));
         must(writer.check_setup());
         must(writer.clear());
     }
