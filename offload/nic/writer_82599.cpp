@@ -177,16 +177,15 @@ Result<> Writer82599::write(const SetPool& step) {
     const std::uint32_t tci = std::uint32_t{step.as.pcp} << 13 | step.as.vvlan;
     const std::uint32_t bit = 1U << (step.pool % 8);
     const std::uint32_t check = pfvfspoof::macas.put(bit) | pfvfspoof::vlanas.put(bit);
-    return in_turn([&] { return put_bit(Reg::pfvfte, step.pool, false); },
-                   [&] {
-                       return put(Reg::pfvmvir, step.pool,
-                                  pfvmvir::port_vlan.put(tci) | pfvmvir::vlana.put(pfvmvir::always));
-                   },
-                   [&] { return change(Reg::pfvfspoof, step.pool / 8, check, check); },
-                   [&] { return put_rate(step.pool, step.as.rate_mbps); },
-                   [&] { return put(Reg::pfvml2flt, step.pool, pfvml2flt::bam.put() | pfvml2flt::mpe.put()); },
-                   [&] { return put_bit(Reg::pfvfre, step.pool, true); },
-                   [&] { return put_bit(Reg::pfvfte, step.pool, true); });
+    return in_turn(
+        [&] { return put_bit(Reg::pfvfte, step.pool, false); },
+        [&] {
+            return put(Reg::pfvmvir, step.pool, pfvmvir::port_vlan.put(tci) | pfvmvir::vlana.put(pfvmvir::always));
+        },
+        [&] { return change(Reg::pfvfspoof, step.pool / 8, check, check); },
+        [&] { return put_rate(step.pool, step.as.rate_mbps); },
+        [&] { return put(Reg::pfvml2flt, step.pool, pfvml2flt::bam.put() | pfvml2flt::mpe.put()); },
+        [&] { return put_bit(Reg::pfvfre, step.pool, true); }, [&] { return put_bit(Reg::pfvfte, step.pool, true); });
 }
 
 // The checks of its sources stay on: a VF that is turned on by someone else is not let loose.
@@ -230,9 +229,9 @@ Result<> Writer82599::put_rate(unsigned pool, unsigned mbps) {
 
 // The PF takes untagged frames and the floods of the V.VLANs that it is a member of.
 Result<> Writer82599::write(const UnknownToPf& step) {
-    return put(Reg::pfvml2flt, pf_,
-               pfvml2flt::aupe.put() | pfvml2flt::bam.put() | pfvml2flt::mpe.put() |
-                   pfvml2flt::rope.put(step.on ? 1 : 0));
+    return put(
+        Reg::pfvml2flt, pf_,
+        pfvml2flt::aupe.put() | pfvml2flt::bam.put() | pfvml2flt::mpe.put() | pfvml2flt::rope.put(step.on ? 1 : 0));
 }
 
 Result<> Writer82599::write(const Software& /*step*/) {

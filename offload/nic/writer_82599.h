@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// writer_82599.h -- the steps of a plan as register accesses of an 82599, in the maker's order. What is written is read
-// back at once; a step that fails leaves the registers where it failed, each step being safe at each of its writes.
+// writer_82599.h -- the steps of a plan as register accesses of an 82599, in the maker's order. What is written is
+// read back at once; a step that fails leaves the registers where it failed, each step being safe at each of its
+// writes.
 #pragma once
 
 #include <cstdint>

@@ -22,8 +22,8 @@ Addresses::Addresses(const Snapshot& tables, std::uint32_t uplink) {
     places_.reserve(tables.fdb.size());
     std::set<std::uint32_t> on_uplink;
     for (const auto& [id, instance] : tables.instances)
-        if (instance.uplink == uplink && (instance.flags & (IVDS_IF_ACTIVE | IVDS_IF_WIRE)) ==
-                                             (IVDS_IF_ACTIVE | IVDS_IF_WIRE))
+        if (instance.uplink == uplink &&
+            (instance.flags & (IVDS_IF_ACTIVE | IVDS_IF_WIRE)) == (IVDS_IF_ACTIVE | IVDS_IF_WIRE))
             on_uplink.insert(id);
     for (const auto& [key, entry] : tables.fdb) {
         const Mac mac = mac_of(key);

@@ -36,8 +36,8 @@ Result<> check_outer_vlan(const Snapshot& tables, const Device& device, const Ch
         if (instance.uplink != device.uplink || (instance.flags & IVDS_IF_WIRE) == 0) continue;
         if (instance.vlan != choices.port_vlan || instance.peer_vlans[0] != 0)
             return fail(Code::conflict, "IVDS-O002",
-                        fmt::format("instance {} has outer VLAN {}{}, and the fabric's port adds {} to all frames", id,
-                                    instance.vlan, instance.peer_vlans[0] != 0 ? " and peers on others" : "",
+                        fmt::format("instance {} has outer VLAN {}{}, and the fabric's port adds {} to all frames",
+                                    id, instance.vlan, instance.peer_vlans[0] != 0 ? " and peers on others" : "",
                                     choices.port_vlan),
                         "use double tags, or put the instance on the port's VLAN");
     }
@@ -145,7 +145,8 @@ NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& 
         if ((port.flags & IVDS_PF_ANTI_SPOOF) == 0) state.unknown_to_pf = true;
     }
     keep_slots(state.macs, present.macs,
-               Slots(staying(present.macs, state.macs), device.chip->kept_mac_entries, device.chip->mac_entries), true);
+               Slots(staying(present.macs, state.macs), device.chip->kept_mac_entries, device.chip->mac_entries),
+               true);
     keep_slots(state.vlans, present.vlans,
                Slots(staying(present.vlans, state.vlans), device.chip->kept_vlan_entries, device.chip->vlan_entries),
                false);
@@ -175,9 +176,9 @@ void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Devic
         }
         const Reason reason = fit_instance(id, tables, device, choices);
         const auto of_vf = first_reason.find(id);
-        at.reason = reason != Reason::fits            ? reason
-                    : of_vf != first_reason.end()     ? of_vf->second
-                                                      : Reason::none_in_nic;
+        at.reason = reason != Reason::fits        ? reason
+                    : of_vf != first_reason.end() ? of_vf->second
+                                                  : Reason::none_in_nic;
     }
 
     for (const auto& [key, entry] : tables.fdb) {
@@ -230,7 +231,8 @@ std::string_view name(Where where) {
     return where == Where::hw ? "hw" : where == Where::sw ? "sw" : "mixed";
 }
 
-Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choices& choices, const NicState& present) {
+Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choices& choices,
+                       const NicState& present) {
     if (auto ok = check_device(tables, device); !ok) return std::unexpected(ok.error());
     if (auto ok = check_choices(choices); !ok) return std::unexpected(ok.error());
     if (auto ok = check_outer_vlan(tables, device, choices); !ok) return std::unexpected(ok.error());

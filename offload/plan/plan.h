@@ -26,8 +26,8 @@ namespace ivds::offload {
 // The uplink's NIC, and the vPorts that are VFs of it. All other ports are software's.
 struct Device {
     const Chip* chip = nullptr;
-    std::uint32_t uplink = 0;  // port id
-    unsigned pf = 0;           // the PF's pool
+    std::uint32_t uplink = 0;                 // port id
+    unsigned pf = 0;                          // the PF's pool
     std::map<std::uint32_t, unsigned> pools;  // vPort id -> VF, which is its pool
 };
 
@@ -51,46 +51,46 @@ struct Choices {
     // Entries that are kept free, besides those that the chip's drivers never give away.
     unsigned reserved_macs = 0;
     unsigned reserved_vlans = 0;
-    std::set<std::uint32_t> must{};      // vPorts that the NIC carries, or there is no plan
-    std::set<std::uint32_t> must_not{};  // vPorts that stay in software
+    std::set<std::uint32_t> must{};                    // vPorts that the NIC carries, or there is no plan
+    std::set<std::uint32_t> must_not{};                // vPorts that stay in software
     std::map<std::uint32_t, std::uint32_t> tenants{};  // of instances; one without is under no quota
     std::map<std::uint32_t, Quota> quotas{};           // by tenant
 };
 
 // X(name, text): why an object is where it is.
-#define IVDS_OFFLOAD_REASONS(X)                                                                                     \
-    X(fits, "the NIC carries it")                                                                                   \
-    X(to_wire, "the NIC sends what it does not know to the wire")                                                   \
-    X(sink, "the NIC hands frames for it to software")                                                              \
-    X(some_in_software, "some of its vPorts are software's")                                                        \
-    X(none_in_nic, "none of its vPorts is in the NIC")                                                              \
-    X(not_a_vf, "it is no VF of this NIC")                                                                          \
-    X(by_operator, "the operator keeps it in software")                                                             \
-    X(outer_tag, "with double tags its VM would have to add the outer VLAN itself")                                 \
-    X(tpid, "the NIC knows V.VLAN tags of TPID 0x8100 alone")                                                       \
-    X(no_instance, "it is in no instance")                                                                          \
-    X(inactive, "its instance does not forward")                                                                    \
-    X(down, "it is down")                                                                                           \
-    X(other_uplink, "its instance is not on this uplink")                                                           \
-    X(local_scope, "its instance keeps off the wire, and the NIC sends floods there")                               \
-    X(not_registered, "its V.VLAN is not registered on the uplink")                                                 \
-    X(plain_access, "its instance has hosts without V.VLAN, and the NIC tags every frame")                          \
-    X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")                              \
-    X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")                 \
-    X(dscp, "the NIC does not change the DSCP")                                                                     \
-    X(learning, "it may have addresses that the NIC does not know")                                                 \
-    X(address, "its vMAC is not among its addresses")                                                               \
-    X(too_long, "its MTU is larger than what the NIC switches")                                                     \
-    X(rules, "the NIC's filters see neither what a VM sends, nor frames between VMs, nor fragments")                \
-    X(redirect_target, "a rule redirects frames to it")                                                             \
-    X(mirrored, "a mirror watches it")                                                                              \
-    X(mirror_target, "a mirror's copies go to it")                                                                  \
-    X(mirror, "the NIC's mirrors know neither direction nor filter, nor the mirror's target")                       \
-    X(rate_out, "the NIC does not limit what is sent to a VM")                                                      \
-    X(rate_low, "the NIC cannot hold a queue to so low a rate")                                                     \
-    X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                                    \
-    X(quota, "its tenant has all that it may have of the NIC")                                                      \
-    X(macs_full, "the NIC's table of addresses is full")                                                            \
+#define IVDS_OFFLOAD_REASONS(X)                                                                      \
+    X(fits, "the NIC carries it")                                                                    \
+    X(to_wire, "the NIC sends what it does not know to the wire")                                    \
+    X(sink, "the NIC hands frames for it to software")                                               \
+    X(some_in_software, "some of its vPorts are software's")                                         \
+    X(none_in_nic, "none of its vPorts is in the NIC")                                               \
+    X(not_a_vf, "it is no VF of this NIC")                                                           \
+    X(by_operator, "the operator keeps it in software")                                              \
+    X(outer_tag, "with double tags its VM would have to add the outer VLAN itself")                  \
+    X(tpid, "the NIC knows V.VLAN tags of TPID 0x8100 alone")                                        \
+    X(no_instance, "it is in no instance")                                                           \
+    X(inactive, "its instance does not forward")                                                     \
+    X(down, "it is down")                                                                            \
+    X(other_uplink, "its instance is not on this uplink")                                            \
+    X(local_scope, "its instance keeps off the wire, and the NIC sends floods there")                \
+    X(not_registered, "its V.VLAN is not registered on the uplink")                                  \
+    X(plain_access, "its instance has hosts without V.VLAN, and the NIC tags every frame")           \
+    X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")               \
+    X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")  \
+    X(dscp, "the NIC does not change the DSCP")                                                      \
+    X(learning, "it may have addresses that the NIC does not know")                                  \
+    X(address, "its vMAC is not among its addresses")                                                \
+    X(too_long, "its MTU is larger than what the NIC switches")                                      \
+    X(rules, "the NIC's filters see neither what a VM sends, nor frames between VMs, nor fragments") \
+    X(redirect_target, "a rule redirects frames to it")                                              \
+    X(mirrored, "a mirror watches it")                                                               \
+    X(mirror_target, "a mirror's copies go to it")                                                   \
+    X(mirror, "the NIC's mirrors know neither direction nor filter, nor the mirror's target")        \
+    X(rate_out, "the NIC does not limit what is sent to a VM")                                       \
+    X(rate_low, "the NIC cannot hold a queue to so low a rate")                                      \
+    X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                     \
+    X(quota, "its tenant has all that it may have of the NIC")                                       \
+    X(macs_full, "the NIC's table of addresses is full")                                             \
     X(vlans_full, "the NIC's table of VLANs is full")
 
 enum class Reason : std::uint8_t {
@@ -124,10 +124,10 @@ struct Plan {
 
     std::map<std::uint32_t, Placement> vports;
     std::map<std::uint32_t, Placement> instances;
-    std::vector<Placement> fdb;                 // in the order of the snapshot's
-    std::map<std::uint32_t, Placement> lists;   // of rules
-    std::map<std::uint32_t, Placement> mirrors; // by session
-    std::map<std::uint32_t, Placement> rates;   // by vPort: of what it sends, or else of what is sent to it
+    std::vector<Placement> fdb;                  // in the order of the snapshot's
+    std::map<std::uint32_t, Placement> lists;    // of rules
+    std::map<std::uint32_t, Placement> mirrors;  // by session
+    std::map<std::uint32_t, Placement> rates;    // by vPort: of what it sends, or else of what is sent to it
 
     Use pools, macs, vlans;
 };

@@ -27,8 +27,8 @@ struct NicPool {
     std::uint32_t vport = 0;
     std::uint32_t instance = 0;
     std::uint16_t vvlan = 0;
-    std::uint8_t pcp = 0;        // of the tag
-    unsigned rate_mbps = 0;      // of what it sends; 0: no limit
+    std::uint8_t pcp = 0;    // of the tag
+    unsigned rate_mbps = 0;  // of what it sends; 0: no limit
     [[nodiscard]] bool same_place(const NicPool& other) const {
         return vport == other.vport && instance == other.instance && vvlan == other.vvlan && pcp == other.pcp;
     }
@@ -51,7 +51,7 @@ struct NicState {
     std::map<Mac, NicMac> macs;  // unicast
     std::map<std::uint16_t, NicVlan> vlans;
     std::set<std::uint16_t> admitted;  // V.VLANs that are taken in from the wire, those of software ports too
-    bool unknown_to_pf = false;        // what VFs send to unknown addresses goes to the PF as well, where it is a member
+    bool unknown_to_pf = false;  // what VFs send to unknown addresses goes to the PF as well, where it is a member
     bool operator==(const NicState&) const = default;
 };
 

@@ -28,9 +28,9 @@ public:
         const std::map<Mac, NicMac> macs = state_.macs;
         for (const auto& [mac, entry] : macs) {
             const auto next = wanted_.macs.find(mac);
-            const bool stays = next != wanted_.macs.end() && next->second.pool == entry.pool && is_staying(entry.pool);
-            if (!stays && entry.pool != pf_)
-                add(SetMac{.mac = mac, .entry = {.slot = entry.slot, .pool = pf_}});
+            const bool stays =
+                next != wanted_.macs.end() && next->second.pool == entry.pool && is_staying(entry.pool);
+            if (!stays && entry.pool != pf_) add(SetMac{.mac = mac, .entry = {.slot = entry.slot, .pool = pf_}});
         }
     }
 
@@ -87,8 +87,7 @@ public:
         Software told{.take_tables = take_tables};
         for (const auto& [pool, as] : state_.pools) told.vports.insert(as.vport);
         for (const auto& [mac, entry] : state_.macs)
-            if (entry.pool != pf_)
-                told.in_nic.insert({.instance = state_.pools.at(entry.pool).instance, .mac = mac});
+            if (entry.pool != pf_) told.in_nic.insert({.instance = state_.pools.at(entry.pool).instance, .mac = mac});
         add(std::move(told));
     }
     // Those that will be on.

@@ -4,7 +4,8 @@
 // miss one that it reaches before and after. A vPort that itself moves between NIC and software, or to another
 // instance, is away while it does.
 //
-//   1. The NIC gives up what is not so in the end: addresses first, then VFs, then V.VLANs. An address is not forgotten
+//   1. The NIC gives up what is not so in the end: addresses first, then VFs, then V.VLANs. An address is not
+//   forgotten
 //      yet but given to the PF, since frames to one that the NIC does not know go to the wire.
 //   2. Software takes the new tables (Software::take_tables).
 //   3. The NIC forgets addresses that no one needs any more, and learns all new ones, at the PF.
@@ -65,8 +66,8 @@ struct Handed {
     auto operator<=>(const Handed&) const = default;
 };
 struct Software {
-    bool take_tables = false;   // those that the plan was made from; else they are there already
-    std::set<Handed> in_nic{};  // all of them
+    bool take_tables = false;          // those that the plan was made from; else they are there already
+    std::set<Handed> in_nic{};         // all of them
     std::set<std::uint32_t> vports{};  // whose VF is what their VM uses
 };
 

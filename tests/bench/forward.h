@@ -45,5 +45,6 @@ private:
 [[nodiscard]] std::vector<Row> cost_rows(const Options& options);
 [[nodiscard]] std::vector<Row> tcp_rows(const Options& options);
 [[nodiscard]] std::vector<Row> agent_rows(const Options& options);
+[[nodiscard]] std::vector<Row> plan_rows(const Options& options);  // of the offload
 
 }  // namespace ivds::bench

@@ -45,10 +45,8 @@ World two_instances() {
 }
 
 Device device() {
-    return {.chip = &offload::i82599::chip(),
-            .uplink = up,
-            .pf = together_pf,
-            .pools = {{vf0, 0}, {vf1, 1}, {vf2, 2}}};
+    return {
+        .chip = &offload::i82599::chip(), .uplink = up, .pf = together_pf, .pools = {{vf0, 0}, {vf1, 1}, {vf2, 2}}};
 }
 
 Choices single() {
@@ -136,8 +134,7 @@ TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[
         {"too_long", [](World& w) { w.ports.at(vf0).mtu_bytes = 9710; }},
         {"rules", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_in = 1; }},
         {"rules", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_out = 1; }},
-        {"redirect_target",
-         [](World& w) { w.acls[1].rules = {redirect_to(vf0)}; }},
+        {"redirect_target", [](World& w) { w.acls[1].rules = {redirect_to(vf0)}; }},
         {"redirect_target",
          [](World& w) {
              w.pools[1] = {vf0};

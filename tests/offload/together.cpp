@@ -129,8 +129,8 @@ std::vector<Sent> Together::send(std::uint32_t port, const Bytes& frame) {
             } else if (delivery.pool == together_pf) {
                 to_software(together_uplink, with_outer(delivery.bytes), sent);
             } else {
-                const auto vf = std::ranges::find_if(
-                    device_.pools, [&](const auto& row) { return row.second == delivery.pool; });
+                const auto vf =
+                    std::ranges::find_if(device_.pools, [&](const auto& row) { return row.second == delivery.pool; });
                 // A VM that is not on its VF does not listen there.
                 if (vf != device_.pools.end() && is_in_nic(vf->first)) sent.push_back({vf->first, delivery.bytes});
             }
