@@ -227,6 +227,28 @@ std::string_view text(Reason reason) {
     return {};
 }
 
+std::string_view name(Limit limit) {
+    switch (limit) {
+#define IVDS_X(id, words) \
+    case Limit::id:       \
+        return #id;
+        IVDS_OFFLOAD_LIMITS(IVDS_X)
+#undef IVDS_X
+    }
+    return {};
+}
+
+std::string_view text(Limit limit) {
+    switch (limit) {
+#define IVDS_X(id, words) \
+    case Limit::id:       \
+        return words;
+        IVDS_OFFLOAD_LIMITS(IVDS_X)
+#undef IVDS_X
+    }
+    return {};
+}
+
 std::string_view name(Where where) {
     return where == Where::hw ? "hw" : where == Where::sw ? "sw" : "mixed";
 }

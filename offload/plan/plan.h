@@ -101,6 +101,24 @@ enum class Reason : std::uint8_t {
 [[nodiscard]] std::string_view name(Reason reason);  // "mac_twice"
 [[nodiscard]] std::string_view text(Reason reason);
 
+// X(name, text): what is not the same for a vPort in the NIC, whatever the plan. No frame leaves its instance by any
+// of them; a vPort for which one matters is kept in software by the operator (Choices::must_not).
+#define IVDS_OFFLOAD_LIMITS(X)                                                                                   \
+    X(unknown, "unknown unicast is not copied to vPorts that cannot have the address")                           \
+    X(guest_tags, "of frames with tags of a VM's own the NIC drops or carries other ones than its profile says") \
+    X(oversize, "frames longer than its MTU are not dropped, as the NIC has one limit for all")                  \
+    X(control, "link-local control frames of a VM, or from the wire to it, are carried as other multicast")      \
+    X(wire_source, "frames from the wire with the source address of a local VM are not dropped")                 \
+    X(foreign, "frames to an address that only a neighbour in another instance has do not go to the wire")
+
+enum class Limit : std::uint8_t {
+#define IVDS_X(name, words) name,
+    IVDS_OFFLOAD_LIMITS(IVDS_X)
+#undef IVDS_X
+};
+[[nodiscard]] std::string_view name(Limit limit);
+[[nodiscard]] std::string_view text(Limit limit);
+
 enum class Where : std::uint8_t { hw, sw, mixed };
 [[nodiscard]] std::string_view name(Where where);
 
