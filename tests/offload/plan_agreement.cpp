@@ -410,7 +410,7 @@ void check_violations(const Together& together) {
 
 }  // namespace
 
-TEST_CASE("the NIC and software together do what the switch does", "[unit]") {
+TEST_CASE("the NIC and software together do what the switch does", "[unit][R98][R110][R113]") {
     Tried tried;
     CHECK(rc::check("worlds and frames", [&] {
         const World world = make(draw());
@@ -560,7 +560,7 @@ struct Change {
 
 }  // namespace
 
-TEST_CASE("from one configuration to another no frame leaks, doubles or gets lost at any step", "[unit]") {
+TEST_CASE("from one configuration to another no frame leaks, doubles or gets lost at any step", "[unit][R105]") {
     unsigned steps = 0;
     unsigned checked = 0;
     CHECK(rc::check("changes", [&] {

@@ -209,7 +209,7 @@ TEST_CASE("unknown addresses go to the PF only where a software port may have so
     CHECK(plan_of(world).state.unknown_to_pf);
 }
 
-TEST_CASE("a full table leaves the coldest instances to software, and fails nothing", "[unit]") {
+TEST_CASE("a full table leaves the coldest instances to software, and fails nothing", "[unit][R28]") {
     Choices choices = single();
     World world = two_instances();
     offload::Snapshot tables = snapshot_of(world);
