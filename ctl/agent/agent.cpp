@@ -126,11 +126,15 @@ Agent::Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir)
       store_(std::move(store)),
       mac_of_(std::move(mac_of)),
       state_dir_(std::move(state_dir)),
-      exports_([&plane](const std::function<bool(const FlowRow&)>& sink) { return plane.maps().flows(sink); },
-               [this](const Capture& capture, const std::function<bool(const pb::CapturePacket&)>& sink) {
-                   return watch([&] { return capture; }, FrameFilter{},
-                                [&](pb::CapturePacket& packet, std::chrono::nanoseconds) { return sink(packet); });
-               }) {}
+      exports_(
+          [this](const std::function<bool(const FlowRow&)>& sink) -> Result<> {
+              if (auto told = tell_flows(); !told) return told;
+              return plane_.maps().flows(sink);
+          },
+          [this](const Capture& capture, const std::function<bool(const pb::CapturePacket&)>& sink) {
+              return watch([&] { return capture; }, FrameFilter{},
+                           [&](pb::CapturePacket& packet, std::chrono::nanoseconds) { return sink(packet); });
+          }) {}
 
 Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac_of, std::string state_dir) {
     std::unique_ptr<Agent> agent(new Agent(plane, std::move(store), std::move(mac_of), std::move(state_dir)));
@@ -553,12 +557,14 @@ Result<> Agent::fdb(const pb::FdbRequest& request, const std::function<bool(cons
     return view_fdb({held->model, held->ids, plane_.maps()}, request, sink);
 }
 
+Result<> Agent::tell_flows() {
+    const std::lock_guard lock(mutex_);
+    if (auto swept = plane_.sweep(); !swept) return std::unexpected(swept.error());
+    return {};
+}
+
 Result<> Agent::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) {
-    {
-        // The CPUs may owe flows what they counted in their last tick: a sweep tells them.
-        const std::lock_guard lock(mutex_);
-        if (auto swept = plane_.sweep(); !swept) return std::unexpected(swept.error());
-    }
+    if (auto told = tell_flows(); !told) return told;
     const auto held = intent();
     return view_flows({held->model, held->ids, plane_.maps()}, request, sink);
 }

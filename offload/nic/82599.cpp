@@ -324,6 +324,8 @@ constexpr Chip the_chip{
     .queues = 128,
     .mac_entries = 128,
     .vlan_entries = 64,
+    .kept_mac_entries = 1,
+    .kept_vlan_entries = 1,
     .multicast_hash_bits = 4096,
     .unicast_hash_bits = 4096,
     .mirror_rules = 4,

@@ -16,6 +16,8 @@ struct Chip {
     unsigned queues;             // receive queues, and as many to transmit
     unsigned mac_entries;        // exact addresses, unicast or multicast, each with its pools
     unsigned vlan_entries;       // VIDs with their pools
+    unsigned kept_mac_entries;   // the first so many of them are the drivers': the station address
+    unsigned kept_vlan_entries;  // likewise: VLAN 0
     unsigned multicast_hash_bits;
     unsigned unicast_hash_bits;
     unsigned mirror_rules;

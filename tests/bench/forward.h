@@ -46,5 +46,6 @@ private:
 [[nodiscard]] std::vector<Row> latency_rows(const Options& options);
 [[nodiscard]] std::vector<Row> tcp_rows(const Options& options);
 [[nodiscard]] std::vector<Row> agent_rows(const Options& options);
+[[nodiscard]] std::vector<Row> plan_rows(const Options& options);  // of the offload
 
 }  // namespace ivds::bench

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nic/writer_82599.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <initializer_list>
+
+namespace ivds::offload {
+
+using namespace i82599;
+
+namespace {
+
+// The first failure of several accesses in a row, of which the later ones are then not made.
+template <class... Accesses>
+Result<> in_turn(Accesses&&... accesses) {
+    Result<> result;
+    (void)((result = accesses(), result.has_value()) && ...);
+    return result;
+}
+
+constexpr std::uint32_t all_ones = 0xffffffff;
+constexpr unsigned queues_of_pool = 2;  // with 64 pools
+
+std::uint32_t low_of(const Mac& mac) {
+    return mac[0] | std::uint32_t{mac[1]} << 8 | std::uint32_t{mac[2]} << 16 | std::uint32_t{mac[3]} << 24;
+}
+std::uint32_t high_of(const Mac& mac) {
+    return mac[4] | std::uint32_t{mac[5]} << 8 | rah::av.put();
+}
+std::uint32_t half(PoolSet pools, unsigned word) {
+    return static_cast<std::uint32_t>(pools >> (32 * word));
+}
+
+}  // namespace
+
+Result<std::uint32_t> Writer82599::get(Reg reg, unsigned element) {
+    return registers_.read(offset(reg, element));
+}
+
+Result<> Writer82599::put(Reg reg, unsigned element, std::uint32_t value) {
+    if (auto done = registers_.write(offset(reg, element), value); !done) return done;
+    const auto back = get(reg, element);
+    if (!back) return std::unexpected(back.error());
+    if (*back == value) return {};
+    const auto where = fmt::format("{}[{}]", describe(reg).name, element);
+    if (*back == all_ones)
+        return fail(Code::unavailable, "IVDS-O011", fmt::format("{} reads as all ones", where),
+                    "the NIC is gone: look for it with lspci, and reset it");
+    return fail(Code::conflict, "IVDS-O012",
+                fmt::format("{} was written {:#010x} and reads {:#010x}", where, value, *back),
+                "look for another writer of the NIC's registers, or for a NIC that is no 82599");
+}
+
+Result<> Writer82599::change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) {
+    const auto now = get(reg, element);
+    if (!now) return std::unexpected(now.error());
+    const std::uint32_t next = (*now & ~mask) | (value & mask);
+    return next == *now ? Result<>{} : put(reg, element, next);
+}
+
+Result<> Writer82599::put_bit(Reg reg, unsigned pool, bool on) {
+    const std::uint32_t bit = 1U << (pool % 32);
+    return change(reg, pool / 32, bit, on ? bit : 0);
+}
+
+Result<> Writer82599::check_setup() {
+    struct Wanted {
+        Reg reg;
+        Field field;
+        std::uint32_t value;
+        const char* what;
+    };
+    const std::initializer_list<Wanted> all = {
+        {Reg::pfvtctl, pfvtctl::vt_en, 1, "pools (SR-IOV) on"},
+        {Reg::pfvtctl, pfvtctl::rpl_en, 1, "replication to pools on"},
+        {Reg::pfvtctl, pfvtctl::dis_def_pl, 0, "a default pool"},
+        {Reg::pfvtctl, pfvtctl::def_pl, pf_, "the PF as default pool"},
+        {Reg::pfdtxgswc, pfdtxgswc::lbe, 1, "switching between pools (VEB)"},
+        {Reg::vlnctrl, vlnctrl::vfe, 1, "the VLAN filter on"},
+        {Reg::vlnctrl, vlnctrl::cfien, 0, "no filter on CFI"},
+        {Reg::ctrl_ext, ctrl_ext::extended_vlan, 0, "single tags"},
+        {Reg::fctrl, fctrl::bam, 1, "broadcast taken in"},
+        {Reg::fctrl, fctrl::mpe, 1, "all multicast taken in"},
+        {Reg::fctrl, fctrl::upe, 1, "all unicast taken in"},
+    };
+    for (const auto& [reg, field, value, what] : all) {
+        const auto now = get(reg);
+        if (!now) return std::unexpected(now.error());
+        if (field(*now) != value)
+            return fail(Code::conflict, "IVDS-O010",
+                        fmt::format("{} is {:#010x}: the plan needs {}", describe(reg).name, *now, what),
+                        "enable VFs, set the PF promiscuous and its hwmode to veb");
+    }
+    const auto mode = get(Reg::mrqc);
+    if (!mode) return std::unexpected(mode.error());
+    if (mrqc::mrqe(*mode) != mrqc::vt64 && mrqc::mrqe(*mode) != mrqc::vt64_rss)
+        return fail(Code::unsupported, "IVDS-O010", "the NIC is not laid out in 64 pools", "enable 32 VFs or more");
+    return {};
+}
+
+Result<> Writer82599::clear() {
+    Result<> done;
+    const auto each = [&](unsigned first, unsigned count, auto&& access) {
+        for (unsigned i = first; done && i < count; ++i) done = access(i);
+    };
+    for (unsigned word = 0; word < 2; ++word) {
+        const std::uint32_t own = half(pool_bit(pf_), word);
+        each(word, word + 1, [&](unsigned i) { return put(Reg::pfvfte, i, own); });
+        each(word, word + 1, [&](unsigned i) { return put(Reg::pfvfre, i, own); });
+    }
+    each(0, chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrctl, i, 0); });
+    each(0, chip().pools, [&](unsigned i) { return i == pf_ ? Result<>{} : put(Reg::pfvml2flt, i, 0); });
+    each(1, chip().mac_entries, [&](unsigned i) { return put(Reg::rah, i, 0); });
+    each(1, chip().mac_entries, [&](unsigned i) { return put_pools_of_mac(i, 0); });
+    each(0, 128, [&](unsigned i) { return put(Reg::vfta, i, 0); });
+    each(0, chip().vlan_entries, [&](unsigned i) { return put(Reg::pfvlvf, i, 0); });
+    each(0, 2 * chip().vlan_entries, [&](unsigned i) { return put(Reg::pfvlvfb, i, 0); });
+    // Every unicast address is in the hash table; whether it means anything is PFVML2FLT.ROPE's.
+    each(0, 128, [&](unsigned i) { return put(Reg::pfuta, i, all_ones); });
+    each(0, 1, [&](unsigned) { return write(UnknownToPf{.on = false}); });
+    return done;
+}
+
+Result<> Writer82599::apply(const Step& step) {
+    return std::visit([this](const auto& one) { return write(one); }, step);
+}
+
+// Both words hold no more than one pool at any time: a unicast address must not mean two.
+Result<> Writer82599::put_pools_of_mac(unsigned slot, PoolSet pools) {
+    const auto rewrite = [this](Reg reg) {
+        const auto value = get(reg, 0);
+        return value ? put(reg, 0, *value) : Result<>(std::unexpected(value.error()));
+    };
+    const unsigned last = half(pools, 1) != 0 ? 1 : 0;
+    return in_turn([&] { return put(Reg::mpsar, 2 * slot + (1 - last), half(pools, 1 - last)); },
+                   [&] { return put(Reg::mpsar, 2 * slot + last, half(pools, last)); },
+                   // The maker asks for this after each change of MPSAR.
+                   [&] { return rewrite(Reg::ral); }, [&] { return rewrite(Reg::rah); });
+}
+
+Result<> Writer82599::write(const SetMac& step) {
+    const unsigned slot = step.entry.slot;
+    return in_turn([&] { return put_pools_of_mac(slot, pool_bit(step.entry.pool)); },
+                   [&] { return put(Reg::ral, slot, low_of(step.mac)); },
+                   [&] { return put(Reg::rah, slot, high_of(step.mac)); });
+}
+
+Result<> Writer82599::write(const ClearMac& step) {
+    return in_turn([&] { return put(Reg::rah, step.slot, 0); }, [&] { return put(Reg::ral, step.slot, 0); },
+                   [&] { return put_pools_of_mac(step.slot, 0); });
+}
+
+Result<> Writer82599::write(const SetVlan& step) {
+    const unsigned slot = step.entry.slot;
+    const std::uint32_t key = pfvlvf::vlan_id.put(step.vvlan) | pfvlvf::vi_en.put();
+    return in_turn([&] { return put(Reg::pfvlvfb, 2 * slot, half(step.entry.members, 0)); },
+                   [&] { return put(Reg::pfvlvfb, 2 * slot + 1, half(step.entry.members, 1)); },
+                   [&] { return put(Reg::pfvlvf, slot, key); });
+}
+
+Result<> Writer82599::write(const ClearVlan& step) {
+    return in_turn([&] { return put(Reg::pfvlvf, step.slot, 0); },
+                   [&] { return put(Reg::pfvlvfb, 2 * step.slot, 0); },
+                   [&] { return put(Reg::pfvlvfb, 2 * step.slot + 1, 0); });
+}
+
+Result<> Writer82599::write(const Admit& step) {
+    const std::uint32_t bit = 1U << (step.vvlan % 32);
+    return change(Reg::vfta, step.vvlan / 32U, bit, step.on ? bit : 0);
+}
+
+// What is inserted changes while the pool does not transmit, and the VF sends nothing before its sources are checked.
+Result<> Writer82599::write(const SetPool& step) {
+    const std::uint32_t tci = std::uint32_t{step.as.pcp} << 13 | step.as.vvlan;
+    const std::uint32_t bit = 1U << (step.pool % 8);
+    const std::uint32_t check = pfvfspoof::macas.put(bit) | pfvfspoof::vlanas.put(bit);
+    return in_turn(
+        [&] { return put_bit(Reg::pfvfte, step.pool, false); },
+        [&] {
+            return put(Reg::pfvmvir, step.pool, pfvmvir::port_vlan.put(tci) | pfvmvir::vlana.put(pfvmvir::always));
+        },
+        [&] { return change(Reg::pfvfspoof, step.pool / 8, check, check); },
+        [&] { return put_rate(step.pool, step.as.rate_mbps); },
+        [&] { return put(Reg::pfvml2flt, step.pool, pfvml2flt::bam.put() | pfvml2flt::mpe.put()); },
+        [&] { return put_bit(Reg::pfvfre, step.pool, true); }, [&] { return put_bit(Reg::pfvfte, step.pool, true); });
+}
+
+// The checks of its sources stay on: a VF that is turned on by someone else is not let loose.
+Result<> Writer82599::write(const ClearPool& step) {
+    return in_turn([&] { return put_bit(Reg::pfvfte, step.pool, false); },
+                   [&] { return put_bit(Reg::pfvfre, step.pool, false); },
+                   [&] { return put(Reg::pfvml2flt, step.pool, 0); }, [&] { return put_rate(step.pool, 0); });
+}
+
+Result<> Writer82599::write(const SetRate& step) {
+    return put_rate(step.pool, step.rate_mbps);
+}
+
+// The limit is a queue's, and the VM may use all queues of its VF.
+Result<> Writer82599::put_rate(unsigned pool, unsigned mbps) {
+    std::uint32_t value = 0;
+    if (mbps != 0) {
+        const auto link = get(Reg::links);
+        if (!link) return std::unexpected(link.error());
+        constexpr std::array<std::uint64_t, 4> speeds{10'000, 100, 1'000, 10'000};
+        const std::uint64_t speed = speeds[links::speed(*link)];
+        const std::uint64_t factor = (speed << rttbcnrc::rf_int.shift) * queues_of_pool / mbps;
+        // A limit at or above the link's speed is none.
+        if (factor >= 1U << rttbcnrc::rf_int.shift)
+            value = rttbcnrc::rs_ena.put() |
+                    static_cast<std::uint32_t>(std::min<std::uint64_t>(factor, rttbcnrc::rate_factor.mask()));
+        constexpr std::uint32_t without_jumbo = 4;
+        constexpr std::uint32_t with_jumbo = 0x14;
+        const auto frames = get(Reg::hlreg0);
+        if (!frames) return std::unexpected(frames.error());
+        const std::uint32_t memory = hlreg0::jumboen(*frames) != 0 ? with_jumbo : without_jumbo;
+        if (auto done = change(Reg::rttbcnrm, 0, rttbcnrm::mmw_size.mask(), memory); !done) return done;
+    }
+    for (unsigned i = 0; i < queues_of_pool; ++i)
+        if (auto done = in_turn([&] { return put(Reg::rttdqsel, 0, pool * queues_of_pool + i); },
+                                [&] { return put(Reg::rttbcnrc, 0, value); });
+            !done)
+            return done;
+    return {};
+}
+
+// The PF takes untagged frames and the floods of the V.VLANs that it is a member of.
+Result<> Writer82599::write(const UnknownToPf& step) {
+    return put(
+        Reg::pfvml2flt, pf_,
+        pfvml2flt::aupe.put() | pfvml2flt::bam.put() | pfvml2flt::mpe.put() | pfvml2flt::rope.put(step.on ? 1 : 0));
+}
+
+Result<> Writer82599::write(const Software& /*step*/) {
+    return {};
+}
+
+}  // namespace ivds::offload

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// writer_82599.h -- the steps of a plan as register accesses of an 82599, in the maker's order. What is written is
+// read back at once; a step that fails leaves the registers where it failed, each step being safe at each of its
+// writes.
+#pragma once
+
+#include <cstdint>
+
+#include "nic/82599.h"
+#include "nic/registers.h"
+#include "plan/steps.h"
+
+namespace ivds::offload {
+
+class Writer82599 {
+public:
+    // `registers` outlives the writer. The PF's pool is `pf`.
+    Writer82599(Registers& registers, unsigned pf) : registers_(registers), pf_(pf) {}
+
+    // Checks what the driver must have set up: pools, replication, the PF as default pool, switching between pools,
+    // and a port filter that takes in all broadcast, multicast and unicast. Changes nothing.
+    Result<> check_setup();
+    // Turns all VFs off and empties the tables, so that the NIC holds an empty NicState and all is the PF's. The
+    // station address in RAL[0] stays.
+    Result<> clear();
+    // A step of software's does nothing here.
+    Result<> apply(const Step& step);
+
+private:
+    using Reg = i82599::Reg;
+    Result<std::uint32_t> get(Reg reg, unsigned element = 0);
+    Result<> put(Reg reg, unsigned element, std::uint32_t value);
+    // The bits of `mask` become those of `value`; nothing is written where they are so.
+    Result<> change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value);
+    // A pool's bit in one of the pairs of registers with a bit for each.
+    Result<> put_bit(Reg reg, unsigned pool, bool on);
+
+    Result<> write(const SetMac& step);
+    Result<> write(const ClearMac& step);
+    Result<> write(const SetVlan& step);
+    Result<> write(const ClearVlan& step);
+    Result<> write(const Admit& step);
+    Result<> write(const SetPool& step);
+    Result<> write(const ClearPool& step);
+    Result<> write(const SetRate& step);
+    Result<> write(const UnknownToPf& step);
+    Result<> write(const Software& step);
+    Result<> put_pools_of_mac(unsigned slot, PoolSet pools);
+    Result<> put_rate(unsigned pool, unsigned mbps);
+
+    Registers& registers_;
+    unsigned pf_;
+};
+
+}  // namespace ivds::offload

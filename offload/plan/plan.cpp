@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plan/choose.h"
+#include "plan/fdb.h"
+#include "plan/vport.h"
+
+namespace ivds::offload {
+
+namespace {
+
+Result<> check_device(const Snapshot& tables, const Device& device) {
+    const auto uplink = tables.ports.find(device.uplink);
+    if (uplink == tables.ports.end() || uplink->second.kind != IVDS_PORT_UPLINK)
+        return fail(Code::not_found, "IVDS-O001", fmt::format("port {} is no uplink", device.uplink),
+                    "name the uplink that the PF is");
+    PoolSet seen = pool_bit(device.pf);
+    for (const auto& [vport, pool] : device.pools) {
+        if (pool >= device.chip->pools || (seen & pool_bit(pool)) != 0)
+            return fail(Code::conflict, "IVDS-O001",
+                        fmt::format("vPort {} is VF {}, which is another's, the PF's pool or none", vport, pool),
+                        "bind each vPort to a VF of its own");
+        seen |= pool_bit(pool);
+    }
+    return {};
+}
+
+// With a single tag the fabric's port adds one outer VLAN to all frames.
+Result<> check_outer_vlan(const Snapshot& tables, const Device& device, const Choices& choices) {
+    if (choices.tags == TagChoice::double_tag) return {};
+    for (const auto& [id, instance] : tables.instances) {
+        if (instance.uplink != device.uplink || (instance.flags & IVDS_IF_WIRE) == 0) continue;
+        if (instance.vlan != choices.port_vlan || instance.peer_vlans[0] != 0)
+            return fail(Code::conflict, "IVDS-O002",
+                        fmt::format("instance {} has outer VLAN {}{}, and the fabric's port adds {} to all frames",
+                                    id, instance.vlan, instance.peer_vlans[0] != 0 ? " and peers on others" : "",
+                                    choices.port_vlan),
+                        "use double tags, or put the instance on the port's VLAN");
+    }
+    return {};
+}
+
+Result<> check_choices(const Choices& choices) {
+    for (const std::uint32_t vport : choices.must)
+        if (choices.must_not.contains(vport))
+            return fail(Code::conflict, "IVDS-O003",
+                        fmt::format("vPort {} must be in the NIC and must not be", vport), "choose one of the two");
+    return {};
+}
+
+Result<> check_must(const Choices& choices, const std::map<std::uint32_t, Placement>& vports) {
+    for (const std::uint32_t vport : choices.must) {
+        const auto found = vports.find(vport);
+        if (found != vports.end() && found->second.where == Where::hw) continue;
+        return fail(Code::unsupported, "IVDS-O004",
+                    found == vports.end()
+                        ? fmt::format("vPort {} must be in the NIC, and there is none", vport)
+                        : fmt::format("vPort {} must be in the NIC: {}", vport, text(found->second.reason)),
+                    "change the vPort or its profile, or let software carry it");
+    }
+    return {};
+}
+
+bool receives_floods(const ivds_port& port) {
+    return port.kind == IVDS_PORT_VPORT || port.kind == IVDS_PORT_SUB;
+}
+
+// A new entry's slot: the one that its key has, else one that is free at the end of the table, or at its beginning.
+class Slots {
+public:
+    template <class Entries>
+    Slots(const Entries& staying, unsigned first, unsigned size) : taken_(size) {
+        std::fill_n(taken_.begin(), std::min(first, size), true);
+        for (const auto& [key, entry] : staying) taken_[entry.slot] = true;
+    }
+    [[nodiscard]] unsigned lowest() { return take(std::ranges::find(taken_, false)); }
+    [[nodiscard]] unsigned highest() {
+        const auto found = std::ranges::find(taken_.rbegin(), taken_.rend(), false);
+        return take(found.base() - 1);
+    }
+
+private:
+    [[nodiscard]] unsigned take(std::vector<bool>::iterator at) {
+        *at = true;
+        return static_cast<unsigned>(at - taken_.begin());
+    }
+    std::vector<bool> taken_;
+};
+
+template <class Key, class Entry>
+void keep_slots(std::map<Key, Entry>& wanted, const std::map<Key, Entry>& present, Slots&& slots, bool from_end) {
+    for (auto& [key, entry] : wanted) {
+        const auto now = present.find(key);
+        entry.slot = now != present.end() ? now->second.slot : from_end ? slots.highest() : slots.lowest();
+    }
+}
+template <class Key, class Entry>
+std::map<Key, Entry> staying(const std::map<Key, Entry>& present, const std::map<Key, Entry>& wanted) {
+    std::map<Key, Entry> out = present;
+    std::erase_if(out, [&](const auto& row) { return !wanted.contains(row.first); });
+    return out;
+}
+
+NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& device, const Addresses& addresses,
+                    const NicState& present) {
+    NicState state;
+    for (const auto& [key, instance] : tables.vvlans) {
+        const auto found = tables.instances.find(instance);
+        if (key[0] == device.uplink && key[2] != 0 && found != tables.instances.end() &&
+            (found->second.flags & IVDS_IF_ACTIVE) != 0)
+            state.admitted.insert(static_cast<std::uint16_t>(key[2]));
+    }
+    for (const auto& [id, reason] : chosen.vports) {
+        if (reason != Reason::fits) continue;
+        const ivds_port& port = tables.ports.at(id);
+        const unsigned pool = device.pools.at(id);
+        const std::uint16_t vvlan = tables.instances.at(port.instance).vvlan;
+        state.pools[pool] = {.vport = id,
+                             .instance = port.instance,
+                             .vvlan = vvlan,
+                             // A VM that sends no tags has no priority of its own to keep.
+                             .pcp = port.pcp == IVDS_PCP_KEEP ? std::uint8_t{0} : port.pcp,
+                             .rate_mbps = rate_in_mbps(port)};
+        state.vlans[vvlan].members |= pool_bit(pool);
+    }
+    const auto is_in_nic = [&](std::uint32_t port) {
+        const auto found = chosen.vports.find(port);
+        return found != chosen.vports.end() && found->second == Reason::fits;
+    };
+    for (const std::uint32_t id : chosen.instances) {
+        NicVlan& vlan = state.vlans.at(tables.instances.at(id).vvlan);
+        for (const auto& [mac, port] : addresses.local(id)) {
+            const bool own = is_in_nic(port) && tables.ports.at(port).instance == id;
+            state.macs[mac].pool = own ? device.pools.at(port) : device.pf;
+            if (!own) vlan.members |= pool_bit(device.pf);
+        }
+    }
+    for (const auto& [id, port] : tables.ports) {
+        if (!receives_floods(port) || is_in_nic(id) || !chosen.instances.contains(port.instance)) continue;
+        state.vlans.at(tables.instances.at(port.instance).vvlan).members |= pool_bit(device.pf);
+        if ((port.flags & IVDS_PF_ANTI_SPOOF) == 0) state.unknown_to_pf = true;
+    }
+    keep_slots(state.macs, present.macs,
+               Slots(staying(present.macs, state.macs), device.chip->kept_mac_entries, device.chip->mac_entries),
+               true);
+    keep_slots(state.vlans, present.vlans,
+               Slots(staying(present.vlans, state.vlans), device.chip->kept_vlan_entries, device.chip->vlan_entries),
+               false);
+    return state;
+}
+
+// Where every object runs.
+void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Device& device, const Choices& choices) {
+    for (const auto& [id, reason] : chosen.vports)
+        plan.vports[id] = {.where = reason == Reason::fits ? Where::hw : Where::sw, .reason = reason};
+
+    std::map<std::uint32_t, Reason> first_reason;  // by instance, of its VFs
+    std::set<std::uint32_t> has_software;
+    for (const auto& [id, port] : tables.ports) {
+        const auto vport = chosen.vports.find(id);
+        if (vport == chosen.vports.end() || !receives_floods(port)) continue;
+        if (vport->second != Reason::fits) has_software.insert(port.instance);
+        if (device.pools.contains(id)) first_reason.try_emplace(port.instance, vport->second);
+    }
+    for (const auto& [id, instance] : tables.instances) {
+        Placement& at = plan.instances[id];
+        if (chosen.instances.contains(id)) {
+            const bool mixed = has_software.contains(id);
+            at = {.where = mixed ? Where::mixed : Where::hw,
+                  .reason = mixed ? Reason::some_in_software : Reason::fits};
+            continue;
+        }
+        const Reason reason = fit_instance(id, tables, device, choices);
+        const auto of_vf = first_reason.find(id);
+        at.reason = reason != Reason::fits        ? reason
+                    : of_vf != first_reason.end() ? of_vf->second
+                                                  : Reason::none_in_nic;
+    }
+
+    for (const auto& [key, entry] : tables.fdb) {
+        Placement at{.where = Where::sw, .reason = Reason::none_in_nic};
+        if (chosen.instances.contains(key.instance)) {
+            const auto found = plan.state.macs.find(mac_of(key));
+            if (entry.port == device.uplink)
+                at = {.where = Where::hw, .reason = Reason::to_wire};
+            else if (found != plan.state.macs.end())
+                at = found->second.pool == device.pf ? Placement{.where = Where::mixed, .reason = Reason::sink}
+                                                     : Placement{.where = Where::hw, .reason = Reason::fits};
+        }
+        plan.fdb.push_back(at);
+    }
+
+    for (const auto& [id, list] : tables.acls) plan.lists[id] = {.where = Where::sw, .reason = Reason::rules};
+    for (const auto& [session, mirror] : tables.mirrors)
+        if (mirror.kind != IVDS_MIRROR_NONE) plan.mirrors[session] = {.where = Where::sw, .reason = Reason::mirror};
+    for (const auto& [id, at] : plan.vports) {
+        const ivds_port& port = tables.ports.at(id);
+        if (port.rate[IVDS_WAY_IN].ns_per_mib != 0 || port.rate[IVDS_WAY_OUT].ns_per_mib != 0) plan.rates[id] = at;
+    }
+}
+
+}  // namespace
+
+std::string_view name(Reason reason) {
+    switch (reason) {
+#define IVDS_X(id, words) \
+    case Reason::id:      \
+        return #id;
+        IVDS_OFFLOAD_REASONS(IVDS_X)
+#undef IVDS_X
+    }
+    return {};
+}
+
+std::string_view text(Reason reason) {
+    switch (reason) {
+#define IVDS_X(id, words) \
+    case Reason::id:      \
+        return words;
+        IVDS_OFFLOAD_REASONS(IVDS_X)
+#undef IVDS_X
+    }
+    return {};
+}
+
+std::string_view name(Limit limit) {
+    switch (limit) {
+#define IVDS_X(id, words) \
+    case Limit::id:       \
+        return #id;
+        IVDS_OFFLOAD_LIMITS(IVDS_X)
+#undef IVDS_X
+    }
+    return {};
+}
+
+std::string_view text(Limit limit) {
+    switch (limit) {
+#define IVDS_X(id, words) \
+    case Limit::id:       \
+        return words;
+        IVDS_OFFLOAD_LIMITS(IVDS_X)
+#undef IVDS_X
+    }
+    return {};
+}
+
+std::string_view name(Where where) {
+    return where == Where::hw ? "hw" : where == Where::sw ? "sw" : "mixed";
+}
+
+Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choices& choices,
+                       const NicState& present) {
+    if (auto ok = check_device(tables, device); !ok) return std::unexpected(ok.error());
+    if (auto ok = check_choices(choices); !ok) return std::unexpected(ok.error());
+    if (auto ok = check_outer_vlan(tables, device, choices); !ok) return std::unexpected(ok.error());
+
+    const Addresses addresses(tables, device.uplink);
+    const Targets targets = find_targets(tables);
+    std::map<std::uint32_t, Reason> vports;
+    for (const auto& [id, port] : tables.ports)
+        if (port.kind != IVDS_PORT_NONE && port.kind != IVDS_PORT_UPLINK)
+            vports[id] = fit(id, tables, device, choices, targets, addresses);
+    const Chosen chosen = choose(std::move(vports), tables, device, choices, addresses, present);
+
+    Plan plan;
+    plan.state = make_state(chosen, tables, device, addresses, present);
+    place(plan, chosen, tables, device, choices);
+    if (auto ok = check_must(choices, plan.vports); !ok) return std::unexpected(ok.error());
+    plan.pools = {.used = static_cast<unsigned>(plan.state.pools.size()), .reserved = 1, .size = device.chip->pools};
+    plan.macs = mac_room(device, choices);
+    plan.macs.used = static_cast<unsigned>(plan.state.macs.size());
+    plan.vlans = vlan_room(device, choices);
+    plan.vlans.used = static_cast<unsigned>(plan.state.vlans.size());
+    plan.steps = make_steps(present, plan.state, device.pf);
+    return plan;
+}
+
+}  // namespace ivds::offload

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// plan.h -- what a NIC shall carry of the switch, and where every object then runs and why. Pure: the same tables,
+// choices and present state give the same plan, and a plan made from its own result changes nothing.
+//
+// The unit is the instance. Frames between its vPorts cross between the NIC and software exactly once, which takes an
+// entry of the NIC for every address that the instance has on this host: a VF would send a frame for an address that
+// the NIC does not know to the wire. So an instance is in the NIC with all its addresses, or not at all; within it a
+// vPort is carried by its VF if the NIC can do all that the vPort asks for, and by software otherwise.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <set>
+#include <string_view>
+#include <vector>
+
+#include "loader/error.h"
+#include "nic/chip.h"
+#include "plan/snapshot.h"
+#include "plan/state.h"
+#include "plan/steps.h"
+
+namespace ivds::offload {
+
+// The uplink's NIC, and the vPorts that are VFs of it. All other ports are software's.
+struct Device {
+    const Chip* chip = nullptr;
+    std::uint32_t uplink = 0;                 // port id
+    unsigned pf = 0;                          // the PF's pool
+    std::map<std::uint32_t, unsigned> pools;  // vPort id -> VF, which is its pool
+};
+
+// What the NIC's tags are on the wire.
+enum class TagChoice : std::uint8_t {
+    single_tag,  // the V.VLAN is the NIC's only tag; the fabric's port adds and removes the outer VLAN
+    double_tag,  // both tags; the NIC looks at the V.VLAN, software adds and removes the outer VLAN
+};
+
+// What one tenant may have of the NIC.
+struct Quota {
+    unsigned pools = std::numeric_limits<unsigned>::max();
+    unsigned macs = std::numeric_limits<unsigned>::max();
+    unsigned vlans = std::numeric_limits<unsigned>::max();
+    unsigned rates = std::numeric_limits<unsigned>::max();
+};
+
+struct Choices {
+    TagChoice tags = TagChoice::single_tag;
+    std::uint16_t port_vlan = 0;  // single_tag: the outer VLAN of the fabric's port
+    // Entries that are kept free, besides those that the chip's drivers never give away.
+    unsigned reserved_macs = 0;
+    unsigned reserved_vlans = 0;
+    std::set<std::uint32_t> must{};                    // vPorts that the NIC carries, or there is no plan
+    std::set<std::uint32_t> must_not{};                // vPorts that stay in software
+    std::map<std::uint32_t, std::uint32_t> tenants{};  // of instances; one without is under no quota
+    std::map<std::uint32_t, Quota> quotas{};           // by tenant
+};
+
+// X(name, text): why an object is where it is.
+#define IVDS_OFFLOAD_REASONS(X)                                                                      \
+    X(fits, "the NIC carries it")                                                                    \
+    X(to_wire, "the NIC sends what it does not know to the wire")                                    \
+    X(sink, "the NIC hands frames for it to software")                                               \
+    X(some_in_software, "some of its vPorts are software's")                                         \
+    X(none_in_nic, "none of its vPorts is in the NIC")                                               \
+    X(not_a_vf, "it is no VF of this NIC")                                                           \
+    X(by_operator, "the operator keeps it in software")                                              \
+    X(outer_tag, "with double tags its VM would have to add the outer VLAN itself")                  \
+    X(tpid, "the NIC knows V.VLAN tags of TPID 0x8100 alone")                                        \
+    X(no_instance, "it is in no instance")                                                           \
+    X(inactive, "its instance does not forward")                                                     \
+    X(down, "it is down")                                                                            \
+    X(other_uplink, "its instance is not on this uplink")                                            \
+    X(local_scope, "its instance keeps off the wire, and the NIC sends floods there")                \
+    X(not_registered, "its V.VLAN is not registered on the uplink")                                  \
+    X(plain_access, "its instance has hosts without V.VLAN, and the NIC tags every frame")           \
+    X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")               \
+    X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")  \
+    X(dscp, "the NIC does not change the DSCP")                                                      \
+    X(learning, "it may have addresses that the NIC does not know")                                  \
+    X(address, "its vMAC is not among its addresses")                                                \
+    X(too_long, "its MTU is larger than what the NIC switches")                                      \
+    X(rules, "the NIC's filters see neither what a VM sends, nor frames between VMs, nor fragments") \
+    X(redirect_target, "a rule redirects frames to it")                                              \
+    X(mirrored, "a mirror watches it")                                                               \
+    X(mirror_target, "a mirror's copies go to it")                                                   \
+    X(mirror, "the NIC's mirrors know neither direction nor filter, nor the mirror's target")        \
+    X(rate_out, "the NIC does not limit what is sent to a VM")                                       \
+    X(rate_low, "the NIC cannot hold a queue to so low a rate")                                      \
+    X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                     \
+    X(quota, "its tenant has all that it may have of the NIC")                                       \
+    X(macs_full, "the NIC's table of addresses is full")                                             \
+    X(vlans_full, "the NIC's table of VLANs is full")
+
+enum class Reason : std::uint8_t {
+#define IVDS_X(name, words) name,
+    IVDS_OFFLOAD_REASONS(IVDS_X)
+#undef IVDS_X
+};
+[[nodiscard]] std::string_view name(Reason reason);  // "mac_twice"
+[[nodiscard]] std::string_view text(Reason reason);
+
+// X(name, text): what is not the same for a vPort in the NIC, whatever the plan. No frame leaves its instance by any
+// of them; a vPort for which one matters is kept in software by the operator (Choices::must_not).
+#define IVDS_OFFLOAD_LIMITS(X)                                                                                   \
+    X(unknown, "unknown unicast is not copied to vPorts that cannot have the address")                           \
+    X(guest_tags, "of frames with tags of a VM's own the NIC drops or carries other ones than its profile says") \
+    X(oversize, "frames longer than its MTU are not dropped, as the NIC has one limit for all")                  \
+    X(control, "link-local control frames of a VM, or from the wire to it, are carried as other multicast")      \
+    X(wire_source, "frames from the wire with the source address of a local VM are not dropped")                 \
+    X(foreign, "frames to an address that only a neighbour in another instance has do not go to the wire")
+
+enum class Limit : std::uint8_t {
+#define IVDS_X(name, words) name,
+    IVDS_OFFLOAD_LIMITS(IVDS_X)
+#undef IVDS_X
+};
+[[nodiscard]] std::string_view name(Limit limit);
+[[nodiscard]] std::string_view text(Limit limit);
+
+enum class Where : std::uint8_t { hw, sw, mixed };
+[[nodiscard]] std::string_view name(Where where);
+
+struct Placement {
+    Where where = Where::sw;
+    Reason reason = Reason::not_a_vf;
+    bool operator==(const Placement&) const = default;
+};
+
+// Entries of one of the NIC's tables.
+struct Use {
+    unsigned used = 0;
+    unsigned reserved = 0;
+    unsigned size = 0;
+    [[nodiscard]] unsigned free() const { return size - reserved - used; }
+};
+
+struct Plan {
+    NicState state;
+    std::vector<Step> steps;  // from the present state
+
+    std::map<std::uint32_t, Placement> vports;
+    std::map<std::uint32_t, Placement> instances;
+    std::vector<Placement> fdb;                  // in the order of the snapshot's
+    std::map<std::uint32_t, Placement> lists;    // of rules
+    std::map<std::uint32_t, Placement> mirrors;  // by session
+    std::map<std::uint32_t, Placement> rates;    // by vPort: of what it sends, or else of what is sent to it
+
+    Use pools, macs, vlans;
+};
+
+// Fails where the choices contradict the tables or each other, or ask for what cannot be.
+[[nodiscard]] Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choices& choices,
+                                     const NicState& present);
+
+}  // namespace ivds::offload

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// state.h -- what a NIC's switch holds for us, in terms of no chip: which VFs are on and in which V.VLAN, which
+// address is whose, which V.VLANs have which members.
+//
+// What is not here is the same at all times, and the driver's or the writer's to set up: broadcast, all multicast and
+// unknown unicast pass the port's own filter; frames that no VF is meant for go to the PF (its default pool), as do
+// copies of floods where the PF is a member; frames from VF to VF stay in the NIC; what a VF sends to an address that
+// the NIC does not know goes to the wire.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+
+#include "loader/tables.h"
+
+namespace ivds::offload {
+
+using PoolSet = std::uint64_t;  // bit n: pool n
+[[nodiscard]] constexpr PoolSet pool_bit(unsigned pool) {
+    return PoolSet{1} << pool;
+}
+
+// A VF that is on. The NIC tags what it sends with the V.VLAN, lets it send from its own addresses alone, and gives
+// it broadcast and multicast of its V.VLAN.
+struct NicPool {
+    std::uint32_t vport = 0;
+    std::uint32_t instance = 0;
+    std::uint16_t vvlan = 0;
+    std::uint8_t pcp = 0;    // of the tag
+    unsigned rate_mbps = 0;  // of what it sends; 0: no limit
+    [[nodiscard]] bool same_place(const NicPool& other) const {
+        return vport == other.vport && instance == other.instance && vvlan == other.vvlan && pcp == other.pcp;
+    }
+    bool operator==(const NicPool&) const = default;
+};
+// Slots are places in the chip's tables. What stays keeps its slot.
+struct NicMac {
+    unsigned slot = 0;
+    unsigned pool = 0;
+    bool operator==(const NicMac&) const = default;
+};
+struct NicVlan {
+    unsigned slot = 0;
+    PoolSet members = 0;
+    bool operator==(const NicVlan&) const = default;
+};
+
+struct NicState {
+    std::map<unsigned, NicPool> pools;
+    std::map<Mac, NicMac> macs;  // unicast
+    std::map<std::uint16_t, NicVlan> vlans;
+    std::set<std::uint16_t> admitted;  // V.VLANs that are taken in from the wire, those of software ports too
+    bool unknown_to_pf = false;  // what VFs send to unknown addresses goes to the PF as well, where it is a member
+    bool operator==(const NicState&) const = default;
+};
+
+}  // namespace ivds::offload

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/steps.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace ivds::offload {
+
+namespace {
+
+// The pools that mean the same before and after.
+PoolSet staying_pools(const NicState& present, const NicState& wanted, unsigned pf) {
+    PoolSet stay = pool_bit(pf);
+    for (const auto& [pool, now] : present.pools)
+        if (const auto next = wanted.pools.find(pool); next != wanted.pools.end() && next->second.same_place(now))
+            stay |= pool_bit(pool);
+    return stay;
+}
+
+// Builds the list, and keeps the state that it leads to.
+class Builder {
+public:
+    Builder(NicState state, const NicState& wanted, unsigned pf)
+        : state_(std::move(state)), wanted_(wanted), pf_(pf), stay_(staying_pools(state_, wanted, pf)) {}
+
+    void give_up_macs() {
+        const std::map<Mac, NicMac> macs = state_.macs;
+        for (const auto& [mac, entry] : macs) {
+            const auto next = wanted_.macs.find(mac);
+            const bool stays =
+                next != wanted_.macs.end() && next->second.pool == entry.pool && is_staying(entry.pool);
+            if (!stays && entry.pool != pf_) add(SetMac{.mac = mac, .entry = {.slot = entry.slot, .pool = pf_}});
+        }
+    }
+
+    void give_up_the_rest() {
+        if (state_.unknown_to_pf && !wanted_.unknown_to_pf) add(UnknownToPf{.on = false});
+        const std::map<unsigned, NicPool> pools = state_.pools;
+        for (const auto& [pool, as] : pools)
+            if (!is_staying(pool)) add(ClearPool{.pool = pool});
+        const std::set<std::uint16_t> admitted = state_.admitted;
+        for (const std::uint16_t vvlan : admitted)
+            if (!wanted_.admitted.contains(vvlan)) add(Admit{.vvlan = vvlan, .on = false});
+        const std::map<std::uint16_t, NicVlan> vlans = state_.vlans;
+        for (const auto& [vvlan, entry] : vlans) {
+            const auto next = wanted_.vlans.find(vvlan);
+            if (next == wanted_.vlans.end()) {
+                add(ClearVlan{.vvlan = vvlan, .slot = entry.slot});
+                continue;
+            }
+            const PoolSet members = entry.members & next->second.members & stay_;
+            if (members != entry.members)
+                add(SetVlan{.vvlan = vvlan, .entry = {.slot = entry.slot, .members = members}});
+        }
+    }
+
+    void forget_macs() {
+        const std::map<Mac, NicMac> macs = state_.macs;
+        for (const auto& [mac, entry] : macs)
+            if (!wanted_.macs.contains(mac)) add(ClearMac{.mac = mac, .slot = entry.slot});
+        for (const auto& [mac, entry] : wanted_.macs)
+            if (!state_.macs.contains(mac)) add(SetMac{.mac = mac, .entry = {.slot = entry.slot, .pool = pf_}});
+    }
+
+    void take_up() {
+        for (const std::uint16_t vvlan : wanted_.admitted)
+            if (!state_.admitted.contains(vvlan)) add(Admit{.vvlan = vvlan, .on = true});
+        for (const auto& [vvlan, entry] : wanted_.vlans) {
+            const auto now = state_.vlans.find(vvlan);
+            if (now == state_.vlans.end() || now->second != entry) add(SetVlan{.vvlan = vvlan, .entry = entry});
+        }
+        if (wanted_.unknown_to_pf && !state_.unknown_to_pf) add(UnknownToPf{.on = true});
+        for (const auto& [pool, as] : wanted_.pools) {
+            const auto now = state_.pools.find(pool);
+            if (now == state_.pools.end())
+                add(SetPool{.pool = pool, .as = as});
+            else if (now->second.rate_mbps != as.rate_mbps)
+                add(SetRate{.pool = pool, .rate_mbps = as.rate_mbps});
+        }
+        for (const auto& [mac, entry] : wanted_.macs)
+            if (state_.macs.at(mac).pool != entry.pool) add(SetMac{.mac = mac, .entry = entry});
+    }
+
+    // The pools that are on now, with the addresses that are theirs now.
+    void tell_software(bool take_tables) {
+        Software told{.take_tables = take_tables};
+        for (const auto& [pool, as] : state_.pools) told.vports.insert(as.vport);
+        for (const auto& [mac, entry] : state_.macs)
+            if (entry.pool != pf_) told.in_nic.insert({.instance = state_.pools.at(entry.pool).instance, .mac = mac});
+        add(std::move(told));
+    }
+    // Those that will be on.
+    void hand_over() {
+        Software told;
+        for (const auto& [pool, as] : wanted_.pools) told.vports.insert(as.vport);
+        for (const auto& [mac, entry] : wanted_.macs)
+            if (entry.pool != pf_)
+                told.in_nic.insert({.instance = wanted_.pools.at(entry.pool).instance, .mac = mac});
+        add(std::move(told));
+    }
+
+    [[nodiscard]] std::vector<Step> take() { return std::move(steps_); }
+
+private:
+    [[nodiscard]] bool is_staying(unsigned pool) const { return (stay_ & pool_bit(pool)) != 0; }
+    void add(Step step) {
+        advance(state_, step);
+        steps_.push_back(std::move(step));
+    }
+
+    NicState state_;
+    const NicState& wanted_;
+    unsigned pf_;
+    PoolSet stay_;
+    std::vector<Step> steps_;
+};
+
+template <class... F>
+struct Overloaded : F... {
+    using F::operator()...;
+};
+
+}  // namespace
+
+std::vector<Step> make_steps(const NicState& present, const NicState& wanted, unsigned pf) {
+    Builder builder(present, wanted, pf);
+    builder.give_up_macs();
+    builder.give_up_the_rest();
+    builder.tell_software(true);
+    builder.forget_macs();
+    builder.hand_over();
+    builder.take_up();
+    return builder.take();
+}
+
+void advance(NicState& state, const Step& step) {
+    std::visit(Overloaded{
+                   [&](const SetMac& set) { state.macs[set.mac] = set.entry; },
+                   [&](const ClearMac& clear) { state.macs.erase(clear.mac); },
+                   [&](const SetVlan& set) { state.vlans[set.vvlan] = set.entry; },
+                   [&](const ClearVlan& clear) { state.vlans.erase(clear.vvlan); },
+                   [&](const Admit& admit) {
+                       if (admit.on)
+                           state.admitted.insert(admit.vvlan);
+                       else
+                           state.admitted.erase(admit.vvlan);
+                   },
+                   [&](const SetPool& set) { state.pools[set.pool] = set.as; },
+                   [&](const ClearPool& clear) { state.pools.erase(clear.pool); },
+                   [&](const SetRate& set) { state.pools.at(set.pool).rate_mbps = set.rate_mbps; },
+                   [&](const UnknownToPf& set) { state.unknown_to_pf = set.on; },
+                   [](const Software&) {},
+               },
+               step);
+}
+
+std::string text(const Step& step) {
+    return std::visit(
+        Overloaded{
+            [](const SetMac& set) {
+                return fmt::format("MAC slot {}: {} to pool {}", set.entry.slot, format_mac(set.mac), set.entry.pool);
+            },
+            [](const ClearMac& clear) {
+                return fmt::format("MAC slot {}: free, was {}", clear.slot, format_mac(clear.mac));
+            },
+            [](const SetVlan& set) {
+                return fmt::format("VLAN slot {}: V.VLAN {} with pools {:#x}", set.entry.slot, set.vvlan,
+                                   set.entry.members);
+            },
+            [](const ClearVlan& clear) {
+                return fmt::format("VLAN slot {}: free, was V.VLAN {}", clear.slot, clear.vvlan);
+            },
+            [](const Admit& admit) {
+                return fmt::format("V.VLAN {} is {} from the wire", admit.vvlan, admit.on ? "taken" : "refused");
+            },
+            [](const SetPool& set) {
+                return fmt::format("pool {}: on, V.VLAN {}, priority {}{}", set.pool, set.as.vvlan, set.as.pcp,
+                                   set.as.rate_mbps != 0 ? fmt::format(", {} Mb/s", set.as.rate_mbps) : "");
+            },
+            [](const ClearPool& clear) { return fmt::format("pool {}: off", clear.pool); },
+            [](const SetRate& set) {
+                return set.rate_mbps != 0 ? fmt::format("pool {}: {} Mb/s", set.pool, set.rate_mbps)
+                                          : fmt::format("pool {}: no rate", set.pool);
+            },
+            [](const UnknownToPf& set) {
+                return fmt::format("unknown addresses {} to the PF", set.on ? "also" : "no more");
+            },
+            [](const Software& told) {
+                return fmt::format("software{}: {} addresses are in the NIC",
+                                   told.take_tables ? " takes the tables" : "", told.in_nic.size());
+            },
+        },
+        step);
+}
+
+}  // namespace ivds::offload

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/vport.h"
+
+#include <algorithm>
+
+namespace ivds::offload {
+
+namespace {
+
+constexpr unsigned ethernet_header = 14;
+constexpr unsigned tag_and_crc = 8;
+
+bool is_tpid_of_nic(std::uint16_t big_endian) {
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(&big_endian);
+    return bytes[0] == 0x81 && bytes[1] == 0x00;
+}
+
+bool has_rate(const ivds_rate& rate) {
+    return rate.ns_per_mib != 0;
+}
+
+}  // namespace
+
+Targets find_targets(const Snapshot& tables) {
+    Targets targets;
+    for (const auto& [id, list] : tables.acls) {
+        for (const auto& [key, rule] : list->rules) {
+            if (rule.action != IVDS_ACL_REDIRECT) continue;
+            if ((rule.target & IVDS_TARGET_POOL) == 0) {
+                targets.of_rules.insert(rule.target);
+                continue;
+            }
+            const auto pool = tables.pools.find(rule.target & ~IVDS_TARGET_POOL);
+            if (pool == tables.pools.end()) continue;
+            for (unsigned i = 0; i < std::min(pool->second.count, IVDS_MAX_POOL_PORTS); ++i)
+                targets.of_rules.insert(pool->second.member[i]);
+        }
+    }
+    for (const auto& [session, mirror] : tables.mirrors)
+        if (mirror.kind == IVDS_MIRROR_SPAN) targets.of_mirrors.insert(mirror.target);
+    return targets;
+}
+
+unsigned rate_in_mbps(const ivds_port& port) {
+    constexpr std::uint64_t mib_bits = 8ULL << 20;
+    const std::uint64_t ns = port.rate[IVDS_WAY_IN].ns_per_mib;
+    if (ns == 0) return 0;
+    return static_cast<unsigned>(std::max<std::uint64_t>(1, (mib_bits * 1000 + ns / 2) / ns));
+}
+
+Reason fit_instance(std::uint32_t id, const Snapshot& tables, const Device& device, const Choices& choices) {
+    const auto found = tables.instances.find(id);
+    if (found == tables.instances.end()) return Reason::no_instance;
+    const ivds_instance& instance = found->second;
+    if ((instance.flags & IVDS_IF_ACTIVE) == 0) return Reason::inactive;
+    if ((instance.flags & IVDS_IF_WIRE) == 0) return Reason::local_scope;
+    if (instance.uplink != device.uplink) return Reason::other_uplink;
+    const auto registered = tables.vvlans.find({instance.uplink, instance.vlan, instance.vvlan});
+    if (registered == tables.vvlans.end() || registered->second != id) return Reason::not_registered;
+    if (choices.tags == TagChoice::double_tag) return Reason::outer_tag;
+    if (!is_tpid_of_nic(tables.ports.at(device.uplink).inner_tpid_be)) return Reason::tpid;
+    const auto plain = tables.vvlans.find({instance.uplink, instance.vlan, 0});
+    if ((instance.flags & IVDS_IF_PLAIN_OUT) != 0 || (plain != tables.vvlans.end() && plain->second == id))
+        return Reason::plain_access;
+    return Reason::fits;
+}
+
+Reason fit(std::uint32_t id, const Snapshot& tables, const Device& device, const Choices& choices,
+           const Targets& targets, const Addresses& addresses) {
+    const ivds_port& port = tables.ports.at(id);
+    const auto is = [&](unsigned flag) { return (port.flags & flag) != 0; };
+    if (!device.pools.contains(id) || port.kind != IVDS_PORT_VPORT) return Reason::not_a_vf;
+    if (choices.must_not.contains(id)) return Reason::by_operator;
+    if (port.instance == 0) return Reason::no_instance;
+    if (const Reason reason = fit_instance(port.instance, tables, device, choices); reason != Reason::fits)
+        return reason;
+    if (!is(IVDS_PF_UP)) return Reason::down;
+    if (is(IVDS_PF_TRUNK)) return Reason::trunk;
+    if (is(IVDS_PF_CARRY_TAGS)) return Reason::guest_tags;
+    if (port.dscp != 0) return Reason::dscp;
+    if (port.acl_in != 0 || port.acl_out != 0 || is(IVDS_PF_STATEFUL)) return Reason::rules;
+    if (targets.of_rules.contains(id)) return Reason::redirect_target;
+    if ((port.mirror_in | port.mirror_out | port.mirror_drop) != 0) return Reason::mirrored;
+    if (targets.of_mirrors.contains(id)) return Reason::mirror_target;
+    if (has_rate(port.rate[IVDS_WAY_OUT])) return Reason::rate_out;
+    const unsigned queues_of_pool = device.chip->queues / device.chip->pools;
+    if (has_rate(port.rate[IVDS_WAY_IN]) && rate_in_mbps(port) < device.chip->min_rate_mbps * queues_of_pool)
+        return Reason::rate_low;
+    if (!is(IVDS_PF_ANTI_SPOOF) || addresses.has_learned(id)) return Reason::learning;
+    if (!addresses.has_vmac(id, port)) return Reason::address;
+    if (port.mtu_bytes + ethernet_header + tag_and_crc > device.chip->max_frame) return Reason::too_long;
+    return Reason::fits;
+}
+
+}  // namespace ivds::offload

@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+// The plan, case by case: what of a switch an 82599 carries, and why not the rest.
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <string>
+#include <string_view>
+
+#include "offload/nic/82599.h"
+#include "together.h"
+
+using namespace ivds;
+using namespace ivds::test;
+using offload::Choices;
+using offload::Device;
+using offload::NicState;
+using offload::Plan;
+
+namespace {
+
+constexpr std::uint32_t up = together_uplink;
+constexpr std::uint32_t vf0 = 10, vf1 = 11, vf2 = 12, soft0 = 20, soft1 = 21;
+constexpr std::uint32_t red = 1, blue = 2;
+
+Mac vmac(unsigned n) {
+    return mac(0x02005e000000 + n);
+}
+
+AclRule redirect_to(std::uint32_t target) {
+    AclRule rule;
+    rule.action = IVDS_ACL_REDIRECT;
+    rule.target = target;
+    return rule;
+}
+
+void clear(__u16& flags, unsigned flag) {
+    flags = static_cast<__u16>(flags & ~flag);
+}
+
+// Two instances; red has VFs 0 and 1, blue VF 2. Ports of software are added by the cases.
+World two_instances() {
+    World world;
+    world.uplink(up).instance(red, up, together_vlan, 10).instance(blue, up, together_vlan, 20);
+    world.vport(vf0, red, vmac(0)).vport(vf1, red, vmac(1)).vport(vf2, blue, vmac(2));
+    return world;
+}
+
+Device device() {
+    return {
+        .chip = &offload::i82599::chip(), .uplink = up, .pf = together_pf, .pools = {{vf0, 0}, {vf1, 1}, {vf2, 2}}};
+}
+
+Choices single() {
+    return {.port_vlan = together_vlan};
+}
+
+Plan plan_of(const World& world, const Choices& choices = single(), const NicState& present = {}) {
+    auto plan = offload::make_plan(snapshot_of(world), device(), choices, present);
+    if (!plan) FAIL(plan.error().text());
+    return *plan;
+}
+
+std::string at(const std::map<std::uint32_t, offload::Placement>& placements, std::uint32_t id) {
+    return std::string(name(placements.at(id).where)) + " " + std::string(name(placements.at(id).reason));
+}
+
+std::string why(const World& world, std::uint32_t vport, const Choices& choices = single()) {
+    return at(plan_of(world, choices).vports, vport);
+}
+
+std::string refused(const World& world, const Choices& choices, const Device& on = device()) {
+    const auto plan = offload::make_plan(snapshot_of(world), on, choices, {});
+    return plan ? "" : plan.error().id;
+}
+
+}  // namespace
+
+TEST_CASE("instances of VFs alone are the NIC's", "[unit]") {
+    const Plan plan = plan_of(two_instances());
+    CHECK(at(plan.vports, vf0) == "hw fits");
+    CHECK(at(plan.instances, red) == "hw fits");
+    CHECK(plan.state.pools.at(0).vvlan == 10);
+    CHECK(plan.state.vlans.at(10).members == 0b011);
+    CHECK(plan.state.vlans.at(20).members == 0b100);
+    CHECK(plan.state.vlans.at(10).slot != 0);  // VLAN 0's
+    CHECK(plan.state.macs.at(vmac(1)).pool == 1);
+    CHECK(plan.state.macs.at(vmac(1)).slot != 0);  // the station address'
+    CHECK_FALSE(plan.state.unknown_to_pf);
+    for (const auto& placement : plan.fdb) CHECK(placement.where == offload::Where::hw);
+}
+
+TEST_CASE("addresses of software ports are given to the PF, so that VFs reach them", "[unit]") {
+    World world = two_instances();
+    world.vport(soft0, red, vmac(7)).local_mac(red, vmac(8), soft0);
+    const Plan plan = plan_of(world);
+    CHECK(at(plan.instances, red) == "mixed some_in_software");
+    CHECK(at(plan.vports, soft0) == "sw not_a_vf");
+    CHECK(plan.state.macs.at(vmac(7)).pool == together_pf);
+    CHECK(plan.state.macs.at(vmac(8)).pool == together_pf);
+    CHECK(plan.state.vlans.at(10).members == (0b011 | 1U << together_pf));
+    CHECK(plan.state.vlans.at(20).members == 0b100);
+}
+
+TEST_CASE("an instance of software ports alone takes no entries, and its V.VLAN is taken in", "[unit]") {
+    World world = two_instances();
+    world.instance(3, up, together_vlan, 30).vport(soft0, 3, vmac(7));
+    const Plan plan = plan_of(world);
+    CHECK(at(plan.instances, 3) == "sw none_in_nic");
+    CHECK_FALSE(plan.state.macs.contains(vmac(7)));
+    CHECK_FALSE(plan.state.vlans.contains(30));
+    CHECK(plan.state.admitted == std::set<std::uint16_t>{10, 20, 30});
+}
+
+TEST_CASE("remote addresses need no entry", "[unit]") {
+    World world = two_instances();
+    world.remote_mac(red, vmac(9), together_vlan);
+    const Plan plan = plan_of(world);
+    CHECK_FALSE(plan.state.macs.contains(vmac(9)));
+    CHECK(std::ranges::count(plan.fdb, offload::Placement{offload::Where::hw, offload::Reason::to_wire}) == 1);
+}
+
+TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[unit]") {
+    struct Case {
+        const char* reason;
+        void (*ask)(World&);
+    };
+    const Case cases[] = {
+        {"trunk", [](World& w) { w.behind(vf0, 5, 30, blue, vmac(6)); }},
+        {"guest_tags", [](World& w) { w.ports.at(vf0).flags |= IVDS_PF_CARRY_TAGS; }},
+        {"dscp", [](World& w) { w.ports.at(vf0).dscp = 1; }},
+        {"down", [](World& w) { clear(w.ports.at(vf0).flags, IVDS_PF_UP); }},
+        {"learning", [](World& w) { clear(w.ports.at(vf0).flags, IVDS_PF_ANTI_SPOOF); }},
+        {"learning", [](World& w) { w.learned_mac(red, vmac(6), vf0); }},
+        {"address", [](World& w) { w.local_mac(red, vmac(0), vf1); }},
+        {"too_long", [](World& w) { w.ports.at(vf0).mtu_bytes = 9710; }},
+        {"rules", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_in = 1; }},
+        {"rules", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_out = 1; }},
+        {"redirect_target", [](World& w) { w.acls[1].rules = {redirect_to(vf0)}; }},
+        {"redirect_target",
+         [](World& w) {
+             w.pools[1] = {vf0};
+             w.acls[1].rules = {redirect_to(IVDS_TARGET_POOL | 1)};
+         }},
+        {"mirrored", [](World& w) { w.ports.at(vf0).mirror_drop = 1; }},
+        {"rate_out", [](World& w) { w.rate(vf0, IVDS_WAY_OUT); }},
+        {"rate_low", [](World& w) { w.rate(vf0, IVDS_WAY_IN); }},
+        {"inactive", [](World& w) { clear(w.instances.at(red).flags, IVDS_IF_ACTIVE); }},
+        {"local_scope", [](World& w) { clear(w.instances.at(red).flags, IVDS_IF_WIRE); }},
+        {"plain_access", [](World& w) { w.plain_access(red); }},
+        {"not_registered", [](World& w) { w.vvlans.erase({up, together_vlan, 10}); }},
+        {"other_uplink", [](World& w) { w.uplink(2).instances.at(red).uplink = 2; }},
+        {"no_instance", [](World& w) { w.ports.at(vf0).instance = 0; }},
+        {"tpid", [](World& w) { w.ports.at(up).inner_tpid_be = 0xa888; }},
+    };
+    for (const auto& [reason, ask] : cases) {
+        World world = two_instances();
+        ask(world);
+        CAPTURE(reason);
+        CHECK(why(world, vf0) == std::string("sw ") + reason);
+    }
+}
+
+TEST_CASE("a VF whose vPort is software's is off, and its addresses are sunk", "[unit]") {
+    World world = two_instances();
+    world.acls[1] = {};
+    world.ports.at(vf0).acl_in = 1;
+    const Plan plan = plan_of(world);
+    CHECK_FALSE(plan.state.pools.contains(0));
+    CHECK(plan.state.macs.at(vmac(0)).pool == together_pf);
+    CHECK(at(plan.instances, red) == "mixed some_in_software");
+    CHECK(at(plan.lists, 1) == "sw rules");
+}
+
+TEST_CASE("one MAC in two V.VLANs is in software in both", "[unit]") {
+    World world = two_instances();
+    SECTION("at two VFs") {
+        world.vport(vf2, blue, vmac(0));
+        const Plan plan = plan_of(world);
+        CHECK(at(plan.vports, vf0) == "sw mac_twice");
+        CHECK(at(plan.vports, vf2) == "sw mac_twice");
+        CHECK(at(plan.vports, vf1) == "hw fits");
+        CHECK(plan.state.macs.at(vmac(0)).pool == together_pf);
+    }
+    SECTION("at a VF, and on the wire in another V.VLAN: no VF of its instance may have it as neighbour") {
+        world.learned_mac(blue, vmac(0), up, together_vlan);
+        const Plan plan = plan_of(world);
+        CHECK(at(plan.vports, vf0) == "sw mac_twice");
+        CHECK(at(plan.vports, vf1) == "sw mac_twice");
+        CHECK(at(plan.vports, vf2) == "hw fits");
+        CHECK_FALSE(plan.state.macs.contains(vmac(0)));
+    }
+    SECTION("at software ports alone: they are all the PF's") {
+        world.vport(soft0, red, vmac(7)).vport(soft1, blue, vmac(7));
+        const Plan plan = plan_of(world);
+        CHECK(at(plan.vports, vf0) == "hw fits");
+        CHECK(at(plan.vports, vf2) == "hw fits");
+        CHECK(plan.state.macs.at(vmac(7)).pool == together_pf);
+    }
+    SECTION("on the wire in both: the NIC knows neither") {
+        world.remote_mac(red, vmac(9), together_vlan).remote_mac(blue, vmac(9), together_vlan);
+        CHECK(why(world, vf0) == "hw fits");
+    }
+}
+
+TEST_CASE("unknown addresses go to the PF only where a software port may have some", "[unit]") {
+    World world = two_instances();
+    world.vport(soft0, red, vmac(7));
+    CHECK_FALSE(plan_of(world).state.unknown_to_pf);
+    clear(world.ports.at(soft0).flags, IVDS_PF_ANTI_SPOOF);
+    CHECK(plan_of(world).state.unknown_to_pf);
+}
+
+TEST_CASE("a full table leaves the coldest instances to software, and fails nothing", "[unit][R28]") {
+    Choices choices = single();
+    World world = two_instances();
+    offload::Snapshot tables = snapshot_of(world);
+    const auto plan_with = [&](const NicState& present) {
+        return offload::make_plan(tables, device(), choices, present).value();
+    };
+    SECTION("of VLANs") {
+        choices.reserved_vlans = 62;
+        tables.heat = {{vf2, 100}};
+        const Plan plan = plan_with({});
+        CHECK(at(plan.instances, red) == "sw vlans_full");
+        CHECK(at(plan.instances, blue) == "hw fits");
+        CHECK(plan.vlans.used == 1);
+        CHECK(plan.vlans.free() == 0);
+    }
+    SECTION("of addresses") {
+        choices.reserved_macs = 125;  // two are left
+        tables.heat = {{vf0, 60}, {vf1, 60}, {vf2, 100}};
+        const Plan plan = plan_with({});
+        CHECK(at(plan.instances, red) == "hw fits");
+        CHECK(at(plan.vports, vf2) == "sw macs_full");
+        CHECK(plan.macs.free() == 0);
+    }
+    SECTION("and what does not fit makes room for what is colder and does") {
+        choices.reserved_macs = 126;
+        tables.heat = {{vf0, 60}, {vf2, 1}};
+        CHECK(at(plan_with({}).instances, blue) == "hw fits");
+    }
+}
+
+TEST_CASE("which instances are in the NIC changes with their heat, and not without need", "[unit]") {
+    Choices choices = single();
+    choices.reserved_vlans = 62;
+    offload::Snapshot tables = snapshot_of(two_instances());
+    const auto in_nic = [&](const NicState& present, std::uint64_t red_heat, std::uint64_t blue_heat) {
+        tables.heat = {{vf0, red_heat}, {vf2, blue_heat}};
+        return offload::make_plan(tables, device(), choices, present)->state;
+    };
+    const NicState first = in_nic({}, 100, 99);
+    REQUIRE(first.vlans.contains(10));
+    CHECK(in_nic(first, 100, 100) == first);
+    CHECK(in_nic(first, 100, 124) == first);
+    const NicState second = in_nic(first, 100, 126);
+    CHECK(second.vlans.contains(20));
+    CHECK(in_nic(second, 100, 100) == second);
+    CHECK(in_nic(second, 0, 0) == second);
+}
+
+TEST_CASE("a plan made from its own result has no steps but software's", "[unit]") {
+    World world = two_instances();
+    world.vport(soft0, red, vmac(7)).remote_mac(blue, vmac(9), together_vlan);
+    const Plan plan = plan_of(world);
+    const Plan again = plan_of(world, single(), plan.state);
+    CHECK(again.state == plan.state);
+    for (const offload::Step& step : again.steps) CHECK(std::holds_alternative<offload::Software>(step));
+}
+
+TEST_CASE("steps lead to the planned state from any other", "[unit]") {
+    World world = two_instances();
+    world.vport(soft0, red, vmac(7));
+    const Plan before = plan_of(world);
+    world.vport(vf1, blue, vmac(1));
+    world.fdb.erase({red, vmac(1)});
+    world.ports.erase(soft0);
+    const Plan after = plan_of(world, single(), before.state);
+    NicState state = before.state;
+    for (const offload::Step& step : after.steps) advance(state, step);
+    CHECK(state == after.state);
+    CHECK(state.macs.at(vmac(0)) == before.state.macs.at(vmac(0)));  // what stays keeps its slot
+}
+
+TEST_CASE("an address goes over the PF from one VF to another, and never to the wire", "[unit]") {
+    World world = two_instances();
+    const Plan before = plan_of(world);
+    // The MAC moves from VF 0 to VF 1.
+    world.fdb.erase({red, vmac(0)});
+    world.vport(vf1, red, vmac(0));
+    world.fdb.erase({red, vmac(1)});
+    world.ports.erase(vf0);
+    NicState state = before.state;
+    for (const offload::Step& step : plan_of(world, single(), before.state).steps) {
+        advance(state, step);
+        CHECK(state.macs.contains(vmac(0)));
+    }
+    CHECK(state.macs.at(vmac(0)).pool == 1);
+}
+
+TEST_CASE("the operator's word holds, or is refused", "[unit]") {
+    Choices choices = single();
+    World world = two_instances();
+    SECTION("must not") {
+        choices.must_not = {vf1};
+        CHECK(why(world, vf1, choices) == "sw by_operator");
+    }
+    SECTION("must, and can") {
+        choices.must = {vf2};
+        choices.reserved_vlans = 62;
+        CHECK(why(world, vf2, choices) == "hw fits");
+        CHECK(why(world, vf0, choices) == "sw vlans_full");
+    }
+    SECTION("must, and cannot") {
+        choices.must = {vf0};
+        world.ports.at(vf0).dscp = 1;
+        CHECK(refused(world, choices) == "IVDS-O004");
+    }
+    SECTION("must of nothing") {
+        choices.must = {99};
+        CHECK(refused(world, choices) == "IVDS-O004");
+    }
+    SECTION("both") {
+        choices.must = choices.must_not = {vf0};
+        CHECK(refused(world, choices) == "IVDS-O003");
+    }
+    SECTION("double tags: no VM adds the outer VLAN") {
+        choices.tags = offload::TagChoice::double_tag;
+        CHECK(why(world, vf0, choices) == "sw outer_tag");
+        CHECK(plan_of(world, choices).state.admitted == std::set<std::uint16_t>{10, 20});
+    }
+}
+
+TEST_CASE("quotas bound what a tenant has of the NIC", "[unit]") {
+    Choices choices = single();
+    choices.tenants = {{red, 7}, {blue, 7}};
+    World world = two_instances();
+    SECTION("VFs: the hotter is carried") {
+        choices.quotas[7].pools = 1;
+        offload::Snapshot tables = snapshot_of(world);
+        tables.heat = {{vf1, 5}};
+        const Plan plan = offload::make_plan(tables, device(), choices, {}).value();
+        CHECK(at(plan.vports, vf0) == "sw quota");
+        CHECK(at(plan.vports, vf1) == "hw fits");
+        CHECK(at(plan.vports, vf2) == "sw quota");
+        CHECK(at(plan.instances, blue) == "sw quota");
+    }
+    SECTION("VLANs") {
+        choices.quotas[7].vlans = 1;
+        CHECK(why(world, vf0, choices) == "hw fits");
+        CHECK(why(world, vf2, choices) == "sw quota");
+    }
+    SECTION("addresses") {
+        choices.quotas[7].macs = 2;
+        CHECK(why(world, vf1, choices) == "hw fits");
+        CHECK(why(world, vf2, choices) == "sw quota");
+    }
+    SECTION("and not another's") {
+        choices.tenants[blue] = 8;
+        choices.quotas[7].vlans = 0;
+        CHECK(why(world, vf0, choices) == "sw quota");
+        CHECK(why(world, vf2, choices) == "hw fits");
+    }
+}
+
+TEST_CASE("what cannot be is refused", "[unit]") {
+    World world = two_instances();
+    Device wrong = device();
+    SECTION("an instance on another outer VLAN than the fabric's port") {
+        world.instances.at(red).vlan = 101;
+        CHECK(refused(world, single()) == "IVDS-O002");
+    }
+    SECTION("peers on other outer VLANs") {
+        world.peer_vlan(red, 101);
+        CHECK(refused(world, single()) == "IVDS-O002");
+    }
+    SECTION("no uplink") {
+        wrong.uplink = vf0;
+        CHECK(refused(world, single(), wrong) == "IVDS-O001");
+    }
+    SECTION("two vPorts at one VF") {
+        wrong.pools[vf1] = 0;
+        CHECK(refused(world, single(), wrong) == "IVDS-O001");
+    }
+    SECTION("a vPort at the PF's pool") {
+        wrong.pools[vf1] = together_pf;
+        CHECK(refused(world, single(), wrong) == "IVDS-O001");
+    }
+    SECTION("a VF that the chip does not have") {
+        wrong.pools[vf1] = 64;
+        CHECK(refused(world, single(), wrong) == "IVDS-O001");
+    }
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nic_rig.h"  // first: its Outcome is the model's
+// clang-format off
+#include "together.h"
+// clang-format on
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "offload/nic/writer_82599.h"
+
+namespace ivds::test {
+
+namespace {
+
+constexpr std::size_t tag_at = 12;
+
+std::uint16_t word(const Bytes& frame, std::size_t at) {
+    return static_cast<std::uint16_t>(frame.at(at) << 8 | frame.at(at + 1));
+}
+
+// What the fabric's port does: it adds its VLAN to what comes from the host, with the priority of the tag that is
+// there, and takes it off what goes to the host. Other frames do not go there.
+Bytes with_outer(const Bytes& frame) {
+    const bool tagged = frame.size() >= tag_at + 4 && word(frame, tag_at) == tpid_c;
+    const auto tci = static_cast<std::uint16_t>((tagged ? word(frame, tag_at + 2) & 0xe000 : 0) | together_vlan);
+    Bytes out = frame;
+    const std::array<std::uint8_t, 4> tag{tpid_c >> 8, tpid_c & 0xff, static_cast<std::uint8_t>(tci >> 8),
+                                          static_cast<std::uint8_t>(tci & 0xff)};
+    out.insert(out.begin() + tag_at, tag.begin(), tag.end());
+    return out;
+}
+bool has_outer(const Bytes& frame) {
+    return frame.size() >= tag_at + 6 && word(frame, tag_at) == tpid_c &&
+           (word(frame, tag_at + 2) & 0xfff) == together_vlan;
+}
+Bytes without_outer(const Bytes& frame) {
+    Bytes out = frame;
+    out.erase(out.begin() + tag_at, out.begin() + tag_at + 4);
+    return out;
+}
+
+class Watched final : public Registers {
+public:
+    explicit Watched(Registers& registers) : registers_(registers) {}
+    Result<std::uint32_t> read(std::uint32_t offset) override { return registers_.read(offset); }
+    Result<> write(std::uint32_t offset, std::uint32_t value) override {
+        auto done = registers_.write(offset, value);
+        if (after_write) after_write();
+        return done;
+    }
+    std::function<void()> after_write;
+
+private:
+    Registers& registers_;
+};
+
+void must(const Result<>& done) {
+    if (!done) throw std::runtime_error(done.error().text());
+}
+
+}  // namespace
+
+struct Together::Hardware {
+    explicit Hardware(const Uncertain& uncertain)
+        : nic({.uncertain = uncertain,
+               .pools_on = false,
+               .fctrl = reg::fctrl::bam.put() | reg::fctrl::mpe.put() | reg::fctrl::upe.put()}),
+          registers(nic.model),
+          writer(registers, together_pf) {
+        // As drivers of VFs do, for a tag that they did not ask for.
+        for (unsigned queue = 0; queue < 2 * together_pf; ++queue)
+            nic.put(Reg::rxdctl, queue, reg::rxdctl::enable.put() | reg::rxdctl::vme.put());
+        nic.set_bits(Reg::hlreg0, 0, reg::hlreg0::jumboen.put());
+        nic.put(Reg::maxfrs, reg::maxfrs::mfs.put(reg::chip().max_frame));
+        must(writer.check_setup());
+        must(writer.clear());
+    }
+    Nic nic;
+    Watched registers;
+    Writer82599 writer;
+};
+
+Together::Together(const Uncertain& uncertain, Device device)
+    : device_(std::move(device)), hardware_(std::make_unique<Hardware>(uncertain)) {}
+
+Together::~Together() = default;
+
+void Together::apply(const offload::Step& step) {
+    if (const auto* told = std::get_if<offload::Software>(&step)) {
+        if (told->take_tables) tables_ = next_;
+        told_ = *told;
+        view_ = as_software_sees(tables_, told_);
+    }
+    must(hardware_->writer.apply(step));
+    hardware_->nic.model.check_settled();
+}
+
+void Together::apply(const std::vector<offload::Step>& steps) {
+    for (const offload::Step& step : steps) apply(step);
+}
+
+void Together::watch(std::function<void()> after_write) {
+    hardware_->registers.after_write = std::move(after_write);
+}
+
+std::vector<std::string> Together::violations() const {
+    std::vector<std::string> out;
+    for (const Violation& violation : hardware_->nic.model.violations())
+        out.push_back(fmt::format("{}: {}", text(violation.kind), violation.what));
+    return out;
+}
+
+double Together::rate_mbps(unsigned pool) const {
+    double sum = 0;
+    for (unsigned i = 0; i < 2; ++i) sum += hardware_->nic.model.rate_mbps(2 * pool + i).value_or(0);
+    return sum;
+}
+
+std::vector<Sent> Together::send(std::uint32_t port, const Bytes& frame) {
+    std::vector<Sent> sent;
+    const auto sort_out = [&](const offload::Outcome& outcome) {
+        for (const Delivery& delivery : outcome.deliveries) {
+            if (delivery.to_wire) {
+                sent.push_back({together_uplink, with_outer(delivery.bytes)});
+            } else if (delivery.pool == together_pf) {
+                to_software(together_uplink, with_outer(delivery.bytes), sent);
+            } else {
+                const auto vf =
+                    std::ranges::find_if(device_.pools, [&](const auto& row) { return row.second == delivery.pool; });
+                // A VM that is not on its VF does not listen there.
+                if (vf != device_.pools.end() && is_in_nic(vf->first)) sent.push_back({vf->first, delivery.bytes});
+            }
+        }
+    };
+    if (port == together_uplink) {
+        if (has_outer(frame)) sort_out(hardware_->nic.wire(without_outer(frame)));
+    } else if (is_in_nic(port)) {
+        sort_out(hardware_->nic.send(device_.pools.at(port), frame));
+    } else {
+        to_software(port, frame, sent);
+    }
+    std::ranges::sort(sent);
+    return sent;
+}
+
+void Together::to_software(std::uint32_t port, const Bytes& frame, std::vector<Sent>& sent) {
+    if (!view_.ports.contains(port)) return;
+    ReferenceSwitch software(view_);
+    for (const Sent& copy : software.forward(port, frame).sent) {
+        if (copy.port == together_uplink)
+            from_pf(copy.bytes, sent);
+        else
+            sent.push_back(copy);
+    }
+}
+
+// Software's frame leaves by the PF: without the outer VLAN, which the fabric's port adds.
+void Together::from_pf(const Bytes& frame, std::vector<Sent>& sent) {
+    if (!has_outer(frame)) throw std::logic_error("software sends with another outer VLAN than the port's");
+    for (const Delivery& delivery : hardware_->nic.send(together_pf, without_outer(frame)).deliveries) {
+        if (delivery.to_wire) {
+            sent.push_back({together_uplink, with_outer(delivery.bytes)});
+            continue;
+        }
+        const auto vf =
+            std::ranges::find_if(device_.pools, [&](const auto& row) { return row.second == delivery.pool; });
+        if (vf != device_.pools.end() && is_in_nic(vf->first)) sent.push_back({vf->first, delivery.bytes});
+    }
+}
+
+Snapshot snapshot_of(const World& world) {
+    Snapshot snapshot;
+    snapshot.ports = world.ports;
+    snapshot.instances = world.instances;
+    snapshot.vvlans = world.vvlans;
+    for (const auto& [key, entry] : world.fdb) {
+        FdbRow row{.key = {}, .entry = entry};
+        row.key.instance = key.instance;
+        std::ranges::copy(key.mac, row.key.mac);
+        snapshot.fdb.push_back(row);
+    }
+    for (const auto& [id, list] : world.acls) {
+        auto compiled = compile_acl(list.rules, list.default_action);
+        if (!compiled) throw std::runtime_error(compiled.error().text());
+        snapshot.acls[id] = std::make_shared<const AclRow>(std::move(*compiled));
+    }
+    for (const auto& [id, members] : world.pools) {
+        ivds_pool& pool = snapshot.pools[id];
+        for (const std::uint32_t member : members) pool.member[pool.count++] = member;
+    }
+    return snapshot;
+}
+
+World as_software_sees(const World& tables, const offload::Software& told) {
+    World view = tables;
+    for (const std::uint32_t vport : told.vports)
+        if (const auto found = view.ports.find(vport); found != view.ports.end())
+            found->second.flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    for (const auto& [instance, mac] : told.in_nic) {
+        const auto in = view.instances.find(instance);
+        const auto entry = view.fdb.find({instance, mac});
+        if (in == view.instances.end() || entry == view.fdb.end()) continue;
+        entry->second = {};
+        entry->second.port = in->second.uplink;
+        entry->second.vlan = in->second.vlan;
+        entry->second.flags = IVDS_FDB_STATIC;
+    }
+    return view;
+}
+
+}  // namespace ivds::test

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+// The writer of an 82599's registers: what it needs to find, that it believes only what it reads back, and rates.
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <functional>
+
+#include "nic_rig.h"
+#include "offload/nic/writer_82599.h"
+
+using namespace ivds::test;
+
+namespace {
+
+constexpr std::uint32_t take_all = reg::fctrl::bam.put() | reg::fctrl::mpe.put() | reg::fctrl::upe.put();
+
+// A device whose registers read as `reads` has it.
+class Lying final : public Registers {
+public:
+    Lying(Registers& registers, std::function<std::uint32_t(std::uint32_t, std::uint32_t)> reads)
+        : registers_(registers), reads_(std::move(reads)) {}
+    ivds::Result<std::uint32_t> read(std::uint32_t offset) override {
+        auto value = registers_.read(offset);
+        if (value) *value = reads_(offset, *value);
+        return value;
+    }
+    ivds::Result<> write(std::uint32_t offset, std::uint32_t value) override {
+        return registers_.write(offset, value);
+    }
+
+private:
+    Registers& registers_;
+    std::function<std::uint32_t(std::uint32_t, std::uint32_t)> reads_;
+};
+
+std::string id(const ivds::Result<>& done) {
+    return done ? "" : done.error().id;
+}
+
+constexpr SetPool vf1{.pool = 1, .as = {.vport = 11, .instance = 1, .vvlan = 10, .pcp = 5, .rate_mbps = 1000}};
+
+}  // namespace
+
+TEST_CASE("a NIC that is not set up for the plan is refused, and not changed", "[unit]") {
+    const auto check = [](const Setup& setup, unsigned pf_pool = pf) {
+        Nic nic(setup);
+        const std::uint32_t before = nic.get(Reg::pfvfre);
+        const std::string error = id(Writer82599(nic.model, pf_pool).check_setup());
+        CHECK(nic.get(Reg::pfvfre) == before);
+        return error;
+    };
+    CHECK(check({.fctrl = take_all}) == "");
+    CHECK(check({}) == "IVDS-O010");
+    CHECK(check({.switching = false, .fctrl = take_all}) == "IVDS-O010");
+    CHECK(check({.default_pool = false, .fctrl = take_all}) == "IVDS-O010");
+    CHECK(check({.two_tags = true, .fctrl = take_all}) == "IVDS-O010");
+    CHECK(check({.queue_mode = reg::mrqc::vt32_rss, .fctrl = take_all}) == "IVDS-O010");
+    CHECK(check({.fctrl = take_all}, pf + 1) == "IVDS-O010");
+}
+
+TEST_CASE("what does not read back as it was written is an error, and so is a NIC that is gone", "[unit]") {
+    Nic nic({.pools_on = false, .fctrl = take_all});
+    const std::uint32_t slot = reg::offset(Reg::ral, 100);
+    Lying wrong(nic.model, [&](std::uint32_t at, std::uint32_t value) { return at == slot ? value ^ 4U : value; });
+    const SetMac step{.mac = vm(1), .entry = {.slot = 100, .pool = 1}};
+    CHECK(id(Writer82599(wrong, pf).apply(step)) == "IVDS-O012");
+    Lying gone(nic.model, [](std::uint32_t, std::uint32_t) { return ~0U; });
+    CHECK(id(Writer82599(gone, pf).apply(step)) == "IVDS-O011");
+}
+
+TEST_CASE("a VF is on with its V.VLAN, its priority and its sources checked", "[unit]") {
+    Nic nic({.pools_on = false, .fctrl = take_all});
+    Writer82599 writer(nic.model, pf);
+    REQUIRE(writer.clear());
+    CHECK(nic.get(Reg::pfvfre) == 1U << pf);
+    for (const ivds::offload::Step& step :
+         {ivds::offload::Step(SetVlan{.vvlan = 10, .entry = {.slot = 3, .members = 0b10}}),
+          ivds::offload::Step(Admit{.vvlan = 10, .on = true}), ivds::offload::Step(vf1),
+          ivds::offload::Step(SetMac{.mac = vm(1), .entry = {.slot = 100, .pool = 1}})})
+        REQUIRE(writer.apply(step));
+    nic.model.check_settled();
+    CHECK(nic.get(Reg::pfvlvf, 3) == (reg::pfvlvf::vlan_id.put(10) | reg::pfvlvf::vi_en.put()));
+    CHECK(nic.get(Reg::pfvlvfb, 6) == 0b10);
+    CHECK(nic.get(Reg::mpsar, 200) == 0b10);
+    CHECK(who(nic.send(1, frame(outside, vm(1)))) == "wire");
+    CHECK(nic.send(1, frame(outside, vm(1))).deliveries.at(0).bytes == frame(outside, vm(1), 5U << 13 | 10));
+    CHECK(why_dropped(nic.send(1, frame(outside, vm(2)))) == Reason::spoofed_mac);
+    CHECK(who(nic.wire(frame(vm(1), outside, 10))) == "1");
+    CHECK(who(nic.wire(frame(vm(1), outside, 20))) == "nobody");
+    REQUIRE(writer.apply(ClearPool{.pool = 1}));
+    CHECK(nic.send(1, frame(outside, vm(1))).deliveries.empty());
+}
+
+TEST_CASE("an address that changes its pool never means two", "[unit]") {
+    Nic nic({.pools_on = false, .fctrl = take_all});  // which checks it
+    Writer82599 writer(nic.model, pf);
+    REQUIRE(writer.clear());
+    for (const unsigned pool : {pf, 40U, 1U, 63U, 33U, pf}) {
+        REQUIRE(writer.apply(SetMac{.mac = vm(1), .entry = {.slot = 100, .pool = pool}}));
+        CHECK((nic.get(Reg::mpsar, 200) | std::uint64_t{nic.get(Reg::mpsar, 201)} << 32) == pool_bit(pool));
+    }
+    REQUIRE(writer.apply(ClearMac{.mac = vm(1), .slot = 100}));
+    CHECK(nic.get(Reg::rah, 100) == 0);
+    nic.model.check_settled();
+}
+
+TEST_CASE("a rate holds for all queues of a VF together, at any speed of the link", "[unit]") {
+    Nic nic({.pools_on = false, .fctrl = take_all});
+    Writer82599 writer(nic.model, pf);
+    REQUIRE(writer.clear());
+    const auto rate = [&] { return nic.model.rate_mbps(2).value_or(0) + nic.model.rate_mbps(3).value_or(0); };
+    REQUIRE(writer.apply(vf1));
+    CHECK(rate() == Catch::Approx(1000).epsilon(0.001));
+    REQUIRE(writer.apply(SetRate{.pool = 1, .rate_mbps = 20}));
+    CHECK(rate() == Catch::Approx(20).epsilon(0.001));
+    REQUIRE(writer.apply(SetRate{.pool = 1, .rate_mbps = 0}));
+    CHECK(rate() == 0);
+    nic.model.set_link(true, 1000);
+    REQUIRE(writer.apply(SetRate{.pool = 1, .rate_mbps = 300}));
+    CHECK(rate() == Catch::Approx(300).epsilon(0.001));
+}
