@@ -22,7 +22,7 @@ INLINE __u32 now_s(void)
 }
 
 /* Adds to the row of a per-CPU hash of struct ivds_count, which the first of its kind makes. The sums wrap: what is
- * to be taken off is added as its complement. */
+ * to be taken off is added as its complement. Returns -1 where there is no row and, for now, no memory for one. */
 INLINE int add_count(void *map, const void *key, __u64 packets, __u64 bytes)
 {
 	struct ivds_count *count = bpf_map_lookup_elem(map, key);
@@ -33,7 +33,7 @@ INLINE int add_count(void *map, const void *key, __u64 packets, __u64 bytes)
 		bpf_map_update_elem(map, key, &none, BPF_NOEXIST);
 		count = bpf_map_lookup_elem(map, key);
 		if (!count)
-			return 0;
+			return -1;
 	}
 	__sync_fetch_and_add(&count->packets, packets);
 	__sync_fetch_and_add(&count->bytes, bytes);

@@ -205,8 +205,10 @@ INLINE void tell_rule(struct ivds_flow_way *w, __u32 rule)
 {
 	const __u64 packets = take_owed(&w->told_packets, w->packets), bytes = take_owed(&w->told_bytes, w->bytes);
 
-	if (rule && packets | bytes)
-		add_count(&rule_stats, &rule, packets, bytes);
+	if (rule && packets | bytes && add_count(&rule_stats, &rule, packets, bytes)) {
+		__sync_fetch_and_add(&w->told_packets, -packets); /* another time */
+		__sync_fetch_and_add(&w->told_bytes, -bytes);
+	}
 }
 
 /* Both ways' rules: before the entry has others, or is gone. */
