@@ -22,7 +22,8 @@ INLINE __u32 now_s(void)
 }
 
 /* Adds to the row of a per-CPU hash of struct ivds_count, which the first of its kind makes. The sums wrap: what is
- * to be taken off is added as its complement. Returns -1 where there is no row and, for now, no memory for one. */
+ * to be taken off is added as its complement. Returns -1 where there is no row, and no memory for one at the moment.
+ */
 INLINE int add_count(void *map, const void *key, __u64 packets, __u64 bytes)
 {
 	struct ivds_count *count = bpf_map_lookup_elem(map, key);

@@ -37,7 +37,7 @@ struct Step {
 class Rig {
 public:
     struct Options {
-        std::uint32_t ports = 14;       // ids 1 to this
+        std::uint32_t ports = 14;  // ids 1 to this
         // Capacity of the hash tables; 0: as the programs have it, which makes each look at the state slow.
         std::uint32_t entries = 16'384;
         std::uint32_t fdb_entries = 0;  // of the FDB alone, 0: as the others

@@ -527,7 +527,7 @@ TEST_CASE("a vPort's inspector is its own or its instance's, and a port beside t
         "instances: [{name: red, inspector: ids}, {name: blue}]\n"
         "vports: [{name: a, netdev: d0, instance: red}, {name: b, netdev: d1, instance: red, inspector: ips}, "
         "{name: c, netdev: d2, instance: blue}, {name: p, patch: q, instance: red}, {name: q, patch: p, instance: "
-        "blue}, {name: s, trunk: c, instance: red}]");
+        "blue}, {name: s, trunk: c, vid: 7, instance: red}]");
     const ivds_port& ips = c.port("ips");
     CHECK(ips.kind == IVDS_PORT_INSPECTOR);
     CHECK(ips.inspector == c.ids.ports.at("ips"));
