@@ -87,6 +87,7 @@ __noinline int inspect(struct __sk_buff *skb, __u32 port_id, __u32 way)
 	if (listens && !IVDS_TRACING) {
 		mark = skb->mark;
 		sequence = __sync_fetch_and_add(&state->sent, packets) + packets;
+		state->sent_ns = bpf_ktime_get_ns(); /* now, as the next of a flood is asked for at once */
 		skb->mark = IVDS_MARK_INSPECT | (sequence & IVDS_SEQUENCE_MASK) << 14 | (way & 1) << 13 |
 			    (port_id & (IVDS_MAX_PORTS - 1));
 		done = bpf_clone_redirect(skb, inspector->ifindex, BPF_F_INGRESS);
@@ -105,7 +106,6 @@ __noinline int inspect(struct __sk_buff *skb, __u32 port_id, __u32 way)
 /* Sends the frame out to the inspector. Returns nonzero where it was not sent, below 0 where it is whole no more. */
 INLINE int send_to_inspector(struct __sk_buff *skb, struct ivds_inspector *state, __u32 mark, __u32 packets)
 {
-	state->sent_ns = bpf_ktime_get_ns();
 	if (tc_write_tags(skb, bpf_htons(IVDS_TYPE_INSPECTION), IVDS_MARK_INSPECT_PORT(mark),
 			  bpf_htons(IVDS_MARK_INSPECT_WAY(mark) << 8), IVDS_MARK_INSPECT_SEQUENCE(mark)))
 		return -1;
