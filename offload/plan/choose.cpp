@@ -114,6 +114,7 @@ private:
     // Takes what its tenant may still have of VFs and rates; the other vPorts of the instance are software's.
     [[nodiscard]] bool take_pools(const std::vector<std::uint32_t>& vports, Quota& left) {
         std::vector<Rank> ranks;
+        ranks.reserve(vports.size());
         for (const std::uint32_t vport : vports) ranks.push_back(rank_of(vport));
         bool any = false;
         for (const std::uint32_t vport : in_order(ranks)) {
