@@ -443,6 +443,8 @@ void ReferenceSwitch::through_patch(Frame& frame, std::uint32_t out) {
         rules.push_back(verdict->rule);
     }
     frame.in_port = in;
+    events_before_egress_ = outcome_.events;
+    told_before_egress_ = told_;
     forward_from_vport(frame);
     // Both ends count the frame if it got anywhere.
     const auto counted = outcome_.counts;
