@@ -23,8 +23,8 @@ INLINE int tc_push_outer(struct __sk_buff *skb, const struct ivds_port *uplink, 
 /* Guest tags in a row that tc_write_tags() can carry; with more the frame drops (tag_failed). */
 #define IVDS_GUEST_TAGS 8
 
-/* Puts two tags into the bytes, and behind them those of the guest's that are in skb
- * metadata, one after the other as the kernel pops them: what is left there ends up in front of all on the wire. */
+/* Puts two tags into the bytes, and behind them those of the guest's that are in skb metadata, one after the other
+ * as the kernel pops them: what is left there ends up in front of all on the wire. */
 static __noinline int tc_write_tags(struct __sk_buff *skb, __be16 outer_be, __u16 outer_tci, __be16 inner_be,
 				    __u16 inner_tci)
 {

@@ -282,7 +282,8 @@ Result<pb::MirrorsReply> Agent::mirrors(const pb::MirrorsRequest& request) const
 Result<pb::InspectorsReply> Agent::inspectors(const pb::InspectorsRequest& request) const {
     const std::lock_guard lock(mutex_);
     if (!request.name().empty() && !intent_->model.inspectors.contains(request.name()))
-        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no inspector {}", request.name()));
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no inspector {}", request.name()),
+                    "`ivds-ctl inspector list` shows all");
     pb::InspectorsReply reply;
     for (const PortStatus& port : plane_.status()) {
         const ivds_port& value = plane_.tables().ports.at(port.id).value;
@@ -625,9 +626,8 @@ Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {
 }
 
 Result<pb::RulesReply> Agent::rules(const pb::RulesRequest& request) {
+    if (auto told = tell_flows(); !told) return std::unexpected(told.error());
     const std::lock_guard lock(mutex_);
-    // Flows may owe rules what they counted in their last tick: a sweep tells them.
-    if (auto swept = plane_.sweep(); !swept) return std::unexpected(swept.error());
     const auto counts = plane_.maps().rule_stats();
     if (!counts) return std::unexpected(counts.error());
     return view_rules(intent_->model, intent_->ids, *counts, request);

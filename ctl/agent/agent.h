@@ -85,7 +85,7 @@ private:
     // The capture that `plan` gives, which is called with mutex_ held.
     [[nodiscard]] Result<> watch(const std::function<Result<Capture>()>& plan, const FrameFilter& filter,
                                  const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink);
-    // The CPUs may owe flows what they counted in their last tick: a sweep tells them.
+    // The CPUs may owe flows, and flows their rules, what they counted in their last tick: a sweep tells them.
     [[nodiscard]] Result<> tell_flows();
     // Makes `next` the intent, or changes nothing. The caller holds mutex_.
     [[nodiscard]] Result<> commit(Model next, bool strict);

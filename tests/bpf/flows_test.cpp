@@ -93,11 +93,7 @@ Bytes from_vm(const Layer& layer) {
 
 // How many flows the sweep removed.
 std::uint32_t sweep(ivds_sweep arguments) {
-    LIBBPF_OPTS(bpf_test_run_opts, options);
-    options.ctx_in = &arguments;
-    options.ctx_size_in = sizeof arguments;
-    REQUIRE(bpf_prog_test_run_opts(bpf_program__fd(rig().programs().progs.ivds_sweep), &options) == 0);
-    return arguments.removed_flows;
+    return rig().sweep(arguments).removed_flows;
 }
 
 const Layer udp = ip4_udp(46);

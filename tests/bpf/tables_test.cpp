@@ -24,12 +24,7 @@ Rig& rig() {
 
 // What the sweep removed.
 std::uint32_t sweep(ivds_sweep arguments) {
-    LIBBPF_OPTS(bpf_test_run_opts, options);
-    options.ctx_in = &arguments;
-    options.ctx_size_in = sizeof(arguments);
-    REQUIRE(bpf_prog_test_run_opts(bpf_program__fd(rig().programs().progs.ivds_sweep), &options) == 0);
-    REQUIRE(options.retval == 0);
-    return arguments.removed;
+    return rig().sweep(arguments).removed;
 }
 
 bool holds(const Outcome& outcome, const Mac& address) {

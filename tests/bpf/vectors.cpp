@@ -750,12 +750,6 @@ Layer ip4_of(std::uint8_t protocol, std::uint16_t fragment, Bytes behind) {
     return raw(0x0800, bytes);
 }
 
-// What answers ip4_udp.
-Layer ip4_udp_answer() {
-    return raw(0x0800,
-               {0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1, 0x13, 0x89, 0x10, 0, 0, 8, 0, 0});
-}
-
 // IPv6 with so many destination options of 8 bytes in front of a UDP header to port 5001.
 Layer ip6_behind(std::size_t extensions) {
     Bytes bytes(40);
@@ -958,7 +952,7 @@ void add_rules(std::vector<Vector>& table) {
     World told = with_rules(false, {allow_5001}, IVDS_ACL_DROP);
     told.acls[2] = {.rules = {}, .default_action = IVDS_ACL_ALLOW};
     told.ports.at(2).acl_out = 2;
-    const Packet answer = eth(vm(2), vm(3)) / ip4_udp_answer();
+    const Bytes answer = answer_to(udp);
     told.ports.at(3).flags &= static_cast<std::uint16_t>(~IVDS_PF_XDP_TARGET);
     add(table, "takes back from a rule what XDP counted and could not send", "[R51][R130]", told)
         .send(2, udp)

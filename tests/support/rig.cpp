@@ -288,6 +288,7 @@ struct Rig::Impl {
     void drain(Outcome& outcome);
     void barrier() const;
     void add_redirected(const TestRun& run, const Step& step, Outcome& outcome) const;
+    [[nodiscard]] ivds_sweep sweep(ivds_sweep arguments) const;
     [[nodiscard]] std::map<std::string, std::uint64_t> read_counts() const;
     void read_state(Outcome& outcome);
     void consume_rings() const;
@@ -560,14 +561,18 @@ Outcome Rig::Impl::run(const Step& step) {
     return outcome;
 }
 
+ivds_sweep Rig::Impl::sweep(ivds_sweep arguments) const {
+    LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &arguments, .ctx_size_in = sizeof(arguments));
+    if (bpf_prog_test_run_opts(bpf_program__fd(skeleton->progs.ivds_sweep), &options) != 0 || options.retval != 0) {
+        give_up("run the sweep");
+    }
+    return arguments;
+}
+
 std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
     const auto& maps = skeleton->maps;
     // Nothing is too old at second 0: the sweep tells flows and rules what they are owed, and removes nothing.
-    ivds_sweep at_start{};
-    LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = &at_start, .ctx_size_in = sizeof(at_start));
-    if (bpf_prog_test_run_opts(bpf_program__fd(skeleton->progs.ivds_sweep), &options) != 0) {
-        give_up("run the sweep");
-    }
+    (void)sweep({});
     std::map<std::string, std::uint64_t> counts;
     const auto port_stats = read_array<ivds_port_stats>(maps.port_stats, ports + 1);
     for (std::uint32_t id = 0; id <= ports; ++id) {
@@ -803,6 +808,10 @@ std::vector<Outcome> Rig::play(const World& world, Rung rung, const std::vector<
 
 int Rig::tc_verdict(const Step& step) {
     return static_cast<int>(impl_->test_run(impl_->skeleton->progs.ivds_tc, step).verdict);
+}
+
+ivds_sweep Rig::sweep(ivds_sweep arguments) const {
+    return impl_->sweep(arguments);
 }
 
 Outcome Rig::state() {

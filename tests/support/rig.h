@@ -60,6 +60,8 @@ public:
     [[nodiscard]] int tc_verdict(const Step& step);
     // What the tables hold now; counts since apply().
     [[nodiscard]] Outcome state();
+    // Runs the sweep, and returns the arguments with what it removed.
+    ivds_sweep sweep(ivds_sweep arguments) const;
     [[nodiscard]] ivds_bpf& programs();
 
 private:
