@@ -27,6 +27,7 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 	judged = way == IVDS_WAY_IN ? &s->judged[IVDS_WAY_IN] : &s->judged[IVDS_WAY_OUT];
 	judged->rule = 0;
 	judged->recent = 0;
+	judged->is_apart = 0;
 	if (make_recent_key(&s->recent, packet, ask)) {
 		at = slot_of(&s->recent);
 		recent = bpf_map_lookup_elem(&recents, &at);
@@ -77,6 +78,7 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 
 		if (!flow || !count_flow(flow, way, rule, ask->packets, ask->bytes, now_ns)) {
 			judged->rule = rule;
+			judged->is_apart = 1;
 			count_rule(rule, ask->packets, ask->bytes);
 		}
 	}
@@ -139,7 +141,7 @@ __noinline int take_back(__u32 way, __u32 packets, __u32 bytes)
 		if (w->packets >= packets && w->bytes >= bytes) {
 			__sync_fetch_and_add(&w->packets, -(__u64)packets);
 			__sync_fetch_and_add(&w->bytes, -(__u64)bytes);
-			if (judged->rule) {
+			if (judged->is_apart) {
 				__sync_fetch_and_add(&w->told_packets, -(__u64)packets);
 				__sync_fetch_and_add(&w->told_bytes, -(__u64)bytes);
 			}

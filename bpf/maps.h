@@ -217,8 +217,10 @@ struct ivds_decision {
 /* What a frame was counted for when lists were asked about it. */
 struct ivds_judged {
 	struct ivds_flow_key key; /* of its flow; port 0: none */
-	__u32 rule;               /* that was counted apart from the flow; 0: none */
+	__u32 rule;               /* where it was counted apart from the flow; 0: a list's default, or no list */
 	__u32 recent;             /* 1 + the place in recents that it was counted in, and nowhere else; 0: none */
+	__u32 is_apart;           /* the flow owes its own rule nothing for it */
+	__u32 pad0;
 };
 
 /* recent.h */

@@ -833,6 +833,18 @@ void add_flows(std::vector<Vector>& table) {
     closes.send(3, to_vm(syn)).drops(2, IVDS_DROP_ACL_OUT);
     pass(closes, 2, from_vm(syn));
 
+    // What XDP cannot send to VM 2 it takes back from the entry, which owes its rule nothing for it.
+    World listed = secured();
+    listed.ports.at(2).acl_out = 0;
+    listed.ports.at(2).flags &= static_cast<std::uint16_t>(~IVDS_PF_XDP_TARGET);
+    Vector& reopened =
+        add(table, "counts for no rule what no list is asked about, after a connection", "[R130]", listed);
+    pass(reopened, 2, from_vm(syn)).counts("rule 6 packets", 1);
+    pass(reopened, 3, to_vm(fin)).counts("rule 6 packets", 1);
+    pass(reopened, 2, from_vm(fin)).counts("rule 6 packets", 1);
+    pass(reopened, 3, to_vm(syn)).counts("flows 2 out packets", 1);
+    pass(reopened, 2, from_vm(ack)).counts("rule 6 packets", 1);
+
     Vector& resets = add(table, "takes a reset for the end, unless both sides go on", "[R130]", secured());
     pass(resets, 2, from_vm(syn));
     pass(resets, 3, to_vm(reset));
