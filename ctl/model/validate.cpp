@@ -125,8 +125,9 @@ private:
 
     Result<> sizes() {
         if (next_.inspectors.size() > IVDS_MAX_INSPECTORS)
-            return refuse(Code::exhausted, "IVDS-M020", "", "{} inspectors are too many: the data plane holds {}",
-                          next_.inspectors.size(), IVDS_MAX_INSPECTORS);
+            return refuse(Code::exhausted, "IVDS-M020", "leave some out: one can serve many vPorts",
+                          "{} inspectors are too many: the data plane holds {}", next_.inspectors.size(),
+                          IVDS_MAX_INSPECTORS);
         std::size_t macs = 0;
         for (const auto& [name, index] : next_.static_macs) macs += index->macs.size();
         for (const auto& [name, vport] : next_.vports)

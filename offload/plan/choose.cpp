@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "plan/vport.h"
+
 namespace ivds::offload {
 
 namespace {
@@ -118,7 +120,7 @@ private:
         for (const std::uint32_t vport : vports) ranks.push_back(rank_of(vport));
         bool any = false;
         for (const std::uint32_t vport : in_order(ranks)) {
-            const unsigned rates = rate_in_mbps_of(vport) != 0 ? 1 : 0;
+            const unsigned rates = rate_in_mbps(tables_.ports.at(vport)) != 0 ? 1 : 0;
             if (left.pools == 0 || left.rates < rates) {
                 chosen_.vports.at(vport) = Reason::quota;
                 continue;
@@ -128,9 +130,6 @@ private:
             any = true;
         }
         return any;
-    }
-    [[nodiscard]] std::uint64_t rate_in_mbps_of(std::uint32_t vport) const {
-        return tables_.ports.at(vport).rate[IVDS_WAY_IN].ns_per_mib;
     }
 
     void admit(std::uint32_t id, const std::vector<std::uint32_t>& vports) {
