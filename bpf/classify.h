@@ -492,7 +492,7 @@ INLINE int classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, c
 	if (entry && entry->flags & IVDS_FDB_STATIC && entry->port != port_id)
 		return refuse(v, IVDS_DROP_WIRE_SOURCE, port_id);
 	/* The plain copy of a flood that came with its V.VLAN as well, or a plain host with a VM's address. */
-	if (entry && v->wire_tags == 1 && !(entry->flags & IVDS_FDB_PLAIN))
+	if (entry && instance->vvlan && v->wire_tags == 1 && !(entry->flags & IVDS_FDB_PLAIN))
 		return refuse(v, IVDS_DROP_PLAIN_SOURCE, port_id);
 	if (!(entry && entry->flags & IVDS_FDB_STATIC) && instance->flags & IVDS_IF_LEARN_WIRE)
 		learn_source(f, v, port_id, port, key.vlan, entry);

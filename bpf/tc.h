@@ -125,14 +125,15 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 {
 	__u32 uplink_id = instance->uplink, reason, sent = 0;
 	const struct ivds_port *uplink = bpf_map_lookup_elem(&ports, &uplink_id);
-	const __u64 bytes = flood->bytes + flood->packets * IVDS_TAGS_BYTES;
+	const __u32 tags = instance->vvlan ? 2 : 1;
+	const __u64 bytes = flood->bytes + flood->packets * tags * IVDS_TAG_BYTES;
 	const __u32 pcp = pcp_of_flood();
 	const __u16 vvlan = instance->vvlan ? tci_of(instance->vvlan, pcp) : 0;
 	__u16 vlan = tci_of(instance->vlan, pcp);
 
 	if (!uplink || !(uplink->flags & IVDS_PF_UP))
 		return 0;
-	reason = check_uplink(uplink, flood->l3_bytes, guest_tags + 2);
+	reason = check_uplink(uplink, flood->l3_bytes, guest_tags + tags);
 	if (reason) {
 		count_drop(uplink_id, reason, flood->packets, flood->bytes);
 		return 0;
@@ -141,7 +142,7 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
 		return 0;
 	}
-	mirror_member(skb, uplink_id, 0, instance->vvlan ? 2 : 1);
+	mirror_member(skb, uplink_id, 0, tags);
 	for (int i = 0; i <= (int)IVDS_MAX_PEER_VLANS; i++) {
 		if (i > 0) {
 			__be16 tci_be;

@@ -147,8 +147,11 @@ private:
 };
 
 std::string text_of(const FdbTarget& target) {
-    return target.vlan == 0 ? fmt::format("port {}", target.port)
-                            : fmt::format("port {}, VLAN {}", target.port, target.vlan);
+    std::string text = fmt::format("port {}", target.port);
+    if (target.vlan != 0) text += fmt::format(", VLAN {}", target.vlan);
+    if ((target.flags & IVDS_FDB_PLAIN) != 0) text += " alone";
+    if (target.vport != 0) text += fmt::format(", of port {}", target.vport);
+    return text;
 }
 
 // "dst 00ab…, proto 06": the fields that are not all zeros, their bytes in hexadecimal.

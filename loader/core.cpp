@@ -201,7 +201,7 @@ Result<FdbContent> Core::static_fdb() {
         if ((v.flags & IVDS_FDB_STATIC) != 0) {
             FdbKey out{k.instance, {}};
             std::memcpy(out.mac.data(), k.mac, sizeof(k.mac));
-            entries.emplace(out, FdbTarget{v.port, v.vlan});
+            entries.emplace(out, FdbTarget{v.port, v.vlan, v.flags, v.vport});
         }
     });
     if (!r) {
@@ -1417,6 +1417,11 @@ std::vector<PortStatus> Core::status() const {
             status.reason = status.up                 ? fmt::format("behind tag {} of vport {}", row.value.vid, name)
                             : row.value.instance == 0 ? "it has no instance"
                                                       : fmt::format("its trunk, vport {}, is down", name);
+        } else if (row.value.kind == IVDS_PORT_VF) {
+            status.got = status.up ? "nic" : "none";
+            status.mtu_bytes = row.value.mtu_bytes;
+            status.reason = status.up ? "a VF that its VM has: the NIC carries it"
+                                      : "a VF that its VM has, and the NIC does not carry it";
         } else if (row.value.kind == IVDS_PORT_PATCH) {
             status.got = "patch";
             status.mtu_bytes = row.value.mtu_bytes;

@@ -66,25 +66,31 @@ ivds_port configured(ivds_port value) {
 
 template <class Visit>
 void each_static(std::uint32_t id, const PortRow& row, Visit visit) {
-    if (is_vport(row.value) && row.value.instance != 0) {
+    if ((is_vport(row.value) || row.value.kind == IVDS_PORT_VF) && row.value.instance != 0) {
         for (const auto& mac : row.macs) {
-            visit(FdbKey{row.value.instance, mac}, FdbTarget{id, 0});
+            visit(FdbKey{row.value.instance, mac}, FdbTarget{.port = id});
         }
     }
 }
 template <class Visit>
 void each_static(std::uint32_t id, const InstanceRow& row, Visit visit) {
     if (row.fdb) {
+        const bool one_tag = row.value.vvlan == 0;
         for (const auto& entry : *row.fdb) {
-            visit(FdbKey{id, entry.mac}, FdbTarget{entry.port, entry.vlan});
+            const bool plain = one_tag && row.value.uplink != 0 && entry.port == row.value.uplink;
+            visit(FdbKey{id, entry.mac},
+                  FdbTarget{.port = entry.port,
+                            .vlan = entry.vlan,
+                            .flags = static_cast<std::uint8_t>(IVDS_FDB_STATIC | (plain ? IVDS_FDB_PLAIN : 0)),
+                            .vport = entry.vport});
         }
     }
 }
 
-bool same_list(const std::shared_ptr<const std::vector<StaticMac>>& a,
-               const std::shared_ptr<const std::vector<StaticMac>>& b) {
+bool same_list(const InstanceRow& a, const InstanceRow& b) {
     static const std::vector<StaticMac> none;
-    return a == b || (a ? *a : none) == (b ? *b : none);
+    return a.value.uplink == b.value.uplink && (a.value.vvlan == 0) == (b.value.vvlan == 0) &&
+           (a.fdb == b.fdb || (a.fdb ? *a.fdb : none) == (b.fdb ? *b.fdb : none));
 }
 
 // The FDB's diff between two tables: only rows that changed are looked into.
@@ -96,13 +102,13 @@ void diff_fdb(const Tables& old, const Tables& next, Plan& plan) {
     };
     for (const auto& [id, row] : old.instances) {
         const auto other = next.instances.find(id);
-        if (other == next.instances.end() || !same_list(row.fdb, other->second.fdb)) {
+        if (other == next.instances.end() || !same_list(row, other->second)) {
             each_static(id, row, put(before));
         }
     }
     for (const auto& [id, row] : next.instances) {
         const auto other = old.instances.find(id);
-        if (other == old.instances.end() || !same_list(row.fdb, other->second.fdb)) {
+        if (other == old.instances.end() || !same_list(row, other->second)) {
             after.reserve(after.size() + (row.fdb ? row.fdb->size() : 0));
             each_static(id, row, put(after));
         }
@@ -559,7 +565,7 @@ Result<> validate(const Tables& tables, const Tables& before) {
         if (id == 0 || id >= IVDS_MAX_PORTS) {
             return wrong(fmt::format("port id {} is out of range", id));
         }
-        if (value.kind < IVDS_PORT_VPORT || value.kind > IVDS_PORT_INSPECTOR) {
+        if (value.kind < IVDS_PORT_VPORT || value.kind > IVDS_PORT_VF) {
             return wrong(fmt::format("port {} is neither vPort nor uplink", row.name));
         }
         if (auto r = validate_inspection(id, row, tables); !r) {
@@ -573,6 +579,8 @@ Result<> validate(const Tables& tables, const Tables& before) {
             if (auto r = validate_sub(id, row, tables); !r) {
                 return r;
             }
+        } else if (value.kind == IVDS_PORT_VF && !row.netdev.empty()) {
+            return wrong(fmt::format("port {} is a VF of its VM's, and has an interface", row.name));
         } else if (value.peer != 0 || value.vid != 0) {
             return wrong(fmt::format("port {} is no patch and in no trunk, and has another end", row.name));
         }
@@ -715,6 +723,7 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
             plan.gone_instances.insert(id);
             plan.flush_instances.insert(id);
         } else if (after->second.value.vlan != value.vlan || after->second.value.uplink != value.uplink ||
+                   (after->second.value.vvlan == 0) != (value.vvlan == 0) ||
                    ((after->second.value.flags ^ value.flags) & IVDS_IF_PLAIN_OUT) != 0) {
             // What was learned names the outer VLAN, the uplink, or the plain hosts of before.
             plan.flush_instances.insert(id);
@@ -747,7 +756,8 @@ ivds_fdb_entry to_abi(const FdbTarget& target) {
     ivds_fdb_entry out{};
     out.port = target.port;
     out.vlan = target.vlan;
-    out.flags = IVDS_FDB_STATIC;
+    out.flags = target.flags;
+    out.vport = target.vport;
     return out;
 }
 

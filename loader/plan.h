@@ -26,9 +26,9 @@
 
 namespace ivds {
 
-// Whether the port has an interface of its own: no end of a patch has, and no vPort behind a trunk.
+// Whether the port has an interface of its own: no end of a patch has, no vPort behind a trunk, and no VF of a VM's.
 [[nodiscard]] constexpr bool has_interface(const ivds_port& port) {
-    return port.kind != IVDS_PORT_PATCH && port.kind != IVDS_PORT_SUB;
+    return port.kind != IVDS_PORT_PATCH && port.kind != IVDS_PORT_SUB && port.kind != IVDS_PORT_VF;
 }
 
 // Flags of a port that only the running system knows; the rest comes from the tables. Of a port without an interface
@@ -72,6 +72,8 @@ struct FdbKeyHash {
 struct FdbTarget {
     std::uint32_t port = 0;
     std::uint16_t vlan = 0;
+    std::uint8_t flags = IVDS_FDB_STATIC;
+    std::uint32_t vport = 0;
     bool operator==(const FdbTarget&) const = default;
 };
 // The static entries that are in the map, read from it after adoption.

@@ -24,7 +24,7 @@ namespace ivds {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x53564449u;
-constexpr std::uint32_t kVersion = 4;
+constexpr std::uint32_t kVersion = 5;
 
 struct Header {
     std::uint32_t magic;
@@ -123,6 +123,7 @@ void write_body(Writer& out, const Tables& tables) {
                 out.value(entry.mac);
                 out.value(entry.port);
                 out.value(entry.vlan);
+                out.value(entry.vport);
             }
         }
     }
@@ -182,13 +183,14 @@ bool read_body(Reader& in, Tables& tables) {
         row.name = in.text();
         row.value = in.value<ivds_instance>();
         std::vector<StaticMac> fdb;
-        const auto entries = in.count(12);
+        const auto entries = in.count(16);
         fdb.reserve(entries);
         for (std::uint32_t m = 0; m < entries; ++m) {
             StaticMac entry;
             entry.mac = in.value<Mac>();
             entry.port = in.value<std::uint32_t>();
             entry.vlan = in.value<std::uint16_t>();
+            entry.vport = in.value<std::uint32_t>();
             fdb.push_back(entry);
         }
         if (!fdb.empty()) {

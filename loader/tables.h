@@ -32,7 +32,7 @@ struct PortRow {
     std::string netdev;  // interface name in this network namespace; may be away; patch and sub: none
     AttachMode wanted = AttachMode::automatic;
     // What the configuration decides is set; ifindex, next_member and the flags UP, TC and XDP_TARGET are zero, but
-    // for the UP of a patch and of a vPort in a trunk, which have no interface. An uplink's mtu_bytes is 0: it
+    // for the UP of a patch, of a vPort in a trunk, and of a VF (the NIC carries it), which have no interface. An uplink's mtu_bytes is 0: it
     // follows the interface.
     ivds_port value{};
     std::vector<Mac> macs;  // vPort: vMAC and extra MACs, each a static FDB entry of this port
@@ -50,6 +50,8 @@ struct StaticMac {
     Mac mac{};
     std::uint32_t port = 0;  // vPort id, or the uplink's port id for a remote MAC
     std::uint16_t vlan = 0;  // remote: outer VLAN that reaches it
+    // The NIC carries it: the VF's vPort whose address it is, which to software is behind the uplink.
+    std::uint32_t vport = 0;
     bool operator==(const StaticMac&) const = default;
 };
 

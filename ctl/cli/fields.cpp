@@ -36,6 +36,10 @@ constexpr std::array help_table{
     FieldHelp{"Uplink.transport_vlan", "VLAN", "VLAN that carries the independent instances; 0: none"},
     FieldHelp{"Uplink.plain", nullptr, "frames of a switched VLAN without a V.VLAN: up to the host, or dropped"},
     FieldHelp{"Uplink.fdb_limit", "N", "learned remote MACs (1000000)"},
+    FieldHelp{"Uplink.tags", nullptr, "frames on the wire have both tags, or the V.VLAN's alone"},
+    FieldHelp{"Uplink.offload", nullptr, "netdev is a PF: its NIC carries what it can"},
+    FieldHelp{"Uplink.reserved_macs", "N", "entries of the NIC's table of addresses that stay free"},
+    FieldHelp{"Uplink.reserved_vlans", "N", "entries of the NIC's table of VLANs that stay free"},
     FieldHelp{"Instance.tenant", "TENANT",
               "whom it belongs to: groups instances, and counts against the tenant's quota"},
     FieldHelp{"Instance.uplink", "UPLINK", "uplink to the other hosts; may be empty with scope local"},
@@ -75,6 +79,8 @@ constexpr std::array help_table{
     FieldHelp{"Vnic.pool", "POOL", "take the vMAC from this pool"},
     FieldHelp{"VPort.instance", "INSTANCE", "the instance that it is a port of"},
     FieldHelp{"VPort.netdev", "NETDEV", "host side of the VM's interface: veth, tap, VF"},
+    FieldHelp{"VPort.vf", "pf=UPLINK,index=N", "no interface here: a VF that its VM has itself"},
+    FieldHelp{"VPort.offload", nullptr, "the NIC carries it if it can, must, or never does"},
     FieldHelp{"VPort.vnic", "VNIC", "the vNIC behind it"},
     FieldHelp{"VPort.profile", "PROFILE", "the settings that it shares with others"},
     FieldHelp{"VPort.attach", nullptr, "hooks to use; auto decides by the kind of interface"},
@@ -161,23 +167,25 @@ std::string choices_of(const FieldDescriptor& field) {
     return choices;
 }
 
-// The values of a list's flag as the one text that the codec takes: "a,b", or "[{mac: …}]" where an entry
-// "mac=…,vlan=…" has fields.
+// "mac=…,vlan=…" as "{mac: …,vlan: …}".
+std::string map_text(const std::string& value) {
+    std::string entry;
+    for (const char c : value) {
+        if (c == '=') {
+            entry += ": ";
+        } else {
+            entry += c;
+        }
+    }
+    return entry.starts_with('{') ? entry : "{" + entry + "}";
+}
+
+// The values of a list's flag as the one text that the codec takes: "a,b", or "[{mac: …}]" where an entry has fields.
 std::string list_text(const FieldDescriptor& field, std::vector<std::string> values) {
     std::erase(values, "");
     if (values.empty()) return "[]";
     if (!is_message(field)) return fmt::format("{}", fmt::join(values, ","));
-    for (std::string& value : values) {
-        std::string entry;
-        for (const char c : value) {
-            if (c == '=') {
-                entry += ": ";
-            } else {
-                entry += c;
-            }
-        }
-        value = entry.starts_with('{') ? entry : "{" + entry + "}";
-    }
+    for (std::string& value : values) value = map_text(value);
     return fmt::format("[{}]", fmt::join(values, ", "));
 }
 
@@ -276,7 +284,9 @@ FieldFlags::FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descri
 
 Result<> FieldFlags::set(google::protobuf::Message& message) const {
     for (const auto& [field, values] : given_) {
-        const std::string& value = field->is_repeated() ? list_text(*field, values) : values.front();
+        const std::string value = field->is_repeated() ? list_text(*field, values)
+                                  : is_message(*field) ? map_text(values.front())
+                                                       : values.front();
         if (auto done = set_field(message, field->name(), value); !done) {
             // The codec speaks of fields; here they are flags.
             Error error = done.error();

@@ -47,7 +47,9 @@ PortRow uplink_row(const pb::Uplink& uplink) {
     row.wanted = attach_mode(uplink.attach());
     row.value.kind = IVDS_PORT_UPLINK;
     if (uplink.plain() == pb::DROP) row.value.flags |= IVDS_PF_PLAIN_DROP;
-    row.value.outer_tpid_be = tpid_be(uplink.outer_tpid());
+    // A single tag is the V.VLAN's, and the first that a frame has.
+    row.value.outer_tpid_be =
+        tpid_be(uplink.tags() == pb::Uplink::SINGLE ? uplink.inner_tpid() : uplink.outer_tpid());
     row.value.inner_tpid_be = tpid_be(uplink.inner_tpid());
     row.value.fdb_limit = uplink.fdb_limit() != 0 ? uplink.fdb_limit() : kDefaultUplinkFdb;
     return row;
@@ -109,7 +111,7 @@ PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     row.name = vport.name();
     row.netdev = vport.netdev();
     row.wanted = attach_mode(vport.attach());
-    row.value.kind = vport.trunk().empty() ? IVDS_PORT_VPORT : IVDS_PORT_SUB;
+    row.value.kind = !vport.trunk().empty() ? IVDS_PORT_SUB : vport.has_vf() ? IVDS_PORT_VF : IVDS_PORT_VPORT;
     if (!profile.allow_spoof()) row.value.flags |= IVDS_PF_ANTI_SPOOF;
     if (profile.guest_tags() == pb::CARRY) row.value.flags |= IVDS_PF_CARRY_TAGS;
     // A port whose sources are checked against a list has nothing to learn.
@@ -151,13 +153,20 @@ PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     return row;
 }
 
-std::shared_ptr<const std::vector<StaticMac>> static_macs(const Ids& ids, const pb::Instance& instance) {
+bool has_single_tag(const Model& model, const pb::Instance& instance) {
+    return !instance.uplink().empty() && model.uplinks.at(instance.uplink())->tags() == pb::Uplink::SINGLE;
+}
+
+// `row` is the instance's, but for the list.
+std::shared_ptr<const std::vector<StaticMac>> static_macs(const Ids& ids, const pb::Instance& instance,
+                                                          const InstanceRow& row) {
     auto list = std::make_shared<std::vector<StaticMac>>();
     list->reserve(static_cast<std::size_t>(instance.fdb_size()));
     for (const pb::StaticMac& entry : instance.fdb())
         list->push_back({.mac = mac_of(entry.mac()),
                          .port = ids.ports.at(entry.vport().empty() ? instance.uplink() : entry.vport()),
-                         .vlan = static_cast<std::uint16_t>(entry.vlan())});
+                         .vlan = entry.vlan() != 0 && row.value.vvlan == 0 ? row.value.vlan
+                                                                           : static_cast<std::uint16_t>(entry.vlan())});
     std::ranges::sort(*list, {}, &StaticMac::mac);
     return list;
 }
@@ -166,8 +175,9 @@ InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance&
     InstanceRow row;
     row.name = instance.name();
     ivds_instance& value = row.value;
-    value.vlan = static_cast<std::uint16_t>(outer_vlan(model, instance));
-    value.vvlan = static_cast<std::uint16_t>(instance.vvlan());
+    const bool single = has_single_tag(model, instance);
+    value.vlan = static_cast<std::uint16_t>(single ? instance.vvlan() : outer_vlan(model, instance));
+    value.vvlan = static_cast<std::uint16_t>(single ? 0 : instance.vvlan());
     value.mtu_bytes = static_cast<std::uint16_t>(mtu_bytes(instance));
     value.age_s = instance.age_s() != 0 ? instance.age_s() : kDefaultAgeS;
     value.fdb_limit = fdb_limit(instance);
@@ -266,9 +276,9 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
         const std::uint32_t id = ids.instances.at(name);
         InstanceRow row = instance_row(model, ids, *instance);
         if (row.value.uplink != 0) {
-            tables.vvlans[{row.value.uplink, row.value.vlan, row.value.vvlan}] = id;
             std::uint32_t& plain = tables.vvlans[{row.value.uplink, row.value.vlan, 0}];
-            if (instance->plain_access()) {
+            if (row.value.vvlan != 0) tables.vvlans[{row.value.uplink, row.value.vlan, row.value.vvlan}] = id;
+            if (instance->plain_access() || row.value.vvlan == 0) {
                 plain = id;
                 tables.ports.at(row.value.uplink).value.flags |= IVDS_PF_PLAIN_IN;
             }
@@ -278,10 +288,10 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
             const auto old = now.instances.find(name);
             const auto old_row = tables_now.instances.find(id);
             if (old != now.instances.end() && old->second == instance && old_row != tables_now.instances.end() &&
-                old_row->second.fdb != nullptr)
+                old_row->second.fdb != nullptr && old_row->second.value.vvlan == row.value.vvlan)
                 row.fdb = old_row->second.fdb;
             else
-                row.fdb = static_macs(ids, *instance);
+                row.fdb = static_macs(ids, *instance, row);
         }
         tables.instances.emplace(id, std::move(row));
     }

@@ -23,6 +23,7 @@ constexpr std::uint32_t kMaxInspectorTimeoutMs = 60'000;
 
 constexpr std::uint32_t kMinMtuBytes = 68;  // what IPv4 asks of every link
 constexpr std::uint32_t kMaxMtuBytes = 65535;
+constexpr std::uint32_t kMaxVf = 255;
 constexpr std::uint32_t kMaxPoolSize = 65536;
 constexpr std::uint32_t kMaxRateMbps = 100'000;
 constexpr std::uint32_t kMaxBurstKib = 1U << 20;
@@ -113,7 +114,7 @@ public:
     Result<> run() {
         for (const auto step :
              {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics, &Whole::networks,
-              &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches, &Whole::trunks,
+              &Whole::vfs, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches, &Whole::trunks,
               &Whole::pools, &Whole::redirects, &Whole::mirrors, &Whole::exporters})
             if (auto done = (this->*step)(); !done) return done;
         return {};
@@ -165,6 +166,7 @@ private:
             check(reference("vport", name, next_.vports, "vport", vport->trunk()));
             check(reference("vport", name, next_.profiles, "profile", vport->profile()));
             check(reference("vport", name, next_.inspectors, "inspector", vport->inspector()));
+            if (vport->has_vf()) check(reference("vport", name, next_.uplinks, "uplink", vport->vf().pf()));
         }
         for (const auto& [name, set] : next_.sets)
             for (const std::string& vport : set->vports())
@@ -231,7 +233,7 @@ private:
         for (const auto& [name, inspector] : next_.inspectors)
             if (auto done = claim(inspector->netdev(), "inspector " + name); !done) return done;
         for (const auto& [name, vport] : next_.vports)
-            if (!vport->patch().empty() || !vport->trunk().empty())
+            if (!vport->patch().empty() || !vport->trunk().empty() || vport->has_vf())
                 continue;
             else if (auto done = claim(vport->netdev(), "vport " + name); !done)
                 return std::unexpected(done.error().in("vport " + name));
@@ -247,6 +249,52 @@ private:
                 return refuse(Code::exists, "IVDS-M014", "a vNIC is bound to one vPort: unbind it there first",
                               "vport {}: vnic {} is bound to vport {}", name, vport->vnic(), place->second);
         }
+        return {};
+    }
+
+    // A VF is one vPort, of an instance on its PF; nothing can be sent to it but by the NIC.
+    Result<> vfs() {
+        std::map<std::pair<std::string_view, std::uint32_t>, std::string_view> users;
+        for (const auto& [name, vport] : next_.vports) {
+            if (!vport->has_vf()) continue;
+            const auto [place, fresh] = users.emplace(std::pair(vport->vf().pf(), vport->vf().index()), name);
+            if (!fresh)
+                return refuse(Code::conflict, "IVDS-M084", "a VF is one vPort", "vport {}: VF {} of uplink {} is vport {}",
+                              name, vport->vf().index(), vport->vf().pf(), place->second);
+            if (vport->instance().empty()) continue;
+            const pb::Instance& instance = *next_.instances.at(vport->instance());
+            if (instance.uplink() != vport->vf().pf())
+                return refuse(Code::conflict, "IVDS-M084", "use an instance on that uplink",
+                              "vport {}: it is a VF of uplink {}, and instance {} is {}", name, vport->vf().pf(),
+                              instance.name(),
+                              instance.uplink().empty() ? "on none" : "on uplink " + instance.uplink());
+        }
+        const auto target = [&](const std::string& who, const std::string& vport) -> Result<> {
+            const auto found = next_.vports.find(vport);
+            if (found == next_.vports.end() || !found->second->has_vf()) return {};
+            return refuse(Code::conflict, "IVDS-M084", "use a vPort with an interface",
+                          "{}: vport {} is a VF that its VM has, and software sends nothing there", who, vport);
+        };
+        for (const auto& [name, vport] : next_.vports)
+            if (auto done = target("trunk of vport " + name, vport->trunk()); !done) return done;
+        for (const auto& [name, mirror] : next_.mirrors)
+            if (auto done = target("mirror " + name, mirror->to_vport()); !done) return done;
+        for (const auto& [name, pool] : next_.vport_pools)
+            for (const std::string& vport : pool->vports())
+                if (auto done = target("vport_pool " + name, vport); !done) return done;
+        const auto of_rules = [&](const std::string& who, const RuleList& rules) -> Result<> {
+            for (int place = 0; place < rules.size(); ++place)
+                if (auto done = target(fmt::format("{} of {}", rule_name(rules, place), who), rules[place].to_vport());
+                    !done)
+                    return done;
+            return {};
+        };
+        for (const auto& [name, vport] : next_.vports)
+            if (auto done = of_rules("vport " + name, vport->rules()); !done) return done;
+        for (const auto& [name, profile] : next_.profiles)
+            if (auto done = of_rules("profile " + name, profile->rules()); !done) return done;
+        for (const auto& [name, instance] : next_.instances)
+            if (auto done = of_rules("instance " + name, instance->rules()); !done) return done;
         return {};
     }
 
@@ -303,6 +351,15 @@ private:
             return refuse(Code::conflict, "IVDS-M011", "use another VLAN, or mode independent",
                           "instance {}: VLAN {} is the transport VLAN of uplink {}, for independent instances alone",
                           instance.name(), instance.vlan(), uplink.name());
+        if (uplink.tags() == pb::Uplink::SINGLE && (instance.mode() != pb::INDEPENDENT || instance.plain_access() ||
+                                                    !instance.peer_vlans().empty()))
+            return refuse(Code::conflict, "IVDS-M083",
+                          "use mode independent without plain_access and peer_vlans, or tags: double",
+                          "instance {}: on uplink {} the V.VLAN is the only tag, and the instance {}", instance.name(),
+                          uplink.name(),
+                          instance.plain_access()                ? "has hosts without V.VLAN"
+                          : instance.mode() != pb::INDEPENDENT ? "has an outer VLAN of its own"
+                                                                 : "has peers on other VLANs");
         const std::uint32_t outer = outer_vlan(next_, instance);
         if (instance.plain_access()) {
             if (uplink.outer_tpid() == "0x9100")
@@ -596,6 +653,11 @@ Result<> validate_object(const pb::Uplink& uplink) {
     check.tpid("inner_tpid", uplink.inner_tpid());
     check.number("transport_vlan", uplink.transport_vlan(), 1, IVDS_VLAN_MAX, true);
     check.number("fdb_limit", uplink.fdb_limit(), 1, IVDS_MAX_FDB, true);
+    check.that(uplink.tags() == pb::Uplink::DOUBLE || uplink.inner_tpid() != "0x9100", "IVDS-M083",
+               "tags: single with inner TPID 0x9100", "use 0x8100 or 0x88a8");
+    check.that(uplink.offload() == pb::Uplink::ON || (uplink.reserved_macs() == 0 && uplink.reserved_vlans() == 0),
+               "IVDS-M003", "reserved_macs and reserved_vlans without offload have no effect",
+               "set offload: on, or leave them out");
     return check.result();
 }
 
@@ -709,6 +771,13 @@ Result<> validate_object(const pb::VPort& vport) {
                    "a vPort behind a trunk has no interface of its own",
                    "leave netdev, attach and patch out, or trunk");
         check.number("vid", vport.vid(), 1, IVDS_VLAN_MAX, true);
+    } else if (vport.has_vf()) {
+        check.that(!vport.vf().pf().empty(), "IVDS-M002", "the VF's pf is missing", "name the uplink that is its PF");
+        check.that(vport.netdev().empty() && vport.patch().empty() && vport.attach() == pb::AUTO &&
+                       vport.inspector().empty(),
+                   "IVDS-M084", "a VF that its VM has is no interface of this host's, and no program sees its frames",
+                   "leave netdev, attach, patch and inspector out, or vf");
+        check.number("index of the VF", vport.vf().index(), 0, kMaxVf, false);
     } else if (vport.patch().empty()) {
         check.netdev(vport.netdev());
     } else {
@@ -719,6 +788,8 @@ Result<> validate_object(const pb::VPort& vport) {
                    "IVDS-M056", "a patch has no interface, and nobody behind it",
                    "leave netdev, vnic, extra_macs, attach, mtu_bytes and inspector out, or patch");
     }
+    check.that(vport.offload() == pb::VPort::AUTO || vport.has_vf(), "IVDS-M003",
+               "offload without vf has no effect", "give the VF, or leave offload out");
     check.that(vport.vid() == 0 || !vport.trunk().empty(), "IVDS-M067", "vid is the tag of a trunk, and it has none",
                "give the trunk, or leave vid out");
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);

@@ -29,21 +29,6 @@ Result<> check_device(const Snapshot& tables, const Device& device) {
     return {};
 }
 
-// With a single tag the fabric's port adds one outer VLAN to all frames.
-Result<> check_outer_vlan(const Snapshot& tables, const Device& device, const Choices& choices) {
-    if (choices.tags == TagChoice::double_tag) return {};
-    for (const auto& [id, instance] : tables.instances) {
-        if (instance.uplink != device.uplink || (instance.flags & IVDS_IF_WIRE) == 0) continue;
-        if (instance.vlan != choices.port_vlan || instance.peer_vlans[0] != 0)
-            return fail(Code::conflict, "IVDS-O002",
-                        fmt::format("instance {} has outer VLAN {}{}, and the fabric's port adds {} to all frames",
-                                    id, instance.vlan, instance.peer_vlans[0] != 0 ? " and peers on others" : "",
-                                    choices.port_vlan),
-                        "use double tags, or put the instance on the port's VLAN");
-    }
-    return {};
-}
-
 Result<> check_choices(const Choices& choices) {
     for (const std::uint32_t vport : choices.must)
         if (choices.must_not.contains(vport))
@@ -110,15 +95,15 @@ NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& 
     NicState state;
     for (const auto& [key, instance] : tables.vvlans) {
         const auto found = tables.instances.find(instance);
-        if (key[0] == device.uplink && key[2] != 0 && found != tables.instances.end() &&
+        if (key[0] == device.uplink && found != tables.instances.end() &&
             (found->second.flags & IVDS_IF_ACTIVE) != 0)
-            state.admitted.insert(static_cast<std::uint16_t>(key[2]));
+            state.admitted.insert(static_cast<std::uint16_t>(key[1]));
     }
     for (const auto& [id, reason] : chosen.vports) {
         if (reason != Reason::fits) continue;
         const ivds_port& port = tables.ports.at(id);
         const unsigned pool = device.pools.at(id);
-        const std::uint16_t vvlan = tables.instances.at(port.instance).vvlan;
+        const std::uint16_t vvlan = tables.instances.at(port.instance).vlan;
         state.pools[pool] = {.vport = id,
                              .instance = port.instance,
                              .vvlan = vvlan,
@@ -132,7 +117,7 @@ NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& 
         return found != chosen.vports.end() && found->second == Reason::fits;
     };
     for (const std::uint32_t id : chosen.instances) {
-        NicVlan& vlan = state.vlans.at(tables.instances.at(id).vvlan);
+        NicVlan& vlan = state.vlans.at(tables.instances.at(id).vlan);
         for (const auto& [mac, port] : addresses.local(id)) {
             const bool own = is_in_nic(port) && tables.ports.at(port).instance == id;
             state.macs[mac].pool = own ? device.pools.at(port) : device.pf;
@@ -141,7 +126,7 @@ NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& 
     }
     for (const auto& [id, port] : tables.ports) {
         if (!receives_floods(port) || is_in_nic(id) || !chosen.instances.contains(port.instance)) continue;
-        state.vlans.at(tables.instances.at(port.instance).vvlan).members |= pool_bit(device.pf);
+        state.vlans.at(tables.instances.at(port.instance).vlan).members |= pool_bit(device.pf);
         if ((port.flags & IVDS_PF_ANTI_SPOOF) == 0) state.unknown_to_pf = true;
     }
     keep_slots(state.macs, present.macs,
@@ -154,7 +139,7 @@ NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& 
 }
 
 // Where every object runs.
-void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Device& device, const Choices& choices) {
+void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Device& device) {
     for (const auto& [id, reason] : chosen.vports)
         plan.vports[id] = {.where = reason == Reason::fits ? Where::hw : Where::sw, .reason = reason};
 
@@ -174,7 +159,7 @@ void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Devic
                   .reason = mixed ? Reason::some_in_software : Reason::fits};
             continue;
         }
-        const Reason reason = fit_instance(id, tables, device, choices);
+        const Reason reason = fit_instance(id, tables, device);
         const auto of_vf = first_reason.find(id);
         at.reason = reason != Reason::fits        ? reason
                     : of_vf != first_reason.end() ? of_vf->second
@@ -257,7 +242,6 @@ Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choic
                        const NicState& present) {
     if (auto ok = check_device(tables, device); !ok) return std::unexpected(ok.error());
     if (auto ok = check_choices(choices); !ok) return std::unexpected(ok.error());
-    if (auto ok = check_outer_vlan(tables, device, choices); !ok) return std::unexpected(ok.error());
 
     const Addresses addresses(tables, device.uplink);
     const Targets targets = find_targets(tables);
@@ -269,7 +253,7 @@ Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choic
 
     Plan plan;
     plan.state = make_state(chosen, tables, device, addresses, present);
-    place(plan, chosen, tables, device, choices);
+    place(plan, chosen, tables, device);
     if (auto ok = check_must(choices, plan.vports); !ok) return std::unexpected(ok.error());
     plan.pools = {.used = static_cast<unsigned>(plan.state.pools.size()), .reserved = 1, .size = device.chip->pools};
     plan.macs = mac_room(device, choices);

@@ -31,12 +31,6 @@ struct Device {
     std::map<std::uint32_t, unsigned> pools;  // vPort id -> VF, which is its pool
 };
 
-// What the NIC's tags are on the wire.
-enum class TagChoice : std::uint8_t {
-    single_tag,  // the V.VLAN is the NIC's only tag; the fabric's port adds and removes the outer VLAN
-    double_tag,  // both tags; the NIC looks at the V.VLAN, software adds and removes the outer VLAN
-};
-
 // What one tenant may have of the NIC.
 struct Quota {
     unsigned pools = std::numeric_limits<unsigned>::max();
@@ -46,8 +40,6 @@ struct Quota {
 };
 
 struct Choices {
-    TagChoice tags = TagChoice::single_tag;
-    std::uint16_t port_vlan = 0;  // single_tag: the outer VLAN of the fabric's port
     // Entries that are kept free, besides those that the chip's drivers never give away.
     unsigned reserved_macs = 0;
     unsigned reserved_vlans = 0;
@@ -74,7 +66,6 @@ struct Choices {
     X(other_uplink, "its instance is not on this uplink")                                            \
     X(local_scope, "its instance keeps off the wire, and the NIC sends floods there")                \
     X(not_registered, "its V.VLAN is not registered on the uplink")                                  \
-    X(plain_access, "its instance has hosts without V.VLAN, and the NIC tags every frame")           \
     X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")               \
     X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")  \
     X(dscp, "the NIC does not change the DSCP")                                                      \

@@ -23,7 +23,7 @@ Snapshot snapshot_of(const Tables& tables) {
     Snapshot snapshot;
     for (const auto& [id, row] : tables.ports) {
         ivds_port& port = snapshot.ports[id] = row.value;
-        if (!row.netdev.empty()) port.flags |= IVDS_PF_UP;
+        if (!row.netdev.empty() || port.kind == IVDS_PORT_VF) port.flags |= IVDS_PF_UP;
         if (port.instance == 0) continue;
         for (const Mac& mac : row.macs) snapshot.fdb.push_back(static_row(port.instance, mac, id, 0));
     }
@@ -38,6 +38,33 @@ Snapshot snapshot_of(const Tables& tables) {
     snapshot.vvlans = tables.vvlans;
     snapshot.acls = tables.acls;
     return snapshot;
+}
+
+Tables as_software_sees(Tables tables, const std::set<std::uint32_t>& vports) {
+    std::map<std::uint32_t, std::vector<StaticMac>> lists;  // of the instances that have some of them
+    for (const std::uint32_t id : vports) {
+        const auto found = tables.ports.find(id);
+        if (found == tables.ports.end()) continue;
+        PortRow& row = found->second;
+        row.value.flags |= IVDS_PF_UP;
+        const InstanceRow& instance = tables.instances.at(row.value.instance);
+        auto& list = lists.try_emplace(row.value.instance, instance.fdb ? *instance.fdb : std::vector<StaticMac>{})
+                         .first->second;
+        const auto hand_over = [&](StaticMac& entry) {
+            entry.port = instance.value.uplink;
+            entry.vlan = instance.value.vlan;
+            entry.vport = id;
+        };
+        for (StaticMac& entry : list)
+            if (entry.port == id) hand_over(entry);
+        for (const Mac& mac : row.macs) hand_over(list.emplace_back(StaticMac{.mac = mac}));
+        row.macs.clear();
+    }
+    for (auto& [id, list] : lists) {
+        std::ranges::sort(list, {}, &StaticMac::mac);
+        tables.instances.at(id).fdb = std::make_shared<const std::vector<StaticMac>>(std::move(list));
+    }
+    return tables;
 }
 
 }  // namespace ivds::offload

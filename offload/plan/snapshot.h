@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "loader/tables.h"
@@ -29,7 +30,12 @@ struct Snapshot {
     std::map<std::uint32_t, std::uint64_t> heat;   // by port: its frames since the last look; none: 0
 };
 
-// Of a configuration that nothing runs yet: every interface counts as up, and nothing is learned.
+// The data plane's tables where the NIC carries these vPorts, VFs: their addresses are static entries at the uplink, and
+// their rows are up (abi.h, IVDS_PORT_VF).
+[[nodiscard]] Tables as_software_sees(Tables tables, const std::set<std::uint32_t>& vports);
+
+// Of a configuration that nothing runs yet: every interface and VF counts as up, and nothing is
+// learned.
 [[nodiscard]] Snapshot snapshot_of(const Tables& tables);
 
 }  // namespace ivds::offload

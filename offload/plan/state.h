@@ -50,7 +50,7 @@ struct NicState {
     std::map<unsigned, NicPool> pools;
     std::map<Mac, NicMac> macs;  // unicast
     std::map<std::uint16_t, NicVlan> vlans;
-    std::set<std::uint16_t> admitted;  // V.VLANs that are taken in from the wire, those of software ports too
+    std::set<std::uint16_t> admitted;  // VLANs that are taken in from the wire, those of software ports too
     bool unknown_to_pf = false;  // what VFs send to unknown addresses goes to the PF as well, where it is a member
     bool operator==(const NicState&) const = default;
 };

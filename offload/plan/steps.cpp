@@ -82,21 +82,16 @@ public:
             if (state_.macs.at(mac).pool != entry.pool) add(SetMac{.mac = mac, .entry = entry});
     }
 
-    // The pools that are on now, with the addresses that are theirs now.
+    // The pools that are on now.
     void tell_software(bool take_tables) {
         Software told{.take_tables = take_tables};
         for (const auto& [pool, as] : state_.pools) told.vports.insert(as.vport);
-        for (const auto& [mac, entry] : state_.macs)
-            if (entry.pool != pf_) told.in_nic.insert({.instance = state_.pools.at(entry.pool).instance, .mac = mac});
         add(std::move(told));
     }
     // Those that will be on.
     void hand_over() {
         Software told;
         for (const auto& [pool, as] : wanted_.pools) told.vports.insert(as.vport);
-        for (const auto& [mac, entry] : wanted_.macs)
-            if (entry.pool != pf_)
-                told.in_nic.insert({.instance = wanted_.pools.at(entry.pool).instance, .mac = mac});
         add(std::move(told));
     }
 
@@ -187,8 +182,8 @@ std::string text(const Step& step) {
                 return fmt::format("unknown addresses {} to the PF", set.on ? "also" : "no more");
             },
             [](const Software& told) {
-                return fmt::format("software{}: {} addresses are in the NIC",
-                                   told.take_tables ? " takes the tables" : "", told.in_nic.size());
+                return fmt::format("software{}: {} vPorts are in the NIC",
+                                   told.take_tables ? " takes the tables" : "", told.vports.size());
             },
         },
         step);

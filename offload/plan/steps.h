@@ -57,17 +57,10 @@ struct UnknownToPf {
     bool on = false;
 };
 
-// An address of a vPort that the NIC carries: for software it is behind the uplink, as a static entry with the outer
-// VLAN of its instance, and its vPort is not sent to.
-struct Handed {
-    std::uint32_t instance = 0;
-    Mac mac{};
-    auto operator<=>(const Handed&) const = default;
-};
 struct Software {
-    bool take_tables = false;          // those that the plan was made from; else they are there already
-    std::set<Handed> in_nic{};         // all of them
-    std::set<std::uint32_t> vports{};  // whose VF is what their VM uses
+    bool take_tables = false;  // those that the plan was made from; else they are there already
+    // All that the NIC carries: for software their addresses are behind the uplink (as_software_sees() in snapshot.h).
+    std::set<std::uint32_t> vports{};
 };
 
 using Step =

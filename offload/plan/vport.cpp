@@ -48,7 +48,7 @@ unsigned rate_in_mbps(const ivds_port& port) {
     return static_cast<unsigned>(std::max<std::uint64_t>(1, (mib_bits * 1000 + ns / 2) / ns));
 }
 
-Reason fit_instance(std::uint32_t id, const Snapshot& tables, const Device& device, const Choices& choices) {
+Reason fit_instance(std::uint32_t id, const Snapshot& tables, const Device& device) {
     const auto found = tables.instances.find(id);
     if (found == tables.instances.end()) return Reason::no_instance;
     const ivds_instance& instance = found->second;
@@ -57,11 +57,8 @@ Reason fit_instance(std::uint32_t id, const Snapshot& tables, const Device& devi
     if (instance.uplink != device.uplink) return Reason::other_uplink;
     const auto registered = tables.vvlans.find({instance.uplink, instance.vlan, instance.vvlan});
     if (registered == tables.vvlans.end() || registered->second != id) return Reason::not_registered;
-    if (choices.tags == TagChoice::double_tag) return Reason::outer_tag;
-    if (!is_tpid_of_nic(tables.ports.at(device.uplink).inner_tpid_be)) return Reason::tpid;
-    const auto plain = tables.vvlans.find({instance.uplink, instance.vlan, 0});
-    if ((instance.flags & IVDS_IF_PLAIN_OUT) != 0 || (plain != tables.vvlans.end() && plain->second == id))
-        return Reason::plain_access;
+    if (instance.vvlan != 0) return Reason::outer_tag;
+    if (!is_tpid_of_nic(tables.ports.at(device.uplink).outer_tpid_be)) return Reason::tpid;
     return Reason::fits;
 }
 
@@ -69,10 +66,11 @@ Reason fit(std::uint32_t id, const Snapshot& tables, const Device& device, const
            const Targets& targets, const Addresses& addresses) {
     const ivds_port& port = tables.ports.at(id);
     const auto is = [&](unsigned flag) { return (port.flags & flag) != 0; };
-    if (!device.pools.contains(id) || port.kind != IVDS_PORT_VPORT) return Reason::not_a_vf;
+    if (!device.pools.contains(id) || (port.kind != IVDS_PORT_VPORT && port.kind != IVDS_PORT_VF))
+        return Reason::not_a_vf;
     if (choices.must_not.contains(id)) return Reason::by_operator;
     if (port.instance == 0) return Reason::no_instance;
-    if (const Reason reason = fit_instance(port.instance, tables, device, choices); reason != Reason::fits)
+    if (const Reason reason = fit_instance(port.instance, tables, device); reason != Reason::fits)
         return reason;
     if (!is(IVDS_PF_UP)) return Reason::down;
     if (is(IVDS_PF_TRUNK)) return Reason::trunk;

@@ -19,8 +19,7 @@ struct Targets {
                          const Targets& targets, const Addresses& addresses);
 
 // What the instance is kept in software for, or Reason::fits.
-[[nodiscard]] Reason fit_instance(std::uint32_t instance, const Snapshot& tables, const Device& device,
-                                  const Choices& choices);
+[[nodiscard]] Reason fit_instance(std::uint32_t instance, const Snapshot& tables, const Device& device);
 
 // Of what the vPort sends, in Mb/s; 0: no limit.
 [[nodiscard]] unsigned rate_in_mbps(const ivds_port& port);

@@ -131,6 +131,8 @@ World drawn_world() {
             instance.flags = drawn_flags({{IVDS_IF_ACTIVE, 8}, {IVDS_IF_WIRE, 6}, {IVDS_IF_LEARN_WIRE, 3}});
             if (speaks_plain(world, id) && rarely(3)) {
                 world.plain_access(id);
+            } else if (speaks_plain(world, id) && instance.peer_vlans[0] == 0 && rarely(4)) {
+                world.single_tag(id);
             }
         }
     }

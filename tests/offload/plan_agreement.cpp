@@ -62,7 +62,7 @@ struct Port {
     bool operator==(const Port&) const = default;
 };
 struct Instance {
-    bool active = true, wire = true, plain = false;
+    bool active = true, wire = true;
     bool operator==(const Instance&) const = default;
 };
 struct Entry {
@@ -99,7 +99,7 @@ Port draw_port(std::uint32_t id) {
             .mtu = static_cast<std::uint16_t>(one_in(10) ? 1000 : 1500)};
 }
 Instance draw_instance() {
-    return {.active = !one_in(15), .wire = !one_in(15), .plain = one_in(15)};
+    return {.active = !one_in(15), .wire = !one_in(15)};
 }
 Entry draw_entry() {
     return {.instance = any_instance(),
@@ -144,17 +144,15 @@ World make(const Draft& draft) {
     World world;
     world.uplink(up);
     for (unsigned n = 0; n < instances; ++n) {
-        const auto& [active, wire, plain] = draft.instance[n];
+        const auto& [active, wire] = draft.instance[n];
         const std::uint32_t id = n + 1;
-        world.instance(id, up, together_vlan, vvlans[n]);
+        world.instance(id, up, vvlans[n], 1).single_tag(id);
         ivds_instance& value = world.instances.at(id);
         if (!active) value.flags &= static_cast<__u16>(~IVDS_IF_ACTIVE);
         if (!wire) {
             value.flags &= static_cast<__u16>(~(IVDS_IF_WIRE | IVDS_IF_LEARN_WIRE));
             value.uplink = 0;
-            world.vvlans.erase({up, together_vlan, vvlans[n]});
-        } else if (plain && world.vvlans.at({up, together_vlan, 0}) == 0) {
-            world.plain_access(id);
+            world.vvlans.erase({up, vvlans[n], 0});
         }
     }
     for (const auto& [id, port] : draft.ports) {
@@ -177,10 +175,12 @@ World make(const Draft& draft) {
         const bool has_wire = world.instances.at(instance).uplink != 0;
         if (port == up && !has_wire) continue;
         if (port != up && !world.ports.contains(port)) continue;
-        if (learned && !world.fdb.contains({instance, mac}))
-            world.learned_mac(instance, mac, port, port == up ? together_vlan : std::uint16_t{0});
+        if (learned && !world.fdb.contains({instance, mac}) && port == up)
+            world.learned_plain_mac(instance, mac);
+        else if (learned && !world.fdb.contains({instance, mac}))
+            world.learned_mac(instance, mac, port, 0);
         else if (port == up && !learned)
-            world.remote_mac(instance, mac, together_vlan);
+            world.remote_mac(instance, mac, 0).fdb.at({instance, mac}).flags |= IVDS_FDB_PLAIN;
         else if (!learned)
             world.local_mac(instance, mac, port);
     }
@@ -192,14 +192,10 @@ Device device() {
     for (unsigned n = 0; n < vfs; ++n) device.pools[first_vf + n] = n;
     return device;
 }
-offload::Choices single() {
-    return {.port_vlan = together_vlan};
-}
-
 Plan plan_of(const World& world, const offload::NicState& present) {
     Device on = device();
     std::erase_if(on.pools, [&](const auto& row) { return !world.ports.contains(row.first); });
-    auto plan = offload::make_plan(snapshot_of(world), on, single(), present);
+    auto plan = offload::make_plan(snapshot_of(world), on, {}, present);
     if (!plan) RC_FAIL(plan.error().text());
     return *plan;
 }
@@ -266,11 +262,8 @@ Probe draw_probe(const World& world) {
         return {port, with_guest_tag(begin) / payload()};
     }
     const auto pcp = static_cast<std::uint8_t>(below(8));
-    // The fabric's port takes the outer tag off with its priority.
-    if (one_in(10)) return {port, begin / tag(tpid_c, together_vlan) / payload()};
-    return {port,
-            with_guest_tag(begin / tag(tpid_c, together_vlan, pcp) / tag(tpid_c, *rc::gen::elementOf(vvlans), pcp)) /
-                payload()};
+    if (one_in(10)) return {port, begin / payload()};
+    return {port, with_guest_tag(begin / tag(tpid_c, *rc::gen::elementOf(vvlans), pcp)) / payload()};
 }
 
 // The instance that a frame is in; 0: none.
@@ -282,8 +275,8 @@ std::uint32_t instance_of(const World& world, const Probe& probe) {
             return world.ports.at(behind).instance;
         return port.instance;
     }
-    const auto vvlan = parsed.tags.size() > 1 ? parsed.tags[1].vid : std::uint16_t{0};
-    const auto found = world.vvlans.find({up, parsed.tags.at(0).vid, vvlan});
+    if (parsed.tags.empty()) return 0;
+    const auto found = world.vvlans.find({up, parsed.tags[0].vid, 0});
     return found == world.vvlans.end() ? 0 : found->second;
 }
 
@@ -296,18 +289,14 @@ struct Alone {
     std::vector<Sent> sent;
     std::set<std::string> drops;  // reasons
 };
-void set_priority(Bytes& frame) {
-    const bool tagged = frame.size() >= 20 && frame[16] == 0x81 && frame[17] == 0;
-    frame[14] = static_cast<std::uint8_t>((frame[14] & 0x1f) | (tagged ? frame[18] & 0xe0 : 0));
-}
 Alone alone(const World& world, const Probe& probe) {
     ReferenceSwitch reference(world);
     if (!world.ports.contains(probe.port)) return {};
     Outcome outcome = reference.forward(probe.port, probe.frame);
     Alone out{.sent = std::move(outcome.sent), .drops = {}};
-    // The fabric's port gives its tag the priority of the tag behind it, and has none to give to plain frames.
-    for (Sent& copy : out.sent)
-        if (copy.port == up) set_priority(copy.bytes);
+    // The driver lets the VLANs in that the host itself has on the PF: nobody has any here.
+    if (probe.port == up && !parse(probe.frame).tags.empty())
+        std::erase_if(out.sent, [](const Sent& copy) { return copy.port == to_host; });
     std::ranges::sort(out.sent);
     for (const auto& [name, count] : outcome.counts) {
         if (!name.starts_with("drop ")) continue;
@@ -352,7 +341,7 @@ std::optional<Limit> excuse(const World& world, const Probe& probe, const Alone&
             // A VM's source that comes from the wire looks to software as if the NIC had sent it.
             if (expected.drops.contains(reason)) return Limit::wire_source;
     if (!touches) return std::nullopt;
-    const std::size_t own_tags = probe.port == up ? 2 : 0;
+    const std::size_t own_tags = probe.port == up ? 1 : 0;
     if (parsed.tags.size() > own_tags) return Limit::guest_tags;
     for (const char* reason : {"oversize", "oversize_out"})
         if (expected.drops.contains(reason)) return Limit::oversize;
@@ -370,8 +359,8 @@ std::string words(const std::vector<Sent>& sent) {
 std::string leak(const std::vector<World>& worlds, const Probe& probe, const std::vector<Sent>& got) {
     std::map<std::uint32_t, unsigned> times;
     for (const Sent& copy : got) {
-        // To the wire with and without V.VLAN; by a trunk for itself and what is behind it.
-        if (++times[copy.port] > (copy.port == up || copy.port == trunk ? 2U : 1U))
+        // By a trunk for itself and what is behind it.
+        if (++times[copy.port] > (copy.port == trunk ? 2U : 1U))
             return fmt::format("twice to {}", copy.port);
         bool may = false;
         for (const World& world : worlds) {
@@ -382,10 +371,8 @@ std::string leak(const std::vector<World>& worlds, const Probe& probe, const std
             } else if (copy.port == up) {
                 const Parsed out = parse(copy.bytes);
                 const auto in = world.instances.find(instance);
-                may |= in != world.instances.end() && out.tags.size() >= 2 && out.tags[0].vid == together_vlan &&
-                       out.tags[1].vid == in->second.vvlan && probe.port != up;
-                may |= probe.port != up && in != world.instances.end() && out.tags[0].vid == together_vlan &&
-                       (in->second.flags & IVDS_IF_PLAIN_OUT) != 0;
+                may |= in != world.instances.end() && !out.tags.empty() && out.tags[0].vid == in->second.vlan &&
+                       probe.port != up;
             } else if (const auto port = world.ports.find(copy.port); port != world.ports.end()) {
                 may |= instance != 0 && port->second.instance == instance;
                 may |=

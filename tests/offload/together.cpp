@@ -16,33 +16,6 @@ namespace ivds::test {
 
 namespace {
 
-constexpr std::size_t tag_at = 12;
-
-std::uint16_t word(const Bytes& frame, std::size_t at) {
-    return static_cast<std::uint16_t>(frame.at(at) << 8 | frame.at(at + 1));
-}
-
-// What the fabric's port does: it adds its VLAN to what comes from the host, with the priority of the tag that is
-// there, and takes it off what goes to the host. Other frames do not go there.
-Bytes with_outer(const Bytes& frame) {
-    const bool tagged = frame.size() >= tag_at + 4 && word(frame, tag_at) == tpid_c;
-    const auto tci = static_cast<std::uint16_t>((tagged ? word(frame, tag_at + 2) & 0xe000 : 0) | together_vlan);
-    Bytes out = frame;
-    const std::array<std::uint8_t, 4> tag{tpid_c >> 8, tpid_c & 0xff, static_cast<std::uint8_t>(tci >> 8),
-                                          static_cast<std::uint8_t>(tci & 0xff)};
-    out.insert(out.begin() + tag_at, tag.begin(), tag.end());
-    return out;
-}
-bool has_outer(const Bytes& frame) {
-    return frame.size() >= tag_at + 6 && word(frame, tag_at) == tpid_c &&
-           (word(frame, tag_at + 2) & 0xfff) == together_vlan;
-}
-Bytes without_outer(const Bytes& frame) {
-    Bytes out = frame;
-    out.erase(out.begin() + tag_at, out.begin() + tag_at + 4);
-    return out;
-}
-
 class Watched final : public Registers {
 public:
     explicit Watched(Registers& registers) : registers_(registers) {}
@@ -125,9 +98,9 @@ std::vector<Sent> Together::send(std::uint32_t port, const Bytes& frame) {
     const auto sort_out = [&](const offload::Outcome& outcome) {
         for (const Delivery& delivery : outcome.deliveries) {
             if (delivery.to_wire) {
-                sent.push_back({together_uplink, with_outer(delivery.bytes)});
+                sent.push_back({together_uplink, delivery.bytes});
             } else if (delivery.pool == together_pf) {
-                to_software(together_uplink, with_outer(delivery.bytes), sent);
+                to_software(together_uplink, delivery.bytes, sent);
             } else {
                 const auto vf =
                     std::ranges::find_if(device_.pools, [&](const auto& row) { return row.second == delivery.pool; });
@@ -137,7 +110,7 @@ std::vector<Sent> Together::send(std::uint32_t port, const Bytes& frame) {
         }
     };
     if (port == together_uplink) {
-        if (has_outer(frame)) sort_out(hardware_->nic.wire(without_outer(frame)));
+        sort_out(hardware_->nic.wire(frame));
     } else if (is_in_nic(port)) {
         sort_out(hardware_->nic.send(device_.pools.at(port), frame));
     } else {
@@ -158,12 +131,10 @@ void Together::to_software(std::uint32_t port, const Bytes& frame, std::vector<S
     }
 }
 
-// Software's frame leaves by the PF: without the outer VLAN, which the fabric's port adds.
 void Together::from_pf(const Bytes& frame, std::vector<Sent>& sent) {
-    if (!has_outer(frame)) throw std::logic_error("software sends with another outer VLAN than the port's");
-    for (const Delivery& delivery : hardware_->nic.send(together_pf, without_outer(frame)).deliveries) {
+    for (const Delivery& delivery : hardware_->nic.send(together_pf, frame).deliveries) {
         if (delivery.to_wire) {
-            sent.push_back({together_uplink, with_outer(delivery.bytes)});
+            sent.push_back({together_uplink, delivery.bytes});
             continue;
         }
         const auto vf =
@@ -200,14 +171,10 @@ World as_software_sees(const World& tables, const offload::Software& told) {
     for (const std::uint32_t vport : told.vports)
         if (const auto found = view.ports.find(vport); found != view.ports.end())
             found->second.flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
-    for (const auto& [instance, mac] : told.in_nic) {
-        const auto in = view.instances.find(instance);
-        const auto entry = view.fdb.find({instance, mac});
-        if (in == view.instances.end() || entry == view.fdb.end()) continue;
-        entry->second = {};
-        entry->second.port = in->second.uplink;
-        entry->second.vlan = in->second.vlan;
-        entry->second.flags = IVDS_FDB_STATIC;
+    for (auto& [key, entry] : view.fdb) {
+        if (!told.vports.contains(entry.port)) continue;
+        const ivds_instance& in = view.instances.at(key.instance);
+        entry = {.port = in.uplink, .vlan = in.vlan, .flags = IVDS_FDB_STATIC | IVDS_FDB_PLAIN, .vport = entry.port};
     }
     return view;
 }

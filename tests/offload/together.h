@@ -17,9 +17,8 @@ struct Uncertain;
 
 namespace ivds::test {
 
-// The uplink of such worlds, and the outer VLAN of the fabric's port that the NIC is cabled to.
+// The uplink of such worlds. The V.VLAN is the one tag of their frames on the wire (World::single_tag).
 inline constexpr std::uint32_t together_uplink = 1;
-inline constexpr std::uint16_t together_vlan = 100;
 inline constexpr unsigned together_pf = 8;  // VFs 0 to 7 before it
 
 [[nodiscard]] offload::Snapshot snapshot_of(const World& world);
@@ -39,7 +38,7 @@ public:
     // Called after each write of a register.
     void watch(std::function<void()> after_write);
 
-    // Who gets the frame that comes in by the port, sorted: vPorts, the uplink (with both tags), the host.
+    // Who gets the frame that comes in by the port, sorted: vPorts, the uplink, the host.
     [[nodiscard]] std::vector<Sent> send(std::uint32_t port, const Bytes& frame);
     // Whether the vPort's VM is on its VF.
     [[nodiscard]] bool is_in_nic(std::uint32_t vport) const { return told_.vports.contains(vport); }

@@ -596,7 +596,8 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
     if (is_known_static && known->second.port != frame.port) {
         return refuse(IVDS_DROP_WIRE_SOURCE);
     }
-    if (frame.is_plain && known != world_.fdb.end() && (known->second.flags & IVDS_FDB_PLAIN) == 0) {
+    if (frame.is_plain && instance.vvlan != 0 && known != world_.fdb.end() &&
+        (known->second.flags & IVDS_FDB_PLAIN) == 0) {
         return refuse(IVDS_DROP_PLAIN_SOURCE);
     }
     if ((instance.flags & IVDS_IF_LEARN_WIRE) != 0 && !is_known_static) {

@@ -103,6 +103,15 @@ World& World::plain_access(std::uint32_t id) {
     return *this;
 }
 
+World& World::single_tag(std::uint32_t id) {
+    ivds_instance& value = instances.at(id);
+    vvlans.erase({value.uplink, value.vlan, value.vvlan});
+    value.vvlan = 0;
+    ports.at(value.uplink).flags |= IVDS_PF_PLAIN_IN;
+    vvlans[{value.uplink, value.vlan, 0}] = id;
+    return *this;
+}
+
 World& World::inspector(std::uint32_t id) {
     ivds_port port{};
     port.kind = IVDS_PORT_INSPECTOR;

@@ -52,6 +52,8 @@ struct World {
     World& peer_vlan(std::uint32_t id, std::uint16_t vlan);
     // Plain hosts on the instance's VLAN belong to it.
     World& plain_access(std::uint32_t id);
+    // The instance's VLAN is its V.VLAN, and the one tag that frames have on the wire.
+    World& single_tag(std::uint32_t id);
     // The two ends of a patch, each in its instance.
     World& patch(std::uint32_t id, std::uint32_t instance, std::uint32_t peer, std::uint32_t peer_instance);
     // A vPort behind a tag of another's, with anti-spoof, MTU 1500 and its vMAC as a static entry.

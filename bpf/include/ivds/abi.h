@@ -72,6 +72,9 @@ enum ivds_port_kind {
 	IVDS_PORT_SUB = 4,   /* a vPort without one of its own: behind a tag (0x8100) of its peer's, the trunk's */
 	IVDS_PORT_INSPECTOR =
 	    5, /* leads to a program that lets frames of vPorts pass or not: struct ivds_inspection */
+	/* A vPort whose VM has a VF itself: the NIC carries it, or nothing does. While the NIC does it is up, and its
+	 * addresses are entries at the uplink (ivds_fdb_entry.vport). */
+	IVDS_PORT_VF = 6,
 };
 
 /* ivds_port.flags */
@@ -156,7 +159,7 @@ struct ivds_instance {
 	__u32 first_member; /* first port id of the member list, 0: empty */
 	__u32 fdb_limit;    /* learned FDB entries this instance may hold */
 	__u16 vlan;         /* outer VLAN of frames sent to the wire (independent mode: the transport VLAN) */
-	__u16 vvlan;        /* V.VLAN */
+	__u16 vvlan;        /* V.VLAN; 0: `vlan` is it, and the one tag that frames have on the wire */
 	__u16 mtu_bytes;    /* largest L3 size of the instance */
 	__u16 flags;        /* IVDS_IF_* */
 	__u16 peer_vlans[IVDS_MAX_PEER_VLANS]; /* further outer VLANs that floods go to; 0 ends the list */
@@ -198,7 +201,7 @@ struct ivds_fdb_entry {
 	__u16 vlan;        /* remote: outer VLAN that reaches it; local: 0 */
 	__u8 flags;        /* IVDS_FDB_* */
 	__u8 pad0;
-	__u32 pad1;
+	__u32 vport; /* at the uplink: port id of the VF's vPort on this host whose address it is, else 0 */
 };
 
 /* ------------------------------- acls ARRAY: ACL id -> struct ivds_acl
