@@ -121,8 +121,10 @@ std::string event_time(std::uint64_t time_ns) {
 
 }  // namespace
 
-Agent::Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir)
+Agent::Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::string state_dir)
     : plane_(plane),
+      offload_(plane, std::move(open_nic),
+               [this](const std::string& uplink, const std::string& text) { note("offload", uplink, "", text); }),
       store_(std::move(store)),
       mac_of_(std::move(mac_of)),
       state_dir_(std::move(state_dir)),
@@ -136,8 +138,10 @@ Agent::Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir)
                            [&](pb::CapturePacket& packet, std::chrono::nanoseconds) { return sink(packet); });
           }) {}
 
-Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac_of, std::string state_dir) {
-    std::unique_ptr<Agent> agent(new Agent(plane, std::move(store), std::move(mac_of), std::move(state_dir)));
+Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of,
+                                             std::string state_dir) {
+    std::unique_ptr<Agent> agent(
+        new Agent(plane, std::move(open_nic), std::move(store), std::move(mac_of), std::move(state_dir)));
     if (agent->store_.dropped_tail())
         spdlog::warn("{}: the last change had not been acknowledged when the agent ended, and is dropped",
                      intent_path(agent->state_dir_));
@@ -145,7 +149,7 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Store store, MacOf mac
     if (saved) {
         auto tables = compile(saved->model, saved->ids);
         if (!tables) return std::unexpected(tables.error().in("compile the saved intent"));
-        if (auto done = agent->put(std::move(*tables), false); !done)
+        if (auto done = agent->put(*saved, std::move(*tables), false, false); !done)
             return std::unexpected(done.error().in("apply the saved intent"));
         agent->boot_tables_stale_ = true;
         agent->intent_ = std::make_shared<const Intent>(std::move(*saved));
@@ -178,16 +182,16 @@ std::shared_ptr<const Intent> Agent::intent() const {
 
 // ---------------------------------------------------------------------------------------- changes
 
-Result<> Agent::put(Tables tables, bool strict) {
+Result<> Agent::put(const Intent& intent, Tables tables, bool strict, bool refuse) {
     add_captures(captures_, tables);
     find_sources(tables);
-    return plane_.apply(std::move(tables), strict);
+    return offload_.put(std::move(tables), nic_intents(intent.model, intent.ids), strict, refuse);
 }
 
 Result<> Agent::put_again() {
-    auto tables = compile(intent_->model, intent_->ids, intent_->model, plane_.tables());
+    auto tables = compile(intent_->model, intent_->ids, intent_->model, offload_.tables());
     if (!tables) return std::unexpected(tables.error());
-    return put(std::move(*tables), false);
+    return put(*intent_, std::move(*tables), false, false);
 }
 
 Result<> Agent::capture(const pb::CaptureRequest& request,
@@ -295,6 +299,11 @@ Result<pb::InspectorsReply> Agent::inspectors(const pb::InspectorsRequest& reque
     return reply;
 }
 
+Result<pb::OffloadReply> Agent::offload(const pb::OffloadRequest& request) const {
+    const std::lock_guard lock(mutex_);
+    return offload_.view(request, intent_->model, intent_->ids);
+}
+
 Result<pb::ExportersReply> Agent::exporters(const pb::ExportersRequest& request) const {
     const std::lock_guard lock(mutex_);
     if (!request.name().empty() && !intent_->model.exporters.contains(request.name()))
@@ -314,16 +323,17 @@ Result<> Agent::commit(Model next_model, bool strict) {
     auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids), std::move(came)});
 
     const auto changes = diff(intent_->model, next->model);
-    auto tables = compile(next->model, next->ids, intent_->model, plane_.tables());
+    auto tables = compile(next->model, next->ids, intent_->model, offload_.tables());
     if (!tables) return std::unexpected(tables.error());
     watch.lap("compile");
-    if (auto done = put(std::move(*tables), strict); !done) return done;
+    if (auto done = put(*next, std::move(*tables), strict, true); !done) return done;
     watch.lap("data plane");
     if (changes.empty() && next->ids == intent_->ids) return {};
 
     if (auto saved = store_.save(*intent_, *next); !saved) {
-        auto before = compile(intent_->model, intent_->ids, next->model, plane_.tables());
-        auto undone = before ? put(std::move(*before), false) : Result<>(std::unexpected(std::move(before.error())));
+        auto before = compile(intent_->model, intent_->ids, next->model, offload_.tables());
+        auto undone = before ? put(*intent_, std::move(*before), false, false)
+                             : Result<>(std::unexpected(std::move(before.error())));
         Error error = saved.error().in("save the change, which is undone");
         if (!undone) {
             error = saved.error().in("save the change");
@@ -370,7 +380,7 @@ Result<pb::ApplyReply> Agent::apply(pb::ApplyRequest request) {
     if (request.dry_run()) {
         const auto ids = assign_ids(*next, intent_->ids);
         if (!ids) return std::unexpected(ids.error());
-        const auto tables = compile(*next, *ids, intent_->model, plane_.tables());
+        const auto tables = compile(*next, *ids, intent_->model, offload_.tables());
         if (!tables) return std::unexpected(tables.error());
     } else {
         if (auto done = commit(std::move(*next), request.strict()); !done) return std::unexpected(done.error());
@@ -790,6 +800,7 @@ void Agent::tick() {
                 if (auto done = put_again(); !done) spdlog::warn("mirrors: {}", done.error().text());
         }
         remove_expired_rules();
+        offload_.tick();
         exports_.reap();
         if (auto done = store_.compact_if_long(*intent_); !done) spdlog::warn("{}", done.error().text());
     }

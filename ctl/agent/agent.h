@@ -17,6 +17,7 @@
 #include "agent/event_log.h"
 #include "agent/expiry.h"
 #include "agent/flow_export.h"
+#include "agent/offload.h"
 #include "agent/plane.h"
 #include "agent/store.h"
 #include "ivds.pb.h"
@@ -29,8 +30,8 @@ class Agent {
 public:
     // Takes up the saved intent and applies it, which does nothing where the data plane already holds it. Without a
     // saved intent the data plane stays as it is until the first change.
-    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, Store store, MacOf mac_of,
-                                                              std::string state_dir);
+    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, OpenNic open_nic, Store store,
+                                                              MacOf mac_of, std::string state_dir);
 
     // Whether an intent was ever saved: `--config` is for an agent without one.
     [[nodiscard]] bool has_intent() const;
@@ -60,6 +61,7 @@ public:
     [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
     [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request) const;
     [[nodiscard]] Result<pb::InspectorsReply> inspectors(const pb::InspectorsRequest& request) const;
+    [[nodiscard]] Result<pb::OffloadReply> offload(const pb::OffloadRequest& request) const;
     [[nodiscard]] Result<pb::ExportersReply> exporters(const pb::ExportersRequest& request) const;
     // Hands frames to `sink` until that says false; it is asked at least twice a second.
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,
@@ -67,8 +69,8 @@ public:
     [[nodiscard]] EventLog& events() { return events_; }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
-    // end. tick() ages the FDB and the flows, removes rules whose time is over, and writes the tables that
-    // ivds-loader boots from, if they changed.
+    // end. tick() ages the FDB and the flows, removes rules whose time is over, looks after the NICs, and writes the
+    // tables that ivds-loader boots from, if they changed.
     void on_watch();
     void on_events();
     void tick();
@@ -76,11 +78,12 @@ public:
     [[nodiscard]] std::string summary() const;
 
 private:
-    Agent(Plane& plane, Store store, MacOf mac_of, std::string state_dir);
+    Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::string state_dir);
 
-    // The data plane holds what was compiled, and what only the running system knows: sessions of captures, and the
-    // addresses that copies in ERSPAN come from. The caller holds mutex_.
-    [[nodiscard]] Result<> put(Tables tables, bool strict);
+    // Data plane and NICs hold what was compiled of the intent, and what only the running system knows: sessions of
+    // captures, and the addresses that copies in ERSPAN come from. `refuse` as in Offload::put(). The caller holds
+    // mutex_.
+    [[nodiscard]] Result<> put(const Intent& intent, Tables tables, bool strict, bool refuse);
     [[nodiscard]] Result<> put_again();
     // The capture that `plan` gives, which is called with mutex_ held.
     [[nodiscard]] Result<> watch(const std::function<Result<Capture>()>& plan, const FrameFilter& filter,
@@ -108,6 +111,7 @@ private:
     [[nodiscard]] std::shared_ptr<const Intent> intent() const;
 
     Plane& plane_;
+    Offload offload_;
     Store store_;
     const MacOf mac_of_;
     const std::string state_dir_;

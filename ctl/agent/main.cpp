@@ -119,6 +119,10 @@ Result<> first_config(Agent& agent, const std::string& path) {
     return {};
 }
 
+Result<std::unique_ptr<offload::Backend>> open_nic(const std::string& netdev) {
+    return fail(Code::unsupported, "IVDS-A009", netdev + " is no PF that is known");
+}
+
 // Runs until SIGTERM or SIGINT.
 Result<> loop(Agent& agent, const Switch& sw, int signals) {
     std::uint64_t watchdog_us = 0;
@@ -157,7 +161,7 @@ Result<> run(const Options& options, int signals) {
 
     auto store = Store::open(options.state_dir, options.discard_state);
     if (!store) return std::unexpected(store.error());
-    auto started = Agent::start(plane, std::move(*store), interface_mac, options.state_dir);
+    auto started = Agent::start(plane, open_nic, std::move(*store), interface_mac, options.state_dir);
     if (!started) return std::unexpected(started.error());
     Agent& agent = **started;
     if (auto done = first_config(agent, options.config); !done) return done;

@@ -42,6 +42,9 @@ public:
     [[nodiscard]] virtual Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                         bool thorough) const = 0;
 
+    // Calls `sink` with every learned entry of the FDB.
+    virtual void learned(const std::function<void(const FdbRow&)>& sink) const = 0;
+
     // Read-only eyes on what it holds, and on what it would do.
     [[nodiscard]] virtual const MapsView& maps() const = 0;
     virtual Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame,
@@ -77,6 +80,12 @@ public:
     [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                 bool thorough) const override {
         return netdevs_.look(names, thorough);
+    }
+    void learned(const std::function<void(const FdbRow&)>& sink) const override {
+        (void)maps_.fdb([&](const FdbRow& row) {
+            if ((row.entry.flags & IVDS_FDB_STATIC) == 0) sink(row);
+            return true;
+        });
     }
     [[nodiscard]] const MapsView& maps() const override { return maps_; }
     Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame, bool xdp) override {

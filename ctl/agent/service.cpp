@@ -152,6 +152,11 @@ grpc::Status Service::Inspectors(grpc::ServerContext* context, const pb::Inspect
     return answer(*context, agent_.inspectors(*request), reply);
 }
 
+grpc::Status Service::Offload(grpc::ServerContext* context, const pb::OffloadRequest* request,
+                              pb::OffloadReply* reply) {
+    return answer(*context, agent_.offload(*request), reply);
+}
+
 grpc::Status Service::Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
                               pb::MirrorsReply* reply) {
     return answer(*context, agent_.mirrors(*request), reply);

@@ -44,6 +44,8 @@ public:
                          pb::MirrorsReply* reply) override;
     grpc::Status Exporters(grpc::ServerContext* context, const pb::ExportersRequest* request,
                            pb::ExportersReply* reply) override;
+    grpc::Status Offload(grpc::ServerContext* context, const pb::OffloadRequest* request,
+                         pb::OffloadReply* reply) override;
     grpc::Status Inspectors(grpc::ServerContext* context, const pb::InspectorsRequest* request,
                             pb::InspectorsReply* reply) override;
     grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,

@@ -197,6 +197,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_capture_command(commands);
     add_exporter_command(commands);
     add_inspector_command(commands);
+    add_offload_commands(commands);
     add_boot_command(commands);
 
     if (!arguments.empty() && arguments.front() == "__complete") {

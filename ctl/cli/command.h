@@ -81,6 +81,7 @@ void add_mirror_commands(Commands& commands);    // mirror state
 void add_capture_command(Commands& commands);    // capture
 void add_exporter_command(Commands& commands);   // exporter state
 void add_inspector_command(Commands& commands);  // inspector state
+void add_offload_commands(Commands& commands);   // offload show, offload plan
 void add_boot_command(Commands& commands);       // boot
 
 }  // namespace ivds::cli

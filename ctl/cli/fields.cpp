@@ -146,6 +146,10 @@ constexpr std::array help_table{
     FieldHelp{"Exporter.sample_packets", "N", "one of so many frames as a sample; 0: none"},
     FieldHelp{"Exporter.active_timeout_s", "N", "a flow that goes on is told so often, 1 to 3600 (60)"},
     FieldHelp{"Exporter.template_refresh_s", "N", "templates and names are sent again, 1 to 86400 (60)"},
+    FieldHelp{"Tenant.max_vfs", "N", "VFs that a NIC carries for it; 0: unlimited"},
+    FieldHelp{"Tenant.max_nic_macs", "N", "entries of a NIC's table of addresses; 0: unlimited"},
+    FieldHelp{"Tenant.max_nic_vlans", "N", "entries of a NIC's table of VLANs; 0: unlimited"},
+    FieldHelp{"Tenant.max_nic_rates", "N", "VFs whose rate a NIC limits; 0: unlimited"},
     FieldHelp{"Tenant.max_fdb", "N", "learned MACs: the fdb-limits of its instances together; 0: unlimited"},
 };
 

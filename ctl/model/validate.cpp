@@ -24,6 +24,7 @@ constexpr std::uint32_t kMaxInspectorTimeoutMs = 60'000;
 constexpr std::uint32_t kMinMtuBytes = 68;  // what IPv4 asks of every link
 constexpr std::uint32_t kMaxMtuBytes = 65535;
 constexpr std::uint32_t kMaxVf = 255;
+constexpr std::uint32_t kMaxNicQuota = 65535;
 constexpr std::uint32_t kMaxPoolSize = 65536;
 constexpr std::uint32_t kMaxRateMbps = 100'000;
 constexpr std::uint32_t kMaxBurstKib = 1U << 20;
@@ -643,6 +644,10 @@ Result<> validate_object(const pb::Tenant& tenant) {
     check.number("max_instances", tenant.max_instances(), 1, IVDS_MAX_INSTANCES - 1, true);
     check.number("max_vports", tenant.max_vports(), 1, IVDS_MAX_PORTS - 1, true);
     check.number("max_fdb", tenant.max_fdb(), 1, IVDS_MAX_FDB, true);
+    for (const auto& [field, value] :
+         {std::pair("max_vfs", tenant.max_vfs()), std::pair("max_nic_macs", tenant.max_nic_macs()),
+          std::pair("max_nic_vlans", tenant.max_nic_vlans()), std::pair("max_nic_rates", tenant.max_nic_rates())})
+        check.number(field, value, 1, kMaxNicQuota, true);
     return check.result();
 }
 

@@ -37,6 +37,7 @@ struct Quota {
     unsigned macs = std::numeric_limits<unsigned>::max();
     unsigned vlans = std::numeric_limits<unsigned>::max();
     unsigned rates = std::numeric_limits<unsigned>::max();
+    bool operator==(const Quota&) const = default;
 };
 
 struct Choices {
@@ -47,6 +48,7 @@ struct Choices {
     std::set<std::uint32_t> must_not{};                // vPorts that stay in software
     std::map<std::uint32_t, std::uint32_t> tenants{};  // of instances; one without is under no quota
     std::map<std::uint32_t, Quota> quotas{};           // by tenant
+    bool operator==(const Choices&) const = default;
 };
 
 // X(name, text): why an object is where it is.

@@ -141,6 +141,29 @@ public:
         exporter.set_failed_records(3);
         return answer(context, "Exporters", it, reply);
     }
+    grpc::Status Offload(grpc::ServerContext* context, const pb::OffloadRequest*, pb::OffloadReply* reply) override {
+        pb::OffloadReply it;
+        pb::OffloadNic& nic = *it.add_nics();
+        nic.set_uplink("up0");
+        nic.set_netdev("eth1");
+        nic.set_state("on");
+        nic.set_chip("82599");
+        nic.set_backend("kernel");
+        nic.set_drifts(1);
+        nic.set_last_drift("1 VFs, 0 addresses and 0 VLANs were not as they shall be");
+        pb::NicTable& table = *nic.add_tables();
+        table.set_name("vlans");
+        table.set_used(3);
+        table.set_reserved(1);
+        table.set_size(64);
+        pb::Placement& at = *nic.add_objects();
+        at.set_kind("vport");
+        at.set_name("web0");
+        at.set_where("hw");
+        at.set_reason("fits");
+        at.set_text("the NIC carries it");
+        return answer(context, "Offload", it, reply);
+    }
     grpc::Status Inspectors(grpc::ServerContext* context, const pb::InspectorsRequest*,
                             pb::InspectorsReply* reply) override {
         pb::InspectorsReply it;

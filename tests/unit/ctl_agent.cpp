@@ -109,6 +109,7 @@ public:
         const auto found = packets.find(rule);
         return found == packets.end() ? 0 : found->second;
     }
+    void learned(const std::function<void(const FdbRow&)>&) const override {}
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }  // no test here reads maps
     Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool xdp) override {
         traced_xdp = xdp;
@@ -121,12 +122,16 @@ private:
     std::uint64_t generation_ = 0;
 };
 
+Result<std::unique_ptr<offload::Backend>> no_nic(const std::string& netdev) {
+    return fail(Code::unavailable, "IVDS-T005", netdev + " is no PF");
+}
+
 std::unique_ptr<Agent> agent_on(FakePlane& plane, const Directory& dir) {
     spdlog::set_level(spdlog::level::off);
     auto store = Store::open(dir.path);
     REQUIRE(store);
     auto agent = Agent::start(
-        plane, std::move(*store), [](const std::string&) -> Result<Mac> { return Mac{2, 0, 0, 0, 0, 1}; }, dir.path);
+        plane, no_nic, std::move(*store), [](const std::string&) -> Result<Mac> { return Mac{2, 0, 0, 0, 0, 1}; }, dir.path);
     INFO((agent ? "" : agent.error().text()));
     REQUIRE(agent);
     return std::move(*agent);
@@ -403,7 +408,8 @@ TEST_CASE("when even taking back fails, the error says both") {
         Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
             return std::vector<RungTrace>();
         }
-        [[nodiscard]] const MapsView& maps() const override { std::abort(); }
+        void learned(const std::function<void(const FdbRow&)>&) const override {}
+    [[nodiscard]] const MapsView& maps() const override { std::abort(); }
         [[nodiscard]] std::uint64_t generation() const override { return 0; }
 
     private:
@@ -413,7 +419,7 @@ TEST_CASE("when even taking back fails, the error says both") {
     FakePlane inner;
     Stubborn stubborn(inner);
     const Directory other;
-    auto second = Agent::start(stubborn, Store::open(other.path).value(), {}, other.path).value();
+    auto second = Agent::start(stubborn, no_nic, Store::open(other.path).value(), {}, other.path).value();
     Result<pb::ApplyReply> reply;
     {
         const FullDisk full;
@@ -482,7 +488,7 @@ TEST_CASE("a plane that refuses the saved intent fails the start, and the state 
     }
     FakePlane plane;
     plane.fail_applies = 1;
-    const auto agent = Agent::start(plane, Store::open(dir.path).value(), {}, dir.path);
+    const auto agent = Agent::start(plane, no_nic, Store::open(dir.path).value(), {}, dir.path);
     REQUIRE(!agent);
     CHECK_THAT(agent.error().what, ContainsSubstring("apply the saved intent"));
     CHECK(load_intent(dir.path).value());

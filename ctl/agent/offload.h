@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// offload.h -- the NICs that carry a part of the switch: what they hold follows the tables, in an order that is right
+// at each step, and what somebody else changed there is set right. The agent's data plane is changed through here
+// alone, so that software and NICs never disagree. Not for two threads at once.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "agent/plane.h"
+#include "compile/offload.h"
+#include "ivds.pb.h"
+#include "offload/apply/backend.h"
+
+namespace ivds {
+
+// The NIC behind a PF's interface. Called again after each failure.
+using OpenNic = std::function<Result<std::unique_ptr<offload::Backend>>(const std::string& netdev)>;
+
+class Offload {
+public:
+    // `plane` outlives it. `tell` gets what happened to an uplink's NIC, for the event log.
+    Offload(Plane& plane, OpenNic open, std::function<void(const std::string& uplink, const std::string& text)> tell)
+        : plane_(plane), open_(std::move(open)), tell_(std::move(tell)) {}
+
+    // Makes data plane and NICs hold what was compiled. With `refuse`, a vPort that shall be in a NIC and cannot be is
+    // an error; otherwise it is left to software. After an error all is as it was before. A NIC that fails is no
+    // error: it carries nothing then, and is tried again.
+    Result<> put(Tables tables, std::vector<NicIntent> intents, bool strict, bool refuse);
+    // What was compiled last, as the next compilation wants it.
+    [[nodiscard]] const Tables& tables() const { return tables_; }
+    // Looks whether the NICs hold what they shall, a few seconds after the last look.
+    void tick();
+
+    [[nodiscard]] Result<pb::OffloadReply> view(const pb::OffloadRequest& request, const Model& model,
+                                                const Ids& ids) const;
+
+private:
+    struct Nic {
+        std::unique_ptr<offload::Backend> backend;
+        std::string error;         // why there is none
+        offload::NicState known;   // as the last step left it
+        offload::Plan plan;        // the one that holds
+        std::set<std::uint32_t> vports;  // that software takes to be in the NIC
+        std::uint64_t drifts = 0;
+        std::string last_drift;
+    };
+    struct Work {
+        const NicIntent* intent;
+        Nic* nic;
+        offload::Plan plan;
+        std::size_t done = 0;  // steps
+    };
+
+    Result<> carry_out(const Tables& tables, const std::vector<NicIntent>& intents, bool strict, bool refuse);
+    Result<std::vector<Work>> plan_all(const Tables& tables, const std::vector<NicIntent>& intents, bool refuse);
+    void open(const NicIntent& intent, Nic& nic);
+    Result<offload::NicState> read(const NicIntent& intent, Nic& nic);
+    // The steps up to software's next one, whose vPorts then are the NIC's.
+    void advance(Work& work);
+    void give_up(const NicIntent& intent, Nic& nic, const Error& error);
+    // `fresh`: the tables are others than last time.
+    Result<> tell_software(const Tables& tables, bool strict, bool fresh);
+    [[nodiscard]] offload::Snapshot look_at(const Tables& tables) const;
+
+    Plane& plane_;
+    OpenNic open_;
+    std::function<void(const std::string&, const std::string&)> tell_;
+    Tables tables_;
+    std::vector<NicIntent> intents_;
+    std::map<std::string, Nic> nics_;         // by the PF's interface
+    std::optional<std::set<std::uint32_t>> told_;  // vPorts that software took to be in NICs last; none: never told
+    std::chrono::steady_clock::time_point next_look_;
+};
+
+}  // namespace ivds

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+// The agent's NICs, over a plane and a NIC that do as they are told and fail on demand: software and NICs agree after
+// each change, refused or not, and a NIC that is not as it shall be is set right.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+
+#include "agent/offload.h"
+#include "api/codec.h"
+#include "compile/compile.h"
+#include "offload/nic/82599.h"
+
+using namespace ivds;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+// A NIC that holds what it is told, unless it fails.
+struct Chips {
+    offload::NicState state;
+    int fail_in = -1;      // at so many steps from now
+    bool is_there = true;  // else it cannot be opened, and reads fail
+    int opened = 0;
+};
+class FakeNic final : public offload::Backend {
+public:
+    explicit FakeNic(Chips& chips) : chips_(chips) {}
+    [[nodiscard]] std::string_view name() const override { return "fake"; }
+    [[nodiscard]] const offload::Chip& chip() const override { return offload::i82599::chip(); }
+    [[nodiscard]] unsigned pf() const override { return 8; }
+    [[nodiscard]] std::vector<std::string> shortcomings() const override { return {}; }
+    Result<> prepare() override { return {}; }
+    Result<offload::NicState> read() override {
+        if (!chips_.is_there) return fail(Code::unavailable, "IVDS-T101", "it is gone");
+        offload::NicState state = chips_.state;
+        for (auto& [pool, as] : state.pools) as.vport = as.instance = 0;
+        return state;
+    }
+    Result<> apply(const offload::Step& step) override {
+        if (chips_.fail_in >= 0 && chips_.fail_in-- == 0) return fail(Code::conflict, "IVDS-T102", "it refuses");
+        offload::advance(chips_.state, step);
+        return {};
+    }
+    Result<> clear() override {
+        chips_.state = {};
+        return {};
+    }
+
+private:
+    Chips& chips_;
+};
+
+class FakeTables final : public Plane {
+public:
+    int fail_in = -1;  // at so many applies from now
+    int applies = 0;
+    Result<> apply(Tables next, bool) override {
+        ++applies;
+        if (fail_in >= 0 && fail_in-- == 0) return fail(Code::system, "IVDS-T103", "the plane refuses");
+        tables_ = std::move(next);
+        return {};
+    }
+    [[nodiscard]] const Tables& tables() const override { return tables_; }
+    [[nodiscard]] std::vector<PortStatus> status() const override { return {}; }
+    std::vector<Finding> doctor() override { return {}; }
+    Result<> mend() override { return {}; }
+    std::vector<PortChange> on_watch() override { return {}; }
+    void on_events(const std::function<void(const ivds_event&)>&) override {}
+    Result<std::uint32_t> sweep() override { return 0U; }
+    Result<std::uint32_t> flush_port(std::uint32_t) override { return 0U; }
+    Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
+    Result<> forget(std::uint32_t, const Mac&) override { return {}; }
+    Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
+    Result<int> make_ring(std::uint32_t, std::uint32_t) override { return -1; }
+    [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>&, bool) const override {
+        return std::map<std::string, Interface>{};
+    }
+    void learned(const std::function<void(const FdbRow&)>&) const override {}
+    [[nodiscard]] const MapsView& maps() const override { std::abort(); }
+    Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
+        return std::vector<RungTrace>{};
+    }
+    [[nodiscard]] std::uint64_t decided(std::uint32_t) const override { return 0; }
+    [[nodiscard]] std::uint64_t generation() const override { return 0; }
+
+private:
+    Tables tables_;
+};
+
+const std::string base =
+    "uplinks: [{name: up0, netdev: pf0, tags: single, transport_vlan: 100, offload: on}]\n"
+    "instances: [{name: red, uplink: up0, mode: independent, vvlan: 10, scope: distributed}]\n"
+    "vnics: [{name: a, vmac: '02:00:00:00:00:0a'}, {name: b, vmac: '02:00:00:00:00:0b'},\n"
+    "        {name: c, vmac: '02:00:00:00:00:0c'}]\n";
+const std::string soft = "  - {name: pc, instance: red, vnic: c, netdev: veth0}\n";
+
+std::string vf(const std::string& name, const std::string& vnic, unsigned index, const std::string& more = "") {
+    return "  - {name: " + name + ", instance: red, vnic: " + vnic + ", vf: {pf: up0, index: " +
+           std::to_string(index) + "}" + more + "}\n";
+}
+
+// What the agent does with a configuration, but for saving it.
+struct Host {
+    Chips chips;
+    FakeTables plane;
+    std::vector<std::string> told;
+    Model model;
+    Ids ids;
+    Offload offload{plane,
+                    [this](const std::string&) -> Result<std::unique_ptr<offload::Backend>> {
+                        if (!chips.is_there) return fail(Code::unavailable, "IVDS-T100", "no such NIC");
+                        ++chips.opened;
+                        return std::make_unique<FakeNic>(chips);
+                    },
+                    [this](const std::string& uplink, const std::string& text) { told.push_back(uplink + " " + text); }};
+
+    Result<> apply(const std::string& vports) {
+        spdlog::set_level(spdlog::level::off);
+        auto next = next_from_config(model, config_from_yaml(base + "vports:\n" + vports, "t").value(), {});
+        if (!next) return std::unexpected(next.error());
+        auto next_ids = assign_ids(*next, ids).value();
+        auto tables = compile(*next, next_ids, model, offload.tables()).value();
+        if (auto done = offload.put(std::move(tables), nic_intents(*next, next_ids), false, true); !done) return done;
+        model = std::move(*next);
+        ids = std::move(next_ids);
+        return {};
+    }
+    // VFs that software takes to be in the NIC, and whose addresses are at the uplink.
+    [[nodiscard]] std::set<std::string> in_nic() const {
+        std::set<std::string> names;
+        for (const auto& [id, row] : plane.tables().ports)
+            if (row.value.kind == IVDS_PORT_VF && (row.value.flags & IVDS_PF_UP) != 0) names.insert(row.name);
+        for (const auto& [id, row] : plane.tables().instances)
+            for (const StaticMac& entry : row.fdb ? *row.fdb : std::vector<StaticMac>{}) {
+                if (entry.vport == 0) continue;
+                CHECK(entry.port == ids.ports.at("up0"));
+                CHECK(names.contains(plane.tables().ports.at(entry.vport).name));
+            }
+        return names;
+    }
+    [[nodiscard]] pb::OffloadNic view() const {
+        const auto reply = offload.view({}, model, ids);
+        REQUIRE(reply);
+        REQUIRE(reply->nics_size() == 1);
+        return reply->nics(0);
+    }
+};
+
+std::set<std::string> both() {
+    return {"pa", "pb"};
+}
+
+}  // namespace
+
+TEST_CASE("VFs are the NIC's, and software sends to their addresses by the uplink", "[unit][R98][R110]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1) + soft));
+    CHECK(host.in_nic() == both());
+    CHECK(host.chips.state.pools.size() == 2);
+    CHECK(host.chips.state.pools.at(0).vvlan == 10);
+    CHECK(host.chips.state.macs.at({2, 0, 0, 0, 0, 0x0b}).pool == 1);
+    CHECK(host.chips.state.macs.at({2, 0, 0, 0, 0, 0x0c}).pool == 8);  // software's, at the PF
+    const pb::OffloadNic nic = host.view();
+    CHECK(nic.state() == "on");
+    CHECK(nic.chip() == "82599");
+    const auto at = std::ranges::find(nic.objects(), std::string("pa"), &pb::Placement::name);
+    REQUIRE(at != nic.objects().end());
+    CHECK(at->where() == "hw");
+
+    const int applies = host.plane.applies;
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1) + soft));
+    CHECK(host.plane.applies == applies + 1);
+    CHECK(host.view().drifts() == 0);
+
+    REQUIRE(host.apply(soft));
+    CHECK(host.in_nic().empty());
+    CHECK(host.chips.state.pools.empty());
+}
+
+TEST_CASE("a VF that the NIC cannot carry is off, and says why", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0, ", rules: [{action: drop, protocol: udp}]") + vf("pb", "b", 1)));
+    CHECK(host.in_nic() == std::set<std::string>{"pb"});
+    const pb::OffloadNic nic = host.view();
+    const auto at = std::ranges::find(nic.objects(), std::string("pa"), &pb::Placement::name);
+    REQUIRE(at != nic.objects().end());
+    CHECK(at->reason() == "rules");
+    SECTION("as is one that the PF does not have") {
+        REQUIRE(host.apply(vf("pa", "a", 8)));
+        CHECK(host.in_nic().empty());
+    }
+}
+
+TEST_CASE("what must be in the NIC and cannot be is refused, and all is as before", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0)));
+    const auto before = host.chips.state;
+    const auto refused = host.apply(vf("pb", "b", 1, ", offload: require, rules: [{action: drop}]"));
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().id == "IVDS-O004");
+    CHECK(host.chips.state == before);
+    CHECK(host.in_nic() == std::set<std::string>{"pa"});
+    SECTION("also where the NIC is away") {
+        host.chips.is_there = false;
+        const auto away = host.apply(vf("pa", "a", 0, ", offload: require"));
+        REQUIRE_FALSE(away);
+        CHECK(away.error().id == "IVDS-O020");
+    }
+}
+
+TEST_CASE("where software refuses a change, the NIC is as it was", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+    const auto before = host.chips.state;
+    for (const int at : {0, 1}) {  // before and after VFs come up
+        host.plane.fail_in = at;
+        const auto refused = host.apply(vf("pc", "c", 2) + vf("pb", "a", 1));
+        host.plane.fail_in = -1;
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().id == "IVDS-T103");
+        CHECK(host.chips.state.pools == before.pools);
+        CHECK(host.in_nic() == both());
+    }
+}
+
+TEST_CASE("a NIC that fails at any step carries nothing, and is tried again", "[unit]") {
+    for (int at = 0;; ++at) {
+        Host host;
+        REQUIRE(host.apply(vf("pa", "a", 0)));
+        host.chips.fail_in = at;
+        REQUIRE(host.apply(vf("pa", "b", 0) + vf("pb", "a", 1)));
+        if (host.chips.fail_in >= 0) {
+            CHECK(at > 6);
+            break;
+        }
+        CAPTURE(at);
+        CHECK(host.in_nic().empty());
+        CHECK(host.chips.state == offload::NicState{});
+        CHECK(host.view().state() == "failed");
+        CHECK_THAT(host.view().error(), ContainsSubstring("IVDS-T102"));
+        CHECK_THAT(host.told.back(), ContainsSubstring("it refuses"));
+
+        REQUIRE(host.apply(vf("pa", "b", 0) + vf("pb", "a", 1)));
+        CHECK(host.view().state() == "on");
+        CHECK(host.in_nic() == both());
+        CHECK(host.chips.state.macs.at({2, 0, 0, 0, 0, 0x0a}).pool == 1);
+    }
+}
+
+TEST_CASE("what somebody else changes in the NIC is set right, and told", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+    const auto right = host.chips.state;
+    SECTION("a VF's reset") { host.chips.state.pools.erase(0); }
+    SECTION("an address") { host.chips.state.macs.at({2, 0, 0, 0, 0, 0x0a}).pool = 8; }
+    SECTION("a VF that nobody asked for") { host.chips.state.pools[3] = {.vvlan = 10}; }
+    SECTION("everything") { host.chips.state = {}; }
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+    CHECK(host.chips.state == right);
+    CHECK(host.view().drifts() == 1);
+    CHECK_THAT(host.told.back(), ContainsSubstring("not as they shall be"));
+}
+
+TEST_CASE("a NIC that goes away is told once, and comes back", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0)));
+    host.chips.is_there = false;
+    REQUIRE(host.apply(vf("pa", "a", 0)));
+    const std::size_t told = host.told.size();
+    CHECK(host.in_nic().empty());
+    CHECK(host.view().state() == "failed");
+    host.chips.is_there = true;
+    host.chips.state = {};
+    REQUIRE(host.apply(vf("pa", "a", 0)));
+    CHECK(host.in_nic() == std::set<std::string>{"pa"});
+    CHECK(host.told.size() == told + 1);
+}
+
+TEST_CASE("an uplink without offload gives its NIC back empty", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0)));
+    auto tables = host.offload.tables();
+    REQUIRE(host.offload.put(tables, {}, false, true));
+    CHECK(host.chips.state == offload::NicState{});
+    CHECK(host.in_nic().empty());
+}
