@@ -120,6 +120,9 @@ private:
         } else if (pinned.kind == IVDS_PORT_SUB) {
             stage("forwarding", pb::PortMap::PHYSICAL, fmt::format("ivds_tc, with the tag {} on top", pinned.vid),
                   fmt::format("ports [{}].ifindex, of its trunk", pinned.peer));
+        } else if (pinned.kind == IVDS_PORT_VF) {
+            stage("forwarding", pb::PortMap::PHYSICAL, "the NIC, to which software sends by the uplink",
+                  fmt::format("fdb entries with vport = {}", port_.id()));
         } else if (pinned.kind == IVDS_PORT_PATCH) {
             stage("forwarding", pb::PortMap::VIRTUAL, "in by the other end of the patch, without an interface",
                   fmt::format("ports [{}].peer = {}", port_.id(), pinned.peer));
@@ -293,8 +296,10 @@ Result<pb::MapReply> view_map(const ViewSource& source, const pb::StatusReply& s
         map.set_instance(port.instance());
         map.set_vnic(source.model.vports.at(port.name())->vnic());
         map.set_vmac(port.vmac());
-        map.set_placement(pb::PortMap::SW);
-        map.set_reason(pb::PortMap::NO_OFFLOAD);
+        if (source.model.vports.at(port.name())->has_vf()) {
+            map.set_placement(port.up() ? pb::PortMap::HW : pb::PortMap::SW);
+            map.set_reason(port.up() ? pb::PortMap::CARRIED : pb::PortMap::NOT_CARRIED);
+        }
         if (const Interface* interface = interface_of(source, port.netdev()); interface != nullptr) {
             *map.mutable_netdev() = netdev_of(*interface, port.got());
         } else if (!port.netdev().empty()) {

@@ -113,6 +113,10 @@ Result<Reading> read_all(const ViewSource& source, const std::vector<DropRow>& d
         if (!vport->patch().empty()) state.set_got("patch");
         if (!vport->trunk().empty()) state.set_got("trunk");
         if (auto done = read_port(source, status, drops, state); !done) return std::unexpected(done.error());
+        if (vport->has_vf()) {
+            state.set_got(state.up() ? "nic" : "none");
+            state.set_rates("nic");
+        }
         auto& [all, up] = members[vport->instance()];
         ++all;
         if (state.up()) ++up;

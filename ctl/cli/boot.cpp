@@ -175,6 +175,9 @@ private:
             return !step.object.vport().trunk().empty()
                        ? fmt::format("bind to instance {}, behind a tag of {}", step.object.vport().instance(),
                                      step.object.vport().trunk())
+                   : step.object.vport().has_vf()
+                       ? fmt::format("bind to instance {}, VF {} of {}", step.object.vport().instance(),
+                                     step.object.vport().vf().index(), step.object.vport().vf().pf())
                    : step.object.vport().patch().empty()
                        ? fmt::format("bind to instance {}, attach to {}", step.object.vport().instance(),
                                      step.object.vport().netdev())

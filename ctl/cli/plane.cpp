@@ -112,7 +112,9 @@ Result<int> show_nics(const Context& context, const pb::NicRequest& request) {
 }
 
 std::string reason_text(pb::PortMap::Reason reason) {
-    return reason == pb::PortMap::NO_OFFLOAD ? "no hardware offload is configured" : to_text(reason);
+    return reason == pb::PortMap::CARRIED       ? "a VF that the NIC carries"
+           : reason == pb::PortMap::NOT_CARRIED ? "a VF that the NIC does not carry: see offload show --why"
+                                                : "no VF";
 }
 
 void print_map(const Io& io, const pb::PortMap& map) {

@@ -309,6 +309,7 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
         check(pb::VPORT, vport->trunk(), "vport", name);
         check(pb::PROFILE, vport->profile(), "vport", name);
         check(pb::INSPECTOR, vport->inspector(), "vport", name);
+        check(pb::UPLINK, vport->vf().pf(), "vport", name);
     }
     for (const auto& [name, index] : model.static_macs)
         for (const std::string& vport : index->vports) check(pb::VPORT, vport, "static MACs of instance", name);

@@ -704,6 +704,80 @@ void add_plain_access(std::vector<Vector>& table) {
         .drops(1, IVDS_DROP_OVERSIZE_OUT);
 }
 
+// The V.VLAN is the one tag on the wire, as NICs tag what their VFs send; some addresses are VFs' of this host.
+void add_single_tag(std::vector<Vector>& table) {
+    constexpr std::uint32_t vf = 13;
+    constexpr Mac host = mac(0x0200000000f0), of_vf = mac(0x0200000000f1);
+    World single;
+    single.uplink(1).instance(red, 1, 100, 1).single_tag(red).instance(blue, 1, 200, 1).single_tag(blue);
+    single.vport(2, red, vm(2)).vport(3, red, vm(3)).vport(5, blue, vm(2));
+    const auto tagged = [](const Mac& dst, const Mac& src, std::uint16_t vvlan) {
+        return eth(dst, src) / tag(tpid_c, vvlan);
+    };
+    add(table, "takes a frame with the V.VLAN alone, learns its sender, and answers the same way", "[R98][R119]", single)
+        .send(1, tagged(vm(2), host, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), host) / ip4_udp(46))
+        .counts("port 1 rx_wire", 1)
+        .counts("port 1 rx_bytes", 64)
+        .counts("instance 1 wire_bytes", 60)
+        .send(2, eth(host, vm(2)) / ip4_udp(47))
+        .arrives(1, tagged(host, vm(2), 100) / ip4_udp(47))
+        .counts("port 1 tx_bytes", 65);
+    add(table, "floods to the wire once, with one tag", "[R98][R110]", single)
+        .send(2, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(3, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(1, tagged(broadcast, vm(2), 100) / arp_request(vm(2)))
+        .counts("port 1 tx_packets", 1)
+        .counts("port 1 tx_bytes", 64);
+    add(table, "tells instances apart by the one tag", "[R3][R113]", single)
+        .send(1, tagged(vm(2), host, 200) / ip4_udp(46))
+        .arrives(5, eth(vm(2), host) / ip4_udp(46));
+    add(table, "leaves a VLAN that is no V.VLAN of the uplink to the host", "[R95]", single)
+        .send(1, tagged(vm(2), host, 300) / ip4_udp(46))
+        .reaches_the_host();
+    World moving = single;
+    moving.learned_mac(red, host, 3, 0);
+    add(table, "follows an address from a vPort to the wire", "[R119]", moving)
+        .send(1, tagged(vm(2), host, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), host) / ip4_udp(46))
+        .tells(fmt::format("move 1 from 3 in 1: {}", to_text(host)));
+    World tight = single;
+    tight.ports.at(1).mtu_bytes = 1504;
+    add(table, "adds the four bytes of one tag to what an uplink must take", "[R145]", tight)
+        .send(2, eth(broadcast, vm(2)) / ip4_udp(1500))
+        .arrives(3, eth(broadcast, vm(2)) / ip4_udp(1500))
+        .arrives(1, tagged(broadcast, vm(2), 100) / ip4_udp(1500));
+
+    World carried = single;
+    carried.vport(vf, red, of_vf);
+    carried.ports.at(vf).kind = IVDS_PORT_VF;
+    carried.fdb.at({red, of_vf}) = {
+        .port = 1, .last_seen_s = 0, .vlan = 100, .flags = IVDS_FDB_STATIC | IVDS_FDB_PLAIN, .pad0 = 0, .vport = vf};
+    add(table, "sends to a VF that the NIC carries by the uplink, and takes its frames from there", "[R98][R110]",
+        carried)
+        .send(2, eth(of_vf, vm(2)) / ip4_udp(46))
+        .arrives(1, tagged(of_vf, vm(2), 100) / ip4_udp(46))
+        .send(1, tagged(vm(2), of_vf, 100) / ip4_udp(46))
+        .arrives(2, eth(vm(2), of_vf) / ip4_udp(46))
+        .send(1, tagged(broadcast, of_vf, 100) / arp_request(of_vf))
+        .arrives(2, eth(broadcast, of_vf) / arp_request(of_vf))
+        .arrives(3, eth(broadcast, of_vf) / arp_request(of_vf));
+    add(table, "believes no vPort the address of a VF", "[R3][R59]", carried)
+        .send(2, eth(vm(3), of_vf) / ip4_udp(46))
+        .drops(2, IVDS_DROP_SPOOF)
+        .tells(fmt::format("spoof 2 from 0 in 1: {}", to_text(of_vf)));
+    World away = single;
+    away.vport(vf, red, of_vf);
+    away.ports.at(vf).kind = IVDS_PORT_VF;
+    away.ports.at(vf).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    add(table, "drops what is for a VF that the NIC does not carry, and floods it nothing", "[R98]", away)
+        .send(2, eth(of_vf, vm(2)) / ip4_udp(46))
+        .drops(vf, IVDS_DROP_PORT_DOWN)
+        .send(2, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(3, eth(broadcast, vm(2)) / arp_request(vm(2)))
+        .arrives(1, tagged(broadcast, vm(2), 100) / arp_request(vm(2)));
+}
+
 PrefixMatch prefix(std::initializer_list<std::uint8_t> ip4, unsigned bits) {
     PrefixMatch match{.value = {}, .bits = 96 + bits};
     match.value[10] = match.value[11] = 0xff;
@@ -1522,6 +1596,7 @@ std::vector<Vector> all_vectors() {
     add_states(table);
     add_from_wire(table);
     add_plain_access(table);
+    add_single_tag(table);
     add_rules(table);
     add_flows(table);
     add_rates(table);

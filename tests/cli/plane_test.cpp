@@ -137,7 +137,7 @@ vports:
     const Outcome done = shell({"map", "show", "web1"});
     REQUIRE(done.code == 0);
     CHECK(shell.agent.map_request.vport() == "web1");
-    for (const char* line : {"vport web1\n", "  placement         sw: no hardware offload is configured\n",
+    for (const char* line : {"vport web1\n", "  placement         sw: no VF\n",
                              "  vNIC              web1-nic 02:00:00:00:00:01\n", "  vPort id          3\n",
                              "  netdev            veth0 (ifindex 9)\n", "vvlans {1, 10, 0}: carries V.VLANs"})
         CHECK_THAT(done.out, ContainsSubstring(line));
