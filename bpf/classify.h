@@ -426,6 +426,15 @@ spoof:
 	return refuse(v, IVDS_DROP_SPOOF, port_id);
 }
 
+/* Whether frames of the instance have the V.VLAN's tag alone: one that a VM sent is none of the host's, whatever its
+ * address. */
+INLINE int is_single_tag(__u32 instance_id)
+{
+	const struct ivds_instance *instance = bpf_map_lookup_elem(&instances, &instance_id);
+
+	return instance_id && instance && !instance->vvlan;
+}
+
 /* The same for a frame of an uplink. */
 INLINE int classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size,
 			   __u32 port_id, const struct ivds_port *port)
@@ -443,10 +452,10 @@ INLINE int classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, c
 	if (f->tags == 1 || f->tag[1].tpid_be != port->inner_tpid_be) {
 		if (is_link_local(f->dst))
 			host = IVDS_TRACE_HOST_LINK_LOCAL;
-		if (!(port->flags & (IVDS_PF_PLAIN_DROP | IVDS_PF_PLAIN_IN)) || is_link_local(f->dst))
+		if (!(port->flags & (IVDS_PF_PLAIN_DROP | IVDS_PF_PLAIN_IN)))
 			goto host;
 		vvlan = bpf_map_lookup_elem(&vvlans, &key);
-		if (!vvlan)
+		if (!vvlan || (is_link_local(f->dst) && !is_single_tag(vvlan->instance)))
 			goto host;
 		note(IVDS_TRACE_VVLAN, port_id, key.vlan, 0, vvlan->instance);
 		if (!vvlan->instance) {

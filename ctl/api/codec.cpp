@@ -125,9 +125,10 @@ public:
 
     Result<> field(const YAML::Node& node, const YAML::Mark& mark, const FieldDescriptor& field, Message& out) {
         const Reflection& reflection = *out.GetReflection();
-        if (!field.is_repeated()) return value(node, mark, field, out);
+        const bool is_map = field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE;
+        if (!field.is_repeated() && !(is_map && node.IsNull())) return value(node, mark, field, out);
         reflection.ClearField(&out, &field);
-        if (node.IsNull()) return {};  // `vports:` with nothing below it is an empty list
+        if (node.IsNull()) return {};  // `vports:` with nothing below it is an empty list, and null no map
         if (!node.IsSequence())
             return at(file_, mark, "IVDS-C003", fmt::format("{} is a list, found {}", field.name(), found(node)),
                       "write each entry on a line of its own after \"- \", or all in [ ]");

@@ -246,6 +246,16 @@ std::string field_text(const google::protobuf::Message& message, const FieldDesc
             return reflection.GetBool(message, &field) ? "yes" : "";
         case FieldDescriptor::CPPTYPE_ENUM:
             return enum_text(*field.enum_type(), reflection.GetEnumValue(message, &field));
+        case FieldDescriptor::CPPTYPE_MESSAGE: {
+            if (!reflection.HasField(message, &field)) return "";
+            const google::protobuf::Message& part = reflection.GetMessage(message, &field);
+            std::string text;
+            for (int i = 0; i < part.GetDescriptor()->field_count(); ++i) {
+                const FieldDescriptor& of_part = *part.GetDescriptor()->field(i);
+                text += fmt::format("{}{}={}", i > 0 ? "," : "", of_part.name(), field_text(part, of_part));
+            }
+            return text;
+        }
         default:
             return "";
     }

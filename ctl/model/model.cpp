@@ -376,6 +376,16 @@ std::string value_text(const Message& message, const FieldDescriptor& field) {
             return reflection.GetBool(message, &field) ? "true" : "false";
         case FieldDescriptor::CPPTYPE_ENUM:
             return enum_text(*field.enum_type(), reflection.GetEnumValue(message, &field));
+        case FieldDescriptor::CPPTYPE_MESSAGE: {
+            if (!reflection.HasField(message, &field)) return "none";
+            const Message& part = reflection.GetMessage(message, &field);
+            std::vector<std::string> values;
+            for (int i = 0; i < part.GetDescriptor()->field_count(); ++i) {
+                const FieldDescriptor& of_part = *part.GetDescriptor()->field(i);
+                values.push_back(fmt::format("{}={}", of_part.name(), value_text(part, of_part)));
+            }
+            return fmt::format("{}", fmt::join(values, ","));
+        }
         default:
             return std::to_string(reflection.GetUInt32(message, &field));
     }

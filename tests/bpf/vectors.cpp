@@ -735,6 +735,9 @@ void add_single_tag(std::vector<Vector>& table) {
     add(table, "leaves a VLAN that is no V.VLAN of the uplink to the host", "[R95]", single)
         .send(1, tagged(vm(2), host, 300) / ip4_udp(46))
         .reaches_the_host();
+    add(table, "gives the host no link-local frame of a V.VLAN", "[R98][R113]", single)
+        .send(1, tagged(lldp_group, host, 100) / lldp())
+        .drops(1, IVDS_DROP_VM_CONTROL);
     World moving = single;
     moving.learned_mac(red, host, 3, 0);
     add(table, "follows an address from a vPort to the wire", "[R119]", moving)

@@ -174,7 +174,12 @@ World as_software_sees(const World& tables, const offload::Software& told) {
     for (auto& [key, entry] : view.fdb) {
         if (!told.vports.contains(entry.port)) continue;
         const ivds_instance& in = view.instances.at(key.instance);
-        entry = {.port = in.uplink, .vlan = in.vlan, .flags = IVDS_FDB_STATIC | IVDS_FDB_PLAIN, .vport = entry.port};
+        entry = {.port = in.uplink,
+                 .last_seen_s = 0,
+                 .vlan = in.vlan,
+                 .flags = IVDS_FDB_STATIC | IVDS_FDB_PLAIN,
+                 .pad0 = 0,
+                 .vport = entry.port};
     }
     return view;
 }

@@ -548,7 +548,12 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
     if (!has_inner) {
         const auto switched = world_.vvlans.find({frame.port, vlan, 0});
         const bool has_policy = (uplink.flags & (IVDS_PF_PLAIN_DROP | IVDS_PF_PLAIN_IN)) != 0;
-        if (!has_policy || is_link_local(parsed.dst) || switched == world_.vvlans.end()) {
+        if (!has_policy || switched == world_.vvlans.end()) {
+            return hand_to_host();
+        }
+        const auto of_vlan = world_.instances.find(switched->second);
+        const bool is_tenants = of_vlan != world_.instances.end() && of_vlan->second.vvlan == 0;
+        if (is_link_local(parsed.dst) && !is_tenants) {
             return hand_to_host();
         }
         if (switched->second == 0) {
