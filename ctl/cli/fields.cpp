@@ -252,7 +252,8 @@ std::string field_text(const google::protobuf::Message& message, const FieldDesc
             std::string text;
             for (int i = 0; i < part.GetDescriptor()->field_count(); ++i) {
                 const FieldDescriptor& of_part = *part.GetDescriptor()->field(i);
-                text += fmt::format("{}{}={}", i > 0 ? "," : "", of_part.name(), field_text(part, of_part));
+                const std::string value = field_text(part, of_part);
+                text += fmt::format("{}{}={}", i > 0 ? "," : "", of_part.name(), value.empty() ? "0" : value);
             }
             return text;
         }
