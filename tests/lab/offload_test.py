@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""offload_test.py -- plans carried out on a NIC (82576, driver igb), and what its switch then does with frames; VMs are
+namespaces with a VF each, software is a raw socket on the PF, and no data plane runs. scripts/lab.sh boots it."""
+import contextlib
+import json
+import os
+import subprocess
+
+from harness import case, check, check_equal, main
+from lab import LabError, RawPort, Vm
+from nics import PCI, Nic, Root, physical, wire_frames, wire_position
+from scene import BROADCAST, frame, mac, tag
+
+RED, BLUE = 10, 20
+VMS = {"red-0": 0, "red-1": 1, "blue-2": 2, "blue-3": 3}  # VF of each
+SOFTWARE = mac(0x5001)  # an address of red behind the PF
+SWITCH = "\n".join([f"instance 1 {RED}", f"instance 2 {BLUE}", f"software 20 1 {SOFTWARE}",
+                    *(f"vf {10 + vf} {1 if name.startswith('red') else 2} {vf} {mac(vf + 1)}"
+                      for name, vf in VMS.items())])
+VLVF = 0x5D00
+
+
+class Here:
+    """The lab's own namespace, as a place for raw sockets."""
+    within = staticmethod(contextlib.nullcontext)
+
+
+class Bed:
+    """A PF with VFs in VMs, a second NIC on its wire, and sockets on all of them."""
+
+    def __init__(self, bench, lab):
+        self.lab, self.program = lab, bench.binaries / "nic-plan"
+        self.pf, self.far = physical(2)
+        Root.ip(f"link set {self.pf.netdev()} up", f"link set {self.far.netdev()} up promisc on")
+        lab.wait(lambda: self.carrier(self.pf) and self.carrier(self.far), 30, "no carrier")
+        self.vms, self.ports, self.number = {}, {}, 0
+
+    @staticmethod
+    def carrier(nic):
+        return (nic.device / "net" / nic.netdev() / "carrier").read_text() == "1\n"
+
+    def plan(self, *words, stdin=""):
+        done = subprocess.run([self.program, self.pf.address, *map(str, words)], input=stdin, capture_output=True,
+                              text=True, check=False)
+        if done.returncode != 0:
+            raise LabError(f"nic-plan {' '.join(map(str, words))}: {done.stdout}{done.stderr}")
+        return json.loads(done.stdout) if done.stdout else None
+
+    def apply(self):
+        """The plan of SWITCH; returns the steps that it took. Then the NIC holds what it wants, and no step is left."""
+        told = self.plan("apply", stdin=SWITCH)
+        check_equal(told["state"], told["wanted"], "what the NIC holds")
+        check_equal(told["left"], [], "steps that are left")
+        return told["steps"]
+
+    def vf(self, number):
+        return Nic((self.pf.device / f"virtfn{number}").resolve().name)
+
+    def plug(self):
+        """Gives each VM its VF. The VF's driver takes its address when it starts."""
+        for name, number in VMS.items():
+            nic = self.vf(number)
+            for verb in ("unbind", "bind"):
+                (PCI / "drivers/igbvf" / verb).write_text(nic.address)
+            vm = self.vms[name] = self.vms.get(name) or self.new_vm(name, number)
+            nic.give(vm, "eth0")
+            vm.ip("link set eth0 up")
+            check_equal(json.loads(vm.run("ip", "-j", "link", "show", "eth0").stdout)[0]["address"], vm.mac,
+                        f"the address that {name} finds")
+        self.wait_for_carriers()
+        self.open()
+
+    def new_vm(self, name, number):
+        vm = Vm(self.lab, name, name, mac(number + 1))
+        self.lab.places.append(vm)
+        vm.up()
+        return vm
+
+    def wait_for_carriers(self):
+        self.lab.wait(lambda: all(vm.run("cat", "/sys/class/net/eth0/carrier", check=False).stdout == "1\n"
+                                  for vm in self.vms.values()), 40, "a VF has no carrier")
+
+    def open(self):
+        for port in self.ports.values():
+            port.close()
+        self.ports = {name: vm.port("eth0") for name, vm in self.vms.items()}
+        self.ports["pf"], self.ports["far"] = RawPort(Here, self.pf.netdev()), RawPort(Here, self.far.netdev())
+
+    def send(self, sender, destination, source=None, tags=b""):
+        """Who got the frame, and how it was there: {name: bytes after the addresses, up to the mark}."""
+        self.number += 1
+        mark = b"ivds-mark %d." % self.number
+        source = source or (self.vms[sender].mac if sender in self.vms else mac(0x7777))
+        self.ports[sender].send(frame(destination, source, mark, tags=tags))
+        # The last to look is a frame from the wire to all: what was sent before it has arrived when it has.
+        got = {}
+        for _ in range(20):
+            for name, port in self.ports.items():
+                for data in port.receive_until(lambda _: True, 0):
+                    if mark in data and name != sender:
+                        got[name] = data[12:data.index(mark) - 2]
+            if got:
+                break
+            os.sched_yield()
+            subprocess.run(["sleep", "0.02"], check=True)
+        subprocess.run(["sleep", "0.05"], check=True)
+        for name, port in self.ports.items():
+            for data in port.receive():
+                if mark in data and name != sender:
+                    got[name] = data[12:data.index(mark) - 2]
+        return got
+
+    def reaches(self, sender, receiver):
+        return receiver in self.send(sender, self.vms[receiver].mac)
+
+    def wait_until_all_reach(self):
+        self.lab.wait(lambda: all(self.reaches(*pair) for pair in (("red-0", "red-1"), ("red-1", "red-0"),
+                                                                  ("blue-2", "blue-3"))), 40, "VMs do not reach each other")
+
+    def counters(self):
+        """(frames received and sent by VMs' VFs as the NIC counts them, those of the PF's interface)."""
+        folder = self.pf.device / "net" / self.pf.netdev() / "statistics"
+        return (self.plan("counters")[:4], [int((folder / f"{way}_packets").read_text()) for way in ("rx", "tx")])
+
+    def close(self):
+        for port in self.ports.values():
+            port.close()
+
+
+@contextlib.contextmanager
+def bed(bench):
+    with bench.lab() as lab:
+        made = Bed(bench, lab)
+        made.plan("vfs", 4)
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+def check_switch(made):
+    """What the NIC's switch does, frame by frame."""
+    red, blue = tag(RED), tag(BLUE)
+    # Within an instance, by the NIC alone.
+    (before, pf_before), position = made.counters(), wire_position()
+    for _ in range(5):
+        check_equal(made.send("red-0", made.vms["red-1"].mac), {"red-1": b""}, "red-0 to red-1")
+    after, pf_after = made.counters()
+    check_equal([after[0][1] - before[0][1], after[1][0] - before[1][0]], [5, 5], "frames that the NIC counted")
+    check_equal(pf_after, pf_before, "frames that the PF's interface counted")
+    check_equal([data for data in wire_frames(position) if b"ivds-mark" in data], [], "frames that left for the wire")
+    # Between instances, known, forged and to all.
+    check_equal(made.send("red-0", made.vms["blue-2"].mac), {}, "red-0 to blue-2's address")
+    for tags in (blue, red, blue + red):
+        got = made.send("red-0", made.vms["blue-2"].mac, tags=tags)
+        check(not {"blue-2", "blue-3"} & set(got), f"red-0 to blue-2 with tags {tags.hex()}: {got}")
+    got = made.send("red-0", BROADCAST)
+    check_equal(got, {"red-1": b"", "pf": red, "far": red}, "red-0 to all")
+    check_equal(made.send("blue-2", BROADCAST), {"blue-3": b"", "far": blue}, "blue-2 to all: no software is in blue")
+    # Software behind the PF, both ways.
+    check_equal(made.send("red-0", SOFTWARE), {"pf": red}, "red-0 to software")
+    check_equal(made.send("pf", made.vms["red-0"].mac, SOFTWARE, red), {"red-0": b""}, "software to red-0")
+    check_equal(made.send("blue-2", SOFTWARE), {}, "blue-2 to software's address, which is in red")
+    check_equal(made.send("pf", made.vms["blue-2"].mac, SOFTWARE, red), {}, "software of red to blue-2")
+    # The wire, with one tag.
+    check_equal(made.send("far", made.vms["red-0"].mac, tags=red), {"red-0": b""}, "the wire to red-0")
+    got = made.send("far", made.vms["red-0"].mac, tags=blue)
+    check_equal(got, {"pf": blue}, "the wire to red-0 with blue's tag: the default pool's, which is software's")
+    check_equal(made.send("far", made.vms["red-0"].mac, tags=tag(30)), {}, "the wire with a V.VLAN that is not ours")
+    check_equal(made.send("far", made.vms["red-0"].mac, tags=tag(100) + red), {}, "the wire with two tags")
+    position = wire_position()
+    check("far" in made.send("red-0", mac(0x6666)), "red-0 to an address that nobody here has")
+    sent = frame(mac(0x6666), made.vms["red-0"].mac, b"ivds-mark %d." % made.number)
+    check_equal([data for data in wire_frames(position) if b"ivds-mark" in data], [sent[:12] + red + sent[12:]],
+                "on the wire")
+
+
+@case("a plan is carried out on an igb NIC: what it holds reads back as planned, VFs reach each other by the NIC alone, "
+      "instances are apart, and software and the wire see each V.VLAN's tag [R22]")
+def _(bench):
+    with bed(bench) as made:
+        shown = made.plan("show")
+        print("as found:", shown["pf"]["chip"], shown["pf"]["driver"], [vf["driver"] for vf in shown["pf"]["vfs"]],
+              shown["error"])
+        steps = made.apply()
+        print(len(steps), "steps")
+        check_equal(made.apply(), [], "steps of a second plan")
+        made.plug()
+        # A VF that starts is a VF that resets: its driver's memory has what the plan says.
+        check_equal(made.apply(), [], "steps after the VFs have started")
+        made.wait_until_all_reach()
+        check_switch(made)
+        cleared = made.plan("clear")
+        check_equal(cleared, {"pools": {}, "macs": {}, "vlans": {}, "admitted": [], "unknown_to_pf": False}, "cleared")
+        check_equal(made.send("red-0", made.vms["red-1"].mac), {}, "red-0 to red-1 once the NIC is cleared")
+        check(len(made.apply()) > 0, "nothing was to be done on a NIC that is cleared")
+        made.wait_until_all_reach()
+
+
+@case("what others do to the NIC is found and mended: registers, VF settings, a VF's driver, the interface, the number of "
+      "VFs [R22]")
+def _(bench):
+    with bed(bench) as made:
+        made.apply()
+        made.plug()
+        made.wait_until_all_reach()
+        netdev = made.pf.netdev()
+
+        def mended(what):
+            steps = made.apply()
+            print(f"{what}: {len(steps)} steps: {steps[:6]}")
+            check(steps, f"{what}: not found")
+
+        # One flipped bit that lets blue's VF into red, and one that keeps red's out.
+        slot = next(i for i in range(1, 32) if (made.plan("peek", VLVF + 4 * i) & 0x80000FFF) == 0x80000000 | RED)
+        value = made.plan("peek", VLVF + 4 * slot)
+        for bit in (1 << 14, 1 << 12):
+            made.plan("poke", VLVF + 4 * slot, value ^ bit)
+            mended(f"VLVF bit {bit:#x}")
+        Root.ip(f"link set {netdev} vf 0 vlan {BLUE}")
+        mended("another VLAN for a VF")
+        Root.ip(f"link set {netdev} vf 1 spoofchk off")
+        mended("spoof check off")
+        check_switch(made)
+        # A VM that restarts.
+        nic = made.vf(1)
+        (PCI / "drivers/igbvf/unbind").write_text(nic.address)
+        check_equal(made.apply(), [], "steps while a VF has no driver")
+        (PCI / "drivers/igbvf/bind").write_text(nic.address)
+        nic.give(made.vms["red-1"], "eth0")
+        made.vms["red-1"].ip("link set eth0 up")
+        print("VF driver back:", made.apply())
+        made.wait_for_carriers()
+        made.open()
+        made.wait_until_all_reach()
+        # The PF's interface.
+        Root.ip(f"link set {netdev} down")
+        Root.ip(f"link set {netdev} up")
+        made.lab.wait(lambda: made.carrier(made.pf), 30, "no carrier")
+        print("interface down and up:", len(made.apply()), "steps")
+        made.wait_for_carriers()
+        print("VFs are back:", made.apply())
+        made.wait_until_all_reach()
+        check_equal(made.apply(), [], "steps once all is mended")
+        # Somebody else takes the VFs away and makes new ones.
+        made.pf.no_virtual_functions()
+        made.plan("vfs", 4)
+        mended("new VFs")
+        made.plug()
+        made.wait_until_all_reach()
+        check_switch(made)
+
+
+main()
