@@ -107,6 +107,8 @@ private:
 
     Result<> check_setup() const;
     Result<Vlans> vlans() const;
+    Result<> close_vfta(const std::set<std::uint16_t>& kept);
+    Result<> empty_vfta(const std::set<std::uint16_t>& kept);
     // Asks the driver for a VF's VLAN, which moves no other VLAN's entries.
     Result<> set_vlan(unsigned vf, std::uint16_t vlan, std::uint8_t pcp);
     // Sets the address that a VF's VM finds, and takes the driver's entry for it back.
@@ -328,7 +330,28 @@ Result<> Igb::prepare() {
                             [&] { return clear_entry(own_entry(vf)); });
         if (!done) return done;
     }
-    return check_setup();
+    return in_turn([&] { return check_setup(); }, [&] { return close_vfta(view->vlans); });
+}
+
+// For a promiscuous interface the driver lets all VLANs in. A plan says which; it is made next.
+Result<> Igb::close_vfta(const std::set<std::uint16_t>& kept) {
+    const auto now = vlans();
+    if (!now) return std::unexpected(now.error());
+    if (std::ranges::any_of(now->vfta, [](std::uint32_t word) { return word != all_ones; })) return {};
+    return empty_vfta(kept);
+}
+
+// VLAN 0 is the driver's.
+Result<> Igb::empty_vfta(const std::set<std::uint16_t>& kept) {
+    Result<> first;
+    for (unsigned word = 0; word < vfta_words; ++word) {
+        std::uint32_t mask = word == 0 ? 1 : 0;
+        for (const std::uint16_t vid : kept)
+            if (vid / 32U == word) mask |= 1U << (vid % 32);
+        const auto done = change(Reg::vfta, word, ~mask, 0);
+        if (!done && first) first = done;
+    }
+    return first;
 }
 
 // A VF is proper if it is as SetPool leaves it, and stays so when it resets.
@@ -525,12 +548,7 @@ Result<> Igb::clear() {
     else
         note(std::unexpected(all.error()));
     for (unsigned slot = 1; slot < chip_.vlan_entries; ++slot) note(change(Reg::vlvf, slot, all_ones, 0));
-    for (unsigned word = 0; word < vfta_words; ++word) {
-        std::uint32_t kept = word == 0 ? 1 : 0;  // VLAN 0
-        for (const std::uint16_t vid : view->vlans)
-            if (vid / 32U == word) kept |= 1U << (vid % 32);
-        note(change(Reg::vfta, word, ~kept, 0));
-    }
+    note(empty_vfta(view->vlans));
     note(write(UnknownToPf{.on = false}));
     return first;
 }

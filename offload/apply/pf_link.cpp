@@ -31,7 +31,6 @@ struct Releases {
 using Socket = std::unique_ptr<nl_sock, Releases<nl_socket_free>>;
 using Link = std::unique_ptr<rtnl_link, Releases<rtnl_link_put>>;
 using VfObject = std::unique_ptr<rtnl_link_vf, Releases<rtnl_link_vf_put>>;
-using NewVf = std::unique_ptr<rtnl_link_vf, Releases<rtnl_link_vf_free>>;
 using Address = std::unique_ptr<nl_addr, Releases<nl_addr_put>>;
 using Cache = std::unique_ptr<nl_cache, Releases<nl_cache_free>>;
 using Message = std::unique_ptr<nl_msg, Releases<nlmsg_free>>;
@@ -203,7 +202,7 @@ private:
         const auto link = get();
         if (!link) return std::unexpected(link.error());
         const Link changes(rtnl_link_alloc());
-        NewVf vf(rtnl_link_vf_alloc());
+        const VfObject vf(rtnl_link_vf_alloc());
         if (!changes || !vf) return os_error(ENOMEM, "IVDS-O019", what);
         rtnl_link_vf_set_index(vf.get(), index);
         fill(vf.get());

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 
+import nics  # noqa: F401  pylint: disable=unused-import
 from harness import case, check, check_equal, main
 from lab import LabError, RawPort, Vm
 from nics import PCI, Nic, Root, physical, wire_frames, wire_position
@@ -18,6 +19,7 @@ SWITCH = "\n".join([f"instance 1 {RED}", f"instance 2 {BLUE}", f"software 20 1 {
                     *(f"vf {10 + vf} {1 if name.startswith('red') else 2} {vf} {mac(vf + 1)}"
                       for name, vf in VMS.items())])
 VLVF = 0x5D00
+AFTER_RESET = "unknown addresses no more to the PF"
 
 
 class Here:
@@ -43,7 +45,7 @@ class Bed:
         done = subprocess.run([self.program, self.pf.address, *map(str, words)], input=stdin, capture_output=True,
                               text=True, check=False)
         if done.returncode != 0:
-            raise LabError(f"nic-plan {' '.join(map(str, words))}: {done.stdout}{done.stderr}")
+            raise LabError(f"nic-plan {' '.join(map(str, words))}: {done.returncode} {done.stdout}{done.stderr}")
         return json.loads(done.stdout) if done.stdout else None
 
     def apply(self):
@@ -186,8 +188,8 @@ def _(bench):
         print(len(steps), "steps")
         check_equal(made.apply(), [], "steps of a second plan")
         made.plug()
-        # A VF that starts is a VF that resets: its driver's memory has what the plan says.
-        check_equal(made.apply(), [], "steps after the VFs have started")
+        # A VF that starts is a VF that resets: the driver remembers what the plan says, the PF's own modes aside.
+        check_equal(made.apply(), [AFTER_RESET], "steps after the VFs have started")
         made.wait_until_all_reach()
         check_switch(made)
         cleared = made.plan("clear")
