@@ -135,8 +135,15 @@ private:
     Chip chip_;
 };
 
+// A NIC that is gone reads as all ones, which some registers may hold.
 Result<std::uint32_t> Igb::get(Reg reg, unsigned element) const {
-    return registers_->read(offset(reg, element));
+    auto value = registers_->read(offset(reg, element));
+    if (!value || *value != all_ones) return value;
+    const auto status = registers_->read(offset(Reg::status));
+    if (!status) return status;
+    if (*status != all_ones) return value;
+    return fail(Code::unavailable, "IVDS-O011", fmt::format("{}[{}] reads as all ones", describe(reg).name, element),
+                "the NIC is gone: look for it with lspci, and reset it");
 }
 
 Result<> Igb::put(Reg reg, unsigned element, std::uint32_t value) {
@@ -144,13 +151,10 @@ Result<> Igb::put(Reg reg, unsigned element, std::uint32_t value) {
     const auto back = get(reg, element);
     if (!back) return std::unexpected(back.error());
     if (*back == value) return {};
-    const auto where = fmt::format("{}[{}]", describe(reg).name, element);
-    if (*back == all_ones)
-        return fail(Code::unavailable, "IVDS-O011", fmt::format("{} reads as all ones", where),
-                    "the NIC is gone: look for it with lspci, and reset it");
-    return fail(Code::conflict, "IVDS-O012",
-                fmt::format("{} was written {:#010x} and reads {:#010x}", where, value, *back),
-                "look for another writer of the NIC's registers, or for a NIC that is no 82576");
+    return fail(
+        Code::conflict, "IVDS-O012",
+        fmt::format("{}[{}] was written {:#010x} and reads {:#010x}", describe(reg).name, element, value, *back),
+        "look for another writer of the NIC's registers, or for a NIC that is no 82576");
 }
 
 Result<> Igb::change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) {
@@ -223,11 +227,6 @@ Result<> Igb::check_setup() const {
         std::uint32_t value;
         const char* what;
     };
-    const auto status = get(Reg::status);
-    if (!status) return std::unexpected(status.error());
-    if (*status == all_ones)
-        return fail(Code::unavailable, "IVDS-O011", "STATUS reads as all ones",
-                    "the NIC is gone: look for it with lspci, and reset it");
     for (const auto& [reg, field, value, what] : {
              Wanted{Reg::rctl, rctl::rxen, 1, "reception on"},
              Wanted{Reg::rctl, rctl::vfe, 1, "the VLAN filter on"},
