@@ -8,8 +8,8 @@
 //   nic-plan PF counters     frames that each pool has received and sent, as the NIC counts them
 //   nic-plan PF peek OFFSET, poke OFFSET VALUE     a register, as a second writer reaches it
 //
-// The switch is told in lines: "instance ID VVLAN", "vf VPORT INSTANCE INDEX MAC [MBPS]", "software VPORT INSTANCE
-// MAC". Prints JSON. Ends with 1 and the error's text if something fails.
+// The switch is told in lines: "instance ID VVLAN", "vf VPORT INSTANCE INDEX MAC [MBPS [PCP]]", "software VPORT
+// INSTANCE MAC". Prints JSON. Ends with 1 and the error's text if something fails.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -91,12 +91,14 @@ Switch read_switch(std::istream& in) {
         } else if (what == "vf") {
             unsigned index = 0;
             std::uint64_t mbps = 0;
-            words >> index >> mac >> mbps;
+            unsigned pcp = 0;
+            words >> index >> mac >> mbps >> pcp;
             all.vport(id, instance, must(parse_mac(mac)));
             all.device.pools[id] = index;
+            ivds_port& added = all.tables.ports[id];
+            added.pcp = static_cast<std::uint8_t>(pcp);
             if (mbps != 0)
-                all.tables.ports[id].rate[IVDS_WAY_IN].ns_per_mib =
-                    static_cast<std::uint32_t>((8ULL << 20) * 1000 / mbps);
+                added.rate[IVDS_WAY_IN].ns_per_mib = static_cast<std::uint32_t>((8ULL << 20) * 1000 / mbps);
         } else {
             words >> mac;
             all.vport(id, instance, must(parse_mac(mac)));

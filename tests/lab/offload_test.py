@@ -18,7 +18,7 @@ VMS = {"red-0": 0, "red-1": 1, "blue-2": 2, "blue-3": 3}  # VF of each
 PEERS = {"red-0": "red-1", "red-1": "red-0", "blue-2": "blue-3", "blue-3": "blue-2", "pf": "red-0", "far": "red-0"}
 SOFTWARE = mac(0x5001)  # an address of red behind the PF
 SWITCH = "\n".join([f"instance 1 {RED}", f"instance 2 {BLUE}", f"software 20 1 {SOFTWARE}",
-                    *(f"vf {10 + vf} {1 if name.startswith('red') else 2} {vf} {mac(vf + 1)}"
+                    *(f"vf {10 + vf} {1 if name.startswith('red') else 2} {vf} {mac(vf + 1)} {'100 5' if vf == 3 else ''}"
                       for name, vf in VMS.items())])
 VLVF = 0x5D00
 AFTER_RESET = "unknown addresses no more to the PF"
@@ -182,15 +182,16 @@ def check_switch(made):
     check_equal(got, {"pf": blue}, "the wire to red-0 with blue's tag: the default pool's, which is software's")
     check_equal(made.send("far", made.vms["red-0"].mac, tags=tag(30)), {}, "the wire with a V.VLAN that is not ours")
     check_equal(made.send("far", made.vms["red-0"].mac, tags=tag(100) + red), {}, "the wire with two tags")
-    position = wire_position()
-    check("far" in made.send("red-0", mac(0x6666)), "red-0 to an address that nobody here has")
-    sent = frame(mac(0x6666), made.vms["red-0"].mac, b"ivds-mark %d." % made.number)
-    check_equal([data for data in wire_frames(position) if b"ivds-mark" in data], [sent[:12] + red + sent[12:]],
-                "on the wire")
+    for sender, tci in (("red-0", RED), ("blue-3", 5 << 13 | BLUE)):
+        position = wire_position()
+        check("far" in made.send(sender, mac(0x6666)), f"{sender} to an address that nobody here has")
+        sent = frame(mac(0x6666), made.vms[sender].mac, b"ivds-mark %d." % made.number)
+        check_equal([data for data in wire_frames(position) if b"ivds-mark" in data], [sent[:12] + tag(tci) + sent[12:]],
+                    "on the wire")
 
 
 @case("a plan is carried out on an igb NIC: what it holds reads back as planned, VFs reach each other by the NIC alone, "
-      "instances are apart, and software and the wire see each V.VLAN's tag [R22]")
+      "instances are apart, and software and the wire see each V.VLAN's tag [R34][R36][R94][R106][R111][R113]")
 def _(bench):
     with bed(bench) as made:
         shown = made.plan("show")
@@ -198,6 +199,11 @@ def _(bench):
               shown["error"])
         steps = made.apply()
         print(len(steps), "steps")
+        # The driver tells it as well.
+        told = json.loads(subprocess.run(["ip", "-j", "link", "show", made.pf.netdev()], capture_output=True, text=True,
+                                         check=True).stdout)[0]["vfinfo_list"][3]
+        check_equal([told["address"], told["vlan_list"][0]["vlan"], told["vlan_list"][0]["qos"], told["spoofchk"],
+                     told["rate"]["max_tx"]], [mac(4), BLUE, 5, True, 100], "what the driver has of VF 3")
         check_equal(made.apply(), [], "steps of a second plan")
         made.plug()
         # A VF that starts is a VF that resets: the driver remembers what the plan says, the PF's own modes aside.
@@ -212,7 +218,7 @@ def _(bench):
 
 
 @case("what others do to the NIC is found and mended: registers, VF settings, a VF's driver, the interface, the number of "
-      "VFs [R22]")
+      "VFs")
 def _(bench):
     with bed(bench) as made:
         made.apply()

@@ -172,7 +172,7 @@ void check_holds(Backend& backend, const NicState& wanted) {
 
 }  // namespace
 
-TEST_CASE("what a backend was given reads back, step by step, and is gone when cleared", "[unit]") {
+TEST_CASE("what a backend was given reads back, step by step, and is gone when cleared", "[unit][R17][R38]") {
     const auto bed = bed_of(GENERATE("model", "kernel"));
     Backend& backend = bed->backend();
     REQUIRE(backend.prepare());
