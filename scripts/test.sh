@@ -29,7 +29,7 @@ if [ $# -eq 0 ] || [[ " $* " =~ \ (demo|bench|netns|upgrade)\  ]]; then
     build release ivdsd ivds-ctl ivds-loader
 fi
 if [[ " $* " =~ \ (lab|long)\  ]]; then
-    build release ivdsd ivds-ctl ivds-loader ivdsd-other xdp-count
+    build release ivdsd ivds-ctl ivds-loader ivdsd-other xdp-count nic-plan
 fi
 
 results=build/dev/results

@@ -30,6 +30,8 @@
 #include "agent/metrics.h"
 #include "agent/service.h"
 #include "api/codec.h"
+#include "offload/apply/kernel.h"
+#include "offload/apply/nics.h"
 
 namespace ivds {
 namespace {
@@ -120,7 +122,9 @@ Result<> first_config(Agent& agent, const std::string& path) {
 }
 
 Result<std::unique_ptr<offload::Backend>> open_nic(const std::string& netdev) {
-    return fail(Code::unsupported, "IVDS-A009", netdev + " is no PF that is known");
+    auto pf = offload::find_pf("/sys", netdev);
+    if (!pf) return std::unexpected(pf.error());
+    return offload::open_kernel(*pf);
 }
 
 // Runs until SIGTERM or SIGINT.

@@ -10,6 +10,7 @@
 #include "command.h"
 #include "compile/compile.h"
 #include "compile/offload.h"
+#include "offload/nic/82576.h"
 #include "offload/nic/82599.h"
 #include "table.h"
 
@@ -75,8 +76,8 @@ Result<int> show(const Context& context, const Wanted& wanted) {
     return print(context, *reply, wanted.why);
 }
 
-const std::array<const offload::Chip*, 1>& chips() {
-    static const std::array<const offload::Chip*, 1> all{&offload::i82599::chip()};
+const std::array<const offload::Chip*, 2>& chips() {
+    static const std::array<const offload::Chip*, 2> all{&offload::i82599::chip(), &offload::i82576::chip()};
     return all;
 }
 

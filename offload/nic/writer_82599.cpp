@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <initializer_list>
 
 namespace ivds::offload {
@@ -29,6 +30,10 @@ std::uint32_t low_of(const Mac& mac) {
 }
 std::uint32_t high_of(const Mac& mac) {
     return mac[4] | std::uint32_t{mac[5]} << 8 | rah::av.put();
+}
+Mac mac_of(std::uint32_t low, std::uint32_t high) {
+    const auto byte = [](std::uint32_t word, unsigned n) { return static_cast<std::uint8_t>(word >> (8 * n)); };
+    return {byte(low, 0), byte(low, 1), byte(low, 2), byte(low, 3), byte(high, 0), byte(high, 1)};
 }
 std::uint32_t half(PoolSet pools, unsigned word) {
     return static_cast<std::uint32_t>(pools >> (32 * word));
@@ -124,6 +129,106 @@ Result<> Writer82599::clear() {
     return done;
 }
 
+Result<PoolSet> Writer82599::get64(Reg reg, unsigned pair) {
+    const auto low = get(reg, 2 * pair);
+    if (!low) return std::unexpected(low.error());
+    const auto high = get(reg, 2 * pair + 1);
+    if (!high) return std::unexpected(high.error());
+    return PoolSet{*high} << 32 | *low;
+}
+
+Result<unsigned> Writer82599::read_rate(unsigned pool) {
+    if (auto done = put(Reg::rttdqsel, 0, pool * queues_of_pool); !done) return std::unexpected(done.error());
+    const auto value = get(Reg::rttbcnrc);
+    if (!value) return std::unexpected(value.error());
+    const std::uint64_t factor = rttbcnrc::rate_factor(*value);
+    if (rttbcnrc::rs_ena(*value) == 0 || factor == 0) return 0U;
+    const auto speed = link_mbps();
+    if (!speed) return std::unexpected(speed.error());
+    return static_cast<unsigned>(((*speed << rttbcnrc::rf_int.shift) * queues_of_pool + factor / 2) / factor);
+}
+
+// V.VLAN 0 where it is not as SetPool leaves it.
+Result<NicPool> Writer82599::read_pool(unsigned pool) {
+    const auto tag = get(Reg::pfvmvir, pool);
+    if (!tag) return std::unexpected(tag.error());
+    const auto checks = get(Reg::pfvfspoof, pool / 8);
+    if (!checks) return std::unexpected(checks.error());
+    const auto takes = get(Reg::pfvml2flt, pool);
+    if (!takes) return std::unexpected(takes.error());
+    const auto receives = get64(Reg::pfvfre, 0);
+    if (!receives) return std::unexpected(receives.error());
+    const auto sends = get64(Reg::pfvfte, 0);
+    if (!sends) return std::unexpected(sends.error());
+    const auto to_itself = get64(Reg::pfvmtxsw, 0);
+    if (!to_itself) return std::unexpected(to_itself.error());
+    const auto rate = read_rate(pool);
+    if (!rate) return std::unexpected(rate.error());
+    const std::uint32_t bit = 1U << (pool % 8);
+    const bool proper = (*receives & *sends & ~*to_itself & pool_bit(pool)) != 0 &&
+                        (pfvfspoof::macas(*checks) & pfvfspoof::vlanas(*checks) & bit) != 0 &&
+                        *takes == (pfvml2flt::bam.put() | pfvml2flt::mpe.put()) &&
+                        pfvmvir::vlana(*tag) == pfvmvir::always;
+    const std::uint32_t tci = pfvmvir::port_vlan(*tag);
+    NicPool as;
+    as.vvlan = proper ? static_cast<std::uint16_t>(tci & 0xfff) : std::uint16_t{0};
+    as.pcp = static_cast<std::uint8_t>(tci >> 13);
+    as.rate_mbps = *rate;
+    return as;
+}
+
+Result<NicState> Writer82599::read() {
+    NicState state;
+    const auto receives = get64(Reg::pfvfre, 0);
+    if (!receives) return std::unexpected(receives.error());
+    const auto sends = get64(Reg::pfvfte, 0);
+    if (!sends) return std::unexpected(sends.error());
+    for (unsigned pool = 0; pool < chip().pools; ++pool) {
+        if (pool == pf_ || ((*receives | *sends) & pool_bit(pool)) == 0) continue;
+        const auto as = read_pool(pool);
+        if (!as) return std::unexpected(as.error());
+        state.pools[pool] = *as;
+    }
+    for (unsigned slot = 1; slot < chip().mac_entries; ++slot) {
+        const auto high = get(Reg::rah, slot);
+        if (!high) return std::unexpected(high.error());
+        if (rah::av(*high) == 0) continue;
+        const auto low = get(Reg::ral, slot);
+        if (!low) return std::unexpected(low.error());
+        const auto pools = get64(Reg::mpsar, slot);
+        if (!pools) return std::unexpected(pools.error());
+        const Mac mac = mac_of(*low, *high);
+        const NicMac entry{
+            .slot = slot,
+            .pool = std::has_single_bit(*pools) ? static_cast<unsigned>(std::countr_zero(*pools)) : chip().pools};
+        if (!state.macs.try_emplace(mac, entry).second)
+            return fail(Code::conflict, "IVDS-O013", fmt::format("{} has two entries in RAL", format_mac(mac)),
+                        "clear the NIC, and look for another writer");
+    }
+    for (unsigned slot = 0; slot < chip().vlan_entries; ++slot) {
+        const auto value = get(Reg::pfvlvf, slot);
+        if (!value) return std::unexpected(value.error());
+        if (pfvlvf::vi_en(*value) == 0) continue;
+        const auto members = get64(Reg::pfvlvfb, slot);
+        if (!members) return std::unexpected(members.error());
+        const auto vid = static_cast<std::uint16_t>(pfvlvf::vlan_id(*value));
+        if (slot == 0 && vid == 0) continue;  // the driver's
+        if (!state.vlans.try_emplace(vid, NicVlan{.slot = slot, .members = *members}).second)
+            return fail(Code::conflict, "IVDS-O013", fmt::format("VLAN {} has two entries in PFVLVF", vid),
+                        "clear the NIC, and look for another writer");
+    }
+    for (unsigned word = 0; word < 128; ++word) {
+        const auto bits = get(Reg::vfta, word);
+        if (!bits) return std::unexpected(bits.error());
+        for (unsigned i = 0; i < 32; ++i)
+            if ((*bits >> i & 1U) != 0) state.admitted.insert(static_cast<std::uint16_t>(32 * word + i));
+    }
+    const auto own = get(Reg::pfvml2flt, pf_);
+    if (!own) return std::unexpected(own.error());
+    state.unknown_to_pf = pfvml2flt::rope(*own) != 0;
+    return state;
+}
+
 Result<> Writer82599::apply(const Step& step) {
     return std::visit([this](const auto& one) { return write(one); }, step);
 }
@@ -199,15 +304,19 @@ Result<> Writer82599::write(const SetRate& step) {
     return put_rate(step.pool, step.rate_mbps);
 }
 
+Result<std::uint64_t> Writer82599::link_mbps() {
+    constexpr std::array<std::uint64_t, 4> speeds{10'000, 100, 1'000, 10'000};
+    const auto link = get(Reg::links);
+    return link ? Result<std::uint64_t>(speeds[links::speed(*link)]) : std::unexpected(link.error());
+}
+
 // The limit is a queue's, and the VM may use all queues of its VF.
 Result<> Writer82599::put_rate(unsigned pool, unsigned mbps) {
     std::uint32_t value = 0;
     if (mbps != 0) {
-        const auto link = get(Reg::links);
-        if (!link) return std::unexpected(link.error());
-        constexpr std::array<std::uint64_t, 4> speeds{10'000, 100, 1'000, 10'000};
-        const std::uint64_t speed = speeds[links::speed(*link)];
-        const std::uint64_t factor = (speed << rttbcnrc::rf_int.shift) * queues_of_pool / mbps;
+        const auto speed = link_mbps();
+        if (!speed) return std::unexpected(speed.error());
+        const std::uint64_t factor = (*speed << rttbcnrc::rf_int.shift) * queues_of_pool / mbps;
         // A limit at or above the link's speed is none.
         if (factor >= 1U << rttbcnrc::rf_int.shift)
             value = rttbcnrc::rs_ena.put() |

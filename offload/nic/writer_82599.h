@@ -23,6 +23,8 @@ public:
     // Turns all VFs off and empties the tables, so that the NIC holds an empty NicState and all is the PF's. The
     // station address in RAL[0] stays.
     Result<> clear();
+    // What the registers hold, as Backend::read() tells it (apply/backend.h).
+    Result<NicState> read();
     // A step of software's does nothing here.
     Result<> apply(const Step& step);
 
@@ -34,6 +36,11 @@ private:
     Result<> change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value);
     // A pool's bit in one of the pairs of registers with a bit for each.
     Result<> put_bit(Reg reg, unsigned pool, bool on);
+
+    // A register with a bit or an entry for each pool, in pairs of words.
+    Result<PoolSet> get64(Reg reg, unsigned pair);
+    Result<NicPool> read_pool(unsigned pool);
+    Result<unsigned> read_rate(unsigned pool);
 
     Result<> write(const SetMac& step);
     Result<> write(const ClearMac& step);
@@ -47,6 +54,7 @@ private:
     Result<> write(const Software& step);
     Result<> put_pools_of_mac(unsigned slot, PoolSet pools);
     Result<> put_rate(unsigned pool, unsigned mbps);
+    Result<std::uint64_t> link_mbps();
 
     Registers& registers_;
     unsigned pf_;

@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/igb.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "nic/82576.h"
+
+namespace ivds::offload {
+
+using namespace i82576;
+
+namespace {
+
+constexpr std::uint32_t all_ones = 0xffffffff;
+constexpr unsigned vfta_words = 128;
+constexpr unsigned uta_words = 128;
+// Entries of the address table that others may still give the PF after the backend was opened.
+constexpr unsigned spare_addresses = 2;
+
+// The first failure of several accesses in a row, of which the later ones are then not made.
+template <class... Accesses>
+Result<> in_turn(Accesses&&... accesses) {
+    Result<> result;
+    (void)((result = accesses(), result.has_value()) && ...);
+    return result;
+}
+
+std::uint32_t low_of(const Mac& mac) {
+    return mac[0] | std::uint32_t{mac[1]} << 8 | std::uint32_t{mac[2]} << 16 | std::uint32_t{mac[3]} << 24;
+}
+std::uint32_t high_of(const Mac& mac) {
+    return mac[4] | std::uint32_t{mac[5]} << 8;
+}
+Mac mac_of(std::uint32_t low, std::uint32_t high) {
+    const auto byte = [](std::uint32_t word, unsigned n) { return static_cast<std::uint8_t>(word >> (8 * n)); };
+    return {byte(low, 0), byte(low, 1), byte(low, 2), byte(low, 3), byte(high, 0), byte(high, 1)};
+}
+constexpr std::uint32_t bit(unsigned pool) {
+    return 1U << pool;
+}
+
+class Igb final : public Backend {
+public:
+    Igb(std::unique_ptr<PfLink> link, std::unique_ptr<Registers> registers, std::vector<std::string> shortcomings,
+        const PfView& view)
+        : link_(std::move(link)),
+          registers_(std::move(registers)),
+          shortcomings_(std::move(shortcomings)),
+          vfs_(static_cast<unsigned>(view.vfs.size())),
+          chip_(i82576::chip()) {
+        chip_.virtual_functions = vfs_;
+        chip_.mac_entries -= vfs_;  // the driver's, one for each VF
+        chip_.kept_mac_entries += static_cast<unsigned>(view.addresses.size()) + spare_addresses;
+        chip_.kept_mac_entries = std::min(chip_.kept_mac_entries, chip_.mac_entries);
+        shortcomings_.emplace_back(
+            "a VF gets the multicast groups that its own driver asks for, as the driver of the PF decides on that");
+        shortcomings_.emplace_back("the rate is that of a VF's first queue");
+        shortcomings_.emplace_back("VLANs of the host's own VLAN devices in other network namespaces are not seen");
+    }
+
+    [[nodiscard]] std::string_view name() const override { return "kernel"; }
+    [[nodiscard]] const Chip& chip() const override { return chip_; }
+    [[nodiscard]] unsigned pf() const override { return vfs_; }
+    [[nodiscard]] std::vector<std::string> shortcomings() const override { return shortcomings_; }
+
+    Result<> prepare() override;
+    Result<NicState> read() override;
+    Result<> apply(const Step& step) override;
+    Result<> clear() override;
+
+private:
+    // An address in RAL and RAH.
+    struct Entry {
+        Mac mac{};
+        std::uint32_t pools = 0;
+    };
+    struct Vlans {
+        std::array<std::uint32_t, vfta_words> vfta{};
+        std::array<std::uint32_t, 32> vlvf{};
+    };
+
+    Result<std::uint32_t> get(Reg reg, unsigned element = 0) const;
+    Result<> put(Reg reg, unsigned element, std::uint32_t value);
+    // The bits of `mask` become those of `value`; nothing is written where they are so.
+    Result<> change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value);
+    Result<PfView> view();
+
+    [[nodiscard]] unsigned entries() const { return i82576::chip().mac_entries; }
+    // The entry that the driver keeps for a VF.
+    [[nodiscard]] unsigned own_entry(unsigned vf) const { return entries() - (vf + 1); }
+    Result<std::optional<Entry>> entry(unsigned slot) const;
+    // All entries but the station's and those that the driver made for addresses of the PF's interface. It takes the
+    // lowest slot that is free, so of two with the same such address the first is its own.
+    Result<std::map<unsigned, Entry>> table(const PfView& view) const;
+    Result<> put_entry(unsigned slot, const Entry& entry);
+    Result<> clear_entry(unsigned slot);
+    // All entries of the address but the one in `slot`.
+    Result<> clear_others(const Mac& mac, unsigned slot, const PfView& view);
+
+    Result<> check_setup() const;
+    Result<Vlans> vlans() const;
+    Result<> close_vfta(const std::set<std::uint16_t>& kept);
+    Result<> empty_vfta(const std::set<std::uint16_t>& kept);
+    // Asks the driver for a VF's VLAN, which moves no other VLAN's entries.
+    Result<> set_vlan(unsigned vf, std::uint16_t vlan, std::uint8_t pcp);
+    // Sets the address that a VF's VM finds, and takes the driver's entry for it back.
+    Result<> set_address(unsigned vf, const Mac& mac);
+    Result<> park(unsigned vf, const PfView& view);
+    Result<> turn(unsigned pool, bool on);
+    Result<bool> is_proper(unsigned pool, const VfSettings& settings) const;
+
+    Result<> write(const SetMac& step);
+    Result<> write(const ClearMac& step);
+    Result<> write(const SetVlan& step);
+    Result<> write(const ClearVlan& step);
+    Result<> write(const Admit& step);
+    Result<> write(const SetPool& step);
+    Result<> write(const ClearPool& step);
+    Result<> write(const SetRate& step);
+    Result<> write(const UnknownToPf& step);
+    Result<> write(const Software& step);
+
+    std::unique_ptr<PfLink> link_;
+    std::unique_ptr<Registers> registers_;
+    std::vector<std::string> shortcomings_;
+    unsigned vfs_;
+    Chip chip_;
+};
+
+// A NIC that is gone reads as all ones, which some registers may hold.
+Result<std::uint32_t> Igb::get(Reg reg, unsigned element) const {
+    auto value = registers_->read(offset(reg, element));
+    if (!value || *value != all_ones) return value;
+    const auto status = registers_->read(offset(Reg::status));
+    if (!status) return status;
+    if (*status != all_ones) return value;
+    return fail(Code::unavailable, "IVDS-O011", fmt::format("{}[{}] reads as all ones", describe(reg).name, element),
+                "the NIC is gone: look for it with lspci, and reset it");
+}
+
+Result<> Igb::put(Reg reg, unsigned element, std::uint32_t value) {
+    if (auto done = registers_->write(offset(reg, element), value); !done) return done;
+    const auto back = get(reg, element);
+    if (!back) return std::unexpected(back.error());
+    if (*back == value) return {};
+    return fail(
+        Code::conflict, "IVDS-O012",
+        fmt::format("{}[{}] was written {:#010x} and reads {:#010x}", describe(reg).name, element, value, *back),
+        "look for another writer of the NIC's registers, or for a NIC that is no 82576");
+}
+
+Result<> Igb::change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) {
+    const auto now = get(reg, element);
+    if (!now) return std::unexpected(now.error());
+    const std::uint32_t next = (*now & ~mask) | (value & mask);
+    return next == *now ? Result<>{} : put(reg, element, next);
+}
+
+Result<PfView> Igb::view() {
+    auto view = link_->view();
+    if (view && view->vfs.size() != vfs_)
+        return fail(Code::unavailable, "IVDS-O021",
+                    fmt::format("the PF has {} VFs, and had {} when it was opened", view->vfs.size(), vfs_),
+                    "open it anew");
+    return view;
+}
+
+Result<std::optional<Igb::Entry>> Igb::entry(unsigned slot) const {
+    const auto high = get(Reg::rah, slot);
+    if (!high) return std::unexpected(high.error());
+    if (rah::av(*high) == 0) return std::nullopt;
+    const auto low = get(Reg::ral, slot);
+    if (!low) return std::unexpected(low.error());
+    return Entry{.mac = mac_of(*low, *high), .pools = rah::pools(*high)};
+}
+
+// An address that stays changes its pools in one write; another one is not valid while half of it is there.
+Result<> Igb::put_entry(unsigned slot, const Entry& entry) {
+    const auto now = this->entry(slot);
+    if (!now) return std::unexpected(now.error());
+    const std::uint32_t high = high_of(entry.mac) | rah::pools.put(entry.pools) | rah::av.put();
+    if (*now && (*now)->mac == entry.mac)
+        return (*now)->pools == entry.pools ? Result<>{} : put(Reg::rah, slot, high);
+    return in_turn([&] { return put(Reg::rah, slot, 0); }, [&] { return put(Reg::ral, slot, low_of(entry.mac)); },
+                   [&] { return put(Reg::rah, slot, high); });
+}
+
+Result<> Igb::clear_entry(unsigned slot) {
+    return in_turn([&] { return put(Reg::rah, slot, 0); }, [&] { return put(Reg::ral, slot, 0); });
+}
+
+Result<std::map<unsigned, Igb::Entry>> Igb::table(const PfView& view) const {
+    std::map<unsigned, Entry> out;
+    std::set<Mac> drivers;
+    for (unsigned slot = 1; slot < entries(); ++slot) {
+        const auto found = entry(slot);
+        if (!found) return std::unexpected(found.error());
+        if (!*found) continue;
+        const auto& [mac, pools] = **found;
+        if (pools == bit(vfs_) && view.addresses.contains(mac) && drivers.insert(mac).second) continue;
+        out[slot] = **found;
+    }
+    return out;
+}
+
+Result<> Igb::clear_others(const Mac& mac, unsigned slot, const PfView& view) {
+    const auto all = table(view);
+    if (!all) return std::unexpected(all.error());
+    for (const auto& [at, entry] : *all)
+        if (at != slot && entry.mac == mac)
+            if (auto done = clear_entry(at); !done) return done;
+    return {};
+}
+
+Result<> Igb::check_setup() const {
+    struct Wanted {
+        Reg reg;
+        Field field;
+        std::uint32_t value;
+        const char* what;
+    };
+    for (const auto& [reg, field, value, what] : {
+             Wanted{Reg::rctl, rctl::rxen, 1, "reception on"},
+             Wanted{Reg::rctl, rctl::vfe, 1, "the VLAN filter on"},
+             Wanted{Reg::rctl, rctl::cfien, 0, "no filter on CFI"},
+             Wanted{Reg::rctl, rctl::upe, 1, "all unicast taken in"},
+             Wanted{Reg::rctl, rctl::mpe, 1, "all multicast taken in"},
+             Wanted{Reg::vt_ctl, vt_ctl::rpl_en, 1, "replication to pools on"},
+             Wanted{Reg::vt_ctl, vt_ctl::dis_def_pl, 0, "a default pool"},
+             Wanted{Reg::vt_ctl, vt_ctl::def_pl, vfs_, "the PF as default pool"},
+             Wanted{Reg::dtxswc, dtxswc::loopback, 1, "switching between pools on"},
+             Wanted{Reg::ctrl_ext, ctrl_ext::extended_vlan, 0, "single tags"},
+         }) {
+        const auto now = get(reg);
+        if (!now) return std::unexpected(now.error());
+        if (field(*now) != value)
+            return fail(Code::conflict, "IVDS-O010",
+                        fmt::format("{} is {:#010x}: a plan needs {}", describe(reg).name, *now, what),
+                        "set the PF's interface up and promiscuous, and create VFs");
+    }
+    const auto mode = get(Reg::mrqc);
+    if (!mode) return std::unexpected(mode.error());
+    if (mrqc::enable(*mode) != mrqc::vmdq && mrqc::enable(*mode) != mrqc::vmdq_rss)
+        return fail(Code::conflict, "IVDS-O010", fmt::format("MRQC is {:#010x}: a plan needs pools", *mode),
+                    "create VFs");
+    return {};
+}
+
+Result<Igb::Vlans> Igb::vlans() const {
+    Vlans out;
+    for (unsigned i = 0; i < out.vfta.size(); ++i) {
+        const auto word = get(Reg::vfta, i);
+        if (!word) return std::unexpected(word.error());
+        out.vfta[i] = *word;
+    }
+    for (unsigned i = 0; i < out.vlvf.size(); ++i) {
+        const auto word = get(Reg::vlvf, i);
+        if (!word) return std::unexpected(word.error());
+        out.vlvf[i] = *word;
+    }
+    return out;
+}
+
+Result<> Igb::set_vlan(unsigned vf, std::uint16_t vlan, std::uint8_t pcp) {
+    const auto before = vlans();
+    if (!before) return std::unexpected(before.error());
+    if (auto done = link_->set_vf_vlan(vf, vlan, pcp); !done) return done;
+    // Slot 0 is VLAN 0's, and the driver's.
+    for (unsigned i = 1; i < before->vlvf.size(); ++i)
+        if (auto done = change(Reg::vlvf, i, all_ones, before->vlvf[i]); !done) return done;
+    for (unsigned i = 0; i < before->vfta.size(); ++i)
+        if (auto done = change(Reg::vfta, i, all_ones, before->vfta[i]); !done) return done;
+    return {};
+}
+
+Result<> Igb::set_address(unsigned vf, const Mac& mac) {
+    const auto before = entry(own_entry(vf));
+    if (!before) return std::unexpected(before.error());
+    return in_turn([&] { return link_->set_vf_mac(vf, mac); },
+                   [&] { return *before ? put_entry(own_entry(vf), **before) : clear_entry(own_entry(vf)); });
+}
+
+Result<> Igb::turn(unsigned pool, bool on) {
+    const std::uint32_t value = on ? bit(pool) : 0;
+    // Nothing is sent before replies could be received, nor after.
+    return on ? in_turn([&] { return change(Reg::vfre, 0, bit(pool), value); },
+                        [&] { return change(Reg::vfte, 0, bit(pool), value); })
+              : in_turn([&] { return change(Reg::vfte, 0, bit(pool), value); },
+                        [&] { return change(Reg::vfre, 0, bit(pool), value); });
+}
+
+Result<> Igb::park(unsigned vf, const PfView& view) {
+    const VfSettings& now = view.vfs.at(vf);
+    return in_turn(
+        [&] { return turn(vf, false); },
+        [&] { return now.spoof_check ? Result<>{} : link_->set_vf_spoof_check(vf, true); },
+        [&] { return now.trusted ? link_->set_vf_trusted(vf, false) : Result<>{}; },
+        // The driver knows rates only while there is a link; one that is left harms nobody while the VF is off.
+        [&] { return now.rate_mbps != 0 && view.carrier ? link_->set_vf_rate(vf, 0) : Result<>{}; },
+        [&] { return now.vlan == parking_vlan && now.pcp == 0 ? Result<>{} : set_vlan(vf, parking_vlan, 0); });
+}
+
+Result<> Igb::prepare() {
+    auto view = this->view();
+    if (!view) return std::unexpected(view.error());
+    if (vfs_ == 0) return fail(Code::conflict, "IVDS-O010", "the PF has no VFs, and the NIC no pools", "create VFs");
+    if (!view->up) return fail(Code::conflict, "IVDS-O010", "the PF's interface is down", "set it up");
+    if (!view->promiscuous)
+        if (auto done = link_->set_promiscuous(true); !done) return done;
+    // A VF that is in no VLAN was never ours: it is new. Its VM could choose any address, and VLANs too.
+    for (unsigned vf = 0; vf < vfs_; ++vf) {
+        const VfSettings& now = view->vfs[vf];
+        if (now.vlan != 0) continue;
+        Mac mac = now.mac;
+        if (mac == Mac{}) {
+            mac = view->mac;
+            mac[0] ^= 0x0eU;  // locally administered, and none of those that the switch gives to vNICs
+            mac[5] = static_cast<std::uint8_t>(mac[5] + vf);
+        }
+        auto done = in_turn([&] { return park(vf, *view); }, [&] { return set_address(vf, mac); },
+                            [&] { return clear_entry(own_entry(vf)); });
+        if (!done) return done;
+    }
+    return in_turn([&] { return check_setup(); }, [&] { return close_vfta(view->vlans); });
+}
+
+// For a promiscuous interface the driver lets all VLANs in. A plan says which; it is made next.
+Result<> Igb::close_vfta(const std::set<std::uint16_t>& kept) {
+    const auto now = vlans();
+    if (!now) return std::unexpected(now.error());
+    if (std::ranges::any_of(now->vfta, [](std::uint32_t word) { return word != all_ones; })) return {};
+    return empty_vfta(kept);
+}
+
+// VLAN 0 is the driver's.
+Result<> Igb::empty_vfta(const std::set<std::uint16_t>& kept) {
+    Result<> first;
+    for (unsigned word = 0; word < vfta_words; ++word) {
+        std::uint32_t mask = word == 0 ? 1 : 0;
+        for (const std::uint16_t vid : kept)
+            if (vid / 32U == word) mask |= 1U << (vid % 32);
+        const auto done = change(Reg::vfta, word, ~mask, 0);
+        if (!done && first) first = done;
+    }
+    return first;
+}
+
+// A VF is proper if it is as SetPool leaves it, and stays so when it resets.
+Result<bool> Igb::is_proper(unsigned pool, const VfSettings& settings) const {
+    std::array<std::uint32_t, 6> values{};
+    constexpr std::array<Reg, 6> regs{Reg::vfre, Reg::vfte, Reg::dtxswc, Reg::vmolr, Reg::vmvir, Reg::vlvf};
+    for (unsigned i = 0; i < regs.size(); ++i) {
+        const auto value = get(regs[i], regs[i] == Reg::vmolr || regs[i] == Reg::vmvir ? pool : 0);
+        if (!value) return std::unexpected(value.error());
+        values[i] = *value;
+    }
+    const auto [receives, sends, checks, takes, tag, no_vlan] = values;
+    return (receives & sends & bit(pool)) != 0 && (dtxswc::mac_check(checks) & bit(pool)) != 0 &&
+           (dtxswc::vlan_check(checks) & bit(pool)) != 0 && (dtxswc::local_loopback(checks) & bit(pool)) == 0 &&
+           vmolr::aupe(takes) == 0 && vmolr::rope(takes) == 0 && vmolr::bam(takes) == 1 &&
+           vmvir::vlana(tag) == vmvir::always && (vlvf::pools(no_vlan) & bit(pool)) == 0 && settings.spoof_check &&
+           !settings.trusted &&
+           vmvir::port_vlan(tag) == (settings.vlan | static_cast<std::uint32_t>(settings.pcp << 13));
+}
+
+Result<NicState> Igb::read() {
+    const auto view = this->view();
+    if (!view) return std::unexpected(view.error());
+    if (auto ok = check_setup(); !ok) return std::unexpected(ok.error());
+    NicState state;
+
+    const auto receives = get(Reg::vfre);
+    if (!receives) return std::unexpected(receives.error());
+    const auto sends = get(Reg::vfte);
+    if (!sends) return std::unexpected(sends.error());
+    for (unsigned pool = 0; pool < vfs_; ++pool) {
+        if (((*receives | *sends) & bit(pool)) == 0) continue;
+        const auto tag = get(Reg::vmvir, pool);
+        if (!tag) return std::unexpected(tag.error());
+        const auto proper = is_proper(pool, view->vfs[pool]);
+        if (!proper) return std::unexpected(proper.error());
+        NicPool& as = state.pools[pool];
+        if (*proper) as.vvlan = static_cast<std::uint16_t>(vmvir::port_vlan(*tag) & 0xfff);
+        as.pcp = static_cast<std::uint8_t>(vmvir::port_vlan(*tag) >> 13);
+        as.rate_mbps = view->vfs[pool].rate_mbps;
+    }
+
+    const auto all = table(*view);
+    if (!all) return std::unexpected(all.error());
+    std::map<Mac, std::uint32_t> pools_of;
+    std::set<unsigned> taken;
+    for (const auto& [slot, entry] : *all) {
+        taken.insert(slot);
+        pools_of[entry.mac] |= entry.pools;
+        state.macs.try_emplace(entry.mac, NicMac{.slot = slot});  // a VF's own entry comes after the plans'
+    }
+    for (auto& [mac, entry] : state.macs) {
+        const std::uint32_t pools = pools_of.at(mac);
+        entry.pool = std::has_single_bit(pools) ? static_cast<unsigned>(std::countr_zero(pools)) : chip_.pools;
+        // A VF's own entry is outside of a plan's table, so it goes by a slot of that table that is free.
+        if (entry.slot < chip_.mac_entries) continue;
+        unsigned slot = chip_.kept_mac_entries;
+        while (taken.contains(slot)) ++slot;
+        if (slot >= chip_.mac_entries)
+            return fail(Code::conflict, "IVDS-O013", fmt::format("there is no room for {}", format_mac(mac)),
+                        "clear the NIC");
+        taken.insert(entry.slot = slot);
+    }
+
+    const auto vlans = this->vlans();
+    if (!vlans) return std::unexpected(vlans.error());
+    for (unsigned slot = 1; slot < vlans->vlvf.size(); ++slot) {
+        const std::uint32_t value = vlans->vlvf[slot];
+        if (vlvf::vi_en(value) == 0) continue;
+        const auto vid = static_cast<std::uint16_t>(vlvf::vlan_id(value));
+        if (!state.vlans.try_emplace(vid, NicVlan{.slot = slot, .members = vlvf::pools(value)}).second)
+            return fail(Code::conflict, "IVDS-O013", fmt::format("VLAN {} has two entries in VLVF", vid),
+                        "clear the NIC, and look for another writer");
+    }
+    for (std::uint16_t vid = 1; vid < 32 * vfta_words; ++vid)
+        if ((vlans->vfta[vid / 32U] & (1U << (vid % 32))) != 0 && !view->vlans.contains(vid))
+            state.admitted.insert(vid);
+
+    const auto own = get(Reg::vmolr, vfs_);
+    if (!own) return std::unexpected(own.error());
+    state.unknown_to_pf = vmolr::rope(*own) != 0;
+    return state;
+}
+
+Result<> Igb::apply(const Step& step) {
+    return std::visit([this](const auto& one) { return write(one); }, step);
+}
+
+Result<> Igb::write(const SetMac& step) {
+    const auto view = this->view();
+    if (!view) return std::unexpected(view.error());
+    const auto [slot, pool] = step.entry;
+    const auto held = entry(slot);
+    if (!held) return std::unexpected(held.error());
+    if (*held && (*held)->mac != step.mac && view->addresses.contains((*held)->mac))
+        return fail(Code::exhausted, "IVDS-O022",
+                    fmt::format("the driver has taken MAC slot {} for {}", slot, format_mac((*held)->mac)),
+                    "give the PF fewer addresses, or offload less");
+    auto done = in_turn([&] { return put_entry(slot, {.mac = step.mac, .pools = bit(pool)}); },
+                        [&] { return clear_others(step.mac, slot, *view); });
+    if (!done || pool == vfs_) return done;
+    // The VM finds an address of the VF's: of several, the one that came first.
+    const Mac& now = view->vfs.at(pool).mac;
+    if (now == step.mac) return {};
+    const auto all = table(*view);
+    if (!all) return std::unexpected(all.error());
+    for (const auto& [at, entry] : *all)
+        if (at < chip_.mac_entries && entry.mac == now && entry.pools == bit(pool)) return {};
+    return set_address(pool, step.mac);
+}
+
+Result<> Igb::write(const ClearMac& step) {
+    const auto view = this->view();
+    if (!view) return std::unexpected(view.error());
+    return clear_others(step.mac, 0, *view);
+}
+
+Result<> Igb::write(const SetVlan& step) {
+    return put(Reg::vlvf, step.entry.slot,
+               vlvf::vlan_id.put(step.vvlan) | vlvf::pools.put(static_cast<std::uint32_t>(step.entry.members)) |
+                   vlvf::vi_en.put());
+}
+
+Result<> Igb::write(const ClearVlan& step) {
+    return put(Reg::vlvf, step.slot, 0);
+}
+
+Result<> Igb::write(const Admit& step) {
+    const std::uint32_t vid = 1U << (step.vvlan % 32);
+    return change(Reg::vfta, step.vvlan / 32U, vid, step.on ? vid : 0);
+}
+
+Result<> Igb::write(const SetPool& step) {
+    const auto view = this->view();
+    if (!view) return std::unexpected(view.error());
+    const VfSettings& now = view->vfs.at(step.pool);
+    return in_turn([&] { return turn(step.pool, false); },
+                   // Asked again also where the driver believes so: the NIC may hold something else.
+                   [&] { return link_->set_vf_spoof_check(step.pool, true); },
+                   [&] { return now.trusted ? link_->set_vf_trusted(step.pool, false) : Result<>{}; },
+                   [&] { return set_vlan(step.pool, step.as.vvlan, step.as.pcp); },
+                   [&] {
+                       return now.rate_mbps == step.as.rate_mbps ? Result<>{}
+                                                                 : link_->set_vf_rate(step.pool, step.as.rate_mbps);
+                   },
+                   [&] {
+                       return change(Reg::vmolr, step.pool, vmolr::aupe.put() | vmolr::rope.put() | vmolr::bam.put(),
+                                     vmolr::bam.put());
+                   },
+                   [&] { return change(Reg::dtxswc, 0, dtxswc::local_loopback.put(bit(step.pool)), 0); },
+                   [&] { return turn(step.pool, true); },
+                   [&]() -> Result<> {
+                       const auto after = this->view();
+                       if (!after) return std::unexpected(after.error());
+                       const auto proper = is_proper(step.pool, after->vfs.at(step.pool));
+                       if (!proper) return std::unexpected(proper.error());
+                       if (*proper && after->vfs.at(step.pool).vlan == step.as.vvlan) return {};
+                       (void)turn(step.pool, false);
+                       return fail(Code::conflict, "IVDS-O012",
+                                   fmt::format("VF {} was set to V.VLAN {}, and is not", step.pool, step.as.vvlan),
+                                   "look for another writer of the NIC, and at the kernel's log");
+                   });
+}
+
+Result<> Igb::write(const ClearPool& step) {
+    const auto view = this->view();
+    return view ? park(step.pool, *view) : Result<>(std::unexpected(view.error()));
+}
+
+Result<> Igb::write(const SetRate& step) {
+    return link_->set_vf_rate(step.pool, step.rate_mbps);
+}
+
+Result<> Igb::write(const UnknownToPf& step) {
+    for (unsigned i = 0; i < uta_words; ++i)
+        if (auto done = change(Reg::uta, i, all_ones, step.on ? all_ones : 0); !done) return done;
+    return change(Reg::vmolr, vfs_, vmolr::rope.put(), vmolr::rope.put(step.on ? 1 : 0));
+}
+
+Result<> Igb::write(const Software& /*step*/) {
+    return {};
+}
+
+Result<> Igb::clear() {
+    Result<> first;
+    const auto note = [&](const Result<>& done) {
+        if (!done && first) first = done;
+    };
+    const auto view = this->view();
+    if (!view) return std::unexpected(view.error());
+    for (unsigned vf = 0; vf < vfs_; ++vf) note(park(vf, *view));
+    if (const auto all = table(*view))
+        for (const auto& [slot, entry] : *all) note(clear_entry(slot));
+    else
+        note(std::unexpected(all.error()));
+    for (unsigned slot = 1; slot < chip_.vlan_entries; ++slot) note(change(Reg::vlvf, slot, all_ones, 0));
+    note(empty_vfta(view->vlans));
+    note(write(UnknownToPf{.on = false}));
+    return first;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_igb(std::unique_ptr<PfLink> link, std::unique_ptr<Registers> registers,
+                                          std::vector<std::string> shortcomings) {
+    const auto view = link->view();
+    if (!view) return std::unexpected(view.error());
+    return std::make_unique<Igb>(std::move(link), std::move(registers), std::move(shortcomings), *view);
+}
+
+}  // namespace ivds::offload

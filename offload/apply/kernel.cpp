@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "apply/kernel.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "apply/igb.h"
+#include "apply/pf_link.h"
+#include "apply/regs.h"
+#include "nic/82576.h"
+
+namespace ivds::offload {
+
+Result<std::unique_ptr<Backend>> open_kernel(const Pf& pf) {
+    if (pf.chip == nullptr)
+        return fail(Code::unsupported, "IVDS-O023", fmt::format("no plan can be made for {}: {}", pf.address, pf.why),
+                    "let software carry it");
+    if (pf.chip != &i82576::chip())
+        return fail(
+            Code::unsupported, "IVDS-O023",
+            fmt::format("the driver {} of {} is not one that plans are carried out beside", pf.driver, pf.address),
+            "let software carry it");
+    auto registers = open_registers(pf.device, "/sys/kernel/debug");
+    if (!registers) return std::unexpected(registers.error());
+    auto link = open_pf_link(pf.device);
+    if (!link) return std::unexpected(link.error());
+    return make_igb(std::move(*link), std::move(registers->registers), std::move(registers->refused));
+}
+
+}  // namespace ivds::offload

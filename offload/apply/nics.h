@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// nics.h -- the NICs of this host that have virtual functions, from sysfs. A PF is known by its PCI address, a VF by
+// its PF's address and its own number: names of interfaces change, and a VF that a VM has, has none.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "loader/error.h"
+#include "loader/tables.h"
+#include "nic/chip.h"
+
+namespace ivds::offload {
+
+struct Vf {
+    unsigned index = 0;
+    std::string address;                    // "0000:01:10.0"
+    std::string driver;                     // "igbvf", "vfio-pci"; empty: none is bound
+    std::string netdev;                     // empty where this network namespace has no interface of it
+    unsigned rx_queues = 0, tx_queues = 0;  // of that interface
+    unsigned interrupts = 0;                // vectors in use
+    std::optional<unsigned> iommu_group;
+    // As the PF's driver has them (PfLink).
+    Mac mac{};
+    std::uint16_t vlan = 0;
+};
+
+struct Pf {
+    std::string address;
+    std::string device;  // its folder in sysfs
+    std::string netdev;  // empty where this network namespace has no interface of it
+    std::string driver;
+    const Chip* chip = nullptr;  // none: `why` says why the NIC is none that a plan can be made for
+    std::string why;
+    unsigned total_vfs = 0;  // that it can have
+    unsigned num_vfs = 0;
+    bool link = false;
+    std::vector<Vf> vfs;  // by index; one that sysfs does not show is left out
+};
+
+// All PCI functions under `sysfs` (on a host, /sys) that may have VFs, by address.
+[[nodiscard]] Result<std::vector<Pf>> find_pfs(const std::string& sysfs);
+// One, by its PCI address or the name of its interface.
+[[nodiscard]] Result<Pf> find_pf(const std::string& sysfs, const std::string& name);
+
+// Creates or removes VFs. Where there are others already, those are removed first, as the kernel asks for. This
+// resets the NIC's switch: backends of the PF are to be opened anew.
+[[nodiscard]] Result<> set_num_vfs(const Pf& pf, unsigned count);
+
+}  // namespace ivds::offload

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// pf_link.h -- a PF as its driver shows it to rtnetlink, and what the driver can be told of its VFs there. A seam:
+// tests put a driver of their own behind it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "loader/error.h"
+#include "loader/tables.h"
+
+namespace ivds::offload {
+
+// What the driver believes of a VF; it writes that into the NIC again when it or the VF resets.
+struct VfSettings {
+    Mac mac{};  // all zero: none
+    std::uint16_t vlan = 0;
+    std::uint8_t pcp = 0;
+    bool spoof_check = false;
+    bool trusted = false;
+    unsigned rate_mbps = 0;
+};
+
+struct PfView {
+    Mac mac{};
+    bool up = false;
+    bool carrier = false;
+    bool promiscuous = false;
+    std::vector<VfSettings> vfs;
+    std::set<Mac> addresses;        // unicast, that others gave the interface: the driver has entries for them
+    std::set<std::uint16_t> vlans;  // of VLAN devices on it
+};
+
+class PfLink {
+public:
+    PfLink() = default;
+    PfLink(const PfLink&) = delete;
+    PfLink& operator=(const PfLink&) = delete;
+    virtual ~PfLink() = default;
+
+    virtual Result<PfView> view() = 0;
+    // Each is done when it returns, or has failed and done nothing.
+    virtual Result<> set_vf_mac(unsigned vf, const Mac& mac) = 0;
+    virtual Result<> set_vf_vlan(unsigned vf, std::uint16_t vlan, std::uint8_t pcp) = 0;  // 0, 0: none
+    virtual Result<> set_vf_spoof_check(unsigned vf, bool on) = 0;
+    virtual Result<> set_vf_trusted(unsigned vf, bool on) = 0;
+    virtual Result<> set_vf_rate(unsigned vf, unsigned mbps) = 0;  // 0: none
+    virtual Result<> set_promiscuous(bool on) = 0;
+};
+
+// The interface of the PF with this folder in sysfs, which it is looked up in at each call.
+[[nodiscard]] Result<std::unique_ptr<PfLink>> open_pf_link(const std::string& device);
+
+}  // namespace ivds::offload

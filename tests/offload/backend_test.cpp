@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every backend keeps (apply/backend.h): on a model of an 82599, on an 82576 beside a driver that behaves as igb
+// does, and without a NIC. The lab shows the same of the real driver.
+#include "offload/apply/backend.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "fake_igb.h"
+#include "nic_rig.h"
+#include "offload/apply/igb.h"
+#include "offload/apply/model.h"
+
+using namespace ivds::test;
+using ivds::Code;
+using ivds::Result;
+namespace igb = ivds::offload::i82576;
+
+namespace {
+
+constexpr std::uint32_t take_all = reg::fctrl::bam.put() | reg::fctrl::mpe.put() | reg::fctrl::upe.put();
+
+ivds::Result<> broken() {
+    return ivds::fail(Code::system, "TEST", "the write fails");
+}
+
+// A NIC with a backend, in which the access of a given number fails.
+class Bed {
+public:
+    virtual ~Bed() = default;
+    virtual Backend& backend() = 0;
+    virtual void fail_write(unsigned number) = 0;  // counted from 0, from now; later ones work
+    virtual void mend() = 0;
+};
+
+class Failing final : public Registers {
+public:
+    explicit Failing(Registers& registers) : registers_(registers) {}
+    Result<std::uint32_t> read(std::uint32_t offset) override { return registers_.read(offset); }
+    Result<> write(std::uint32_t offset, std::uint32_t value) override {
+        if (left == 0) {
+            left = -1;
+            return broken();
+        }
+        if (left > 0) --left;
+        return registers_.write(offset, value);
+    }
+    int left = -1;
+
+private:
+    Registers& registers_;
+};
+
+class ModelBed final : public Bed {
+public:
+    ModelBed()
+        : nic_({.pools_on = false, .fctrl = take_all}), registers_(nic_.model), backend_(make_model(registers_, pf)) {
+        REQUIRE(backend_->clear());
+    }
+    Backend& backend() override { return *backend_; }
+    void fail_write(unsigned number) override { registers_.left = static_cast<int>(number); }
+    void mend() override { registers_.left = -1; }
+
+private:
+    Nic nic_;
+    Failing registers_;
+    std::unique_ptr<Backend> backend_;
+};
+
+class IgbBed final : public Bed {
+public:
+    IgbBed() : backend_(make_igb(fake.link(), fake.registers(), {}).value()) {
+        fake.before_write = [this](std::uint32_t) -> Result<> {
+            if (left_ == 0) {
+                left_ = -1;
+                return broken();
+            }
+            if (left_ > 0) --left_;
+            return {};
+        };
+    }
+    Backend& backend() override { return *backend_; }
+    void fail_write(unsigned number) override { left_ = static_cast<int>(number); }
+    void mend() override { left_ = -1; }
+    void open_anew() { backend_ = make_igb(fake.link(), fake.registers(), {}).value(); }
+    FakeIgb fake{4};
+
+private:
+    std::unique_ptr<Backend> backend_;
+    int left_ = -1;
+};
+
+std::unique_ptr<Bed> bed_of(const std::string& name) {
+    if (name == "model") return std::make_unique<ModelBed>();
+    return std::make_unique<IgbBed>();
+}
+
+// Two instances with VFs 0 and 1 and VF 2, and an address of software; in slots that the chip has.
+NicState two_instances(const Backend& backend) {
+    const unsigned last = backend.chip().mac_entries - 1;
+    const unsigned first = backend.chip().kept_vlan_entries;
+    NicState state;
+    state.pools = {{0, {.vvlan = 10, .pcp = 5, .rate_mbps = 100}}, {1, {.vvlan = 10}}, {2, {.vvlan = 20}}};
+    state.macs = {{vm(0), {.slot = last, .pool = 0}},
+                  {vm(1), {.slot = last - 1, .pool = 1}},
+                  {vm(2), {.slot = last - 2, .pool = 2}},
+                  {vm(9), {.slot = last - 3, .pool = backend.pf()}}};
+    state.vlans = {{10, {.slot = first, .members = 0b11 | pool_bit(backend.pf())}},
+                   {20, {.slot = first + 1, .members = 0b100}}};
+    state.admitted = {10, 20, 30};
+    return state;
+}
+// VF 1 goes over to the other instance, VF 0 goes away, and software may now have any address.
+NicState another(const Backend& backend) {
+    NicState state = two_instances(backend);
+    state.pools = {{1, {.vvlan = 20, .pcp = 3, .rate_mbps = 50}}, {2, {.vvlan = 20, .rate_mbps = 200}}};
+    state.macs.erase(vm(0));
+    state.macs[vm(7)] = {.slot = backend.chip().mac_entries - 1, .pool = 2};
+    state.vlans.erase(10);
+    state.vlans[20].members = 0b110 | pool_bit(backend.pf());
+    state.admitted = {20};
+    state.unknown_to_pf = true;
+    return state;
+}
+
+// `wanted` with the slots that its entries have now, as the plan gives them.
+template <class Entries>
+void keep_slots(Entries& wanted, const Entries& present, unsigned slots) {
+    std::set<unsigned> taken;
+    for (const auto& [key, entry] : present) taken.insert(entry.slot);
+    for (auto& [key, entry] : wanted) {
+        if (const auto now = present.find(key); now != present.end()) {
+            entry.slot = now->second.slot;
+            continue;
+        }
+        while (taken.contains(entry.slot)) entry.slot = (entry.slot == 0 ? slots : entry.slot) - 1;
+        taken.insert(entry.slot);
+    }
+}
+Result<> go(Backend& backend, NicState wanted) {
+    const auto present = backend.read();
+    if (!present) return std::unexpected(present.error());
+    keep_slots(wanted.macs, present->macs, backend.chip().mac_entries);
+    keep_slots(wanted.vlans, present->vlans, backend.chip().vlan_entries);
+    for (const ivds::offload::Step& step : make_steps(*present, wanted, backend.pf()))
+        if (auto done = backend.apply(step); !done) return done;
+    return {};
+}
+// Slots are compared only as far as that no two entries share one.
+template <class Entries>
+Entries without_slots(Entries entries) {
+    std::set<unsigned> taken;
+    for (auto& [key, entry] : entries) {
+        CHECK(taken.insert(entry.slot).second);
+        entry.slot = 0;
+    }
+    return entries;
+}
+void check_holds(Backend& backend, const NicState& wanted) {
+    const auto read = backend.read();
+    INFO((read ? "" : read.error().text()));
+    REQUIRE(read);
+    CHECK(read->pools == wanted.pools);
+    CHECK(without_slots(read->macs) == without_slots(wanted.macs));
+    CHECK(without_slots(read->vlans) == without_slots(wanted.vlans));
+    CHECK(read->admitted == wanted.admitted);
+    CHECK(read->unknown_to_pf == wanted.unknown_to_pf);
+}
+
+}  // namespace
+
+TEST_CASE("what a backend was given reads back, step by step, and is gone when cleared", "[unit][R17][R38]") {
+    const auto bed = bed_of(GENERATE("model", "kernel"));
+    Backend& backend = bed->backend();
+    REQUIRE(backend.prepare());
+    REQUIRE(backend.clear());
+    check_holds(backend, {});
+    const NicState first = two_instances(backend);
+    const NicState second = another(backend);
+    NicState state;
+    for (const NicState* wanted : {&first, &second, &first}) {
+        for (const ivds::offload::Step& step : make_steps(state, *wanted, backend.pf())) {
+            INFO(text(step));
+            REQUIRE(backend.apply(step));
+            advance(state, step);
+            check_holds(backend, state);
+            REQUIRE(backend.apply(step));  // made already
+            check_holds(backend, state);
+        }
+    }
+    REQUIRE(backend.prepare());
+    check_holds(backend, first);
+    REQUIRE(backend.clear());
+    check_holds(backend, {});
+}
+
+TEST_CASE("after a write that failed a backend tells what the NIC holds, and goes on from there", "[unit]") {
+    const std::string name = GENERATE("model", "kernel");
+    bool failed = true;
+    for (unsigned number = 0; failed; ++number) {
+        INFO(name << ", write " << number);
+        const auto bed = bed_of(name);
+        Backend& backend = bed->backend();
+        REQUIRE(backend.prepare());
+        REQUIRE(backend.clear());
+        REQUIRE(go(backend, two_instances(backend)));
+        bed->fail_write(number);
+        failed = !go(backend, another(backend));
+        bed->mend();
+        const auto read = backend.read();
+        REQUIRE(read);
+        for (const auto& [pool, as] : read->pools) {  // on as before, as after, or reported as neither
+            const bool known = as.vvlan == 0 || (pool < 2 && as.vvlan == 10) || (pool != 0 && as.vvlan == 20);
+            CHECK(known);
+        }
+        REQUIRE(go(backend, another(backend)));
+        check_holds(backend, another(backend));
+        REQUIRE(backend.clear());
+        check_holds(backend, {});
+    }
+}
+
+TEST_CASE("an uplink without a NIC takes V.VLANs in, and nothing else", "[unit]") {
+    const auto none = make_none("the uplink is a veth");
+    CHECK(none->shortcomings() == std::vector<std::string>{"the uplink is a veth"});
+    CHECK(none->chip().pools == 0);
+    REQUIRE(none->prepare());
+    REQUIRE(none->apply(Admit{.vvlan = 10, .on = true}));
+    CHECK(none->read()->admitted == std::set<std::uint16_t>{10});
+    CHECK(none->apply(SetMac{.mac = vm(1), .entry = {.slot = 1, .pool = 1}}).error().id == "IVDS-O014");
+    REQUIRE(none->clear());
+    CHECK(none->read()->admitted.empty());
+}
+
+TEST_CASE("names come from what is known, for VFs that are as it says", "[unit]") {
+    NicState read;
+    read.pools = {{0, {.vvlan = 10}}, {1, {.vvlan = 20}}, {2, {.vvlan = 0}}};
+    NicState known;
+    known.pools = {{0, {.vport = 5, .instance = 1, .vvlan = 10, .rate_mbps = 7}},
+                   {1, {.vport = 6, .instance = 1, .vvlan = 10}}};
+    const NicState named = ivds::offload::named(read, known);
+    CHECK(named.pools.at(0) == NicPool{.vport = 5, .instance = 1, .vvlan = 10});
+    CHECK(named.pools.at(1) == NicPool{.vvlan = 20});
+    CHECK(named.pools.at(2) == NicPool{});
+}
+
+TEST_CASE("a VF that its VM resets stays in its V.VLAN, and one that is off is found on and turned off", "[unit]") {
+    IgbBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    for (unsigned vf = 0; vf < 3; ++vf) bed.fake.reset_vf(vf);
+    const auto after = backend.read();
+    REQUIRE(after);
+    CHECK(after->pools == wanted.pools);
+    CHECK(after->macs == wanted.macs);
+    for (const auto& [vvlan, entry] : wanted.vlans)  // the PF may be among them, with unknown_to_pf
+        CHECK((after->vlans.at(vvlan).members | pool_bit(4)) == (entry.members | pool_bit(4)));
+    // Parked, it is among nobody.
+    bed.fake.reset_vf(3);
+    const auto found = backend.read();
+    REQUIRE(found);
+    REQUIRE(found->pools.contains(3));
+    CHECK(found->pools.at(3).vvlan == parking_vlan);
+    CHECK((found->vlans.at(parking_vlan).members & 0b1111) == 0b1000);
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    // It cannot choose an address: the driver refuses, since the PF has set one.
+    CHECK(bed.fake.view.vfs[3].mac == ivds::Mac{0xf2, 0, 0, 0, 1, 3});
+}
+
+TEST_CASE("what a reset of the interface takes away comes back", "[unit]") {
+    IgbBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    bed.fake.reset_pf();
+    for (unsigned vf = 0; vf < 4; ++vf) bed.fake.reset_vf(vf);
+    REQUIRE(backend.prepare());
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+}
+
+TEST_CASE("a VF that is on in another way than planned is told, and mended", "[unit]") {
+    IgbBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    const auto found = [&] {
+        const auto read = backend.read();
+        REQUIRE(read);
+        const std::uint16_t vvlan = read->pools.at(1).vvlan;
+        REQUIRE(go(backend, wanted));
+        check_holds(backend, wanted);
+        return vvlan;
+    };
+    const auto flip = [&](igb::Reg reg, unsigned element, std::uint32_t bits) {
+        bed.fake.put(reg, element, bed.fake.get(reg, element) ^ bits);
+    };
+    flip(igb::Reg::dtxswc, 0, igb::dtxswc::mac_check.put(0b10));
+    CHECK(found() == 0);
+    flip(igb::Reg::dtxswc, 0, igb::dtxswc::vlan_check.put(0b10));
+    CHECK(found() == 0);
+    flip(igb::Reg::dtxswc, 0, igb::dtxswc::local_loopback.put(0b10));
+    CHECK(found() == 0);
+    flip(igb::Reg::vmolr, 1, igb::vmolr::aupe.put());
+    CHECK(found() == 0);
+    flip(igb::Reg::vmolr, 1, igb::vmolr::rope.put());
+    CHECK(found() == 0);
+    flip(igb::Reg::vmolr, 1, igb::vmolr::bam.put());
+    CHECK(found() == 0);
+    flip(igb::Reg::vmvir, 1, igb::vmvir::port_vlan.put(30));
+    CHECK(found() == 0);
+    flip(igb::Reg::vfre, 0, 0b10);
+    CHECK(found() == 0);
+    bed.fake.view.vfs[1].trusted = true;
+    CHECK(found() == 0);
+    bed.fake.view.vfs[1].vlan = 20;  // it would be there once it resets
+    CHECK(found() == 0);
+}
+
+TEST_CASE("an address with a second entry means no pool, and the plan's step leaves it one", "[unit]") {
+    IgbBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    const unsigned last = backend.chip().mac_entries - 1;
+    bed.fake.put(igb::Reg::ral, last - 7, bed.fake.get(igb::Reg::ral, last));
+    bed.fake.put(igb::Reg::rah, last - 7,
+                 (bed.fake.get(igb::Reg::rah, last) & 0xffff) | igb::rah::pools.put(0b100) | igb::rah::av.put());
+    CHECK(backend.read()->macs.at(vm(0)).pool == backend.chip().pools);
+    REQUIRE(go(backend, wanted));
+    CHECK((bed.fake.get(igb::Reg::rah, last) == 0) != (bed.fake.get(igb::Reg::rah, last - 7) == 0));
+    CHECK(backend.read()->macs.at(vm(0)).pool == 0);
+}
+
+TEST_CASE("what others gave the PF stays: addresses of its interface, and VLANs of devices on it", "[unit]") {
+    IgbBed bed;
+    bed.fake.give_address(vm(50));
+    bed.fake.add_vlan_device(400);
+    bed.open_anew();
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    bed.fake.put(igb::Reg::vfta, 400 / 32, 1U << (400 % 32));
+    const std::uint32_t entry = bed.fake.get(igb::Reg::rah, 1);
+    CHECK(entry != 0);
+    NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    // A plan may want the same address at the PF, in a slot of its own.
+    wanted.macs[vm(50)] = {.slot = backend.chip().mac_entries - 5, .pool = backend.pf()};
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    REQUIRE(backend.clear());
+    check_holds(backend, {});
+    CHECK(bed.fake.get(igb::Reg::rah, 1) == entry);
+    CHECK((bed.fake.get(igb::Reg::vfta, 400 / 32) & 1U << (400 % 32)) != 0);
+    CHECK((bed.fake.get(igb::Reg::rah, 0) & igb::rah::av.mask()) != 0);
+}
+
+TEST_CASE("a NIC that is gone, down, or has other VFs than it had is refused with a reason", "[unit]") {
+    IgbBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    REQUIRE(go(backend, two_instances(backend)));
+    bed.fake.view.promiscuous = false;
+    bed.fake.put(igb::Reg::rctl, 0, bed.fake.get(igb::Reg::rctl) & ~igb::rctl::upe.put());
+    CHECK(backend.read().error().id == "IVDS-O010");
+    CHECK(backend.read().error().code == Code::conflict);
+    REQUIRE(backend.prepare());
+    CHECK(backend.read());
+    bed.fake.gone = true;
+    CHECK(backend.read().error().code == Code::unavailable);
+    CHECK(backend.apply(Admit{.vvlan = 77, .on = true}).error().code == Code::unavailable);
+    bed.fake.gone = false;
+    bed.fake.view.up = false;
+    CHECK(backend.prepare().error().id == "IVDS-O010");
+    bed.fake.view.up = true;
+    bed.fake.take_vfs(2);
+    CHECK(backend.read().error().id == "IVDS-O021");
+    CHECK(backend.read().error().code == Code::unavailable);
+    bed.open_anew();
+    REQUIRE(bed.backend().prepare());
+    CHECK(bed.backend().pf() == 2);
+    REQUIRE(bed.backend().clear());
+    check_holds(bed.backend(), {});
+}
+
+TEST_CASE("without a link a VF with a rate stays off until there is one", "[unit]") {
+    IgbBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    bed.fake.view.carrier = false;
+    const NicState wanted = two_instances(backend);
+    CHECK(!go(backend, wanted));
+    CHECK(!backend.read()->pools.contains(0));
+    bed.fake.view.carrier = true;
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+}
