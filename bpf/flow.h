@@ -20,7 +20,7 @@
 #define IVDS_ICMP6_REPLY 129
 
 /* What find_flow says of the frame. */
-#define IVDS_FLOW_NONE     0 /* no flow: ARP and the like, later fragments, headers that cannot be read */
+#define IVDS_FLOW_NONE     0 /* no flow: ARP and its like in IPv6, later fragments, headers that cannot be read */
 #define IVDS_FLOW_FRAGMENT 1 /* belongs to one, and is not all of its datagram */
 #define IVDS_FLOW_WHOLE    2
 
@@ -67,7 +67,8 @@ __noinline int make_flow_key(__u32 port, __u32 instance, __u32 way)
 	__u32 at;
 
 	if (!s || s->fields.unknown & (IVDS_L3_UNKNOWN | IVDS_L4_UNKNOWN) ||
-	    (s->fields.type_be != bpf_htons(IVDS_TYPE_IPV4) && s->fields.type_be != bpf_htons(IVDS_TYPE_IPV6)))
+	    (s->fields.type_be != bpf_htons(IVDS_TYPE_IPV4) && s->fields.type_be != bpf_htons(IVDS_TYPE_IPV6)) ||
+	    is_neighbour_discovery(&s->fields)) /* two of one flow may be about different targets */
 		return IVDS_FLOW_NONE;
 	key = &s->key.fields;
 	copy_fields(key, &s->fields, way == IVDS_WAY_OUT);

@@ -96,6 +96,7 @@ constexpr std::array help_table{
     FieldHelp{"Rule.src_ports", "PORT[-PORT]", "any of these source ports; at most 16 ranges"},
     FieldHelp{"Rule.dst_ports", "PORT[-PORT]", "any of these destination ports; at most 16 ranges"},
     FieldHelp{"Rule.icmp", "TYPE[/CODE]", "ICMP type, and code"},
+    FieldHelp{"Rule.nd_target", "PREFIX", "what IPv6's Neighbour Discovery is about"},
     FieldHelp{"Rule.tcp_flags", "FLAGS[/MASK]", "of the flags in the mask these are set: syn, syn/syn+ack"},
     FieldHelp{"Rule.action", nullptr, "what becomes of the frame (allow)"},
     FieldHelp{"Rule.stateful", nullptr, "allow, redirect: the rest of the connection passes too, both ways"},
