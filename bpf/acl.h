@@ -146,7 +146,7 @@ __noinline int count_rule(__u32 rule, __u64 packets, __u64 bytes)
 	barrier_var(rule);
 	barrier_var(packets);
 	barrier_var(bytes);
-	return rule && !IVDS_TRACING ? add_count(&rule_stats, &rule, packets, bytes) : 0;
+	return rule && !IVDS_TRACING ? add_rule_count(rule, packets, bytes, bpf_ktime_get_ns()) : 0;
 }
 
 #endif

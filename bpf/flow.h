@@ -200,13 +200,13 @@ INLINE __u64 take_owed(__u64 *told, __u64 counted)
 	return counted - before;
 }
 
-/* Tells the rule of the frames that it does not know of yet. What was taken back from the way since is taken back
- * from the rule: the difference wraps. */
-INLINE void tell_rule(struct ivds_flow_way *w, __u32 rule)
+/* Tells the rule of the frames that it does not know of yet, the last of them at seen_ns. What was taken back from
+ * the way since is taken back from the rule: the difference wraps. */
+INLINE void tell_rule(struct ivds_flow_way *w, __u32 rule, __u64 seen_ns)
 {
 	const __u64 packets = take_owed(&w->told_packets, w->packets), bytes = take_owed(&w->told_bytes, w->bytes);
 
-	if (rule && packets | bytes && add_count(&rule_stats, &rule, packets, bytes)) {
+	if (rule && packets | bytes && add_rule_count(rule, packets, bytes, seen_ns)) {
 		__sync_fetch_and_add(&w->told_packets, -packets); /* another time */
 		__sync_fetch_and_add(&w->told_bytes, -bytes);
 	}
@@ -217,8 +217,8 @@ __noinline int tell_rules(struct ivds_flow *flow)
 {
 	if (!flow || IVDS_TRACING)
 		return 0;
-	tell_rule(&flow->way[IVDS_WAY_IN], rule_of_flow(flow, IVDS_WAY_IN));
-	tell_rule(&flow->way[IVDS_WAY_OUT], rule_of_flow(flow, IVDS_WAY_OUT));
+	tell_rule(&flow->way[IVDS_WAY_IN], rule_of_flow(flow, IVDS_WAY_IN), flow->last_seen_ns);
+	tell_rule(&flow->way[IVDS_WAY_OUT], rule_of_flow(flow, IVDS_WAY_OUT), flow->last_seen_ns);
 	return 0;
 }
 

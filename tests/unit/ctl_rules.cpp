@@ -11,6 +11,7 @@
 #include <set>
 #include <sstream>
 
+#include "agent/clock.h"
 #include "agent/rule_view.h"
 #include "agent/store.h"
 #include "agent/trace_view.h"
@@ -483,8 +484,9 @@ TEST_CASE("the rules of a vPort are listed in their order with what each counted
         "instances: [{name: red, rules: [{name: i}]}]\nprofiles: [{name: web, default_out: drop, rules: [{name: p, "
         "direction: out}]}]\nvports: [{name: a, netdev: a, instance: red, profile: web, rules: [{name: low}, {name: "
         "high, priority: 7, protocol: tcp, action: drop}]}, {name: b, netdev: b, rules: [{name: other}]}]");
-    const std::map<std::uint32_t, ivds_count> counts = {
-        {c.ids.rules.at("vport/a/high"), {5, 300}}, {c.ids.rules.at("instance/red/i"), {7, 420}}, {9999, {1, 1}}};
+    const std::map<std::uint32_t, ivds_rule_count> counts = {{c.ids.rules.at("vport/a/high"), {5, 300, 0}},
+                                                             {c.ids.rules.at("instance/red/i"), {7, 420, 1}},
+                                                             {9999, {1, 1, 1}}};
     const auto reply = view_rules(c.model, c.ids, counts, of(pb::VPORT, "a"));
     REQUIRE(reply);
     CHECK(told(*reply) == Names{"1 vport a high both drop 5", "2 vport a low both allow 0",
@@ -493,6 +495,11 @@ TEST_CASE("the rules of a vPort are listed in their order with what each counted
     CHECK(reply->rules(0).bytes() == 300);
     CHECK(reply->rules(0).match() == "tcp");
     CHECK(reply->rules(0).id() == c.ids.rules.at("vport/a/high"));
+    // Of the host's running time, told as one of the calendar.
+    CHECK(reply->rules(0).last_s() == 0);
+    CHECK(reply->rules(3).last_s() + now_ns(CLOCK_MONOTONIC) / 1'000'000'000 >=
+          now_ns(CLOCK_REALTIME) / 1'000'000'000 - 1);
+    CHECK(reply->rules(3).last_s() <= now_ns(CLOCK_REALTIME) / 1'000'000'000);
     CHECK(told(*view_rules(c.model, c.ids, counts, of(pb::VPORT, "b"))) ==
           Names{"1 vport b other both allow 0", "2 -  default in allow 0", "3 -  default out allow 0"});
     CHECK(

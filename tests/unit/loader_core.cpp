@@ -502,7 +502,7 @@ TEST_CASE("rules that no list holds any more are no longer counted") {
     REQUIRE(first.apply(with_lists(), true));
     // Rule 22 is in list 2, which goes, and in list 4, which comes.
     for (const std::uint32_t rule : {10u, 20u, 22u, 23u, 30u}) {
-        kernel.set(Map::rule_stats, rule, ivds_count{1, 60});
+        kernel.set(Map::rule_stats, rule, ivds_rule_count{1, 60, 7});
     }
     Core second(kernel, false);
     if (adopted) {
@@ -511,7 +511,7 @@ TEST_CASE("rules that no list holds any more are no longer counted") {
     REQUIRE((adopted ? second : first).apply(other_lists(), true));
     CHECK(kernel.rows(Map::rule_stats) == 3);
     for (const std::uint32_t rule : {10u, 22u, 23u}) {
-        CHECK(kernel.get<ivds_count>(Map::rule_stats, rule).bytes == 60);
+        CHECK(kernel.get<ivds_rule_count>(Map::rule_stats, rule).bytes == 60);
     }
 }
 

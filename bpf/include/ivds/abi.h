@@ -332,9 +332,14 @@ struct ivds_flow {
 	__u32 pad0;
 };
 
-/* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_count: frames it decided
+/* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_rule_count: frames it decided
  * Id 0 counts nothing: a list's default. Those that a flow entry decided for are counted there, and told here at the
  * flow's next frame in a later tick, or by the sweep: after a sweep nothing is owing. */
+struct ivds_rule_count {
+	__u64 packets;
+	__u64 bytes;
+	__u64 last_ns; /* CLOCK_MONOTONIC of the last one on this CPU; the rule's is the latest of all */
+};
 
 /* ------------------------------- recents PERCPU_ARRAY: the data plane's own: what the CPU decided about flows in
  * this tick of the clock. What it counted it tells their entries at a frame in a later tick, or in the sweep. */
