@@ -370,7 +370,7 @@ Result<> validate_mirror(std::uint32_t session, const MirrorRow& row, const Tabl
     if (value.tap != 0) {
         return wrong(fmt::format("mirror {} has run-time fields set", row.name));
     }
-    if ((value.kind == IVDS_MIRROR_SPAN && kind != IVDS_PORT_VPORT) ||
+    if ((value.kind == IVDS_MIRROR_SPAN && kind != IVDS_PORT_VPORT && kind != IVDS_PORT_SUB) ||
         (value.kind == IVDS_MIRROR_RSPAN && kind != IVDS_PORT_UPLINK)) {
         return wrong(fmt::format("mirror {} leads to port {}, which is not of the kind", row.name, value.target));
     }

@@ -147,10 +147,9 @@ Result<> validate_object(const pb::Mirror& mirror) {
 Result<> validate_mirrors(const Model& model) {
     for (const auto& [name, mirror] : model.mirrors) {
         if (const auto target = model.vports.find(mirror->to_vport());
-            target != model.vports.end() && (!target->second->patch().empty() || !target->second->trunk().empty()))
+            target != model.vports.end() && !target->second->patch().empty())
             return wrong(*mirror, "IVDS-M060",
-                         fmt::format("vport {} is {}, and has no interface", mirror->to_vport(),
-                                     target->second->trunk().empty() ? "a patch" : "behind a trunk"),
+                         fmt::format("vport {} is a patch, and has no interface", mirror->to_vport()),
                          "give a vPort with an interface");
         if (mirror->to_uplink().empty()) continue;
         for (const auto& [instance_name, instance] : model.instances) {

@@ -469,7 +469,7 @@ struct ivds_mirror_state {
 /* ------------------------------- mirror_stats PERCPU_ARRAY: session -> struct ivds_mirror_stats */
 struct ivds_mirror_stats {
 	__u64 packets; /* copies that were sent on */
-	__u64 bytes;   /* as they were sent, without what carries them: RSPAN's tag, ERSPAN's headers */
+	__u64 bytes;   /* as they were sent, without what carries them: RSPAN's tag, a trunk's, ERSPAN's headers */
 	__u64 refused; /* copies that could not be sent: the target is down, too small, or its queue or ring full */
 	__u64 cut;     /* of those sent: shortened to what the way to an ERSPAN address takes */
 };
