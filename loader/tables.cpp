@@ -24,7 +24,7 @@ namespace ivds {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x53564449u;
-constexpr std::uint32_t kVersion = 4;
+constexpr std::uint32_t kVersion = 5;
 
 struct Header {
     std::uint32_t magic;
@@ -156,6 +156,7 @@ void write_body(Writer& out, const Tables& tables) {
         out.value(session);
         out.text(row.name);
         out.value(row.value);
+        out.value(row.ring_bytes);
     }
 }
 
@@ -225,6 +226,7 @@ bool read_body(Reader& in, Tables& tables) {
         MirrorRow row;
         row.name = in.text();
         row.value = in.value<ivds_mirror>();
+        row.ring_bytes = in.value<std::uint32_t>();
         tables.mirrors.emplace(session, std::move(row));
     }
     return in.done();

@@ -118,6 +118,8 @@ constexpr std::array help_table{
               "what is copied: a vport, instance or uplink; drops=true"},
     FieldHelp{"Mirror.to_vport", "VPORT", "SPAN: this vPort gets the copies"},
     FieldHelp{"Mirror.to_uplink", "UPLINK", "RSPAN: the copies go out here, in rspan-vlan"},
+    FieldHelp{"Mirror.to_ring", nullptr, "another program reads the copies from a ring, pinned as rings/MIRROR"},
+    FieldHelp{"Mirror.ring_kib", "N", "the ring's size in KiB, a power of two, 64 to 262144 (4096)"},
     FieldHelp{"Mirror.rspan_vlan", "VLAN", "the VLAN of the copies, with to-uplink"},
     FieldHelp{"Mirror.erspan_remote", "ADDRESS", "ERSPAN: the copies go to this IPv4 or IPv6 address"},
     FieldHelp{"Mirror.erspan_local", "ADDRESS", "their source; empty: the one that the host's routes give"},
