@@ -73,6 +73,18 @@ struct ivds_acl_walk {
 	__u32 order; /* of the best rule so far */
 };
 
+/* What the mask looks at of the target, in the place of the header's destination. */
+INLINE void put_nd_target(struct ivds_fields *to, const __u32 *target, const struct ivds_fields *mask)
+{
+	__u32 *out = __builtin_assume_aligned(to->dst, 4);
+	const __u32 *looked_at = __builtin_assume_aligned(mask->dst, 4);
+
+	_Static_assert(__builtin_offsetof(struct ivds_fields, dst) % 4 == 0, "the address is masked word by word");
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		out[i] = target[i] & looked_at[i];
+}
+
 /* Looks for the frame under one mask of the list. */
 static long acl_step(__u32 index, struct ivds_acl_walk *walk)
 {
@@ -91,6 +103,8 @@ static long acl_step(__u32 index, struct ivds_acl_walk *walk)
 #pragma unroll
 	for (unsigned i = 0; i < sizeof(key->fields) / 8; i++)
 		((__u64 *)&key->fields)[i] = ((const __u64 *)&s->fields)[i] & ((const __u64 *)&mask->fields)[i];
+	if (mask->flags & IVDS_AM_ND_TARGET)
+		put_nd_target(&key->fields, s->l3.nd_target, &mask->fields);
 	rule = bpf_map_lookup_elem(&acl_rules, key);
 	if (rule && rule->order < walk->order) {
 		walk->order = rule->order;
@@ -132,7 +146,7 @@ __noinline int count_rule(__u32 rule, __u64 packets, __u64 bytes)
 	barrier_var(rule);
 	barrier_var(packets);
 	barrier_var(bytes);
-	return rule && !IVDS_TRACING ? add_count(&rule_stats, &rule, packets, bytes) : 0;
+	return rule && !IVDS_TRACING ? add_rule_count(rule, packets, bytes, bpf_ktime_get_ns()) : 0;
 }
 
 #endif

@@ -41,6 +41,27 @@ INLINE int add_count(void *map, const void *key, __u64 packets, __u64 bytes)
 	return 0;
 }
 
+/* Not on the stack: a rule is counted where the chain of calls is longest. */
+static const struct ivds_rule_count no_rule_count;
+
+/* The same for a rule, which decided at now_ns. */
+INLINE int add_rule_count(__u32 rule, __u64 packets, __u64 bytes, __u64 now_ns)
+{
+	struct ivds_rule_count *count = bpf_map_lookup_elem(&rule_stats, &rule);
+
+	if (!count) {
+		bpf_map_update_elem(&rule_stats, &rule, &no_rule_count, BPF_NOEXIST);
+		count = bpf_map_lookup_elem(&rule_stats, &rule);
+		if (!count)
+			return -1;
+	}
+	__sync_fetch_and_add(&count->packets, packets);
+	__sync_fetch_and_add(&count->bytes, bytes);
+	if (count->last_ns < now_ns)
+		count->last_ns = now_ns;
+	return 0;
+}
+
 /* Counts a drop on `port` (0: no port is known). */
 static __noinline int count_drop(__u32 port, __u32 reason, __u32 packets, __u32 bytes)
 {

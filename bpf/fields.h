@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * fields.h -- reads what rules look at (struct ivds_fields), the six-tuple among it (R92): protocol, addresses and
- * ports of IPv4 and IPv6, ICMP types, TCP flags, ARP. Pure; also compiled for user space by the fuzzer. What cannot
+ * ports of IPv4 and IPv6, ICMP types, TCP flags, ARP, the target of
+ * Neighbour Discovery. Pure; also compiled for user space by the fuzzer. What cannot
  * be read is never guessed: `unknown` says so.
  */
 #ifndef IVDS_FIELDS_H
@@ -29,11 +30,20 @@
 
 #define IVDS_ICMP_BYTES 8
 
+/* Neighbour Discovery (RFC 4861 4.3 to 4.5): solicitation, advertisement and redirect have a target behind eight
+ * bytes.
+ */
+#define IVDS_ND_FIRST 135
+#define IVDS_ND_LAST  137
+#define IVDS_ND_BYTES 24
+
 /* A copy of the beginning of L3; `at` in the functions below is an offset in it, a multiple of four. */
 struct ivds_l3 {
 	__u8 bytes[IVDS_L3_BYTES] __attribute__((aligned(8)));
-	__u32 length; /* that are there */
-	__u32 l4_at;  /* where an ICMP message begins, if it was read; else 0 */
+	__u32 length;       /* that are there */
+	__u32 l4_at;        /* where an ICMP message begins, if it was read; else 0 */
+	__u32 nd_target[4]; /* what Neighbour Discovery is about, else 0; not in the fields, which every flow's key
+			       holds */
 };
 
 INLINE __be16 l3_word(const struct ivds_l3 *l3, __u32 at)
@@ -158,6 +168,30 @@ INLINE void parse_arp(struct ivds_fields *f, const struct ivds_l3 *l3)
 	copy_ip4(f->dst, arp + 24);
 }
 
+INLINE int is_neighbour_discovery(const struct ivds_fields *f)
+{
+	return f->type_be == bpf_htons(IVDS_TYPE_IPV6) && f->proto == IVDS_IP_ICMPV6 &&
+	       f->icmp_type >= IVDS_ND_FIRST && f->icmp_type <= IVDS_ND_LAST;
+}
+
+/* Reads the target. A message without one is as one without a type: no rule can tell what it is about. */
+INLINE void parse_neighbour(struct ivds_fields *f, struct ivds_l3 *l3)
+{
+	__u32 at = l3->l4_at;
+
+	__builtin_memset(l3->nd_target, 0, sizeof(l3->nd_target));
+	if (!is_neighbour_discovery(f))
+		return;
+	if (at > IVDS_L3_BYTES - IVDS_ND_BYTES || at + IVDS_ND_BYTES > l3->length) {
+		f->unknown |= IVDS_L4_UNKNOWN;
+		f->icmp_type = f->icmp_code = 0;
+		l3->l4_at = 0;
+		return;
+	}
+	__builtin_memcpy(l3->nd_target, __builtin_assume_aligned(l3->bytes + at + IVDS_ICMP_BYTES, 4),
+			 sizeof(l3->nd_target));
+}
+
 /* Reads L3 behind the EtherType `type_be` into f, whose fields but the MACs are zero before. */
 INLINE void parse_fields(struct ivds_fields *f, struct ivds_l3 *l3, __be16 type_be)
 {
@@ -168,6 +202,7 @@ INLINE void parse_fields(struct ivds_fields *f, struct ivds_l3 *l3, __be16 type_
 		parse_ip6(f, l3);
 	else if (type_be == bpf_htons(IVDS_TYPE_ARP))
 		parse_arp(f, l3);
+	parse_neighbour(f, l3);
 }
 
 #endif

@@ -20,7 +20,7 @@
 #define IVDS_ICMP6_REPLY 129
 
 /* What find_flow says of the frame. */
-#define IVDS_FLOW_NONE     0 /* no flow: ARP and the like, later fragments, headers that cannot be read */
+#define IVDS_FLOW_NONE     0 /* no flow: ARP and its like in IPv6, later fragments, headers that cannot be read */
 #define IVDS_FLOW_FRAGMENT 1 /* belongs to one, and is not all of its datagram */
 #define IVDS_FLOW_WHOLE    2
 
@@ -67,7 +67,8 @@ __noinline int make_flow_key(__u32 port, __u32 instance, __u32 way)
 	__u32 at;
 
 	if (!s || s->fields.unknown & (IVDS_L3_UNKNOWN | IVDS_L4_UNKNOWN) ||
-	    (s->fields.type_be != bpf_htons(IVDS_TYPE_IPV4) && s->fields.type_be != bpf_htons(IVDS_TYPE_IPV6)))
+	    (s->fields.type_be != bpf_htons(IVDS_TYPE_IPV4) && s->fields.type_be != bpf_htons(IVDS_TYPE_IPV6)) ||
+	    is_neighbour_discovery(&s->fields)) /* two of one flow may be about different targets */
 		return IVDS_FLOW_NONE;
 	key = &s->key.fields;
 	copy_fields(key, &s->fields, way == IVDS_WAY_OUT);
@@ -199,13 +200,13 @@ INLINE __u64 take_owed(__u64 *told, __u64 counted)
 	return counted - before;
 }
 
-/* Tells the rule of the frames that it does not know of yet. What was taken back from the way since is taken back
- * from the rule: the difference wraps. */
-INLINE void tell_rule(struct ivds_flow_way *w, __u32 rule)
+/* Tells the rule of the frames that it does not know of yet, the last of them at seen_ns. What was taken back from
+ * the way since is taken back from the rule: the difference wraps. */
+INLINE void tell_rule(struct ivds_flow_way *w, __u32 rule, __u64 seen_ns)
 {
 	const __u64 packets = take_owed(&w->told_packets, w->packets), bytes = take_owed(&w->told_bytes, w->bytes);
 
-	if (rule && packets | bytes && add_count(&rule_stats, &rule, packets, bytes)) {
+	if (rule && packets | bytes && add_rule_count(rule, packets, bytes, seen_ns)) {
 		__sync_fetch_and_add(&w->told_packets, -packets); /* another time */
 		__sync_fetch_and_add(&w->told_bytes, -bytes);
 	}
@@ -216,8 +217,8 @@ __noinline int tell_rules(struct ivds_flow *flow)
 {
 	if (!flow || IVDS_TRACING)
 		return 0;
-	tell_rule(&flow->way[IVDS_WAY_IN], rule_of_flow(flow, IVDS_WAY_IN));
-	tell_rule(&flow->way[IVDS_WAY_OUT], rule_of_flow(flow, IVDS_WAY_OUT));
+	tell_rule(&flow->way[IVDS_WAY_IN], rule_of_flow(flow, IVDS_WAY_IN), flow->last_seen_ns);
+	tell_rule(&flow->way[IVDS_WAY_OUT], rule_of_flow(flow, IVDS_WAY_OUT), flow->last_seen_ns);
 	return 0;
 }
 

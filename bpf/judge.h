@@ -109,7 +109,7 @@ __noinline int take_back(__u32 way, __u32 packets, __u32 bytes)
 	struct ivds_scratch *s = scratch_of_cpu();
 	struct ivds_recent *recent;
 	struct ivds_judged *judged;
-	struct ivds_count *count;
+	struct ivds_rule_count *count;
 	struct ivds_flow *flow;
 	__u32 at;
 

@@ -135,7 +135,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, IVDS_MAX_ACL_RULES);
 	__type(key, __u32);
-	__type(value, struct ivds_count);
+	__type(value, struct ivds_rule_count);
 } rule_stats SEC(".maps");
 
 struct {

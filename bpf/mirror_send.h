@@ -30,14 +30,17 @@ INLINE int is_too_long(const struct __sk_buff *skb, __u32 mtu_bytes)
 	return skb->len > mtu_bytes + IVDS_ETH_BYTES + IVDS_TAG_BYTES;
 }
 
-/* Sends the copy as it is out of a port's interface. */
+/* Sends the copy as it is out of a port's interface; to one behind a trunk with the tag that its VM knows it by. */
 INLINE int send_to_port(struct __sk_buff *skb, __u32 port_id)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
+	const struct ivds_port *carrier = port ? carrier_of(port) : 0;
 
-	if (!port || !(port->flags & IVDS_PF_UP) || is_too_long(skb, port->mtu_bytes))
+	if (!carrier || !(port->flags & carrier->flags & IVDS_PF_UP))
 		return -1;
-	return bpf_clone_redirect(skb, port->ifindex, 0);
+	if (port->kind == IVDS_PORT_SUB && bpf_skb_vlan_push(skb, bpf_htons(IVDS_TPID_C), port->vid))
+		return -1;
+	return is_too_long(skb, carrier->mtu_bytes) ? -1 : bpf_clone_redirect(skb, carrier->ifindex, 0);
 }
 
 /* Loads the bytes of the frame from `from` on to `to`, as many as fit below `end`. */

@@ -226,7 +226,8 @@ std::map<std::string, std::string> texts_of(std::uint32_t acl, const AclRows& ro
     }
     for (const auto& [key, mask] : rows.masks) {
         out.emplace(fmt::format("acl_masks[ACL {}, index {}]", acl, key.index),
-                    fmt::format("{}; first {}", text_of(mask.fields), mask.first));
+                    fmt::format("{}; first {}{}", text_of(mask.fields), mask.first,
+                                (mask.flags & IVDS_AM_ND_TARGET) != 0 ? "; dst is of the target" : ""));
     }
     for (const auto& [key, rule] : rows.rules) {
         out.emplace(fmt::format("acl_rules[ACL {}, mask {}, {}]", acl, key.mask, text_of(key.fields)), text_of(rule));

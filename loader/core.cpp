@@ -12,6 +12,8 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <set>
+#include <string>
 
 #include "audit.h"
 
@@ -43,6 +45,17 @@ public:
 private:
     Kernel* kernel_;
 };
+
+// Of the mirrors to rings of their own.
+std::set<std::string> ring_names(const Tables& tables) {
+    std::set<std::string> names;
+    for (const auto& [session, row] : tables.mirrors) {
+        if (row.ring_bytes != 0) {
+            names.insert(row.name);
+        }
+    }
+    return names;
+}
 
 bool gone(const Error& error) {
     return error.os_errno == ENODEV || error.os_errno == ENOLINK || error.os_errno == ENXIO;
@@ -341,6 +354,28 @@ Result<> Core::put_mirror(std::uint32_t session, const ivds_mirror& value, Journ
     }
     journal.add([write, before] { (void)write(before); });
     return {};
+}
+
+Result<> Core::rings_on(const Tables& next, Journal& journal) {
+    const auto keep = [this](const Tables& tables) -> Result<> {
+        for (const auto& [session, row] : tables.mirrors) {
+            if (row.ring_bytes == 0) {
+                continue;
+            }
+            if (auto r = kernel_.keep_ring(session, row.name, row.ring_bytes); !r) {
+                return std::unexpected(r.error().in(fmt::format("make the ring of mirror {}", row.name)));
+            }
+        }
+        return {};
+    };
+    // After an adoption nobody knows which rings there were: none is taken away then.
+    if (!adopted_ && !ring_names(next).empty()) {
+        journal.add([this, keep] {
+            (void)keep(tables_);
+            kernel_.forget_rings(ring_names(tables_));
+        });
+    }
+    return keep(next);
 }
 
 Result<> Core::tap_on(Journal& journal) {
@@ -1079,6 +1114,9 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
             return r;
         }
     }
+    if (auto r = rings_on(next, journal); !r) {
+        return r;
+    }
     for (const auto& step : plan.steps) {
         if (auto r = run(step); !r) {
             return r;
@@ -1204,6 +1242,9 @@ Result<> Core::apply(Tables next, bool strict, const std::set<std::string>* only
         kernel_.forget_mirror(session);
     }
     kernel_.forget_rules(plan.gone_rules);
+    if (const auto names = ring_names(next); adopted_ || names != ring_names(tables_)) {
+        kernel_.forget_rings(names);
+    }
     tables_ = std::move(next);
     adopted_ = false;
     drifted_ = false;

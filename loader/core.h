@@ -97,6 +97,8 @@ private:
     [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key,
                                    const Value* value, Journal& journal);
     [[nodiscard]] Result<> put_mirror(std::uint32_t session, const ivds_mirror& value, Journal& journal);
+    // Each mirror to a ring of its own has it, and no other ring is kept.
+    [[nodiscard]] Result<> rings_on(const Tables& next, Journal& journal);
     // There is a tap as long as there is a mirror.
     [[nodiscard]] Result<> tap_on(Journal& journal);
     [[nodiscard]] Result<> tap_off(Journal& journal);

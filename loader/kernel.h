@@ -122,6 +122,11 @@ public:
     virtual void forget_rules(const std::set<std::uint32_t>& rules) = 0;
     // Counters, state and ring of a session that nothing uses any more.
     virtual void forget_mirror(std::uint32_t session) = 0;
+    // Sees to it that the session's copies go into a ring of this size that is pinned under `name`. One of another
+    // size is no more: whoever reads it opens the new one.
+    [[nodiscard]] virtual Result<> keep_ring(std::uint32_t session, const std::string& name, std::uint32_t bytes) = 0;
+    // Removes all such rings but those of these names.
+    virtual void forget_rings(const std::set<std::string>& but) = 0;
     [[nodiscard]] virtual Result<Swept> sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) = 0;
 
     // ---- programs

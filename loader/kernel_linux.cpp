@@ -114,6 +114,16 @@ const char* pin_of(Point point) {
     return is_xdp(point) ? "xdp" : "tc";
 }
 
+std::optional<bpf_map_info> ring_pinned(const std::string& path) {
+    const Fd ring(bpf_obj_get(path.c_str()));
+    bpf_map_info info{};
+    std::uint32_t size = sizeof(info);
+    if (!ring || bpf_map_get_info_by_fd(ring.get(), &info, &size) != 0) {
+        return std::nullopt;
+    }
+    return info;
+}
+
 }  // namespace
 
 void SkeletonFree::operator()(ivds_bpf* skeleton) const {
@@ -555,6 +565,62 @@ Result<Fd> LinuxKernel::make_ring(std::uint32_t session, std::uint32_t bytes) {
         return std::unexpected(r.error());
     }
     return ring;
+}
+
+Result<> LinuxKernel::keep_ring(std::uint32_t session, const std::string& name, std::uint32_t bytes) {
+    const auto path = paths_.ring(name);
+    // Of a map of maps the kernel tells ids.
+    std::uint32_t id = 0;
+    auto known = lookup(Map::captures, &session, &id);
+    if (!known) {
+        return std::unexpected(known.error());
+    }
+    const auto pinned = ring_pinned(path);
+    if (pinned && pinned->max_entries == bytes) {
+        if (*known && pinned->id == id) {
+            return {};
+        }
+        const Fd ring(bpf_obj_get(path.c_str()));
+        const int fd = ring.get();
+        return put(Map::captures, &session, &fd);
+    }
+    auto ring = make_ring(session, bytes);
+    if (!ring) {
+        return std::unexpected(ring.error());
+    }
+    if (auto r = make_folder(paths_.rings()); !r) {
+        return r;
+    }
+    if (auto r = remove_pin(path); !r) {
+        return r;
+    }
+    if (const int err = bpf_obj_pin(ring->get(), path.c_str()); err != 0) {
+        return os_error(err, "IVDS-L004", "pin " + path);
+    }
+    restrict_access(paths_.rings());
+    for (const auto& each : list_folder(paths_.rings())) {
+        allow_writing(paths_.rings() + "/" + each);
+    }
+    return {};
+}
+
+void LinuxKernel::forget_rings(const std::set<std::string>& but) {
+    for (const auto& component : list_folder(paths_.rings())) {
+        const auto name = unescape_pin(component);
+        if (name && but.contains(*name)) {
+            continue;
+        }
+        const auto path = paths_.rings() + "/" + component;
+        const auto pinned = ring_pinned(path);
+        for (std::uint32_t session = 0; pinned && session < IVDS_MAX_MIRRORS; ++session) {
+            std::uint32_t id = 0;
+            const auto known = lookup(Map::captures, &session, &id);
+            if (known && *known && id == pinned->id) {
+                (void)erase(Map::captures, &session);
+            }
+        }
+        (void)remove_pin(path);
+    }
 }
 
 Result<Swept> LinuxKernel::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {

@@ -100,6 +100,8 @@ public:
 
     Result<> remove_pins() override;
 
+    Result<> keep_ring(std::uint32_t session, const std::string& name, std::uint32_t bytes) override;
+    void forget_rings(const std::set<std::string>& but) override;
     // A ring of so many bytes for the session's copies; it goes with the session, or with another in its place.
     [[nodiscard]] Result<Fd> make_ring(std::uint32_t session, std::uint32_t bytes);
 

@@ -65,6 +65,17 @@ struct MapsView::Impl {
         std::memcpy(&out, total.data(), sizeof(out));
         return out;
     }
+    // Counts add up; of times the latest counts.
+    static ivds_rule_count of_rule(const void* values) {
+        auto out = sum<ivds_rule_count>(values);
+        out.last_ns = 0;
+        for (std::size_t cpu = 0; cpu < cpus(); ++cpu) {
+            ivds_rule_count one;
+            std::memcpy(&one, static_cast<const char*>(values) + cpu * sizeof(one), sizeof(one));
+            out.last_ns = std::max<std::uint64_t>(out.last_ns, one.last_ns);
+        }
+        return out;
+    }
     template <class T, class Key>
     [[nodiscard]] Result<T> get_sum(Map map, const Key& key) const {
         std::vector<T> values(cpus());
@@ -137,7 +148,7 @@ Result<MapsView> MapsView::open(const std::string& root) {
                                                                 {Map::tx, sizeof(std::uint32_t)},
                                                                 {Map::drops, sizeof(ivds_count)},
                                                                 {Map::misses, sizeof(ivds_count)},
-                                                                {Map::rule_stats, sizeof(ivds_count)},
+                                                                {Map::rule_stats, sizeof(ivds_rule_count)},
                                                                 {Map::flows, sizeof(ivds_flow)},
                                                                 {Map::mirror_stats, sizeof(ivds_mirror_stats)},
                                                                 {Map::inspectors, sizeof(ivds_inspector)}}};
@@ -210,22 +221,23 @@ Result<ivds_inspector> MapsView::inspector(std::uint32_t port) const {
     return impl_->get<ivds_inspector>(Map::inspectors, port);
 }
 
-Result<std::map<std::uint32_t, ivds_count>> MapsView::rule_stats() const {
-    std::map<std::uint32_t, ivds_count> counts;
-    auto r =
-        impl_->each(Map::rule_stats, sizeof(ivds_count) * Impl::cpus(), [&](const void* key, const void* values) {
-            std::uint32_t rule = 0;
-            std::memcpy(&rule, key, sizeof(rule));
-            counts[rule] = Impl::sum<ivds_count>(values);
-        });
+Result<std::map<std::uint32_t, ivds_rule_count>> MapsView::rule_stats() const {
+    std::map<std::uint32_t, ivds_rule_count> counts;
+    auto r = impl_->each(Map::rule_stats, sizeof(ivds_rule_count) * Impl::cpus(),
+                         [&](const void* key, const void* values) {
+                             std::uint32_t rule = 0;
+                             std::memcpy(&rule, key, sizeof(rule));
+                             counts[rule] = Impl::of_rule(values);
+                         });
     if (!r) {
         return std::unexpected(r.error());
     }
     return counts;
 }
 
-Result<ivds_count> MapsView::rule_count(std::uint32_t rule) const {
-    return impl_->get_sum<ivds_count>(Map::rule_stats, rule);
+Result<std::uint64_t> MapsView::rule_packets(std::uint32_t rule) const {
+    const auto count = impl_->get_sum<ivds_rule_count>(Map::rule_stats, rule);
+    return count ? Result<std::uint64_t>(count->packets) : std::unexpected(count.error());
 }
 
 Result<> MapsView::flows(const std::function<bool(const FlowRow&)>& sink) const {

@@ -80,6 +80,12 @@ std::string PinPaths::programs(const std::string& build) const {
 std::string PinPaths::links() const {
     return top() + "/links";
 }
+std::string PinPaths::rings() const {
+    return top() + "/rings";
+}
+std::string PinPaths::ring(const std::string& mirror) const {
+    return rings() + "/" + escape_pin(mirror);
+}
 std::string PinPaths::link(std::uint32_t ifindex, const std::string& netdev) const {
     return fmt::format("{}/{}-{}", links(), ifindex, escape_pin(netdev));
 }
@@ -205,6 +211,13 @@ void restrict_access(const std::string& path) {
         for (const auto& name : list_folder(path)) {
             restrict_access(path + "/" + name);
         }
+    }
+}
+
+void allow_writing(const std::string& path) {
+    struct stat info{};
+    if (::lstat(path.c_str(), &info) == 0 && (info.st_mode & S_IRGRP) != 0) {
+        (void)::chmod(path.c_str(), 0660);
     }
 }
 

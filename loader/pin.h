@@ -3,6 +3,7 @@
 //
 //   ROOT/v1/maps/NAME                      the maps, under their names
 //   ROOT/v1/progs/<build>/{xdp,tc,mirror,sweep}   the programs that hooks run
+//   ROOT/v1/rings/<mirror>                 rings of mirrors that other programs read
 //   ROOT/v1/links/<ifindex>-<name>/{xdp,tc,mirror}
 //
 // Sets of pins appear whole: they are made in a folder beside and renamed into place.
@@ -30,6 +31,8 @@ struct PinPaths {
     [[nodiscard]] std::string programs() const;
     [[nodiscard]] std::string programs(const std::string& build) const;
     [[nodiscard]] std::string links() const;
+    [[nodiscard]] std::string rings() const;
+    [[nodiscard]] std::string ring(const std::string& mirror) const;
     [[nodiscard]] std::string link(std::uint32_t ifindex, const std::string& netdev) const;  // the folder
 };
 
@@ -50,5 +53,7 @@ struct LinkFolder {
 [[nodiscard]] bool exists(const std::string& path);
 // Lets the group `ivds`, where there is one, read everything below `path`; nobody else but root may.
 void restrict_access(const std::string& path);
+// Lets the group write the pin as well.
+void allow_writing(const std::string& path);
 
 }  // namespace ivds

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <ranges>
 #include <type_traits>
@@ -376,9 +377,12 @@ Result<> validate_mirror(std::uint32_t session, const MirrorRow& row, const Tabl
     if (value.tap != 0) {
         return wrong(fmt::format("mirror {} has run-time fields set", row.name));
     }
-    if ((value.kind == IVDS_MIRROR_SPAN && kind != IVDS_PORT_VPORT) ||
+    if ((value.kind == IVDS_MIRROR_SPAN && kind != IVDS_PORT_VPORT && kind != IVDS_PORT_SUB) ||
         (value.kind == IVDS_MIRROR_RSPAN && kind != IVDS_PORT_UPLINK)) {
         return wrong(fmt::format("mirror {} leads to port {}, which is not of the kind", row.name, value.target));
+    }
+    if (row.ring_bytes != 0 && (value.kind != IVDS_MIRROR_RING || !std::has_single_bit(row.ring_bytes))) {
+        return wrong(fmt::format("mirror {} has a ring of {} bytes", row.name, row.ring_bytes));
     }
     if (value.filter != 0 && !tables.acls.contains(value.filter)) {
         return wrong(

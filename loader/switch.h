@@ -159,9 +159,9 @@ public:
     // Zeros for one that nothing has come to yet.
     [[nodiscard]] Result<ivds_inspector> inspector(std::uint32_t port) const;
     // What rules decided, by the id that they count under; none for one that decided nothing yet.
-    [[nodiscard]] Result<std::map<std::uint32_t, ivds_count>> rule_stats() const;
-    // The same of one rule; zeros for one that decided nothing yet.
-    [[nodiscard]] Result<ivds_count> rule_count(std::uint32_t rule) const;
+    [[nodiscard]] Result<std::map<std::uint32_t, ivds_rule_count>> rule_stats() const;
+    // How many frames one rule decided.
+    [[nodiscard]] Result<std::uint64_t> rule_packets(std::uint32_t rule) const;
     // Calls `sink` for every entry of the flow table, as fdb() does for the FDB.
     [[nodiscard]] Result<> flows(const std::function<bool(const FlowRow&)>& sink) const;
     // Calls `sink` for every entry of the FDB (batched reads; not a snapshot); stops early on false.

@@ -157,6 +157,7 @@ void write_body(Writer& out, const Tables& tables) {
         out.value(session);
         out.text(row.name);
         out.value(row.value);
+        out.value(row.ring_bytes);
     }
 }
 
@@ -227,6 +228,7 @@ bool read_body(Reader& in, Tables& tables) {
         MirrorRow row;
         row.name = in.text();
         row.value = in.value<ivds_mirror>();
+        row.ring_bytes = in.value<std::uint32_t>();
         tables.mirrors.emplace(session, std::move(row));
     }
     return in.done();

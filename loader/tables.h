@@ -67,6 +67,8 @@ struct MirrorRow {
     std::string name;
     ivds_mirror value{};  // tap is zero
     bool routed = false;  // ERSPAN: `local` is what the host's routes gave
+    // RING: the size of the ring that is made and pinned under the mirror's name; 0: its reader makes it.
+    std::uint32_t ring_bytes = 0;
 };
 
 // A pool of vPorts.

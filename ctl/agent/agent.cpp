@@ -273,7 +273,7 @@ Result<pb::MirrorsReply> Agent::mirrors(const pb::MirrorsRequest& request) const
     pb::MirrorsReply reply;
     for (const auto& [session, row] : plane_.tables().mirrors) {
         const auto mirror = intent_->model.mirrors.find(row.name);
-        if (mirror == intent_->model.mirrors.end() || row.value.kind == IVDS_MIRROR_RING ||
+        if (mirror == intent_->model.mirrors.end() || is_capture(row) ||
             (!request.name().empty() && request.name() != row.name))
             continue;
         const auto stats = plane_.maps().mirror_stats(session);

@@ -143,9 +143,13 @@ void add_captures(const std::map<std::uint32_t, Capture>& captures, Tables& tabl
     }
 }
 
+bool is_capture(const MirrorRow& row) {
+    return row.value.kind == IVDS_MIRROR_RING && row.ring_bytes == 0;
+}
+
 Tables without_captures(Tables tables) {
     std::uint32_t stay = 0;
-    std::erase_if(tables.mirrors, [](const auto& row) { return row.second.value.kind == IVDS_MIRROR_RING; });
+    std::erase_if(tables.mirrors, [](const auto& row) { return is_capture(row.second); });
     for (const auto& [session, row] : tables.mirrors) stay |= 1U << session;
     for (auto& [id, port] : tables.ports)
         for (auto* mask : {&port.value.mirror_in, &port.value.mirror_out, &port.value.mirror_drop}) *mask &= stay;
@@ -174,6 +178,8 @@ pb::MirrorState mirror_state(const pb::Mirror& mirror, std::uint32_t session, co
     state.set_session(session);
     if (!mirror.to_vport().empty())
         state.set_to("vport " + mirror.to_vport());
+    else if (mirror.to_ring())
+        state.set_to("ring " + mirror.name());
     else if (!mirror.to_uplink().empty())
         state.set_to(fmt::format("uplink {} VLAN {}", mirror.to_uplink(), mirror.rspan_vlan()));
     else

@@ -37,7 +37,9 @@ struct Capture {
 [[nodiscard]] Result<std::uint32_t> free_session(const Tables& tables);
 // Puts the captures into the tables. One whose session is a mirror's now is left out: it gets no more frames.
 void add_captures(const std::map<std::uint32_t, Capture>& captures, Tables& tables);
-// The tables as they are without anybody who reads.
+// Of a capture, and no mirror of the configuration's.
+[[nodiscard]] bool is_capture(const MirrorRow& row);
+// The tables as they are without captures.
 [[nodiscard]] Tables without_captures(Tables tables);
 
 // Fills in the sources of copies in ERSPAN that the configuration leaves to the host's routes.

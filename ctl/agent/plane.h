@@ -97,8 +97,7 @@ public:
         return tracer_->trace(port, frame, xdp);
     }
     [[nodiscard]] std::uint64_t decided(std::uint32_t rule) const override {
-        const auto count = maps_.rule_count(rule);
-        return count ? count->packets : 0;
+        return maps_.rule_packets(rule).value_or(0);
     }
     [[nodiscard]] std::uint64_t generation() const override {
         const auto meta = maps_.meta();

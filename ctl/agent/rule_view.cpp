@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "agent/clock.h"
 #include "api/codec.h"
 #include "compile/rules.h"
 #include "model/rule.h"
@@ -26,7 +27,7 @@ void add_default(const std::string& profile, pb::Rule::Direction direction, pb::
 }  // namespace
 
 Result<pb::RulesReply> view_rules(const Model& model, const Ids& ids,
-                                  const std::map<std::uint32_t, ivds_count>& counts,
+                                  const std::map<std::uint32_t, ivds_rule_count>& counts,
                                   const pb::RulesRequest& request) {
     const pb::Ref& owner = request.owner();
     pb::VPort of_profile;  // stands for any vPort with the profile
@@ -59,6 +60,8 @@ Result<pb::RulesReply> view_rules(const Model& model, const Ids& ids,
         if (const auto count = counts.find(state.id()); count != counts.end()) {
             state.set_packets(count->second.packets);
             state.set_bytes(count->second.bytes);
+            // Counters are of the host's running time, and what is told is of the calendar.
+            if (count->second.last_ns != 0) state.set_last_s((epoch_ns() + count->second.last_ns) / 1'000'000'000);
         }
     }
     if (defaults != nullptr)

@@ -14,7 +14,7 @@ namespace ivds {
 
 // `counts` is what MapsView::rule_stats() gives. Code::not_found if the request names what does not exist.
 [[nodiscard]] Result<pb::RulesReply> view_rules(const Model& model, const Ids& ids,
-                                                const std::map<std::uint32_t, ivds_count>& counts,
+                                                const std::map<std::uint32_t, ivds_rule_count>& counts,
                                                 const pb::RulesRequest& request);
 
 }  // namespace ivds

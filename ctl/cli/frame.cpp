@@ -143,6 +143,15 @@ const std::vector<Layer>& layers() {
          0,
          0,
          {{"type", Form::number, 0, 1, 0, 8, "128"}, {"code", Form::number, 1, 1, 0, 8, "0"}}},
+        {"nd",
+         24,
+         0,
+         58,
+         0,
+         0,
+         {{"type", Form::number, 0, 1, 0, 8, "135"},
+          {"code", Form::number, 1, 1, 0, 8, "0"},
+          {"target", Form::ip6, 8, 16, 0, 0, "2001:db8::2"}}},
     };
     return all;
 }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ctime>
 #include <memory>
 #include <ostream>
 
@@ -24,6 +25,12 @@ struct ListWords {
     std::string instance;
 };
 
+// "12 s ago"
+std::string ago(std::uint64_t then_s) {
+    const auto now_s = static_cast<std::uint64_t>(std::time(nullptr));
+    return then_s == 0 ? "never" : fmt::format("{} s ago", now_s > then_s ? now_s - then_s : 0);
+}
+
 Result<int> list(const Context& context, const ListWords& words) {
     pb::RulesRequest request;
     for (const auto& [kind, name] : {std::pair(pb::VPORT, &words.vport), std::pair(pb::PROFILE, &words.profile),
@@ -38,7 +45,8 @@ Result<int> list(const Context& context, const ListWords& words) {
         context.json(*reply);
         return exit_ok;
     }
-    Table table({">ORDER", "FROM", "NAME", ">PRIORITY", "DIRECTION", "MATCH", "ACTION", ">PACKETS", ">BYTES"});
+    Table table(
+        {">ORDER", "FROM", "NAME", ">PRIORITY", "DIRECTION", "MATCH", "ACTION", ">PACKETS", ">BYTES", ">LAST"});
     for (const pb::RuleState& state : reply->rules()) {
         const pb::Rule& rule = state.rule();
         // A default counts nothing.
@@ -51,7 +59,8 @@ Result<int> list(const Context& context, const ListWords& words) {
                    {state.match()},
                    {action_text(rule), rule.action() == pb::Rule::DROP ? Color::bad : Color::good},
                    counts ? Cell::number(state.packets()) : Cell{},
-                   counts ? Cell::number(state.bytes()) : Cell{}});
+                   counts ? Cell::number(state.bytes()) : Cell{},
+                   {counts ? ago(state.last_s()) : ""}});
     }
     table.print(context.io.out, context.io.color);
     return exit_ok;

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <map>
@@ -20,10 +21,14 @@ constexpr std::uint16_t kIp = 0x0800;
 constexpr std::uint16_t kArp = 0x0806;
 constexpr std::uint16_t kIp6 = 0x86dd;
 
+// ICMPv6 messages that have a target: solicitation, advertisement, redirect (RFC 4861 4.3 to 4.5).
+constexpr std::array<std::uint8_t, 3> kNdTypes{135, 136, 137};
+
 // A value and the bits of it that count.
 struct Masked {
     ivds_fields value{};
     ivds_fields mask{};
+    std::uint32_t flags = 0;  // IVDS_AM_*
 };
 
 struct PortPrefix {
@@ -102,6 +107,7 @@ public:
             ivds_acl_mask mask{};
             mask.fields = group->second.mask;
             mask.first = group->second.first;
+            mask.flags = group->second.flags;
             for (const auto& [bytes, rule] : group->second.rules) {
                 ivds_acl_key key{};
                 std::memcpy(&key.fields, bytes.data(), sizeof key.fields);
@@ -118,6 +124,7 @@ private:
     struct Group {
         ivds_fields mask{};
         std::uint32_t first = 0xffffffff;
+        std::uint32_t flags = 0;
         std::map<std::string, ivds_acl_rule> rules;
     };
 
@@ -144,8 +151,8 @@ private:
 
     void add(const AclRule& rule, std::uint32_t order, const End& source, const End& destination,
              const std::vector<PortPrefix>& sports, const std::vector<PortPrefix>& dports) {
-        const bool has_l4 =
-            !rule.sports.empty() || !rule.dports.empty() || rule.icmp_type || rule.icmp_code || rule.tcp_flags;
+        const bool has_l4 = !rule.sports.empty() || !rule.dports.empty() || rule.icmp_type || rule.icmp_code ||
+                            rule.tcp_flags || rule.nd_target;
         const bool has_l3 = source.address || destination.address || rule.proto || has_l4;
         for (const Masked& link :
              link_layer(rule, source, destination, std::max(source.version, destination.version))) {
@@ -161,7 +168,9 @@ private:
                 net.value.proto = *rule.proto;
                 net.mask.proto = 0xff;
             }
-            if (has_l4) {
+            if (rule.nd_target) {
+                neighbour_discovery(rule, order, net);
+            } else if (has_l4) {
                 transport(rule, order, net, sports, dports);
             } else {
                 put(rule, order, net);
@@ -231,13 +240,27 @@ private:
         }
     }
 
+    // A target takes the place of the header's destination in masks of their own.
+    void neighbour_discovery(const AclRule& rule, std::uint32_t order, Masked net) {
+        net.flags = IVDS_AM_ND_TARGET;
+        put_prefix(*rule.nd_target, net.value.dst, net.mask.dst);
+        AclRule of_type = rule;
+        for (const std::uint8_t type : kNdTypes) {
+            if (rule.icmp_type && *rule.icmp_type != type) continue;
+            of_type.icmp_type = type;
+            transport(of_type, order, net, {{}}, {{}});
+        }
+    }
+
     void put(const AclRule& rule, std::uint32_t order, const Masked& masked) {
         ++tried_;
         if (overfull()) return;
-        const std::string mask(reinterpret_cast<const char*>(&masked.mask), sizeof masked.mask);
+        std::string mask(reinterpret_cast<const char*>(&masked.mask), sizeof masked.mask);
+        mask += static_cast<char>(masked.flags);
         const std::string value(reinterpret_cast<const char*>(&masked.value), sizeof masked.value);
         Group& group = groups_[mask];
         group.mask = masked.mask;
+        group.flags = masked.flags;
         group.first = std::min(group.first, order);
         // An earlier rule of the same bits wins: this one never decides.
         ivds_acl_rule entry{};

@@ -62,6 +62,8 @@ struct AclRule {
     std::optional<std::uint8_t> icmp_type;
     std::optional<std::uint8_t> icmp_code;
     std::optional<FlagsMatch> tcp_flags;
+    std::optional<PrefixMatch>
+        nd_target;  // instead of `dst` and `dst_set`; with the protocol ICMPv6 and a type that has one
 };
 
 // Rules earlier in the list win; the default is to allow or to drop. Code::exhausted where the list needs more masks,

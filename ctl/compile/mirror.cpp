@@ -8,9 +8,13 @@
 namespace ivds {
 namespace {
 
+constexpr std::uint32_t kRingKib = 4096;
+
 ivds_mirror mirror_value(const pb::Mirror& mirror, const Ids& ids) {
     ivds_mirror value{};
-    if (!mirror.to_vport().empty()) {
+    if (mirror.to_ring()) {
+        value.kind = IVDS_MIRROR_RING;
+    } else if (!mirror.to_vport().empty()) {
         value.kind = IVDS_MIRROR_SPAN;
         value.target = ids.ports.at(mirror.to_vport());
     } else if (!mirror.to_uplink().empty()) {
@@ -57,6 +61,7 @@ Result<> put_mirrors(const Model& model, const Ids& ids, RuleLists& lists, const
         MirrorRow& row = tables.mirrors[id];
         row.name = name;
         row.value = mirror_value(*mirror, ids);
+        if (mirror->to_ring()) row.ring_bytes = (mirror->ring_kib() == 0 ? kRingKib : mirror->ring_kib()) << 10U;
         if (const std::string digest = lists.filter_digest(*mirror); !digest.empty()) {
             row.value.filter = ids.acls.at(digest);
             auto done = put_list(row.value.filter, tables_now, tables, [&] { return lists.compile_filter(*mirror); });

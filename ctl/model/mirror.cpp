@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
+#include <bit>
 #include <map>
 #include <set>
 
@@ -17,6 +18,8 @@ constexpr std::uint32_t kMaxSnapBytes = 65535;
 constexpr std::uint32_t kMaxSession = 1023;
 constexpr std::uint32_t kMaxIndex = 1'048'575;
 constexpr std::uint32_t kMaxHardware = 63;
+constexpr std::uint32_t kMinRingKib = 64;  // a large frame and some more
+constexpr std::uint32_t kMaxRingKib = 262'144;
 
 std::unexpected<Error> wrong(const pb::Mirror& mirror, const char* id, const std::string& what,
                              const std::string& fix) {
@@ -44,10 +47,14 @@ bool is_of_a_host(const std::string& text) {
 
 Result<> check_target(const pb::Mirror& mirror) {
     const int targets = (mirror.to_vport().empty() ? 0 : 1) + (mirror.to_uplink().empty() ? 0 : 1) +
-                        (mirror.erspan_remote().empty() ? 0 : 1);
+                        (mirror.erspan_remote().empty() ? 0 : 1) + (mirror.to_ring() ? 1 : 0);
     if (targets != 1)
         return wrong(mirror, "IVDS-M060", targets == 0 ? "nothing gets the copies" : "it has more than one target",
-                     "give one of to_vport, to_uplink with rspan_vlan, and erspan_remote");
+                     "give one of to_vport, to_uplink with rspan_vlan, erspan_remote, and to_ring");
+    if (mirror.ring_kib() != 0 && (!mirror.to_ring() || !std::has_single_bit(mirror.ring_kib()) ||
+                                   mirror.ring_kib() < kMinRingKib || mirror.ring_kib() > kMaxRingKib))
+        return wrong(mirror, "IVDS-M060", fmt::format("ring_kib = {} does not fit", mirror.ring_kib()),
+                     fmt::format("it is a power of two, {} to {}, and goes with to_ring", kMinRingKib, kMaxRingKib));
     if (mirror.to_uplink().empty() != (mirror.rspan_vlan() == 0) || mirror.rspan_vlan() > IVDS_VLAN_MAX)
         return wrong(mirror, "IVDS-M060", fmt::format("rspan_vlan = {} does not fit", mirror.rspan_vlan()),
                      "to_uplink goes with an rspan_vlan of 1 to 4094, and nothing else does");
@@ -147,10 +154,9 @@ Result<> validate_object(const pb::Mirror& mirror) {
 Result<> validate_mirrors(const Model& model) {
     for (const auto& [name, mirror] : model.mirrors) {
         if (const auto target = model.vports.find(mirror->to_vport());
-            target != model.vports.end() && (!target->second->patch().empty() || !target->second->trunk().empty()))
+            target != model.vports.end() && !target->second->patch().empty())
             return wrong(*mirror, "IVDS-M060",
-                         fmt::format("vport {} is {}, and has no interface", mirror->to_vport(),
-                                     target->second->trunk().empty() ? "a patch" : "behind a trunk"),
+                         fmt::format("vport {} is a patch, and has no interface", mirror->to_vport()),
                          "give a vPort with an interface");
         if (mirror->to_uplink().empty()) continue;
         for (const auto& [instance_name, instance] : model.instances) {

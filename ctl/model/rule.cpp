@@ -30,6 +30,10 @@ constexpr std::uint8_t kUdp = 17;
 constexpr std::uint8_t kIcmp6 = 58;
 constexpr std::uint8_t kSctp = 132;
 
+// ICMPv6 types with a target: solicitation, advertisement, redirect (RFC 4861).
+constexpr std::uint8_t kNdFirst = 135;
+constexpr std::uint8_t kNdLast = 137;
+
 template <class T>
 struct Word {
     const char* text;
@@ -172,7 +176,7 @@ public:
     Result<AclRule> read() {
         for (const auto step :
              {&Reader::words, &Reader::ethertype, &Reader::macs, &Reader::addresses, &Reader::protocol,
-              &Reader::ports, &Reader::icmp, &Reader::tcp_flags, &Reader::deeds, &Reader::sets})
+              &Reader::ports, &Reader::icmp, &Reader::nd_target, &Reader::tcp_flags, &Reader::deeds, &Reader::sets})
             if (auto done = (this->*step)(); !done) return std::unexpected(done.error());
         if (type_ != 0) {
             out_.ethertypes = {type_};
@@ -301,7 +305,7 @@ private:
                          "use ethertype ip, ip6 or arp, or leave it out");
         if (is_arp() && !prefix->v4)
             return wrong("IVDS-M043", fmt::format("{} {} is IPv6, and ethertype arp is of IPv4", field, text),
-                         "IPv6 has no ARP: match protocol icmp6 with icmp 135 or 136 instead");
+                         "IPv6 has no ARP: match nd_target instead");
         if (!is_arp())
             if (auto done = narrow(prefix->v4 ? 4 : 6, fmt::format("{} {}", field, text)); !done)
                 return std::unexpected(done.error());
@@ -404,6 +408,37 @@ private:
         return {};
     }
 
+    // What Neighbour Discovery is about: IPv6's ARP. It says by itself what else the frame is.
+    Result<> nd_target() {
+        const std::string& text = rule_.nd_target();
+        if (text.empty()) return {};
+        const auto prefix = network_prefix("nd_target", text);
+        if (!prefix) return std::unexpected(prefix.error());
+        if (prefix->v4)
+            return wrong("IVDS-M043", fmt::format("nd_target {} is IPv4, and Neighbour Discovery is of IPv6", text),
+                         "match ethertype arp with dst instead");
+        if (is_arp() || is_other())
+            return wrong("IVDS-M043", fmt::format("nd_target with ethertype {}, which has none", rule_.ethertype()),
+                         "use ethertype ip6, or leave it out");
+        if (auto done = narrow(6, "nd_target " + text); !done) return done;
+        if (!out_.proto) out_.proto = kIcmp6;
+        if (out_.proto != kIcmp6)
+            return wrong("IVDS-M044", fmt::format("nd_target with protocol {}", rule_.protocol()),
+                         "give protocol icmp6, or leave it out");
+        if (out_.icmp_type && (*out_.icmp_type < kNdFirst || *out_.icmp_type > kNdLast))
+            return wrong(
+                "IVDS-M044", fmt::format("nd_target with icmp {}, which has no target", rule_.icmp()),
+                "give icmp 135 (solicitation), 136 (advertisement) or 137 (redirect), or leave it out for all");
+        if (!rule_.dst().empty() || !rule_.dst_set().empty())
+            return wrong("IVDS-M054", fmt::format("nd_target excludes {}", rule_.dst().empty() ? "dst_set" : "dst"),
+                         "leave one out: what a message is about says more than where it is sent to");
+        if (rule_.stateful())
+            return wrong("IVDS-M052", "stateful with nd_target: Neighbour Discovery opens no connection",
+                         "leave stateful out");
+        out_.nd_target = to_match(*prefix);
+        return {};
+    }
+
     static std::optional<std::uint8_t> flags(const std::string& text) {
         std::uint8_t all = 0;
         for (const std::string& word : split(text, '+')) {
@@ -502,7 +537,7 @@ void normalise_rules(RuleList& rules) {
         for (std::string* text : {rule.mutable_ethertype(), rule.mutable_src_mac(), rule.mutable_dst_mac(),
                                   rule.mutable_protocol(), rule.mutable_tcp_flags()})
             lower(*text);
-        for (std::string* text : {rule.mutable_src(), rule.mutable_dst()})
+        for (std::string* text : {rule.mutable_src(), rule.mutable_dst(), rule.mutable_nd_target()})
             if (const auto prefix = parse_prefix(*text)) *text = prefix->text();
     }
 }
@@ -556,6 +591,7 @@ std::string match_text(const pb::Rule& rule) {
     say("", rule.protocol());
     say("type ", rule.icmp());
     say("flags ", rule.tcp_flags());
+    say("about ", rule.nd_target());
     end("from", rule.src_mac(), rule.src(), rule.src_set(), rule.src_ports());
     end("to", rule.dst_mac(), rule.dst(), rule.dst_set(), rule.dst_ports());
     return words.empty() ? "any" : fmt::format("{}", fmt::join(words, " "));

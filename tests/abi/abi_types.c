@@ -33,6 +33,7 @@ DEFINE(ivds_port_stats);
 DEFINE(ivds_instance_stats);
 DEFINE(ivds_drop_key);
 DEFINE(ivds_count);
+DEFINE(ivds_rule_count);
 DEFINE(ivds_inspection);
 DEFINE(ivds_inspector);
 DEFINE(ivds_event);

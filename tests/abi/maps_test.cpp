@@ -70,7 +70,7 @@ const std::map<std::string, std::pair<std::string, std::string>> structures = {
     {"acls", {"", "ivds_acl"}},
     {"acl_masks", {"ivds_acl_mask_key", "ivds_acl_mask"}},
     {"acl_rules", {"ivds_acl_key", "ivds_acl_rule"}},
-    {"rule_stats", {"", "ivds_count"}},
+    {"rule_stats", {"", "ivds_rule_count"}},
     {"flows", {"ivds_flow_key", "ivds_flow"}},
     {"pools", {"", "ivds_pool"}},
     {"mirrors", {"", "ivds_mirror"}},

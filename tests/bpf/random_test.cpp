@@ -101,6 +101,15 @@ AclRule drawn_rule(std::uint32_t id) {
     if (rarely(6)) {
         rule.tcp_flags = FlagsMatch{.value = 0x02, .mask = one_of<std::uint8_t>({0x02, 0x12})};
     }
+    if (rarely(6)) {
+        rule.ethertypes = {0x86dd};
+        rule.proto = 58;
+        rule.dst = std::nullopt;
+        rule.icmp_type = *rc::gen::elementOf(std::vector<std::optional<std::uint8_t>>{std::nullopt, 135, 136});
+        rule.nd_target = PrefixMatch{.value = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2},
+                                     .bits = one_of<unsigned>({0, 10, 127, 128})};
+        rule.flags &= static_cast<std::uint8_t>(~IVDS_ACL_STATEFUL);
+    }
     return rule;
 }
 
@@ -281,8 +290,10 @@ std::uint16_t drawn_vid() {
 
 // IP and ARP whole, in pieces, and broken. A test run takes no IP frame that is shorter than its header.
 Layer drawn_net(std::size_t l3) {
-    Layer layer = *rc::gen::element(ip4_tcp(l3), ip4_udp(l3), ip4_tcp(l3, 0x02), ip4_tcp(l3, 0x11), ip4_echo(8, 7),
-                                    ip6_neighbour_solicitation(), arp_request(drawn_mac()));
+    Layer layer = *rc::gen::element(
+        ip4_tcp(l3), ip4_udp(l3), ip4_tcp(l3, 0x02), ip4_tcp(l3, 0x11), ip4_echo(8, 7),
+        ip6_neighbour(one_of<std::uint8_t>({135, 135, 136, 137, 128}), one_of<std::uint8_t>({2, 3})),
+        arp_request(drawn_mac()));
     const std::size_t at = between<std::size_t>(0, 44);
     if (rarely(2) && at < layer.bytes.size()) {
         layer.bytes[at] = one_of<std::uint8_t>({0, 1, 6, 17, 44, 58, 0x45, 0x4f, 0x60, 0xff});

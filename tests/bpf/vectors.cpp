@@ -1006,6 +1006,70 @@ void add_flows(std::vector<Vector>& table) {
     add(table, "never redirects twice", "[R49]", looped).send(2, udp).drops(14, IVDS_DROP_PATCH);
 }
 
+// IPv6's ARP: rules look at what the message is about, wherever it is sent to.
+void add_neighbour_discovery(std::vector<Vector>& table) {
+    const auto frame = [](std::uint8_t type, std::uint8_t target, std::size_t l3) {
+        Layer layer = ip6_neighbour(type, target);
+        layer.bytes.resize(l3);
+        return eth(vm(3), vm(2)) / layer;
+    };
+    const auto about = [](std::uint32_t id, ivds_acl_action action, unsigned bits) {
+        AclRule made = rule(id, action, {0x86dd});
+        made.proto = 58;
+        made.nd_target = PrefixMatch{.value = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2}, .bits = bits};
+        return made;
+    };
+    constexpr std::size_t whole = 40 + 24;
+    AclRule advertised = about(1, IVDS_ACL_DROP, 128);
+    advertised.icmp_type = 136;
+    add(table, "lets a VM advertise addresses that are its own alone", "[R130]",
+        with_rules(false, {about(2, IVDS_ACL_ALLOW, 128), about(1, IVDS_ACL_DROP, 0)}, IVDS_ACL_ALLOW))
+        .send(2, frame(136, 2, whole))
+        .arrives(3, frame(136, 2, whole))
+        .counts("rule 2 packets", 1)
+        .send(2, frame(136, 3, whole))
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1)
+        .send(2, frame(135, 3, whole))
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1)
+        .send(2, frame(128, 3, whole))
+        .arrives(3, frame(128, 3, whole));
+    add(table, "tells what neighbour discovery is about at its receiver, type by type", "[R130]",
+        with_rules(true, {advertised}, IVDS_ACL_ALLOW))
+        .send(1, wire(vm(3), remote(1), 10, 100) / ip6_neighbour(136, 2))
+        .drops(3, IVDS_DROP_ACL_OUT)
+        .counts("rule 1 packets", 1)
+        .send(2, frame(136, 3, whole))
+        .arrives(3, frame(136, 3, whole))
+        .send(2, frame(135, 2, whole))
+        .arrives(3, frame(135, 2, whole));
+    add(table, "never takes another message of the same addresses for one that was let through", "[R130]",
+        with_rules(false, {about(1, IVDS_ACL_ALLOW, 128)}, IVDS_ACL_DROP))
+        .send(2, frame(135, 2, whole))
+        .arrives(3, frame(135, 2, whole))
+        .counts("rule 1 packets", 1)
+        .send(2, frame(135, 3, whole))
+        .drops(2, IVDS_DROP_ACL)
+        .send(2, frame(135, 2, whole))
+        .arrives(3, frame(135, 2, whole))
+        .counts("rule 1 packets", 1);
+    AclRule asked = rule(3, IVDS_ACL_ALLOW, {0x86dd});
+    asked.proto = 58;
+    asked.icmp_type = 135;
+    Vector& cut = add(table, "lets no neighbour discovery pass for a rule about it that ends before its target",
+                      "[R130]", with_rules(false, {about(1, IVDS_ACL_ALLOW, 0), asked}, IVDS_ACL_DROP));
+    Vector& held =
+        add(table, "holds neighbour discovery that ends before its target against every rule that drops it", "[R130]",
+            with_rules(false, {about(1, IVDS_ACL_DROP, 128)}, IVDS_ACL_ALLOW));
+    for (const std::size_t l3 : {whole - 1, std::size_t{48}}) {
+        cut.send(2, frame(135, 3, l3)).drops(2, IVDS_DROP_ACL);
+        held.send(2, frame(135, 3, l3)).drops(2, IVDS_DROP_ACL).counts("rule 1 packets", 1);
+    }
+    cut.send(2, frame(135, 3, whole)).arrives(3, frame(135, 3, whole)).counts("rule 1 packets", 1);
+    held.send(2, frame(135, 3, whole)).arrives(3, frame(135, 3, whole));
+}
+
 void add_rules(std::vector<Vector>& table) {
     const Packet udp = eth(vm(3), vm(2)) / ip4_udp(46);  // 10.0.0.1:4096 to 10.0.0.2:5001
     const Packet tcp = eth(vm(3), vm(2)) / ip4_tcp(46);
@@ -1074,6 +1138,7 @@ void add_rules(std::vector<Vector>& table) {
         .send(2, request)
         .drops(2, IVDS_DROP_ACL)
         .counts("rule 1 packets", 1);
+    add_neighbour_discovery(table);
     add(table, "looks at what is behind the guest's own tags", "[R130]",
         [&] {
             World world = with_rules(false, {to_5001}, IVDS_ACL_ALLOW);

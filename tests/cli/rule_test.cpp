@@ -46,14 +46,16 @@ rules:
     const Outcome done = shell({"rule", "list", "--vport", "web1"});
     REQUIRE(done.code == 0);
     CHECK(done.out ==
-          "ORDER  FROM         NAME       PRIORITY  DIRECTION  MATCH               ACTION  PACKETS  BYTES\n"
-          "    1  vport web1   no-telnet         7  out        tcp to any port 23  drop          5    300\n"
-          "    2  profile web  default           -  in         any                 allow         -      -\n"
-          "    3  -            default           -  out        any                 allow         -      -\n");
+          "ORDER  FROM         NAME       PRIORITY  DIRECTION  MATCH               ACTION  PACKETS  BYTES   LAST\n"
+          "    1  vport web1   no-telnet         7  out        tcp to any port 23  drop          5    300  never\n"
+          "    2  profile web  default           -  in         any                 allow         -      -      -\n"
+          "    3  -            default           -  out        any                 allow         -      -      -\n");
     CHECK(shell.agent.rules_request.owner().kind() == pb::VPORT);
     CHECK(shell.agent.rules_request.owner().name() == "web1");
     CHECK(shell({"rule", "list", "--json"}).out == to_json(shell.agent.rules_reply) + "\n");
     CHECK(!shell.agent.rules_request.has_owner());
+    shell.agent.rules_reply.mutable_rules(0)->set_last_s(static_cast<std::uint64_t>(std::time(nullptr)) - 3600);
+    CHECK_THAT(shell({"rule", "list"}).out, ContainsSubstring(" 360") && ContainsSubstring(" s ago"));
     REQUIRE(shell({"rule", "list", "--profile", "web"}).code == 0);
     CHECK(shell.agent.rules_request.owner().kind() == pb::PROFILE);
     REQUIRE(shell({"rule", "list", "--instance", "red"}).code == 0);

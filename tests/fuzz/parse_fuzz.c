@@ -56,8 +56,8 @@ static struct reading read_plainly(const uint8_t *frame, size_t length) {
     }
 }
 
-/* What rules look at, of L3 at `ip`, byte by byte. */
-static struct ivds_fields read_fields_plainly(const uint8_t *ip, size_t length, unsigned type) {
+/* What rules look at, of L3 at `ip`, byte by byte; `target` is what Neighbour Discovery is about. */
+static struct ivds_fields read_fields_plainly(const uint8_t *ip, size_t length, unsigned type, uint8_t target[16]) {
     struct ivds_fields f = {0};
     size_t at = 0;
     unsigned next;
@@ -123,7 +123,10 @@ static struct ivds_fields read_fields_plainly(const uint8_t *ip, size_t length, 
     if (!is_icmp && f.proto != 6 && f.proto != 17 && f.proto != 132) return f;
     if (at + 14 > IVDS_L3_BYTES || at + (f.proto == 6 ? 14 : 4) > length) {
         f.unknown |= IVDS_L4_UNKNOWN;
+    } else if (type == 0x86dd && f.proto == 58 && ip[at] >= 135 && ip[at] <= 137 && at + 24 > length) {
+        f.unknown |= IVDS_L4_UNKNOWN;
     } else if (is_icmp) {
+        if (type == 0x86dd && f.proto == 58 && ip[at] >= 135 && ip[at] <= 137) memcpy(target, ip + at + 8, 16);
         f.icmp_type = ip[at];
         f.icmp_code = ip[at + 1];
     } else {
@@ -181,8 +184,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size) {
         l3.length = length - at < IVDS_L3_BYTES ? length - at : IVDS_L3_BYTES;
         memcpy(l3.bytes, frame + at, l3.length);
         parse_fields(&fields, &l3, f.type_be);
-        const struct ivds_fields plain = read_fields_plainly(frame + at, length - at, r.type);
-        MUST(!memcmp(&fields, &plain, sizeof(fields)));
+        uint8_t target[16] = {0};
+        const struct ivds_fields plain = read_fields_plainly(frame + at, length - at, r.type, target);
+        MUST(!memcmp(&fields, &plain, sizeof(fields)) && !memcmp(l3.nd_target, target, sizeof(target)));
         MUST(is_bad_source(f.src) == ((whole[6] & 1) || !memcmp(whole + 6, "\0\0\0\0\0", 6)));
     }
     free(frame);

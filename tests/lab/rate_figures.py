@@ -5,7 +5,7 @@
     sudo scripts/lab.sh --timeout 900 python3 tests/lab/rate_figures.py …      with fq too: Linux 6.12 has it
 
 It prints a line for each rate, way, protocol, kind of hook and qdisc. The rate is that of the frames without the tags,
-as the switch counts it. With UDP the receiver's interface tells the bytes, with TCP, whose frames it sees whole, iperf3
+as the switch counts it. The rate 0 is none: what the machine itself carries by TCP, to hold the others against. With UDP the receiver's interface tells the bytes, with TCP, whose frames it sees whole, iperf3
 tells those of the payload, and the headers are added to that.
 """
 import argparse
@@ -63,7 +63,7 @@ def udp(scene, mbps, seconds):
 
 def tcp(scene, mbps, seconds):
     """The same of what the receiver's iperf3 got, without the first seconds, in which the burst goes."""
-    server, client = start(scene, seconds, "-O", 2 + int(256 * 8192 / mbps / 1e6))
+    server, client = start(scene, seconds, "-O", 2 + int(256 * 8192 / (mbps or 1e6) / 1e6))
     end = json.loads(client.communicate(timeout=10 * seconds + 120)[0])["end"]
     server.wait(30)
     return end["sum_received"]["bits_per_second"] * TCP_FRAME / TCP_PAYLOAD / 1e6, None
@@ -99,15 +99,19 @@ def main():
                             host.run("tc", "qdisc", "replace", "dev", netdev, "root", "fq")
                         elif qdisc != "none":
                             continue
-                        for protocol in arguments.protocols.split(","):
-                            rates = lambda: scene.ports("a")["red-2"]["rates"]
-                            lab.wait(lambda: rates() == ("shaped" if qdisc == "fq" else "policed"), 5, "rates")
+                        for protocol in arguments.protocols.split(",") if mbps else ["tcp"]:
+                            rates = lambda: scene.ports("a")["red-2"].get("rates", "none") if mbps else "none"
+                            lab.wait(lambda: rates() == ("shaped" if qdisc == "fq" else "policed") or not mbps, 5, "rates")
                             before = dropped(scene)
                             got, sent = (udp if protocol == "udp" else tcp)(scene, mbps, arguments.seconds)
                             short = sent is not None and sent < mbps
+                            drops = dropped(scene) - before
+                            is_idle = mbps and protocol == "tcp" and rates() == "policed" and not drops
+                            off = f"{100 * (got / mbps - 1):+7.2f}%" if mbps else " " * 8
                             print(f"{mbps:8} {way:4} {protocol:5} {attach:8} {qdisc:6} {rates():8} {got:10.3f} "
-                                  f"{100 * (got / mbps - 1):+7.2f}% {dropped(scene) - before:8}"
-                                  + (f"  (only {sent:.0f} were sent)" if short else ""), flush=True)
+                                  f"{off} {drops:8}"
+                                  + (f"  (only {sent:.0f} were sent)" if short else "")
+                                  + ("  (nothing was over the rate: the sender is the limit)" if is_idle else ""), flush=True)
 
 
 main()

@@ -121,6 +121,24 @@ for language in ("C", "Python"):
             check_equal(i.scene.ping("red-2", "red-3", count=2), 2, "pings beside it")
 
 
+@case("an inspector that reads and writes by AF_XDP lets frames pass [R169]")
+def _(bench):
+    with bench.lab() as lab:
+        i = Inspected(bench, lab)
+        # Native XDP takes frames of a page.
+        i.a.run("ip", "link", "set", "ips0", "mtu", "2000")
+        i.place.run("ip", "link", "set", "ips1", "mtu", "2000")
+        i.place.start(bench.binaries.resolve() / "xsk-end", "ips1", "inspect", stderr=-3)
+        lab.wait(lambda: i.state()["listening"], 15, "it is not heard")
+        before = i.state()
+        check_equal([i.pings(), i.scene.ping("red-1", "red-4", count=2)], [2, 2], "pings through AF_XDP")
+        i.scene.transfer("red-1", "red-2", 2)
+        i.scene.transfer("red-4", "red-1", 2)
+        after = i.state()
+        check(after["passed"] - before["passed"] > 1000, f"frames that passed it: {after}")
+        check_equal((after["refused"], after["uninspected"]), (0, 0), "frames without the inspector")
+
+
 for mode in ("auto", "native"):
     @case(f"an inspector sees a vPort's frames as a wire would carry them, once, and no others, by {mode} [R169]")
     def _(bench, mode=mode):

@@ -17,8 +17,8 @@ from scene import BROADCAST, MARK, Scene, armed, frame, mac, network, tag
 class Watched:
     """Two VMs of `red` on host a and one on b, and a probe in a network of its own that gets copies."""
 
-    def __init__(self, lab, mode="auto", agent=(), **vport):
-        """`agent`: a program, and its words, that host a's agent is started by."""
+    def __init__(self, lab, mode="auto", agent=(), group="", **vport):
+        """`agent`: a program, and its words, that host a's agent is started by. `group`: a line more of host a's groups."""
         self.lab = lab
         self.scene = Scene(lab, {"red": network(), "watch": network(vvlan=99)}, attach=mode, wire_mtu=9000)
         self.scene.profiles = [{"name": "carry", "guest_tags": "carry", "mtu_bytes": 1500}]
@@ -26,6 +26,8 @@ class Watched:
         for number, host in ((1, "a"), (2, "a"), (3, "b")):
             self.scene.vm(host, "red", number, profile="carry", **vport)
         self.scene.vm("a", "watch", 8, mtu=9000)
+        if group:
+            self.a.run("sh", "-ec", f"(cat /etc/group; echo '{group}') >/run/group; mount --bind /run/group /etc/group")
         if agent:
             self.a.start_agent(*agent[1:], program=agent[0])
         self.scene.start()
@@ -435,6 +437,154 @@ def _(bench):
                   f"{done.stderr!r}")
             check_equal(len(done.stderr.splitlines()), 2, "lines")
         check_equal(armed(w.a), ({}, {}), "what wrong filters arm")
+
+
+@case("a vPort behind a trunk gets copies with its tag, as one with an interface gets them without [R116][R137][R138]")
+def _(bench):
+    with bench.lab() as lab:
+        w = Watched(lab)
+        config = w.scene.config("a")
+        config["vports"].append({"name": "behind", "trunk": "watch-8", "vid": 55, "instance": "red"})
+        config["mirrors"] = [{"name": "m", "sources": [{"vport": "red-1"}], "to_vport": "behind", "filter": [{"ethertype": "0x88b5"}]}]
+        w.a.apply(config)
+        frames = [("red-1", red(2, 1, "red-1 out ")), ("red-1", red(2, 1, "red-1 tagged ", tag(7))), ("red-2", red(1, 2, "red-2 back "))]
+        for sender, data in frames:
+            w.send(sender, data)
+        check_equal(sorted(w.marked("watch-8", 3)), sorted(data[:12] + tag(55) + data[12:] for _, data in frames), "copies")
+        check_equal(w.state("m"), {"packets": 3, "bytes": sum(len(data) for _, data in frames), "refused": 0, "cut": 0}, "counters")
+        check_equal(sorted(w.marked("red-2", 2, 0)), sorted(data for _, data in frames[:2]), "the originals")
+
+
+@case("AF_XDP at the interface of a mirror's vPort reads the copies [R138][R169]")
+def _(bench):
+    with bench.lab() as lab:
+        w = Watched(lab)
+        w.mirror({"name": "m", "sources": [{"vport": "red-1"}], "to_vport": "watch-8", "filter": [{"ethertype": "0x88b5"}]})
+        # Native XDP takes frames of a page, and sees the tags that are in the bytes.
+        probe = w.scene.vms["watch-8"]
+        probe.run("ip", "link", "set", "eth0", "mtu", "1500")
+        w.a.run("ip", "link", "set", probe.netdev, "mtu", "1500")
+        w.a.run("ethtool", "-K", probe.netdev, "txvlan", "off")
+        said = tempfile.TemporaryFile("w+")
+        reader = probe.start(bench.binaries.resolve() / "xsk-end", "eth0", stdout=said, stderr=subprocess.PIPE)
+        lab.wait(lambda: reader.stderr.readline() == "reading\n", 10, "AF_XDP does not begin")
+        frames = [("red-1", red(2, 1, "red-1 out ")), ("red-2", red(1, 2, "red-2 back ")), ("red-1", red(BROADCAST, 1, "red-1 flood ")),
+                  ("red-1", red(2, 1, "red-1 tagged ", tag(7)))]
+        for sender, data in frames:
+            w.send(sender, data)
+
+        def got():
+            said.seek(0)
+            return sorted(line for line in said.read().split() if MARK.hex() in line)
+
+        lab.wait(lambda: len(got()) >= len(frames), 10, "not all copies come")
+        check_equal(got(), sorted(data.hex() for _, data in frames), "copies")
+        check_equal(w.state("m")["packets"], len(frames), "copies that are counted")
+        # Another way out of the VM there is none: the socket behind the interface sees nothing of them.
+        check_equal(w.marked("watch-8", 1, 0), [], "copies that AF_XDP left")
+
+
+RINGS = "/sys/fs/bpf/ivds/v1/rings"
+
+
+class RingReader:
+    """A sample that reads the ring of the mirror `watch`."""
+
+    def __init__(self, w, bench, language, *before):
+        program = ([bench.binaries.resolve() / "read_ring"] if language == "C" else
+                   [sys.executable, pathlib.Path(__file__).resolve().parents[2] / "scripts/examples/read_ring.py"])
+        self.lab, self.said = w.lab, tempfile.TemporaryFile("w+")
+        self.process = w.a.start(*before, *program, f"{RINGS}/watch", stdout=self.said, stderr=subprocess.PIPE)
+        self.first = self.process.stderr.readline()
+
+    def lines(self, wanted=0):
+        def read():
+            self.said.seek(0)
+            return self.said.read().splitlines()
+        if wanted:
+            self.lab.wait(lambda: len(read()) >= wanted, 20, f"no {wanted} copies: {read()}")
+            time.sleep(0.3)
+        return read()
+
+
+for language in ("C", "Python"):
+    @case(f"a program in {language} reads copies from a ring; what it leaves there is lost, and counted, and nothing else is [R138][R169]")
+    def _(bench, language=language):
+        with bench.lab() as lab:
+            w = Watched(lab)
+            ids = {port["name"]: port["id"] for port in w.scene.ports("a").values()}
+            mirror = {"name": "watch", "sources": [{"vport": "red-1"}], "to_ring": True, "ring_kib": 64,
+                      "filter": [{"ethertype": "0x88b5"}]}
+            w.mirror(mirror)
+            check_equal(w.a.run("ls", RINGS).stdout.split(), ["watch"], "pins")
+            reader = RingReader(w, bench, language)
+            check_equal(reader.first, "reading\n", "what the sample says first")
+            out, tagged, back = red(2, 1, "red-1 out "), red(2, 1, "red-1 tagged ", tag(7)), red(1, 2, "red-2 back ")
+
+            def line(direction, data):
+                return f"{direction} port {ids['red-1']}, {len(data)} bytes: {data.hex()}"
+
+            def copied(wanted):
+                for sender, data in (("red-1", out), ("red-1", tagged), ("red-2", back)):
+                    w.send(sender, data)
+                    time.sleep(0.05)
+                check_equal(reader.lines(wanted)[wanted - 3:], [line("in", out), line("in", tagged), line("out", back)], "copies")
+
+            copied(3)
+            w.a.stop_agent(signal.SIGKILL)
+            copied(6)
+            w.a.start_agent()
+            w.mirror(mirror)
+            copied(9)
+            check_equal(w.state("watch")["packets"], 9, "copies in the ring")
+
+            # It hangs: the ring is full after some, and the VMs see nothing of it.
+            os.kill(reader.process.pid, signal.SIGSTOP)
+            big, sent, arrived = red(2, 1, "red-1 much " + "x" * 1400), 500, 0
+            w.ports["red-2"].receive()
+            for number in range(sent):
+                w.send("red-1", big)
+                if number % 50 == 49:
+                    arrived += sum(data == big for data in w.ports["red-2"].receive())
+            arrived += sum(data == big for data in w.marked("red-2", sent - arrived))
+            check_equal(arrived, sent, "the originals while it hangs")
+            state = w.state("watch")
+            check(state["refused"] > 400, f"a ring of 64 KiB takes it all: {state}")
+            check_equal(state["packets"] + state["refused"], 9 + sent, "copies, with those that were lost")
+            os.kill(reader.process.pid, signal.SIGCONT)
+            check_equal(len(reader.lines(state["packets"])), state["packets"], "what it reads once it goes on")
+
+            # It dies: the next one goes on where it was.
+            reader.process.kill()
+            reader.process.wait(10)
+            w.send("red-1", out)
+            w.marked("red-2", 1, 0)
+            reader = RingReader(w, bench, language)
+            w.send("red-1", tagged)
+            check_equal(reader.lines(2), [line("in", out), line("in", tagged)], "what the next one reads")
+
+            w.mirror({**mirror, "ring_kib": 128})
+            reader.process.kill()
+            reader = RingReader(w, bench, language)
+            w.send("red-1", out)
+            check_equal(reader.lines(1), [line("in", out)], "what is in a ring of another size")
+            w.mirror()
+            check_equal(w.a.run("ls", RINGS).stdout, "", "rings of no mirror")
+            check("ivds-mirror" not in w.a.run("ip", "-o", "link").stdout, "the tap outlives its mirrors")
+
+
+@case("the group ivds reads rings, and nobody else does but root [R169]")
+def _(bench):
+    with bench.lab() as lab:
+        w = Watched(lab, group="ivds:x:4242:")
+        w.mirror({"name": "watch", "sources": [{"vport": "red-1"}], "to_ring": True, "filter": [{"ethertype": "0x88b5"}]})
+        data = red(2, 1, "red-1 out ")
+        reader = RingReader(w, bench, "C", "setpriv", "--reuid=65534", "--regid=4242", "--clear-groups")
+        check_equal(reader.first, "reading\n", "what a member of the group reads")
+        w.send("red-1", data)
+        check(reader.lines(1)[0].endswith(data.hex()), "the copy")
+        refused = RingReader(w, bench, "C", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        check("Permission denied" in refused.first, f"what a stranger reads: {refused.first!r}")
 
 
 @case("where the kernel has no tcx, copies and captures come by clsact all the same, also over a restart of the agent [R137]")

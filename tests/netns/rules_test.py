@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """rules_test.py -- rules of vPorts, profiles and instances on real ports: what they let pass, drop and count."""
+import re
 import socket
 import time
 
 from harness import case, check, check_equal, main
+from scapy.all import ICMPv6ND_NA, ICMPv6ND_NS, Ether, ICMPv6NDOptDstLLAddr, IPv6
 from scene import Scene, Stream, Tally, mac, network
 
 
@@ -153,6 +155,50 @@ def _(bench):
         tally.close()
         check_equal(tally.got, {}, "forged frames that arrived")
         check_equal(counted(scene, "a", "red-1", "no-udp"), len(frames), "frames that the rule dropped")
+
+
+
+for mode in ("auto", "native"):
+    @case(f"a VM advertises the IPv6 addresses that its rules name, and no others, as scapy makes them, by {mode} [R130][R101]")
+    def _(bench, mode=mode):
+        with bench.lab() as lab:
+            scene = two_vms(lab, mode)
+            a = scene.hosts["a"]
+            scene.vport_fields["red-1"] = {"rules": [
+                {"name": "its-own", "direction": "in", "nd_target": "fd00::1", "protocol": "icmp6", "icmp": "136"},
+                {"name": "asks", "direction": "in", "nd_target": "fd00::/64", "protocol": "icmp6", "icmp": "135"},
+                {"name": "no-other", "direction": "in", "nd_target": "::/0", "action": "drop"},
+                {"name": "unused", "direction": "in", "ethertype": "0x88b7"}]}
+            scene.apply("a")
+            ports = scene.raw_ports()
+
+            def message(kind, target, cut=0):
+                data = bytes(Ether(src=mac(1), dst=mac(2)) / IPv6(src="fe80::1", dst="ff02::1") /
+                             kind(tgt=target) / ICMPv6NDOptDstLLAddr(lladdr=mac(1)))
+                return data[:len(data) - cut] if cut else data
+
+            # The same addresses in the header each time: what one of them was allowed is nothing to the next.
+            passing = [message(ICMPv6ND_NA, "fd00::1"), message(ICMPv6ND_NS, "fd00::2"), message(ICMPv6ND_NA, "fd00::1")]
+            dropped = [message(ICMPv6ND_NA, "fd00::2"), message(ICMPv6ND_NS, "fd01::2"), message(ICMPv6ND_NA, "fd00::1", cut=9)]
+            for pair in zip(passing, dropped):
+                for data in pair:
+                    ports["red-1"].send(data)
+            got = []
+            lab.wait(lambda: got.extend(data for data in ports["red-2"].receive() if data in passing + dropped) or
+                     len(got) >= 3, 10, "what the rules allow does not arrive")
+            time.sleep(0.3)
+            got += [data for data in ports["red-2"].receive() if data in passing + dropped]
+            check_equal(sorted(got), sorted(passing), "messages that arrived")
+            check_equal([counted(scene, "a", "red-1", name) for name in ("its-own", "asks", "no-other")], [2, 1, 3], "counters")
+            told = a.ctl_json_lines("trace", "red-1", f"eth dst={mac(2)} / ip6 src=fe80::1 / nd type=136 target=fd00::9")[0]
+            check_equal((told["verdict"], told.get("drop_reason")), ("dropped", "acl"), "the trace of another's address")
+            check(any("no-other" in step["text"] for step in told["steps"]), f"the trace does not name the rule: {told}")
+            told = a.ctl_json_lines("trace", "red-1", f"eth dst={mac(2)} / ip6 src=fe80::1 / nd type=136 target=fd00::1")[0]
+            check_equal(told["verdict"], "forwarded", "the trace of its own address")
+            last = {line.split()[3]: re.search(r"(never|\d+ s ago)$", line.strip()) for line in
+                    a.ctl("rule", "list", "--vport", "red-1").splitlines() if "vport red-1" in line}
+            check_equal(last["unused"].group(1), "never", "when the rule that matched nothing decided last")
+            check(int(last["no-other"].group(1).split()[0]) < 60, f"when it decided last: {last['no-other'].group(1)}")
 
 
 main()

@@ -161,11 +161,15 @@ Bytes icmp_error_about(const Bytes& frame) {
 }
 
 Layer ip6_neighbour_solicitation() {
+    return ip6_neighbour(135, 2);
+}
+
+Layer ip6_neighbour(std::uint8_t type, std::uint8_t target) {
     Bytes bytes{0x60, 0, 0, 0, 0, 24, 58, 255};
     bytes.insert(bytes.end(), {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
     bytes.insert(bytes.end(), {0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 2});
-    bytes.insert(bytes.end(), {135, 0, 0, 0, 0, 0, 0, 0});
-    bytes.insert(bytes.end(), {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2});
+    bytes.insert(bytes.end(), {type, 0, 0, 0, 0, 0, 0, 0});
+    bytes.insert(bytes.end(), {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, target});
     return raw(0x86dd, bytes);
 }
 

@@ -32,6 +32,7 @@ struct Seen {
     std::uint8_t tcp_flags = 0;
     bool is_fragment = false;
     std::span<const std::uint8_t> icmp{};  // the message
+    std::optional<Address> nd_target{};
 };
 
 constexpr std::size_t looked_at = 128;  // bytes of L3: what begins or ends behind them is not read
@@ -61,6 +62,14 @@ void see_transport(Seen& seen, std::span<const std::uint8_t> l3, std::size_t at)
         return;
     }
     if (is_icmp) {
+        // What Neighbour Discovery is about is part of what it is: without, the message cannot be read.
+        if (seen.ethertype == 0x86dd && seen.proto == 58 && l3[at] >= 135 && l3[at] <= 137) {
+            if (at + 24 > l3.size()) {
+                seen.is_transport_readable = false;
+                return;
+            }
+            std::copy_n(l3.begin() + static_cast<std::ptrdiff_t>(at) + 8, 16, seen.nd_target.emplace().begin());
+        }
         seen.icmp_type = l3[at];
         seen.icmp_code = l3[at + 1];
         seen.icmp = l3.subspan(at);
@@ -176,8 +185,8 @@ bool fits(const std::optional<T>& match, T value) {
 }
 
 bool matches(const AclRule& rule, const Seen& seen) {
-    const bool asks_transport =
-        !rule.sports.empty() || !rule.dports.empty() || rule.icmp_type || rule.icmp_code || rule.tcp_flags;
+    const bool asks_transport = !rule.sports.empty() || !rule.dports.empty() || rule.icmp_type || rule.icmp_code ||
+                                rule.tcp_flags || rule.nd_target;
     const bool asks_net = rule.src || rule.dst || rule.proto || asks_transport;
     const bool when_unread = rule.action == IVDS_ACL_DROP;
     if (!fits(rule.src_mac, seen.src_mac) || !fits(rule.dst_mac, seen.dst_mac) ||
@@ -201,6 +210,7 @@ bool matches(const AclRule& rule, const Seen& seen) {
     }
     return fits(rule.sports, seen.sport) && fits(rule.dports, seen.dport) && fits(rule.icmp_type, seen.icmp_type) &&
            fits(rule.icmp_code, seen.icmp_code) &&
+           (!rule.nd_target || (seen.nd_target && fits(rule.nd_target, *seen.nd_target))) &&
            (!rule.tcp_flags || ((rule.tcp_flags->value ^ seen.tcp_flags) & rule.tcp_flags->mask) == 0);
 }
 
@@ -223,7 +233,7 @@ AclVerdict judge(const Acl& acl, const Bytes& frame) {
 std::optional<FlowFrame> flow_of(const Bytes& frame, bool is_to_vm) {
     const Seen seen = see(frame);
     if ((seen.ethertype != 0x0800 && seen.ethertype != 0x86dd) || !seen.is_net_readable ||
-        !seen.is_transport_readable) {
+        !seen.is_transport_readable || seen.nd_target) {
         return std::nullopt;
     }
     FlowFrame flow{.name = {.vm_mac = seen.src_mac,

@@ -164,10 +164,10 @@ Value sum_of(const std::vector<Value>& values) {
     return std::bit_cast<Value>(total);
 }
 
-template <class Key>
-ivds_count count_of(const bpf_map* map, const Key& key) {
-    std::vector<ivds_count> values(static_cast<std::size_t>(libbpf_num_possible_cpus()));
-    bpf_map__lookup_elem(map, &key, sizeof(key), values.data(), values.size() * sizeof(ivds_count), 0);
+template <class Value = ivds_count, class Key>
+Value count_of(const bpf_map* map, const Key& key) {
+    std::vector<Value> values(static_cast<std::size_t>(libbpf_num_possible_cpus()));
+    bpf_map__lookup_elem(map, &key, sizeof(key), values.data(), values.size() * sizeof(Value), 0);
     return sum_of(values);
 }
 
@@ -586,7 +586,8 @@ std::map<std::string, std::uint64_t> Rig::Impl::read_counts() const {
         add_counts(counts, fmt::format("drop {} {}", key.port, drop_name(key.reason)), count_of(maps.drops, key));
     }
     for (const auto& rule : keys_of<std::uint32_t>(maps.rule_stats)) {
-        add_counts(counts, fmt::format("rule {}", rule), count_of(maps.rule_stats, rule));
+        const auto count = count_of<ivds_rule_count>(maps.rule_stats, rule);
+        add_counts(counts, fmt::format("rule {}", rule), ivds_count{count.packets, count.bytes});
     }
     for (const auto& key : keys_of<ivds_flow_key>(maps.flows)) {
         ivds_flow flow{};

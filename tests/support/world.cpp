@@ -256,12 +256,13 @@ std::string World::text() const {
         for (const AclRule& rule : acl.rules) {
             out += fmt::format(
                 "  {}: action {} flags {} target {:#x} types {::x} macs {} {} src {} dst {} proto {} ports {} {} "
-                "icmp {} flags {}\n",
+                "icmp {} flags {} about {}\n",
                 rule.id, static_cast<int>(rule.action), rule.flags, rule.target, rule.ethertypes,
                 rule.src_mac ? to_text(rule.src_mac->value) : "-", rule.dst_mac ? to_text(rule.dst_mac->value) : "-",
                 rule.src ? int(rule.src->bits) : -1, rule.dst ? int(rule.dst->bits) : -1,
                 rule.proto ? *rule.proto : -1, rule.sports.size(), rule.dports.size(),
-                rule.icmp_type ? *rule.icmp_type : -1, rule.tcp_flags ? rule.tcp_flags->mask : -1);
+                rule.icmp_type ? *rule.icmp_type : -1, rule.tcp_flags ? rule.tcp_flags->mask : -1,
+                rule.nd_target ? int(rule.nd_target->bits) : -1);
         }
     }
     return out;

@@ -80,6 +80,22 @@ TEST_CASE("a mirror's sources become its bit in the masks of the ports that they
     CHECK(std::ranges::equal(c.row("lost").remote, mapped_address("192.0.2.9")));
 }
 
+TEST_CASE("a mirror to a ring says how large it is, and is no capture") {
+    const auto c = compiled(
+        "- {name: small, sources: [{vport: a}], to_ring: true, ring_kib: 64}\n"
+        "- {name: usual, sources: [{vport: b, direction: in}], to_ring: true}\n");
+    CHECK(c.row("small").kind == IVDS_MIRROR_RING);
+    CHECK(c.port("a").mirror_in == c.bit("small"));
+    CHECK(c.tables.mirrors.at(c.ids.mirrors.at("small")).ring_bytes == 64U << 10U);
+    CHECK(c.tables.mirrors.at(c.ids.mirrors.at("usual")).ring_bytes == 4U << 20U);
+    Tables with = c.tables;
+    add_captures({{31, Capture{.vport = "a"}}}, with);
+    CHECK(with.mirrors.size() == 3);
+    const Tables without = without_captures(with);
+    CHECK(without.mirrors.size() == 2);
+    CHECK(without.ports.at(c.ids.ports.at("a")).value.mirror_in == c.bit("small"));
+}
+
 TEST_CASE("a mirror's filter is a list that drops what no rule allows, and is shared by those that are the same") {
     const std::string filter = "filter: [{protocol: tcp, action: allow}]";
     const auto c = compiled("- {name: one, sources: [{vport: a}], to_vport: p, " + filter +
@@ -110,6 +126,10 @@ TEST_CASE("a mirror that cannot be is refused with what is wrong and what to do"
     is("- {name: m, erspan_remote: 192.0.2.9, erspan_local: 'fd00::1'}", "IVDS-M061", "erspan_local");
     is("- {name: m, erspan_remote: 192.0.2.9, session_id: 1024}", "IVDS-M003", "session_id");
     is("- {name: m, erspan_remote: 192.0.2.9, erspan: iii, index: 64}", "IVDS-M003", "index");
+    is("- {name: m, to_vport: p, to_ring: true}", "IVDS-M060", "more than one target");
+    is("- {name: m, to_vport: p, ring_kib: 64}", "IVDS-M060", "ring_kib");
+    is("- {name: m, to_ring: true, ring_kib: 100}", "IVDS-M060", "ring_kib = 100");
+    is("- {name: m, to_ring: true, ring_kib: 32}", "IVDS-M060", "ring_kib = 32");
     is("- {name: m, to_vport: p, snap_bytes: 10}", "IVDS-M003", "snap_bytes");
     is("- {name: m, to_vport: p, sources: [{vport: a, instance: red}]}", "IVDS-M062", "one vport");
     is("- {name: m, to_vport: nobody}", "IVDS-M006", "vport nobody");

@@ -11,6 +11,7 @@
 #include <set>
 #include <sstream>
 
+#include "agent/clock.h"
 #include "agent/rule_view.h"
 #include "agent/store.h"
 #include "agent/trace_view.h"
@@ -125,6 +126,8 @@ TEST_CASE("a rule implies the EtherTypes of what it looks at") {
     CHECK(parsed("{protocol: icmp6}").ethertypes == Types{0x86dd});
     CHECK(parsed("{ethertype: arp, src: 10.0.0.1, protocol: reply}").ethertypes == Types{0x0806});
     CHECK(parsed("{ethertype: '0x0806', protocol: request}").proto == 1);
+    CHECK(parsed("{nd_target: 'fd00::/8'}").ethertypes == Types{0x86dd});
+    CHECK(parsed("{nd_target: 'fd00::/8'}").proto == 58);
 }
 
 TEST_CASE("the words of a rule become what the data plane looks at") {
@@ -158,6 +161,7 @@ TEST_CASE("the words of a rule become what the data plane looks at") {
     CHECK(ping.icmp_type == 8);
     CHECK(ping.icmp_code == 0);
     CHECK(!parsed("{protocol: icmp6, icmp: '135'}").icmp_code);
+    CHECK(parsed("{nd_target: 'fe80::/10', protocol: icmp6, icmp: '136'}").nd_target->bits == 10);
 }
 
 TEST_CASE("what a rule says wrong is refused with the rule's name, a cause and a fix") {
@@ -186,7 +190,7 @@ TEST_CASE("what a rule says wrong is refused with the rule's name, a cause and a
         Wrong{"ethertype: ip6, src: 10.0.0.1", "IVDS-M043", "ethertype ip6 is IPv6, and src 10.0.0.1 is IPv4", ""},
         Wrong{"ethertype: ip, protocol: icmp6", "IVDS-M043", "protocol icmp6 is IPv6", ""},
         Wrong{"src: 'fd00::1', protocol: icmp", "IVDS-M043", "protocol icmp is IPv4", ""},
-        Wrong{"ethertype: arp, src: 'fd00::1'", "IVDS-M043", "ethertype arp is of IPv4", "icmp6"},
+        Wrong{"ethertype: arp, src: 'fd00::1'", "IVDS-M043", "ethertype arp is of IPv4", "nd_target"},
         Wrong{"ethertype: 0x88cc, dst: 10.0.0.1", "IVDS-M043", "0x88cc, which has no addresses", ""},
         Wrong{"ethertype: 0x88cc, protocol: tcp", "IVDS-M043", "0x88cc, which has none", ""},
         Wrong{"protocol: tpc", "IVDS-M042", "protocol \"tpc\" is none", "did you mean tcp?"},
@@ -212,6 +216,17 @@ TEST_CASE("what a rule says wrong is refused with the rule's name, a cause and a
         Wrong{"icmp: '8'", "IVDS-M044", "icmp without a protocol", "icmp or icmp6"},
         Wrong{"protocol: icmp, icmp: '256'", "IVDS-M042", "icmp \"256\"", "TYPE/CODE"},
         Wrong{"protocol: icmp, icmp: 8/", "IVDS-M042", "icmp \"8/\"", ""},
+        Wrong{"nd_target: 10.0.0.1", "IVDS-M043", "nd_target 10.0.0.1 is IPv4", "arp with dst"},
+        Wrong{"nd_target: 'fe80::1/64'", "IVDS-M048", "nd_target fe80::1/64", "write fe80::/64"},
+        Wrong{"nd_target: 'fe80::/'", "IVDS-M042", "nd_target", ""},
+        Wrong{"nd_target: 'fe80::1', ethertype: arp", "IVDS-M043", "nd_target with ethertype arp", "ip6"},
+        Wrong{"nd_target: 'fe80::1', ethertype: ip", "IVDS-M043", "nd_target fe80::1 is IPv6", ""},
+        Wrong{"nd_target: 'fe80::1', src: 10.0.0.1", "IVDS-M043", "src 10.0.0.1 is IPv4", ""},
+        Wrong{"nd_target: 'fe80::1', protocol: udp", "IVDS-M044", "nd_target with protocol udp", "icmp6"},
+        Wrong{"nd_target: 'fe80::1', protocol: icmp6, icmp: '128'", "IVDS-M044", "icmp 128, which has no target",
+              "135"},
+        Wrong{"nd_target: 'fe80::1', dst: 'ff02::1'", "IVDS-M054", "nd_target excludes dst", "leave one out"},
+        Wrong{"nd_target: 'fe80::1', stateful: true", "IVDS-M052", "opens no connection", "leave stateful out"},
         Wrong{"protocol: udp, tcp_flags: syn", "IVDS-M044", "tcp_flags without protocol tcp", "give protocol tcp"},
         Wrong{"protocol: tcp, tcp_flags: sin", "IVDS-M042", "tcp_flags \"sin\"", "syn/syn+ack"},
         Wrong{"protocol: tcp, tcp_flags: none", "IVDS-M042", "tcp_flags \"none\"", "none/MASK"},
@@ -285,6 +300,7 @@ TEST_CASE("what a rule matches is told in words") {
           "tcp from 10.0.0.0/8 to any port 80,90-99");
     CHECK(match_text(rule("{ethertype: arp, protocol: request, dst: 10.0.0.1}")) == "arp request to 10.0.0.1");
     CHECK(match_text(rule("{protocol: icmp, icmp: 8/0}")) == "icmp type 8/0");
+    CHECK(match_text(rule("{protocol: icmp6, icmp: '136', nd_target: 'fd00::9'}")) == "icmp6 type 136 about fd00::9");
     CHECK(match_text(rule("{protocol: tcp, tcp_flags: syn/syn+ack, src_mac: 02:00:00:00:00:01, src_ports: ['1']}")) ==
           "tcp flags syn/syn+ack from 02:00:00:00:00:01 port 1");
 }
@@ -468,8 +484,9 @@ TEST_CASE("the rules of a vPort are listed in their order with what each counted
         "instances: [{name: red, rules: [{name: i}]}]\nprofiles: [{name: web, default_out: drop, rules: [{name: p, "
         "direction: out}]}]\nvports: [{name: a, netdev: a, instance: red, profile: web, rules: [{name: low}, {name: "
         "high, priority: 7, protocol: tcp, action: drop}]}, {name: b, netdev: b, rules: [{name: other}]}]");
-    const std::map<std::uint32_t, ivds_count> counts = {
-        {c.ids.rules.at("vport/a/high"), {5, 300}}, {c.ids.rules.at("instance/red/i"), {7, 420}}, {9999, {1, 1}}};
+    const std::map<std::uint32_t, ivds_rule_count> counts = {{c.ids.rules.at("vport/a/high"), {5, 300, 0}},
+                                                             {c.ids.rules.at("instance/red/i"), {7, 420, 1}},
+                                                             {9999, {1, 1, 1}}};
     const auto reply = view_rules(c.model, c.ids, counts, of(pb::VPORT, "a"));
     REQUIRE(reply);
     CHECK(told(*reply) == Names{"1 vport a high both drop 5", "2 vport a low both allow 0",
@@ -478,6 +495,11 @@ TEST_CASE("the rules of a vPort are listed in their order with what each counted
     CHECK(reply->rules(0).bytes() == 300);
     CHECK(reply->rules(0).match() == "tcp");
     CHECK(reply->rules(0).id() == c.ids.rules.at("vport/a/high"));
+    // Of the host's running time, told as one of the calendar.
+    CHECK(reply->rules(0).last_s() == 0);
+    CHECK(reply->rules(3).last_s() + now_ns(CLOCK_MONOTONIC) / 1'000'000'000 >=
+          now_ns(CLOCK_REALTIME) / 1'000'000'000 - 1);
+    CHECK(reply->rules(3).last_s() <= now_ns(CLOCK_REALTIME) / 1'000'000'000);
     CHECK(told(*view_rules(c.model, c.ids, counts, of(pb::VPORT, "b"))) ==
           Names{"1 vport b other both allow 0", "2 -  default in allow 0", "3 -  default out allow 0"});
     CHECK(

@@ -214,6 +214,7 @@ int fail_everywhere(const std::function<void(FakeKernel&, Core&)>& prepare, cons
         }
         CHECK(after.links == before.links);
         CHECK(after.foreign == before.foreign);
+        CHECK(after.rings == before.rings);
         CHECK(after.interfaces == before.interfaces);
         CHECK(after.running == before.running);
         for (std::size_t i = 0; i < status_before.size(); ++i) {
@@ -502,7 +503,7 @@ TEST_CASE("rules that no list holds any more are no longer counted") {
     REQUIRE(first.apply(with_lists(), true));
     // Rule 22 is in list 2, which goes, and in list 4, which comes.
     for (const std::uint32_t rule : {10u, 20u, 22u, 23u, 30u}) {
-        kernel.set(Map::rule_stats, rule, ivds_count{1, 60});
+        kernel.set(Map::rule_stats, rule, ivds_rule_count{1, 60, 7});
     }
     Core second(kernel, false);
     if (adopted) {
@@ -511,7 +512,7 @@ TEST_CASE("rules that no list holds any more are no longer counted") {
     REQUIRE((adopted ? second : first).apply(other_lists(), true));
     CHECK(kernel.rows(Map::rule_stats) == 3);
     for (const std::uint32_t rule : {10u, 22u, 23u}) {
-        CHECK(kernel.get<ivds_count>(Map::rule_stats, rule).bytes == 60);
+        CHECK(kernel.get<ivds_rule_count>(Map::rule_stats, rule).bytes == 60);
     }
 }
 
@@ -1183,4 +1184,46 @@ TEST_CASE("the flags that a list's rules look at are in its entry, which tells w
     REQUIRE(core.apply(tables, false));
     CHECK(kernel.get<ivds_acl>(Map::acls, 1u).tcp_flags == 0x12);
     CHECK(kernel.get<ivds_acl>(Map::acls, 2u).tcp_flags == 0);
+}
+
+TEST_CASE("a mirror to a ring has it as long as it is there, and a change that fails leaves the rings as they were") {
+    using Rings = std::map<std::string, std::pair<std::uint32_t, std::uint32_t>>;
+    const auto with_ring = [](std::uint32_t session, const std::string& name, std::uint32_t bytes) {
+        auto tables = large();
+        MirrorRow row;
+        row.name = name;
+        row.value.kind = IVDS_MIRROR_RING;
+        row.ring_bytes = bytes;
+        tables.mirrors.emplace(session, row);
+        return tables;
+    };
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core first(kernel, false);
+    REQUIRE(first.adopt());
+    REQUIRE(first.apply(with_ring(3, "watch", 65536), true));
+    CHECK(kernel.rings == Rings{{"watch", {3, 65536}}});
+    kernel.writes = 0;
+    REQUIRE(first.apply(with_ring(3, "watch", 65536), true));
+    CHECK(kernel.writes == 0);
+    // Whoever comes after a crash finds it, and takes what nobody wants any more.
+    Core other(kernel, false);
+    REQUIRE(other.adopt());
+    CHECK(kernel.rings == Rings{{"watch", {3, 65536}}});
+    REQUIRE(other.apply(with_ring(4, "look", 131072), true));
+    CHECK(kernel.rings == Rings{{"look", {4, 131072}}});
+    REQUIRE(other.apply(large(), true));
+    CHECK(kernel.rings.empty());
+    CHECK(kernel.tap == 0);
+
+    auto odd = with_ring(3, "watch", 65537);
+    CHECK_FALSE(other.apply(odd, true));
+    odd = with_ring(3, "watch", 65536);
+    odd.mirrors.at(3).value.kind = IVDS_MIRROR_ERSPAN_II;
+    CHECK_FALSE(other.apply(odd, true));
+
+    CHECK(fail_everywhere([&](FakeKernel&, Core& core) { REQUIRE(core.apply(with_ring(3, "watch", 65536), true)); },
+                          [&](Core& core) { return core.apply(with_ring(3, "watch", 131072), true); }) > 0);
+    CHECK(fail_everywhere([&](FakeKernel&, Core& core) { REQUIRE(core.apply(with_ring(3, "watch", 65536), true)); },
+                          [&](Core& core) { return core.apply(with_ring(5, "look", 65536), true); }) > 0);
 }

@@ -98,6 +98,7 @@ FakeKernel::State FakeKernel::state() const {
     }
     state.tap = tap;
     state.tap_program = tap_program;
+    state.rings = rings;
     state.running = running_ + (next_pinned_ ? " next" : "");
     return state;
 }
@@ -465,6 +466,20 @@ Result<Programs> FakeKernel::load() {
     last_handle_ += 4;
     own_xdp_ = last_handle_ - 3;
     return Programs{own_xdp_, last_handle_ - 2, last_handle_ - 1, last_handle_};
+}
+
+Result<> FakeKernel::keep_ring(std::uint32_t session, const std::string& name, std::uint32_t bytes) {
+    if (fails()) {
+        return failed();
+    }
+    const std::pair wanted{session, bytes};
+    const auto before = std::exchange(rings[name], wanted);
+    writes += before != wanted ? 1 : 0;
+    return {};
+}
+
+void FakeKernel::forget_rings(const std::set<std::string>& but) {
+    std::erase_if(rings, [&](const auto& ring) { return !but.contains(ring.first); });
 }
 
 Result<std::uint32_t> FakeKernel::make_tap() {

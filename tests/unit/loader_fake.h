@@ -38,6 +38,7 @@ public:
         std::string running;
         std::uint32_t tap = 0;
         int tap_program = -1;
+        std::map<std::string, std::pair<std::uint32_t, std::uint32_t>> rings;
         bool operator==(const State&) const = default;
     };
 
@@ -64,6 +65,7 @@ public:
     std::string own_build = "fake-1";
     std::uint32_t tap = 0;  // ifindex of the mirrors' tap
     int tap_program = -1;
+    std::map<std::string, std::pair<std::uint32_t, std::uint32_t>> rings;  // {session, bytes} by name
 
     // Contents by structure.
     template <class T, class Key>
@@ -103,6 +105,8 @@ public:
     void forget_instance(std::uint32_t) override {}
     void forget_rules(const std::set<std::uint32_t>& rules) override;
     void forget_mirror(std::uint32_t) override {}
+    Result<> keep_ring(std::uint32_t session, const std::string& name, std::uint32_t bytes) override;
+    void forget_rings(const std::set<std::string>& but) override;
     Result<std::uint32_t> make_tap() override;
     Result<> remove_tap() override;
     Result<int> swap_tap(int program) override;

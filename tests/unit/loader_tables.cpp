@@ -234,6 +234,24 @@ TEST_CASE("a saved state whose counts exceed what is there is refused, also with
     }
 }
 
+TEST_CASE("mirrors, and the sizes of their rings, come back from the file as they were") {
+    const Folder folder;
+    Tables tables = sample();
+    tables.mirrors[3].name = "watch";
+    tables.mirrors[3].value.kind = IVDS_MIRROR_RING;
+    tables.mirrors[3].value.snap_bytes = 128;
+    tables.mirrors[3].ring_bytes = 65536;
+    REQUIRE(save_tables(folder.file(), tables));
+    const auto loaded = load_tables(folder.file());
+    REQUIRE(loaded);
+    REQUIRE(loaded->mirrors.size() == 1);
+    const MirrorRow& row = loaded->mirrors.at(3);
+    CHECK(row.name == "watch");
+    CHECK(row.value.kind == IVDS_MIRROR_RING);
+    CHECK(row.value.snap_bytes == 128);
+    CHECK(row.ring_bytes == 65536);
+}
+
 TEST_CASE("an error's line holds cause, reason, id and fix") {
     const auto r = os_error(-2, "IVDS-X001", "open a file", "make it");
     CHECK(r.error().text() == "open a file: No such file or directory [IVDS-X001]; make it");

@@ -225,7 +225,8 @@ struct ivds_acl {
 	__u8 pad0[2];
 };
 
-/* What rules look at: of the VM's frame, without the tags of the wire. Where a frame has no such field it is 0. */
+/* What rules look at: of the VM's frame, without the tags of the wire. Where a frame has no such field it is 0. Of
+ * Neighbour Discovery (RFC 4861) without its target the ICMP type could not be read either. */
 #define IVDS_L4_FRAGMENT 0x01u /* one of several */
 #define IVDS_L4_UNKNOWN  0x02u /* ports, ICMP type and TCP flags could not be read: a later fragment, or cut off */
 #define IVDS_L3_UNKNOWN  0x04u /* the EtherType says IP or ARP, and its headers could not be read to their end */
@@ -250,10 +251,12 @@ struct ivds_acl_mask_key {
 	__u32 acl;
 	__u32 index;
 };
+/* ivds_acl_mask.flags */
+#define IVDS_AM_ND_TARGET 0x01u /* `dst` is of the target in Neighbour Discovery, not of the IPv6 header */
 struct ivds_acl_mask {
 	struct ivds_fields fields; /* ones where a rule looks */
 	__u32 first;               /* the least `order` of the rules under it; masks are sorted by it */
-	__u32 pad0;
+	__u32 flags;               /* IVDS_AM_* */
 };
 
 /* ------------------------------- acl_rules HASH: struct ivds_acl_key -> struct ivds_acl_rule */
@@ -283,8 +286,9 @@ struct ivds_pool {
 /* ------------------------------- flows HASH: struct ivds_flow_key -> struct ivds_flow
  * What the lists of a vPort decided about a flow, so that they are not asked again for each frame, and the state of
  * connections that a stateful rule let through. An entry belongs to one vPort; a flow between two that have lists has
- * two. IPv4 and IPv6 alone, unfragmented, with headers that can be read; all else is held against the list each time.
- * A verdict holds as long as the vPort's list is the one that gave it: a change of rules makes another list. */
+ * two. IPv4 and IPv6 alone, unfragmented, with headers that can be read, and no Neighbour Discovery about a target;
+ * all else is held against the list each time. A verdict holds as long as the vPort's list is the one that gave it: a
+ * change of rules makes another list. */
 struct ivds_flow_key {
 	__u32 port; /* id of the vPort */
 	__u32 instance;
@@ -331,9 +335,14 @@ struct ivds_flow {
 	__u32 pad0;
 };
 
-/* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_count: frames it decided
+/* ------------------------------- rule_stats PERCPU_HASH: __u32 rule id -> struct ivds_rule_count: frames it decided
  * Id 0 counts nothing: a list's default. Those that a flow entry decided for are counted there, and told here at the
  * flow's next frame in a later tick, or by the sweep: after a sweep nothing is owing. */
+struct ivds_rule_count {
+	__u64 packets;
+	__u64 bytes;
+	__u64 last_ns; /* CLOCK_MONOTONIC of the last one on this CPU; the rule's is the latest of all */
+};
 
 /* ------------------------------- recents PERCPU_ARRAY: the data plane's own: what the CPU decided about flows in
  * this tick of the clock. What it counted it tells their entries at a frame in a later tick, or in the sweep. */
@@ -463,7 +472,7 @@ struct ivds_mirror_state {
 /* ------------------------------- mirror_stats PERCPU_ARRAY: session -> struct ivds_mirror_stats */
 struct ivds_mirror_stats {
 	__u64 packets; /* copies that were sent on */
-	__u64 bytes;   /* as they were sent, without what carries them: RSPAN's tag, ERSPAN's headers */
+	__u64 bytes;   /* as they were sent, without what carries them: RSPAN's tag, a trunk's, ERSPAN's headers */
 	__u64 refused; /* copies that could not be sent: the target is down, too small, or its queue or ring full */
 	__u64 cut;     /* of those sent: shortened to what the way to an ERSPAN address takes */
 };

@@ -121,6 +121,8 @@ IVDS_SIZE(ivds_port_stats, 64);
 IVDS_SIZE(ivds_instance_stats, 32);
 IVDS_SIZE(ivds_drop_key, 8);
 IVDS_SIZE(ivds_count, 16);
+IVDS_SIZE(ivds_rule_count, 24);
+IVDS_OFFSET(ivds_rule_count, last_ns, 16);
 IVDS_SIZE(ivds_mirror, 72);
 IVDS_OFFSET(ivds_mirror, session_id, 32);
 IVDS_OFFSET(ivds_mirror, local, 36);
