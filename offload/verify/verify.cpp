@@ -175,19 +175,28 @@ private:
             if (const auto hash = nic_.first_hash(Reg::pfuta, set)) all.push_back(fresh(nobody, in, hash));
             if (const auto hash = nic_.first_hash(Reg::mta, set)) all.push_back(fresh(some_group, in, hash));
         }
-        std::set<std::tuple<unsigned, bool, bool, PoolSet, Known, Known>> seen;
+        std::set<std::tuple<unsigned, bool, bool, bool, PoolSet, Known, Known>> seen;
         for (const Mac& mac : all) {
             const unsigned kind = kind_of(mac);
             const Nic82599::Address* address = nic_.address(mac);
             const bool in_hash = nic_.in_hash(kind == 0 ? Reg::pfuta : Reg::mta, mac);
             const bool is_unicast = kind == 0;
-            if (seen.emplace(kind, address != nullptr, in_hash, address == nullptr ? 0 : address->pools,
+            if (seen.emplace(kind, address != nullptr, in_hash, is_neighbour(mac),
+                             address == nullptr ? 0 : address->pools,
                              is_unicast ? known(of_.alone_.entry(in.of, mac)) : Known{},
                              is_unicast ? known(of_.beside_.entry(in.taken_for, mac)) : Known{})
                     .second)
                 at->second.push_back(mac);
         }
         return at->second;
+    }
+
+    // Whether a frame for an address that its instance does not know may be kept from the wire by the NIC: another
+    // instance has it on this host, or the driver has it for the port.
+    [[nodiscard]] bool is_neighbour(const Mac& mac) const {
+        const Nic82599::Address* address = nic_.address(mac);
+        return address != nullptr && (of_.local_.contains(number(mac)) ||
+                                      address->slot < i82599::chip().kept_mac_entries);
     }
 
     // One source of each class, for frames that come in by `port`, or by a pool. The first is a good one.
@@ -477,7 +486,7 @@ private:
         const ivds_port* port = of_.alone_.port(missing.via);
         if (port != nullptr && port->kind != IVDS_PORT_UPLINK && (port->flags & IVDS_PF_ANTI_SPOOF) != 0)
             return Limit::unknown;
-        if (probe.enter.by != Enter::By::uplink && nic_.address(probe.frame.dst) != nullptr) return Limit::foreign;
+        if (probe.enter.by != Enter::By::uplink && is_neighbour(probe.frame.dst)) return Limit::foreign;
         return std::nullopt;
     }
     [[nodiscard]] static bool has_guest_tags(const Probe& probe) {

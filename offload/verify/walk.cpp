@@ -34,6 +34,8 @@ Verifier::Verifier(const Subject& subject)
         Mac mac{};
         std::ranges::copy(key.mac, mac.begin());
         macs_[key.instance].push_back(mac);
+        const auto in = subject.tables.instances.find(key.instance);
+        if (in == subject.tables.instances.end() || entry.port != in->second.uplink) local_.insert(number(mac));
     }
     for (const auto& [key, instance] : subject.tables.vvlans)
         if (key[0] == subject.device.uplink && key[1] == subject.port_vlan && key[2] != 0)

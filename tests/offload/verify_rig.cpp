@@ -2,6 +2,9 @@
 #include "verify_rig.h"
 
 #include <algorithm>
+#include <stdexcept>
+
+#include "offload/nic/writer_82599.h"
 
 namespace ivds::test {
 
@@ -75,52 +78,52 @@ Witness::Witness(World tables, offload::Device device, offload::Software told)
       alone_(forgetful(tables)),
       beside_(forgetful(as_told(std::move(tables), told_))) {}
 
-std::vector<Sent> Witness::alone(const Probe& probe) {
-    std::vector<Sent> sent;
-    if (probe.enter.by != Enter::By::host && probe.enter.port != 0)
-        sent = forwarded(alone_, probe.enter.port, offload::verify::bytes(probe.frame));
-    for (Sent& copy : sent)
+Witness::Alone Witness::alone(const Probe& probe) {
+    Alone out;
+    if (probe.enter.by == Enter::By::host || !alone_.world().ports.contains(probe.enter.port)) return out;
+    auto outcome = alone_.forward(probe.enter.port, offload::verify::bytes(probe.frame));
+    out.sent = std::move(outcome.sent);
+    for (Sent& copy : out.sent)
         if (copy.port == witness_uplink) settle(copy.bytes);
-    std::ranges::sort(sent);
-    return sent;
+    std::ranges::sort(out.sent);
+    for (const auto& [name, count] : outcome.counts) {
+        if (!name.starts_with("drop ")) continue;
+        const std::size_t at = name.find(' ', 5) + 1;
+        out.drops.insert(name.substr(at, name.rfind(' ') - at));
+    }
+    return out;
 }
 
 std::vector<Sent> Witness::software(const Probe& probe) {
     return forwarded(beside_, probe.enter.port, offload::verify::bytes(probe.frame));
 }
 
-std::vector<offload::Delivery> Witness::first_of_nic(offload::Model82599& model, const Probe& probe) {
+std::vector<Witness::Input> Witness::into_nic(const Probe& probe) {
     Bytes frame = offload::verify::bytes(probe.frame);
-    switch (probe.enter.by) {
-        case Enter::By::uplink:
-            if (probe.enter.port == witness_uplink)
-                return take_outer(frame) ? model.receive_from_wire(frame).deliveries
-                                         : std::vector<offload::Delivery>{};
-            break;
-        case Enter::By::pool:
-            return model.send_from(probe.enter.pool, frame).deliveries;
-        case Enter::By::host:
-            return model.send_from(device_.pf, frame).deliveries;
-        default:
-            break;
+    if (probe.enter.by == Enter::By::pool) return {{.pool = probe.enter.pool, .bytes = frame}};
+    if (probe.enter.by == Enter::By::host) return {{.pool = device_.pf, .bytes = frame}};
+    if (probe.enter.by == Enter::By::uplink && probe.enter.port == witness_uplink) {
+        if (!take_outer(frame)) return {};
+        return {{.from_wire = true, .bytes = frame}};
     }
-    std::vector<offload::Delivery> all;
+    std::vector<Input> inputs;
     for (const Sent& copy : software(probe)) {
-        if (copy.port != witness_uplink) continue;
         Bytes out = copy.bytes;
-        if (!take_outer(out)) continue;
-        const auto some = model.send_from(device_.pf, out).deliveries;
-        all.insert(all.end(), some.begin(), some.end());
+        if (copy.port == witness_uplink && take_outer(out)) inputs.push_back({.pool = device_.pf, .bytes = out});
     }
-    return all;
+    return inputs;
+}
+
+std::vector<offload::Delivery> Witness::by_nic(offload::Model82599& model, const Input& input) {
+    return input.from_wire ? model.receive_from_wire(input.bytes).deliveries
+                           : model.send_from(input.pool, input.bytes).deliveries;
 }
 
 std::vector<Sent> Witness::onwards(offload::Model82599& model, const Probe& probe,
-                                   std::vector<offload::Delivery> deliveries) {
+                                   const std::vector<offload::Delivery>& deliveries) {
     std::vector<Sent> sent;
-    const bool by_software = probe.enter.by == Enter::By::port ||
-                             (probe.enter.by == Enter::By::uplink && probe.enter.port != witness_uplink);
-    if (by_software)
+    if (probe.enter.by == Enter::By::port ||
+        (probe.enter.by == Enter::By::uplink && probe.enter.port != witness_uplink))
         for (const Sent& copy : software(probe))
             if (copy.port != witness_uplink) sent.push_back(copy);
     from_nic(model, deliveries, sent, 0);
@@ -129,7 +132,10 @@ std::vector<Sent> Witness::onwards(offload::Model82599& model, const Probe& prob
 }
 
 std::vector<Sent> Witness::together(offload::Model82599& model, const Probe& probe) {
-    return onwards(model, probe, first_of_nic(model, probe));
+    std::vector<offload::Delivery> deliveries;
+    for (const Input& input : into_nic(probe))
+        for (offload::Delivery& delivery : by_nic(model, input)) deliveries.push_back(std::move(delivery));
+    return onwards(model, probe, deliveries);
 }
 
 void Witness::from_nic(offload::Model82599& model, const std::vector<offload::Delivery>& deliveries,
@@ -163,6 +169,43 @@ void Witness::from_software(offload::Model82599& model, const std::vector<Sent>&
         Bytes frame = copy.bytes;
         if (take_outer(frame)) from_nic(model, model.send_from(device_.pf, frame).deliveries, sent, depth);
     }
+}
+
+offload::Device witness_device(unsigned vfs) {
+    offload::Device device{.chip = &reg::chip(), .uplink = witness_uplink, .pf = witness_pf, .pools = {}};
+    for (unsigned n = 0; n < vfs; ++n) device.pools[first_vf + n] = n;
+    return device;
+}
+
+Card::Card(const offload::Snapshot& tables, const offload::Device& device, const offload::Uncertain& uncertain)
+    : nic({.uncertain = uncertain,
+           .pools_on = false,
+           .fctrl = reg::fctrl::bam.put() | reg::fctrl::mpe.put() | reg::fctrl::upe.put()}) {
+    const auto must = [](const Result<>& done) {
+        if (!done) throw std::runtime_error(done.error().text());
+    };
+    // As drivers of VFs do, for a tag that they did not ask for.
+    for (unsigned queue = 0; queue < 2 * device.pf; ++queue)
+        nic.put(Reg::rxdctl, queue, reg::rxdctl::enable.put() | reg::rxdctl::vme.put());
+    nic.put(Reg::pfvtctl,
+            reg::pfvtctl::vt_en.put() | reg::pfvtctl::def_pl.put(device.pf) | reg::pfvtctl::rpl_en.put());
+    nic.set_bits(Reg::hlreg0, 0, reg::hlreg0::jumboen.put());
+    nic.put(Reg::maxfrs, reg::maxfrs::mfs.put(reg::chip().max_frame));
+    auto plan = offload::make_plan(tables, device, {.port_vlan = witness_vlan}, {});
+    if (!plan) throw std::runtime_error(plan.error().text());
+    offload::Writer82599 writer(nic.model, device.pf);
+    must(writer.check_setup());
+    must(writer.clear());
+    for (const offload::Step& step : plan->steps) {
+        must(writer.apply(step));
+        if (const auto* software = std::get_if<offload::Software>(&step)) told = *software;
+    }
+}
+
+offload::verify::Image Card::image() {
+    auto read = offload::verify::read_image(nic.model);
+    if (!read) throw std::runtime_error(read.error().text());
+    return std::move(*read);
 }
 
 offload::Snapshot tables_of(const World& world) {

@@ -3,18 +3,34 @@
 // share no code with it, on the same registers, tables and frames.
 #pragma once
 
-#include <memory>
-#include <vector>
-
-#include "offload/nic/model_82599.h"
+#include "nic_rig.h"  // first: its Outcome is the model's
+// clang-format off
 #include "offload/verify/verify.h"
 #include "reference.h"
+// clang-format on
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
 
 namespace ivds::test {
 
 inline constexpr std::uint32_t witness_uplink = 1;
 inline constexpr std::uint16_t witness_vlan = 100;  // of the fabric's port
 inline constexpr unsigned witness_pf = 8;           // VFs 0 to 7 before it
+inline constexpr std::uint32_t first_vf = 10;       // port ids of VF 0 and on
+
+[[nodiscard]] offload::Device witness_device(unsigned vfs);
+
+// A modelled card as a driver sets it up, and the plan for the tables in it.
+struct Card {
+    Card(const offload::Snapshot& tables, const offload::Device& device, const offload::Uncertain& uncertain = {});
+    [[nodiscard]] offload::verify::Image image();
+
+    Nic nic;
+    offload::Software told;
+};
 
 // The reference switch with these tables, and what software is told; it learns nothing.
 class Witness {
@@ -23,14 +39,24 @@ public:
 
     // Sorted, the priority of the outer tag settled as the fabric's port does; a stray pool is a port as in the
     // verifier. The model's registers are as they are now.
-    [[nodiscard]] std::vector<Sent> alone(const offload::verify::Probe& probe);
+    struct Alone {
+        std::vector<Sent> sent{};
+        std::set<std::string> drops{};  // reasons
+    };
+    [[nodiscard]] Alone alone(const offload::verify::Probe& probe);
     [[nodiscard]] std::vector<Sent> together(offload::Model82599& model, const offload::verify::Probe& probe);
-    // What the NIC alone makes of it at first: what nothing but its registers can change.
-    [[nodiscard]] std::vector<offload::Delivery> first_of_nic(offload::Model82599& model,
-                                                              const offload::verify::Probe& probe);
-    // The rest of the way, from there.
+    // What goes into the NIC at first, of the wire's or of a pool's, and of what software sends by the PF; and what
+    // becomes of the frame, when this is what it makes of that.
+    struct Input {
+        bool from_wire = false;
+        unsigned pool = 0;
+        Bytes bytes{};
+        auto operator<=>(const Input&) const = default;
+    };
+    [[nodiscard]] std::vector<Input> into_nic(const offload::verify::Probe& probe);
+    [[nodiscard]] static std::vector<offload::Delivery> by_nic(offload::Model82599& model, const Input& input);
     [[nodiscard]] std::vector<Sent> onwards(offload::Model82599& model, const offload::verify::Probe& probe,
-                                            std::vector<offload::Delivery> deliveries);
+                                            const std::vector<offload::Delivery>& deliveries);
 
 private:
     void from_nic(offload::Model82599& model, const std::vector<offload::Delivery>& deliveries,
