@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 #include <string_view>
 
 namespace ivds::offload::verify {
@@ -296,6 +297,31 @@ Views views_of(const Snapshot& tables, const offload::Software& told) {
         entry.flags = IVDS_FDB_STATIC;
     }
     return views;
+}
+
+Cable::Cable(TagChoice tags, std::uint16_t port_vlan, const ivds_port* uplink) : tags_(tags), port_vlan_(port_vlan) {
+    if (uplink == nullptr) return;
+    outer_tpid_ = host_order(uplink->outer_tpid_be);
+    inner_tpid_ = host_order(uplink->inner_tpid_be);
+}
+
+std::vector<Tags> Cable::outers(const Snapshot& tables, std::uint32_t uplink) const {
+    if (is_single()) return {{{.tpid = outer_tpid_, .tci = port_vlan_}}};
+    constexpr std::uint16_t nobodys = 4000;
+    std::set<std::uint16_t> vlans{nobodys};
+    for (const auto& [key, instance] : tables.vvlans)
+        if (key[0] == uplink) vlans.insert(static_cast<std::uint16_t>(key[1]));
+    std::vector<Tags> out{{}};
+    for (const std::uint16_t vlan : vlans) out.push_back({{.tpid = outer_tpid_, .tci = vlan}});
+    return out;
+}
+
+std::map<std::uint16_t, std::uint32_t> Cable::vvlans(const Snapshot& tables, std::uint32_t uplink) const {
+    std::map<std::uint16_t, std::uint32_t> out;
+    for (const auto& [key, instance] : tables.vvlans)
+        if (key[0] == uplink && key[1] == port_vlan_ && key[2] != 0)
+            out[static_cast<std::uint16_t>(key[2])] = instance;
+    return out;
 }
 
 bool Cable::to_nic(Tags& tags) const {

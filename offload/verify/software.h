@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <unordered_map>
 #include <vector>
 
@@ -100,16 +101,21 @@ struct Views {
 };
 [[nodiscard]] Views views_of(const Snapshot& tables, const offload::Software& told);
 
-// What the port that the NIC is cabled to adds and takes off. With a single tag it has one VLAN, which it adds to all
-// that comes from the host with the priority of the tag that is there, and takes off what goes there; other frames do
-// not go there.
+// The wire as the switch alone has it, and as the NIC has it. With a single tag the port that the NIC is cabled to
+// has one VLAN, which it adds to all that comes from the host with the priority of the tag that is there, and takes
+// off what goes there; other frames do not go there. All that is said of it is here.
 class Cable {
 public:
-    Cable(TagChoice tags, std::uint16_t port_vlan, std::uint16_t outer_tpid)
-        : tags_(tags), port_vlan_(port_vlan), outer_tpid_(outer_tpid) {}
+    Cable(TagChoice tags, std::uint16_t port_vlan, const ivds_port* uplink);
     [[nodiscard]] bool is_single() const { return tags_ == TagChoice::single_tag; }
-    [[nodiscard]] std::uint16_t port_vlan() const { return port_vlan_; }
-    [[nodiscard]] std::uint16_t outer_tpid() const { return outer_tpid_; }
+    // Tags of the wire's in front of a VM's own.
+    [[nodiscard]] unsigned own_tags() const { return 2; }
+    // TPID of the V.VLAN's.
+    [[nodiscard]] std::uint16_t tpid() const { return inner_tpid_; }
+    // What can be in front of the tag that the NIC's filters look at: one of each class.
+    [[nodiscard]] std::vector<Tags> outers(const Snapshot& tables, std::uint32_t uplink) const;
+    // The instances by the tag that the NIC's filters look at, where that alone tells them.
+    [[nodiscard]] std::map<std::uint16_t, std::uint32_t> vvlans(const Snapshot& tables, std::uint32_t uplink) const;
     // False for a frame that does not go there.
     [[nodiscard]] bool to_nic(Tags& tags) const;
     void from_nic(Tags& tags) const;
@@ -119,7 +125,8 @@ public:
 private:
     TagChoice tags_;
     std::uint16_t port_vlan_;
-    std::uint16_t outer_tpid_;
+    std::uint16_t outer_tpid_ = tpid_c;
+    std::uint16_t inner_tpid_ = tpid_c;
 };
 
 }  // namespace ivds::offload::verify

@@ -195,8 +195,8 @@ private:
     // instance has it on this host, or the driver has it for the port.
     [[nodiscard]] bool is_neighbour(const Mac& mac) const {
         const Nic82599::Address* address = nic_.address(mac);
-        return address != nullptr && (of_.local_.contains(number(mac)) ||
-                                      address->slot < i82599::chip().kept_mac_entries);
+        return address != nullptr &&
+               (of_.local_.contains(number(mac)) || address->slot < i82599::chip().kept_mac_entries);
     }
 
     // One source of each class, for frames that come in by `port`, or by a pool. The first is a good one.
@@ -248,10 +248,6 @@ private:
         return vids_;
     }
 
-    [[nodiscard]] std::uint16_t inner_tpid() const {
-        const ivds_port* uplink = of_.alone_.port(device_.uplink);
-        return uplink == nullptr ? tpid_c : host_order(uplink->inner_tpid_be);
-    }
     [[nodiscard]] std::uint16_t type_in() const {
         return static_cast<std::uint16_t>(i82599::vlnctrl::vet(nic_.image()(Reg::vlnctrl)));
     }
@@ -262,8 +258,8 @@ private:
     // Tags behind whatever the fabric's port adds; of a type that somebody here knows each class of VIDs.
     [[nodiscard]] std::vector<Tags> stacks(std::uint16_t type) {
         std::vector<Tags> out{{}};
-        for (const std::uint16_t tpid : std::set<std::uint16_t>{inner_tpid(), type, tpid_c, tpid_s, tpid_q}) {
-            if (tpid != inner_tpid() && tpid != type) {
+        for (const std::uint16_t tpid : std::set<std::uint16_t>{of_.cable_.tpid(), type, tpid_c, tpid_s, tpid_q}) {
+            if (tpid != of_.cable_.tpid() && tpid != type) {
                 out.push_back({{.tpid = tpid, .tci = guest_vid}});
                 continue;
             }
@@ -274,18 +270,8 @@ private:
 
     void from_the_wire() {
         const Enter enter{.by = Enter::By::uplink, .port = device_.uplink};
-        std::vector<Tags> outers;
-        if (of_.cable_.is_single()) {
-            outers.push_back({{.tpid = of_.cable_.outer_tpid(), .tci = of_.cable_.port_vlan()}});
-        } else {
-            outers.emplace_back();
-            std::set<std::uint16_t> vlans{guest_vid};
-            for (const auto& [key, instance] : tables().vvlans)
-                if (key[0] == device_.uplink) vlans.insert(static_cast<std::uint16_t>(key[1]));
-            for (const std::uint16_t vlan : vlans) outers.push_back({{.tpid = of_.cable_.outer_tpid(), .tci = vlan}});
-        }
         const bool counts_cfi = i82599::vlnctrl::cfien(nic_.image()(Reg::vlnctrl)) != 0;
-        for (const Tags& outer : outers)
+        for (const Tags& outer : of_.cable_.outers(tables(), device_.uplink))
             for (const Tags& inner : stacks(type_in())) {
                 if (done_) return;
                 Tags tags = outer;
@@ -421,7 +407,8 @@ private:
     void from_the_host() {
         for (const Tags& tags : stacks(type_out())) {
             if (done_) return;
-            if (!tags.empty() && tags[0].tpid == inner_tpid() && of_.registered_.contains(tags[0].vid())) continue;
+            if (!tags.empty() && tags[0].tpid == of_.cable_.tpid() && of_.registered_.contains(tags[0].vid()))
+                continue;
             Probe probe{.enter = {.by = Enter::By::host}, .frame = {.tags = tags}};
             walk(probe, In(0), {fresh(stranger, In(0), std::nullopt)}, true, 0);
         }
@@ -489,8 +476,14 @@ private:
         if (probe.enter.by != Enter::By::uplink && is_neighbour(probe.frame.dst)) return Limit::foreign;
         return std::nullopt;
     }
-    [[nodiscard]] static bool has_guest_tags(const Probe& probe) {
-        return probe.frame.tags.size() > (probe.enter.by == Enter::By::uplink ? 2U : 0U);
+    // Tags that are neither the wire's nor a trunk's.
+    [[nodiscard]] bool has_guest_tags(const Probe& probe) const {
+        if (probe.enter.by == Enter::By::uplink) return probe.frame.tags.size() > of_.cable_.own_tags();
+        const ivds_port* port = of_.alone_.port(probe.enter.port);
+        const bool is_behind = probe.enter.by == Enter::By::port && port != nullptr && !probe.frame.tags.empty() &&
+                               (port->flags & IVDS_PF_TRUNK) != 0 &&
+                               tables().vvlans.contains({probe.enter.port, probe.frame.tags[0].vid(), 0});
+        return probe.frame.tags.size() > (is_behind ? 1U : 0U);
     }
 
     void judge(const Probe& probe) {

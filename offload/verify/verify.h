@@ -148,10 +148,10 @@ private:
     Software alone_;
     Software beside_;
     Cable cable_;
+    std::map<std::uint16_t, std::uint32_t> registered_;            // V.VLAN on the cable -> instance
     std::map<unsigned, std::uint32_t> vport_of_;                   // by pool
     std::unordered_set<std::uint64_t> local_;                      // addresses that some instance has on this host
     std::map<std::uint32_t, std::vector<Mac>> macs_;               // of the forwarding table, by instance
-    std::map<std::uint16_t, std::uint32_t> registered_;            // single tag: V.VLAN -> instance, on the cable
     std::vector<std::pair<std::uint32_t, std::string>> policies_;  // by port
 };
 

@@ -14,13 +14,6 @@ namespace {
 // A frame of software's that comes back to the PF goes no further than to software again.
 constexpr unsigned most_turns = 2;
 
-std::uint16_t outer_tpid(const Subject& subject) {
-    const auto uplink = subject.tables.ports.find(subject.device.uplink);
-    if (uplink == subject.tables.ports.end()) return tpid_c;
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(&uplink->second.outer_tpid_be);
-    return static_cast<std::uint16_t>(bytes[0] << 8 | bytes[1]);
-}
-
 }  // namespace
 
 Verifier::Verifier(const Subject& subject)
@@ -28,7 +21,8 @@ Verifier::Verifier(const Subject& subject)
       views_(views_of(subject.tables, subject.told)),
       alone_(views_.alone),
       beside_(views_.beside),
-      cable_(subject.tags, subject.port_vlan, outer_tpid(subject)) {
+      cable_(subject.tags, subject.port_vlan, alone_.port(subject.device.uplink)),
+      registered_(cable_.vvlans(subject.tables, subject.device.uplink)) {
     for (const auto& [vport, pool] : subject.device.pools) vport_of_[pool] = vport;
     for (const auto& [key, entry] : subject.tables.fdb) {
         Mac mac{};
@@ -37,9 +31,6 @@ Verifier::Verifier(const Subject& subject)
         const auto in = subject.tables.instances.find(key.instance);
         if (in == subject.tables.instances.end() || entry.port != in->second.uplink) local_.insert(number(mac));
     }
-    for (const auto& [key, instance] : subject.tables.vvlans)
-        if (key[0] == subject.device.uplink && key[1] == subject.port_vlan && key[2] != 0)
-            registered_[static_cast<std::uint16_t>(key[2])] = instance;
     find_policies();
 }
 
