@@ -191,6 +191,19 @@ PoolSet Nic82599::taking_tag(const Seen& seen) const {
     return seen.tag ? groups_[seen.tag->vid()].pools : aupe_;
 }
 
+void Nic82599::note_tag(const Seen& seen, PoolSet before, PoolSet after, Trail* trail) const {
+    if (trail == nullptr || before == 0) return;
+    if (vlnctrl::vfe(image_(Reg::vlnctrl)) == 0)
+        note(trail, "VLNCTRL.VFE is 0: any VLAN");
+    else if (!seen.tag)
+        note(trail, "no tag, PFVML2FLT.AUPE of pools {}: pools {} of {}", names(aupe_), names(after), names(before));
+    else if (const Group& group = groups_[seen.tag->vid()]; group.slots == 0)
+        note(trail, "no PFVLVF has VID {}", seen.tag->vid());
+    else
+        note(trail, "PFVLVF[{}] has VID {} for pools {}: pools {} of {}", std::countr_zero(group.slots),
+             seen.tag->vid(), names(group.pools), names(after), names(before));
+}
+
 PoolSet Nic82599::by_address(const Frame& frame, const Address* address, Doubts& doubts, Trail* trail) const {
     PoolSet list = 0;
     if (address != nullptr) {
@@ -270,10 +283,7 @@ void Nic82599::from_wire(const Frame& frame, Doubts& doubts, Passage& out, Trail
     const PoolSet default_pool = pool_bit(pfvtctl::def_pl(control));
     const PoolSet addressed = by_address(frame, address, doubts, trail);
     list.pools = addressed & taking_tag(seen);
-    if (list.pools != addressed)
-        note(trail, "{}: pools {} of {}",
-             seen.tag ? fmt::format("PFVLVFB of VID {}", seen.tag->vid()) : std::string("PFVML2FLT.AUPE"),
-             names(list.pools), names(addressed));
+    note_tag(seen, addressed, list.pools, trail);
     const bool nowhere = list.pools == 0 && pfvtctl::dis_def_pl(control) == 0;
     if (nowhere || (!replicates_ && !frame.is_unicast() && addressed == 0)) {
         note(trail, "PFVTCTL.DEF_PL: pool {}", pfvtctl::def_pl(control));
@@ -416,10 +426,7 @@ void Nic82599::switch_between(unsigned pool, const Frame& frame, const Tags& tag
     const PoolSet others = to_itself ? ~PoolSet{0} : ~pool_bit(pool);
     list.pools &= others;
     const PoolSet members = list.pools & taking_tag(seen);
-    if (members != list.pools)
-        note(trail, "{}: pools {} of {}",
-             seen.tag ? fmt::format("PFVLVFB of VID {}", seen.tag->vid()) : std::string("PFVML2FLT.AUPE"),
-             names(members), names(list.pools));
+    note_tag(seen, list.pools, members, trail);
     list.pools = members;
     if (list.pools == 0 && !frame.is_unicast() && pfvtctl::dis_def_pl(control) == 0 &&
         doubts.ask(replicates_ ? &Uncertain::tx_default_pool : &Uncertain::tx_default_pool_unreplicated)) {

@@ -113,6 +113,7 @@ private:
     [[nodiscard]] bool passes_port(const Frame& frame, const Address* address) const;
     [[nodiscard]] PoolSet by_address(const Frame& frame, const Address* address, Doubts& doubts, Trail* trail) const;
     [[nodiscard]] PoolSet taking_tag(const Seen& seen) const;
+    void note_tag(const Seen& seen, PoolSet before, PoolSet after, Trail* trail) const;
     [[nodiscard]] std::optional<unsigned> ethertype_filter(std::uint16_t ethertype) const;
     void mirror(const Seen& seen, bool from_wire, bool to_wire, Doubts& doubts, Candidates& list, Trail* trail) const;
     void copy(const Frame& frame, const Tags& tags, const Seen& seen, const Candidates& list, bool loopback,

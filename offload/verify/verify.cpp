@@ -307,8 +307,13 @@ private:
         of_.alone(probe, told);
         const In in(told.instance);
         const ivds_instance* of = of_.alone_.instance(told.instance);
+        // What is the host's is as long as its interface takes.
+        const ivds_port* uplink = of_.alone_.port(enter.port);
+        unsigned longest = of == nullptr ? 0 : of->mtu_bytes;
+        if (of == nullptr && uplink != nullptr && uplink->mtu_bytes > 4 * tags.size())
+            longest = uplink->mtu_bytes - 4 * tags.size();
         walk(probe, in, all ? sources(in, enter.port, std::nullopt) : std::vector{fresh(stranger, in, std::nullopt)},
-             all, of == nullptr ? 0U : of->mtu_bytes);
+             all, longest);
     }
 
     // Each destination from each source, and the other payloads from the first of them.
@@ -372,12 +377,30 @@ private:
         }
     }
 
+    // A VM's own tags, of a port of software's. Where frames leave without a V.VLAN they are what the NIC then sees.
+    [[nodiscard]] std::vector<Tags> guest_stacks(std::uint32_t instance) {
+        const ivds_instance* of = of_.beside_.instance(instance);
+        bool plain = of != nullptr && ((of->flags & IVDS_IF_PLAIN_OUT) != 0 || of->vvlan == 0);
+        if (const auto macs = of_.macs_.find(instance); macs != of_.macs_.end())
+            for (const Mac& mac : macs->second) {
+                const ivds_fdb_entry* entry = of_.beside_.entry(instance, mac);
+                plain |= entry != nullptr && (entry->flags & IVDS_FDB_PLAIN) != 0;
+            }
+        if (plain) return stacks(type_out());
+        return {{},
+                {{.tpid = tpid_c, .tci = 0}},
+                {{.tpid = tpid_c, .tci = guest_vid}},
+                {{.tpid = tpid_s, .tci = guest_vid}}};
+    }
+
     void from_ports() {
         for (const auto& [id, port] : tables().ports) {
             if (done_) return;
             if (port.kind == IVDS_PORT_PATCH) {
-                Probe probe{.enter = {.by = Enter::By::patch, .port = id}, .frame = {}};
-                walk(probe, In(port.instance), {fresh(stranger, In(port.instance), std::nullopt)}, false, 0);
+                for (const Tags& tags : guest_stacks(port.instance)) {
+                    Probe probe{.enter = {.by = Enter::By::patch, .port = id}, .frame = {.tags = tags}};
+                    walk(probe, In(port.instance), {fresh(stranger, In(port.instance), std::nullopt)}, false, 0);
+                }
                 continue;
             }
             if (port.kind != IVDS_PORT_VPORT || is_in_nic(id)) continue;
@@ -386,9 +409,7 @@ private:
             const ivds_instance* of = of_.alone_.instance(port.instance);
             const unsigned longest = of == nullptr ? 0U : std::min(port.mtu_bytes, of->mtu_bytes);
             const Enter enter{.by = Enter::By::port, .port = id};
-            for (const Tags& tags :
-                 {Tags{}, Tags{{.tpid = tpid_c, .tci = 0}}, Tags{{.tpid = tpid_c, .tci = guest_vid}},
-                  Tags{{.tpid = tpid_s, .tci = guest_vid}}}) {
+            for (const Tags& tags : guest_stacks(port.instance)) {
                 Probe probe{.enter = enter, .frame = {.tags = tags}};
                 walk(probe, in, from, tags.empty(), longest);
             }
@@ -396,9 +417,16 @@ private:
             for (const auto& [key, sub] : tables().vvlans) {
                 const ivds_port* behind = key[0] == id ? of_.alone_.port(sub) : nullptr;
                 if (behind == nullptr || behind->kind != IVDS_PORT_SUB) continue;
-                Probe probe{.enter = enter,
-                            .frame = {.tags = {{.tpid = tpid_c, .tci = static_cast<std::uint16_t>(key[1])}}}};
-                walk(probe, In(behind->instance), sources(In(behind->instance), sub, device_.pf), true, 0);
+                const In within(behind->instance);
+                const ivds_instance* its = of_.alone_.instance(behind->instance);
+                const std::vector<Mac> senders = sources(within, sub, device_.pf);
+                for (Tags tags : guest_stacks(behind->instance)) {
+                    const bool all = tags.empty();
+                    tags.insert(0, {.tpid = tpid_c, .tci = static_cast<std::uint16_t>(key[1])});
+                    Probe probe{.enter = enter, .frame = {.tags = tags}};
+                    walk(probe, within, senders, all,
+                         its == nullptr ? 0U : std::min(behind->mtu_bytes, its->mtu_bytes));
+                }
             }
         }
     }

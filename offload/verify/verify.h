@@ -6,8 +6,10 @@
 // Not sampled: frames are told apart by all that the two look at, and one of each class is walked through both. A
 // class is uniform as neither asks for more than this:
 //
-//   enters       by the wire, a VF's pool, a port of software's, the far end of a patch, or from the host: each is a
-//                class of its own, but for pools that do not send.
+//   enters       by the wire, a VF's pool, a port of software's, the far end of a patch, or from the host, which
+//   sends
+//                in no V.VLAN: each is a class of its own, but for pools that do not send. What the fabric's port
+//                keeps from the NIC (Cable) does not enter.
 //   tags         the NIC asks of a VID for its bit in VFTA and the PFVLVF that have it, software for its row in
 //   vvlans:
 //                VIDs with the same answers are one class, each registered one is its own. Of a tag of another TPID

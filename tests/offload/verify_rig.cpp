@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify_rig.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <map>
 #include <stdexcept>
 
 #include "offload/nic/writer_82599.h"
@@ -65,12 +68,122 @@ World as_told(World world, const offload::Software& told) {
     return world;
 }
 
+bool is_link_local(const Mac& mac) {
+    return mac[0] == 1 && mac[1] == 0x80 && mac[2] == 0xc2 && mac[3] == 0 && mac[4] == 0 && mac[5] < 16;
+}
+
+std::uint32_t instance_of(const World& world, const Probe& probe) {
+    const verify::Tags& tags = probe.frame.tags;
+    const auto at = [&](const VvlanKey& key) {
+        const auto found = world.vvlans.find(key);
+        return found == world.vvlans.end() ? 0U : found->second;
+    };
+    if (probe.enter.by == Enter::By::host || !world.ports.contains(probe.enter.port)) return 0;
+    const ivds_port& port = world.ports.at(probe.enter.port);
+    if (probe.enter.by == Enter::By::uplink) {
+        const bool tagged = tags.size() > 1 && tags[1].tpid == tpid_c;
+        const bool has_policy = (port.flags & (IVDS_PF_PLAIN_IN | IVDS_PF_PLAIN_DROP)) != 0;
+        if (!tagged && (!has_policy || is_link_local(probe.frame.dst))) return 0;
+        return tags.empty() ? 0 : at({probe.enter.port, tags[0].vid(), tagged ? tags[1].vid() : 0U});
+    }
+    if ((port.flags & IVDS_PF_TRUNK) != 0 && !tags.empty() && tags[0].tpid == tpid_c && tags[0].vid() != 0)
+        if (const std::uint32_t sub = at({probe.enter.port, tags[0].vid(), 0}); world.ports.contains(sub))
+            return world.ports.at(sub).instance;
+    return port.instance;
+}
+
+// What a frame did that it may not do, whatever the limits; empty: nothing.
+std::string leak(const World& world, const Probe& probe, const std::vector<Sent>& got) {
+    const std::uint32_t instance = instance_of(world, probe);
+    std::map<std::uint32_t, unsigned> times;
+    for (const Sent& copy : got) {
+        if (probe.enter.by == Enter::By::host && (copy.port == witness_uplink || copy.port == to_host)) continue;
+        bool may = false;
+        unsigned most = 1;
+        if (copy.port == to_host) {
+            may = probe.enter.by == Enter::By::uplink && instance == 0;
+        } else if (world.ports.contains(copy.port) && world.ports.at(copy.port).kind == IVDS_PORT_UPLINK) {
+            const Parsed out = parse(copy.bytes);
+            const auto in = world.instances.find(instance);
+            may = probe.enter.by != Enter::By::uplink && in != world.instances.end() && out.tags.size() >= 2 &&
+                  out.tags[1].tpid == tpid_c && out.tags[1].vid == in->second.vvlan;
+            const auto entry = world.fdb.find({instance, probe.frame.dst});
+            may |= in != world.instances.end() && (in->second.flags & IVDS_IF_PLAIN_OUT) != 0;
+            may |= entry != world.fdb.end() && (entry->second.flags & IVDS_FDB_PLAIN) != 0;
+            most = 9;
+        } else if (const auto port = world.ports.find(copy.port); port != world.ports.end()) {
+            may = instance != 0 && port->second.instance == instance;
+            for (const auto& [id, sub] : world.ports)
+                if (sub.kind == IVDS_PORT_SUB && sub.peer == copy.port && sub.instance == instance && instance != 0) {
+                    may = true;
+                    most = 2;
+                }
+        }
+        if (!may) return fmt::format("leaks to {:#x}", copy.port);
+        if (++times[copy.port] > most) return fmt::format("comes twice to {}", copy.port);
+    }
+    return {};
+}
+
+// Whether a limit of the plan is about the frame.
+bool is_excused(const World& world, const offload::Software& told, const Probe& probe, const Witness::Alone& expected,
+                const std::vector<Sent>& got) {
+    const std::uint32_t instance = instance_of(world, probe);
+    const auto in_nic = [&](const Sent& copy) { return told.vports.contains(copy.port); };
+    const auto known = world.fdb.find({instance, probe.frame.dst});
+    const auto source = world.fdb.find({instance, probe.frame.src});
+    const bool unicast = (probe.frame.dst[0] & 1U) == 0;
+    const bool from_wire = probe.enter.by == Enter::By::uplink;
+    const bool local_elsewhere = std::ranges::any_of(world.fdb, [&](const auto& row) {
+        const auto port = world.ports.find(row.second.port);
+        return row.first.mac == probe.frame.dst &&
+               (port == world.ports.end() || port->second.kind != IVDS_PORT_UPLINK);
+    });
+    const bool is_part = std::ranges::includes(expected.sent, got);
+    if (!from_wire && unicast && known == world.fdb.end() && (local_elsewhere || probe.frame.dst == Mac{}) && is_part)
+        return true;
+    const bool touches = probe.enter.by == Enter::By::pool || std::ranges::any_of(expected.sent, in_nic) ||
+                         std::ranges::any_of(got, in_nic) ||
+                         (known != world.fdb.end() && told.vports.contains(known->second.port));
+    const bool forged = source != world.fdb.end() && told.vports.contains(source->second.port);
+    if (from_wire && (touches || forged))
+        for (const char* reason : {"wire_source", "bad_source", "plain_source"})
+            if (expected.drops.contains(reason)) return true;
+    if (!touches) return false;
+    if (probe.frame.tags.size() > (from_wire ? 2U : 0U)) return true;
+    for (const char* reason : {"oversize", "oversize_out", "vm_control"})
+        if (expected.drops.contains(reason)) return true;
+    return is_link_local(probe.frame.dst) || probe.frame.payload.ethertype == 0x8808;
+}
+
+// Limit::unknown: a copy of unknown unicast for a vPort that cannot have the address says nothing to its VM.
+void leave_out_useless(std::vector<Sent>& sent, const World& world, const Probe& probe) {
+    if ((probe.frame.dst[0] & 1U) != 0 || world.fdb.contains({instance_of(world, probe), probe.frame.dst})) return;
+    std::erase_if(sent, [&](const Sent& copy) {
+        if (copy.port == to_host || copy.port == witness_uplink || copy.port == 2) return false;
+        const Parsed out = parse(copy.bytes);
+        const bool is_behind = copy.port == witness_trunk && !out.tags.empty() && out.tags[0].vid == witness_vid;
+        const auto port = world.ports.find(is_behind ? witness_behind : copy.port);
+        return port != world.ports.end() && (port->second.flags & IVDS_PF_ANTI_SPOOF) != 0;
+    });
+}
+
 std::vector<Sent> forwarded(ReferenceSwitch& by, std::uint32_t port, const Bytes& frame) {
     if (!by.world().ports.contains(port)) return {};
     return by.forward(port, frame).sent;
 }
 
 }  // namespace
+
+std::string harm(const World& world, const offload::Software& told, const Probe& probe,
+                 const Witness::Alone& expected, std::vector<Sent> got) {
+    if (std::string leaked = leak(world, probe, got); !leaked.empty()) return leaked;
+    if (probe.enter.by == Enter::By::host || is_excused(world, told, probe, expected, got)) return {};
+    std::vector<Sent> wanted = expected.sent;
+    leave_out_useless(wanted, world, probe);
+    leave_out_useless(got, world, probe);
+    return wanted == got ? std::string{} : std::string("differs");
+}
 
 Witness::Witness(World tables, offload::Device device, offload::Software told)
     : device_(std::move(device)),

@@ -20,6 +20,9 @@ inline constexpr std::uint32_t witness_uplink = 1;
 inline constexpr std::uint16_t witness_vlan = 100;  // of the fabric's port
 inline constexpr unsigned witness_pf = 8;           // VFs 0 to 7 before it
 inline constexpr std::uint32_t first_vf = 10;       // port ids of VF 0 and on
+// Where there is a trunk, and the one vPort behind it.
+inline constexpr std::uint32_t witness_trunk = 20, witness_behind = 30;
+inline constexpr std::uint16_t witness_vid = 5;
 
 [[nodiscard]] offload::Device witness_device(unsigned vfs);
 
@@ -71,6 +74,11 @@ private:
     ReferenceSwitch alone_;
     ReferenceSwitch beside_;
 };
+
+// What harm the frame comes to between `alone` and `got`, whatever the limits of a plan are; empty: none. Written
+// apart from the verifier's own judgement.
+[[nodiscard]] std::string harm(const World& world, const offload::Software& told, const offload::verify::Probe& probe,
+                               const Witness::Alone& alone, std::vector<Sent> got);
 
 // A snapshot of a world, and its rows as the reference has them.
 [[nodiscard]] offload::Snapshot tables_of(const World& world);

@@ -29,7 +29,7 @@ using verify::Verifier;
 namespace {
 
 constexpr std::uint32_t up = witness_uplink, other_up = 2;
-constexpr std::uint32_t first_soft = 20, behind = 30;
+constexpr std::uint32_t first_soft = witness_trunk, behind = witness_behind;
 constexpr unsigned vfs = 6, softs = 3;
 constexpr std::array<std::uint16_t, 5> vvlans{10, 20, 30, 40, 50};  // the last two are nobody's
 constexpr Mac everyone{0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
@@ -275,7 +275,7 @@ World draw_world() {
     };
     for (unsigned n = 0; n < vfs; ++n) add(first_vf + n, n);
     for (unsigned n = 0; n < softs; ++n) add(first_soft + n, vfs + n);
-    if (coin()) world.behind(first_soft, 5, behind, 2, vmac(10));
+    if (coin()) world.behind(first_soft, witness_vid, behind, 2, vmac(10));
     for (unsigned n = below(4U); n > 0; --n) {
         const std::uint32_t instance = 1 + below(4U);
         const Mac address = vmac(below(14U));
@@ -352,7 +352,7 @@ Probe draw_probe(const World& world, const offload::Software& told) {
     }
     if (!one_in(3)) tags = {};
     const std::uint32_t id = coin() ? first_vf + below(vfs) : first_soft + below(softs);
-    if (one_in(4) && (world.ports.at(id).flags & IVDS_PF_TRUNK) != 0) tags = {{.tpid = 0x8100, .tci = 5}};
+    if (one_in(4) && (world.ports.at(id).flags & IVDS_PF_TRUNK) != 0) tags = {{.tpid = 0x8100, .tci = witness_vid}};
     if (coin()) std::ranges::copy(world.ports.at(id).vmac, probe.frame.src.begin());
     if (told.vports.contains(id))
         probe.enter = {.by = Enter::By::pool, .port = id, .pool = id - first_vf};
@@ -411,6 +411,11 @@ TEST_CASE("what the planner makes of any tables leaves no frame out of its insta
     CHECK(rc::check("worlds", [&] {
         World world = draw_world();
         world.ports.at(up).mtu_bytes = 9216;
+        // On the wire a VM's tag behind the outer VLAN alone is a V.VLAN: told elsewhere.
+        for (auto& [id, port] : world.ports)
+            if (const auto in = world.instances.find(port.instance);
+                in != world.instances.end() && (in->second.flags & IVDS_IF_PLAIN_OUT) != 0)
+                port.flags &= static_cast<__u16>(~IVDS_PF_CARRY_TAGS);
         Card card(tables_of(world), witness_device(vfs));
         const verify::Image image = card.image();
         const offload::Snapshot tables = tables_of(world);
@@ -430,4 +435,292 @@ TEST_CASE("what the planner makes of any tables leaves no frame out of its insta
                      walks, words));
     CHECK(in_nic > 50);
     CHECK(limits.size() == 6);
+}
+
+TEST_CASE("a broken card on which any frame comes to harm is found", "[unit]") {
+    unsigned holding = 0, broken = 0, frames = 0;
+    CHECK(rc::check("worlds, broken a little, and frames", [&] {
+        World world = draw_world();
+        world.ports.at(up).mtu_bytes = 9216;
+        const offload::Uncertain uncertain = any_doubts();
+        Card card(tables_of(world), witness_device(vfs), uncertain);
+        if (coin())
+            break_registers(card.nic, 1 + below(3U));
+        else
+            break_tables(world, card.told, 1);
+        const verify::Image image = card.image();
+        const offload::Snapshot tables = tables_of(world);
+        const Device on = witness_device(vfs);
+        const Verifier verifier({.tables = tables, .device = on, .told = card.told, .port_vlan = witness_vlan});
+        if (!verifier.check(image, {.examples = 0, .stop_at_first = true, .each = {}}).holds()) {
+            ++broken;
+            return;
+        }
+        ++holding;
+        Witness witness(world, on, card.told);
+        for (unsigned n = 0; n < 100; ++n, ++frames) {
+            const Probe probe = draw_probe(world, card.told);
+            const bool at_uplink = probe.enter.by == Enter::By::uplink && probe.enter.port == up;
+            if (at_uplink && (probe.frame.tags.empty() || probe.frame.tags[0].vid() != witness_vlan))
+                continue;  // the fabric's port does not send it here
+            if (probe.enter.by == Enter::By::host && !probe.frame.tags.empty() &&
+                world.vvlans.contains({up, witness_vlan, probe.frame.tags[0].vid()}))
+                continue;  // V.VLANs are not the host's to send
+            const Witness::Alone alone = witness.alone(probe);
+            const std::vector<Sent> got = witness.together(card.nic.model, probe);
+            (void)card.nic.take();
+            const std::string why = harm(world, card.told, probe, alone, got);
+            if (!why.empty())
+                RC_FAIL(fmt::format("{} by {} port {} pool {}: {}\nalone:\n{}together:\n{}{}", why,
+                                    static_cast<int>(probe.enter.by), probe.enter.port, probe.enter.pool,
+                                    text(probe.frame), words(alone.sent), words(got), world.text()));
+        }
+    }));
+    INFO(fmt::format("{} cards found, {} held against {} frames", broken, holding, frames));
+    CHECK(broken > 10);
+    CHECK(holding > 10);
+}
+
+namespace {
+
+// Two tenants: VFs 0 and 1 in instance 1 with a port of software's, VF 2 in instance 2.
+World two_tenants() {
+    World world;
+    world.uplink(up);
+    for (std::uint32_t id = 1; id <= 2; ++id) world.instance(id, up, witness_vlan, vvlans[id - 1]);
+    world.vport(first_vf, 1, vmac(0)).vport(first_vf + 1, 1, vmac(1)).vport(first_vf + 2, 2, vmac(2));
+    world.vport(first_soft, 1, vmac(6)).remote_mac(1, vmac(9), witness_vlan);
+    return world;
+}
+
+// A planned card that something then happens to.
+struct Case {
+    Case() : world(two_tenants()), card(tables_of(world), on) {}
+    [[nodiscard]] verify::Verdict check() {
+        (void)card.nic.take();
+        const offload::Snapshot tables = tables_of(world);
+        const verify::Image image = card.image();
+        return Verifier({.tables = tables, .device = on, .told = card.told, .port_vlan = witness_vlan}).check(image);
+    }
+    // The slot of a V.VLAN in PFVLVF, or of an address in RAL.
+    unsigned vlan_slot(std::uint16_t vvlan) {
+        for (unsigned i = 0; i < 64; ++i)
+            if (card.nic.get(Reg::pfvlvf, i) == (reg::pfvlvf::vlan_id.put(vvlan) | reg::pfvlvf::vi_en.put()))
+                return i;
+        throw std::runtime_error("no such V.VLAN");
+    }
+    unsigned mac_slot(const Mac& address) {
+        const std::uint32_t low =
+            address[0] | address[1] << 8 | address[2] << 16 | static_cast<std::uint32_t>(address[3]) << 24;
+        const std::uint32_t high = address[4] | static_cast<std::uint32_t>(address[5]) << 8 | reg::rah::av.put();
+        for (unsigned i = 0; i < 128; ++i)
+            if (card.nic.get(Reg::ral, i) == low && card.nic.get(Reg::rah, i) == high) return i;
+        throw std::runtime_error("no such address");
+    }
+
+    World world;
+    Device on = witness_device(3);
+    Card card;
+};
+
+const verify::Counterexample& only(const verify::Verdict& verdict, Fault fault) {
+    INFO(text(verdict));
+    const auto found = std::ranges::find(verdict.examples, fault, &verify::Counterexample::fault);
+    REQUIRE(found != verdict.examples.end());
+    return *found;
+}
+
+}  // namespace
+
+TEST_CASE("a planned card is found to agree, and the limits that it does so but for are counted", "[unit]") {
+    Case one;
+    const verify::Verdict verdict = one.check();
+    INFO(text(verdict));
+    CHECK(verdict.holds());
+    CHECK(verdict.idle.empty());
+    CHECK(verdict.walks > verdict.classes);  // something was left open, and tried both ways
+    CHECK(text(verdict).starts_with("NIC and software agree: "));
+    CHECK(text(verdict).find(offload::text(offload::Limit::guest_tags)) != std::string::npos);
+}
+
+TEST_CASE("a VF that is let into another tenant's V.VLAN is told with a frame that gets there", "[unit][R98]") {
+    Case one;
+    one.card.nic.put(Reg::pfvlvfb, 2 * one.vlan_slot(vvlans[0]), 0x107);  // VF 2 as well
+    const verify::Verdict verdict = one.check();
+    const verify::Counterexample& leak = only(verdict, Fault::leak);
+    CHECK(leak.port == first_vf + 2);
+    CHECK(leak.what.find("of instance 1") != std::string::npos);
+    CHECK(std::ranges::find(leak.expected, std::string("port 12 of instance 2 (VF 2)")) == leak.expected.end());
+    CHECK(std::ranges::find(leak.got, std::string("port 12 of instance 2 (VF 2)")) != leak.got.end());
+    // The model brings its bytes there.
+    REQUIRE(leak.enter);
+    REQUIRE(leak.enter->by == Enter::By::uplink);
+    Bytes on_cable = leak.frame;
+    on_cable.erase(on_cable.begin() + 12, on_cable.begin() + 16);
+    CHECK((one.card.nic.wire(on_cable).pools() & pool_bit(2)) != 0);
+    const std::string words = text(leak);
+    for (const char* word : {"a frame leaves its instance", "alone", "together", "RAL/RAH[", "PFVLVF[", "as  "}) {
+        INFO(words);
+        CHECK(words.find(word) != std::string::npos);
+    }
+}
+
+TEST_CASE("a VF that may send from any address, or add another tag, is told", "[unit][R98]") {
+    Case one;
+    SECTION("no check of sources") {
+        one.card.nic.put(Reg::pfvfspoof, 0, 0x0606);
+        const verify::Verdict verdict = one.check();
+        const verify::Counterexample& extra = only(verdict, Fault::extra);
+        CHECK(extra.expected.empty());
+        CHECK(extra.enter->by == Enter::By::pool);
+        CHECK(extra.enter->pool == 0);
+    }
+    SECTION("another tenant's tag") {
+        one.card.nic.put(Reg::pfvmvir, 2, reg::pfvmvir::port_vlan.put(vvlans[0]) | reg::pfvmvir::vlana.put(1));
+        one.card.nic.put(Reg::pfvfspoof, 0, 0x0307);
+        CHECK(only(one.check(), Fault::leak).enter->pool == 2);
+    }
+    SECTION("a VF that nobody is on") {
+        one.card.nic.set_bits(Reg::pfvfte, 0, 1U << 5);
+        const verify::Verdict verdict = one.check();
+        const verify::Counterexample& leak = only(verdict, Fault::leak);
+        CHECK(leak.enter->pool == 5);
+        CHECK(leak.enter->port == 0);
+        CHECK(leak.what.find("by pool 5, which is no vPort's") != std::string::npos);
+    }
+}
+
+TEST_CASE("a VM's tag that passes for a V.VLAN, as the frame leaves without one, is told", "[unit][R98]") {
+    Case one;
+    one.world.instance(3, up, witness_vlan, vvlans[2]).plain_access(3).vport(first_soft + 1, 3, vmac(7));
+    one.world.ports.at(first_soft + 1).flags |= IVDS_PF_CARRY_TAGS;
+    const verify::Verdict verdict = one.check();
+    const verify::Counterexample& leak = only(verdict, Fault::leak);
+    CHECK(leak.enter->port == first_soft + 1);
+    const bool to_another = leak.port == first_vf || leak.port == first_vf + 1 || leak.port == first_vf + 2;
+    CHECK(to_another);
+    one.world.ports.at(first_soft + 1).flags ^= IVDS_PF_CARRY_TAGS;
+    CHECK(one.check().holds());
+}
+
+TEST_CASE("what the datasheets leave open is named where it matters", "[unit]") {
+    Case one;
+    one.card.nic.put(Reg::pfvfre, 0, 0x105);  // not VF 1
+    const verify::Verdict verdict = one.check();
+    const verify::Counterexample& lost = only(verdict, Fault::lost);
+    CHECK(lost.port == first_vf + 1);
+    CHECK(lost.assumed.empty());
+    const verify::Counterexample& extra = only(verdict, Fault::extra);
+    CHECK(extra.port == up);
+    CHECK(extra.assumed == std::vector<std::string>{"disabled_pool_is_unknown"});
+}
+
+TEST_CASE("what is lost on the way to or from the NIC is told", "[unit]") {
+    Case one;
+    SECTION("an address whose VM went elsewhere") {
+        one.world.fdb.erase({1, vmac(0)});
+        one.world.remote_mac(1, vmac(0), witness_vlan);
+        const verify::Verdict verdict = one.check();
+        CHECK(only(verdict, Fault::lost).port == up);
+    }
+    SECTION("an address that the NIC does not have") {
+        one.card.nic.put(Reg::rah, one.mac_slot(vmac(6)), 0);
+        CHECK(only(one.check(), Fault::extra).expected == std::vector<std::string>{"port 20 of instance 1"});
+    }
+    SECTION("a PF whose MTU does not take the tags") {
+        one.world.ports.at(up).mtu_bytes = 1500;
+        const verify::Verdict verdict = one.check();
+        const verify::Counterexample& lost = only(verdict, Fault::lost);
+        CHECK(lost.enter->port == first_soft);
+        CHECK(lost.frame.size() == 1514);
+    }
+    SECTION("a VF that does not take its tag off") {
+        one.card.nic.put(Reg::rxdctl, 2, reg::rxdctl::enable.put());
+        CHECK(only(one.check(), Fault::altered).port == first_vf + 1);
+    }
+    SECTION("switching off") {
+        one.card.nic.put(Reg::pfdtxgswc, 0, 0);
+        CHECK(only(one.check(), Fault::lost).enter->by == Enter::By::pool);
+    }
+}
+
+TEST_CASE("a vPort in the NIC with what the NIC does not do is told", "[unit]") {
+    Case one;
+    ivds_port& port = one.world.ports.at(first_vf);
+    SECTION("rules") {
+        port.acl_in = 1;
+    }
+    SECTION("an inspector") {
+        port.inspector = 40;
+    }
+    SECTION("a mirror") {
+        port.mirror_drop = 1;
+    }
+    SECTION("a rate to its VM") {
+        port.rate[IVDS_WAY_OUT].ns_per_mib = 1;
+    }
+    SECTION("a DSCP") {
+        port.dscp = 11;
+    }
+    const verify::Verdict verdict = one.check();
+    CHECK(verdict.found == 1);
+    CHECK(only(verdict, Fault::policy).port == first_vf);
+    CHECK_FALSE(only(verdict, Fault::policy).enter);
+}
+
+TEST_CASE("registers that contradict each other, or hide what decides, are told", "[unit]") {
+    Case one;
+    SECTION("one address twice") {
+        one.card.nic.mac(40, vmac(0), {2});
+        CHECK(only(one.check(), Fault::undefined).what.find("hold one address") != std::string::npos);
+    }
+    SECTION("one V.VLAN twice") {
+        one.card.nic.put(Reg::pfvlvf, 40, reg::pfvlvf::vlan_id.put(vvlans[0]) | reg::pfvlvf::vi_en.put());
+        CHECK(only(one.check(), Fault::undefined).what.find("PFVLVF") != std::string::npos);
+    }
+    SECTION("pools of another number") {
+        one.card.nic.put(Reg::gpie, 0, reg::gpie::vtmode.put(2));
+        CHECK(only(one.check(), Fault::undefined).what.find("GPIE") != std::string::npos);
+    }
+    SECTION("filters of Flow Director") {
+        one.card.nic.put(Reg::fdirctrl, 0, reg::fdirctrl::pballoc.put(1) | reg::fdirctrl::perfect.put());
+        CHECK(one.check().holds());
+        one.card.nic.put(Reg::fdirhash, 0, 1);
+        (void)one.card.nic.get(Reg::fdirhash);
+        one.card.nic.put(Reg::fdircmd, 0, reg::fdircmd::cmd.put(reg::fdircmd::add));
+        CHECK(only(one.check(), Fault::hidden).what.find("Flow Director") != std::string::npos);
+    }
+}
+
+TEST_CASE("a filter that moves frames to another tenant's queue is told, whether it can or not", "[unit]") {
+    Case one;
+    one.card.nic.put(Reg::l34timir, 3, reg::l34timir::must_be_one.put() | reg::l34timir::rx_queue.put(4));
+    one.card.nic.put(Reg::sdpqf, 3, 0x5000'0000);  // destination port 80
+    one.card.nic.put(Reg::ftqf, 3,
+                     reg::ftqf::ignore_source.put() | reg::ftqf::ignore_destination.put() |
+                         reg::ftqf::ignore_source_port.put() | reg::ftqf::ignore_protocol.put() |
+                         reg::ftqf::ignore_pool.put() | reg::ftqf::queue_en.put());
+    const verify::Verdict verdict = one.check();
+    const verify::Counterexample& leak = only(verdict, Fault::leak);
+    CHECK(leak.assumed == std::vector<std::string>{"filters_cross_pools"});
+    CHECK(leak.frame_text.find("-> 80") != std::string::npos);
+    CHECK(text(leak).find("if        filters_cross_pools") != std::string::npos);
+}
+
+TEST_CASE("a VF whose own queue is off counts as one that does not listen", "[unit]") {
+    Case one;
+    one.card.nic.put(Reg::rxdctl, 0, 0);
+    const verify::Verdict verdict = one.check();
+    CHECK(verdict.idle == std::set<unsigned>{0});
+    CHECK(text(verdict).find("VF 0 does not listen just now") != std::string::npos);
+}
+
+TEST_CASE("registers that are not there are no image", "[unit]") {
+    struct Gone final : Registers {
+        Result<std::uint32_t> read(std::uint32_t /*offset*/) override { return ~0U; }
+        Result<> write(std::uint32_t /*offset*/, std::uint32_t /*value*/) override { return {}; }
+    } gone;
+    const auto image = verify::read_image(gone);
+    REQUIRE_FALSE(image);
+    CHECK(image.error().id == "IVDS-O011");
 }
