@@ -10,7 +10,7 @@
 #
 # Rows: xdp-local xdp-to-wire xdp-from-wire tc-local (60 B frames, each also as NAME-1500); rules, new-flows, fdb, flows,
 # vports, rate, mirror-span (by XDP, as xdp-local); cost; latency (round trips by vPorts); tcp-local, tcp-wire (each also
-# as NAME-native); agent-rss agent-apply agent-change; plan. It takes a core for itself while it measures.
+# as NAME-native); agent-rss agent-apply agent-change; plan; verify. It takes a core for itself while it measures.
 # Exit 0 when all rows ran; whether they met their bars is for the reader of the table.
 set -euo pipefail
 from=$PWD

@@ -23,7 +23,6 @@ constexpr unsigned instances = 21;
 constexpr unsigned lists = 100;
 constexpr unsigned rules_of_list = 100;
 constexpr std::size_t fdb_entries = 4096;
-constexpr std::uint16_t vlan = 100;
 
 void add_mac(Snapshot& tables, std::uint32_t instance, std::uint32_t number, std::uint32_t port) {
     FdbRow row;
@@ -37,7 +36,7 @@ void add_mac(Snapshot& tables, std::uint32_t instance, std::uint32_t number, std
     std::ranges::copy(mac, row.key.mac);
     row.entry.port = port;
     row.entry.flags = port == uplink ? 0 : IVDS_FDB_STATIC;
-    row.entry.vlan = port == uplink ? vlan : 0;
+    row.entry.vlan = port == uplink ? static_cast<std::uint16_t>(instance) : std::uint16_t{0};
     tables.fdb.push_back(row);
     if (const auto at = tables.ports.find(port); port != uplink && at != tables.ports.end())
         std::ranges::copy(mac, at->second.vmac);
@@ -64,11 +63,10 @@ Snapshot make_tables() {
     for (std::uint32_t id = 1; id <= instances; ++id) {
         ivds_instance instance{};
         instance.uplink = uplink;
-        instance.vlan = vlan;
-        instance.vvlan = static_cast<std::uint16_t>(id);
+        instance.vlan = static_cast<std::uint16_t>(id);  // the one tag on the wire
         instance.flags = IVDS_IF_ACTIVE | IVDS_IF_WIRE;
         tables.instances[id] = instance;
-        tables.vvlans[{uplink, vlan, id}] = id;
+        tables.vvlans[{uplink, id, 0}] = id;
     }
     for (unsigned n = 0; n < vfs; ++n) add_vport(tables, first_vf + n, 1 + n % instances);
     for (unsigned n = 0; n < vfs; ++n) add_vport(tables, first_soft + n, 1 + n % instances);
@@ -93,7 +91,7 @@ Snapshot make_tables() {
 
 double milliseconds(const Snapshot& tables, const Device& device, const NicState& present, NicState& result) {
     const auto begin = std::chrono::steady_clock::now();
-    const auto plan = make_plan(tables, device, {.port_vlan = vlan}, present);
+    const auto plan = make_plan(tables, device, {}, present);
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - begin;
     if (!plan) throw Failure(plan.error().text());
     result = plan->state;

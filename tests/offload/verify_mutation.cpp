@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every single broken bit of a planned card, and every single broken field of its tables: the verifier finds it, or
+// the NIC's model and the reference switch show on all classes of frames that it harms nobody.
+//
+// With IVDS_ALL_BITS=1 it is every bit of every register that decides; else those of all entries in use, and some of
+// one of each table that is not, and a table's broken field is held to be harmless by a third of the frames.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "verify_rig.h"
+
+using namespace ivds;
+using namespace ivds::test;
+namespace verify = ivds::offload::verify;
+using verify::Enter;
+using verify::Probe;
+using verify::Verifier;
+
+namespace {
+
+constexpr std::uint32_t up = witness_uplink;
+constexpr std::uint32_t first_soft = witness_trunk, behind = witness_behind;
+constexpr unsigned vfs = 3;
+
+Mac vmac(unsigned n) {
+    return mac(0x02005e000000 + n);
+}
+
+// Instance 1: VFs, a port of software's and one behind its tag, and one that may have unknown addresses; 2: VFs
+// alone; 3: software's alone.
+World make_world() {
+    World world;
+    world.uplink(up);
+    for (std::uint32_t id = 1; id <= 3; ++id)
+        world.instance(id, up, static_cast<std::uint16_t>(10 * id), 1).single_tag(id);
+    constexpr std::array<std::uint32_t, vfs> instance_of_vf{1, 1, 2};
+    for (unsigned n = 0; n < vfs; ++n) world.vport(first_vf + n, instance_of_vf.at(n), vmac(n));
+    world.vport(first_soft, 1, vmac(10)).vport(first_soft + 1, 3, vmac(11)).vport(first_soft + 2, 1, vmac(12));
+    world.ports.at(first_soft + 2).flags &= static_cast<__u16>(~IVDS_PF_ANTI_SPOOF);
+    world.behind(first_soft, witness_vid, behind, 1, vmac(13));
+    world.ports.at(first_vf + 1).pcp = 3;
+    world.local_mac(1, vmac(20), first_vf).remote_mac(1, vmac(30), 0);
+    world.fdb.at({1, vmac(30)}).flags |= IVDS_FDB_PLAIN;
+    world.learned_mac(1, vmac(32), first_soft + 2);
+    return world;
+}
+
+offload::Uncertain all_doubts() {
+    offload::Uncertain doubts;
+    for (std::size_t i = 0; i < sizeof(doubts); ++i) reinterpret_cast<bool*>(&doubts)[i] = true;
+    return doubts;
+}
+
+bool all_bits() {
+    const char* wanted = std::getenv("IVDS_ALL_BITS");
+    return wanted != nullptr && *wanted == '1';
+}
+
+struct Tally {
+    unsigned leaks = 0, others = 0, harmless = 0;
+    std::uint64_t frames = 0;
+    std::vector<std::string> missed;
+    [[nodiscard]] std::string text() const {
+        return fmt::format("found {} ({} of them leaks), harmless {} by {} frames, missed {}", leaks + others, leaks,
+                           harmless, frames, missed.size());
+    }
+};
+
+// A card, with doubts all off and all on, against the tables.
+class Bench {
+public:
+    explicit Bench(World world)
+        : world_(std::move(world)),
+          tables_(tables_of(world_)),
+          device_(witness_device(vfs)),
+          card_(tables_, device_),
+          doubtful_(tables_, device_, all_doubts()),
+          verifier_({.tables = tables_, .device = device_, .told = card_.told}),
+          witness_(world_, device_, card_.told),
+          image_(card_.image()) {
+        verify::Options options;
+        options.each = [&](const Probe& probe) { classes_.push_back(probe); };
+        const verify::Verdict verdict = verifier_.check(image_, options);
+        INFO(text(verdict));
+        REQUIRE(verdict.holds());
+        REQUIRE(verdict.idle.empty());
+        for (const Probe& probe : classes_) REQUIRE(harm_of(witness_, world_, card_, probe).empty());
+        remember();
+    }
+
+    [[nodiscard]] const World& world() const { return world_; }
+    [[nodiscard]] std::size_t classes() const { return classes_.size(); }
+    [[nodiscard]] const verify::Image& image() const { return image_; }
+
+    void flip(Reg which, unsigned element, unsigned bit, Tally& tally) {
+        const std::uint32_t before = card_.nic.model.peek(which, element);
+        const std::uint32_t flipped = before ^ 1U << bit;
+        const auto put = [&](std::uint32_t value) {
+            card_.nic.put(which, element, value);
+            doubtful_.nic.put(which, element, value);
+        };
+        put(flipped);
+        const std::uint32_t now = card_.nic.model.peek(which, element);
+        if (now == before) return;  // no such bit
+        image_.set(which, element, now);
+        std::vector<Probe> more;
+        verify::Options options{.examples = 1, .stop_at_first = true, .each = {}};
+        options.each = [&](const Probe& probe) { more.push_back(probe); };
+        const verify::Verdict verdict = verifier_.check(image_, options);
+        if (!judge(verdict, tally)) {
+            std::string why = changes();
+            for (const Probe& probe : more) {
+                if (!why.empty()) break;
+                if (known_.contains({probe.enter.by, probe.enter.port, probe.enter.pool, verify::bytes(probe.frame)}))
+                    continue;
+                ++tally.frames;
+                why = harm_of(witness_, world_, card_, probe);
+            }
+            tally.frames += inputs_.size();
+            settle(tally, why, [&] { return fmt::format("{}[{}] bit {}", reg::describe(which).name, element, bit); });
+        }
+        put(before);
+        image_.set(which, element, before);
+        (void)card_.nic.take();
+        (void)doubtful_.nic.take();
+    }
+
+    // The same card with other tables.
+    void change(const std::string& what, const std::function<void(World&)>& how, Tally& tally) {
+        World other = world_;
+        how(other);
+        const offload::Snapshot tables = tables_of(other);
+        const Verifier verifier({.tables = tables, .device = device_, .told = card_.told});
+        std::vector<Probe> classes;
+        verify::Options options{.examples = 1, .stop_at_first = true, .each = {}};
+        options.each = [&](const Probe& probe) { classes.push_back(probe); };
+        if (judge(verifier.check(image_, options), tally)) return;
+        Witness witness(other, device_, card_.told);
+        std::string why;
+        for (std::size_t i = all_bits() ? 0 : tally.harmless % 3; i < classes.size() && why.empty();
+             i += all_bits() ? 1 : 3) {
+            ++tally.frames;
+            why = harm_of(witness, other, card_, classes[i]);
+            if (why.empty()) why = harm_of(witness, other, doubtful_, classes[i]);
+        }
+        settle(tally, why, [&] { return what; });
+    }
+
+private:
+    static bool judge(const verify::Verdict& verdict, Tally& tally) {
+        if (!verdict.holds()) {
+            ++(verdict.examples.front().fault == verify::Fault::leak ? tally.leaks : tally.others);
+            return true;
+        }
+        if (verdict.idle.empty()) return false;
+        ++tally.others;
+        return true;
+    }
+    static void settle(Tally& tally, const std::string& why, const std::function<std::string()>& what) {
+        if (why.empty())
+            ++tally.harmless;
+        else
+            tally.missed.push_back(what() + ": " + why);
+    }
+
+    [[nodiscard]] std::string harm_of(Witness& witness, const World& world, Card& card, const Probe& probe) const {
+        if (probe.enter.by == Enter::By::patch) return {};
+        const std::string why =
+            harm(world, card_.told, probe, witness.alone(probe), witness.together(card.nic.model, probe));
+        return why.empty() ? why : why + ", " + text(probe.frame);
+    }
+
+    // What the NIC makes of all that the classes bring it: as long as that is the same, so is the rest.
+    void remember() {
+        for (const Probe& probe : classes_) {
+            known_.insert({probe.enter.by, probe.enter.port, probe.enter.pool, verify::bytes(probe.frame)});
+            if (probe.enter.by == Enter::By::patch) continue;
+            for (Witness::Input& input : witness_.into_nic(probe)) inputs_[std::move(input)].probes.push_back(probe);
+        }
+        for (auto& [input, seen] : inputs_) {
+            seen.surely = made_of(card_, input);
+            seen.doubtful = made_of(doubtful_, input);
+        }
+    }
+    using Made = std::vector<std::tuple<bool, unsigned, Bytes, std::optional<std::uint16_t>>>;
+    static Made made_of(Card& card, const Witness::Input& input) {
+        Made made;
+        for (const offload::Delivery& delivery : Witness::by_nic(card.nic.model, input))
+            made.emplace_back(delivery.to_wire, delivery.pool, delivery.bytes, delivery.stripped);
+        return made;
+    }
+    // What harm comes to a frame with which the NIC now does something else.
+    std::string changes() {
+        for (const auto& [input, seen] : inputs_) {
+            const bool same = made_of(card_, input) == seen.surely;
+            if (same && made_of(doubtful_, input) == seen.doubtful) continue;
+            for (const Probe& probe : seen.probes) {
+                std::string why = harm_of(witness_, world_, card_, probe);
+                if (why.empty()) why = harm_of(witness_, world_, doubtful_, probe);
+                if (!why.empty()) return why;
+            }
+        }
+        return {};
+    }
+
+    struct Seen {
+        std::vector<Probe> probes;
+        Made surely, doubtful;
+    };
+
+    World world_;
+    offload::Snapshot tables_;
+    offload::Device device_;
+    Card card_, doubtful_;
+    Verifier verifier_;
+    Witness witness_;
+    verify::Image image_;
+    std::vector<Probe> classes_;
+    std::set<std::tuple<Enter::By, std::uint32_t, unsigned, Bytes>> known_;
+    std::map<Witness::Input, Seen> inputs_;
+};
+
+void check(const Tally& tally) {
+    std::string words = tally.text();
+    for (std::size_t i = 0; i < std::min<std::size_t>(20, tally.missed.size()); ++i) words += "\n" + tally.missed[i];
+    INFO(words);
+    CHECK(tally.missed.empty());
+    CHECK(tally.leaks > 0);
+    CHECK(tally.others > 0);
+    CHECK(tally.harmless > 0);
+}
+
+}  // namespace
+
+TEST_CASE("each broken bit of a register is found, or harms nobody", "[unit]") {
+    const bool all = all_bits();
+    Bench bench(make_world());
+    Tally sum;
+    std::string rows;
+    for (const Reg which : verify::deciding()) {
+        if (which == Reg::fdirfree || which == Reg::fdirctrl) continue;  // of filters that no read shows
+        Tally tally;
+        const unsigned count = reg::describe(which).count();
+        unsigned unused = 0;
+        for (unsigned element = 0; element < count; ++element) {
+            const bool is_used = bench.image()(which, element) != 0 && which != Reg::pfuta && which != Reg::rxdctl &&
+                                 which != Reg::txdctl && which != Reg::l34timir;
+            const bool is_sample = is_used || count <= 4 || unused++ == 3;
+            if (!all && !is_sample) continue;
+            for (unsigned bit = 0; bit < 32; ++bit)
+                if (all || is_used || bit % 8 == 1 || bit % 8 == 6 || bit == 31)
+                    bench.flip(which, element, bit, tally);
+        }
+        rows += fmt::format("{:<10} {}\n", reg::describe(which).name, tally.text());
+        sum.leaks += tally.leaks;
+        sum.others += tally.others;
+        sum.harmless += tally.harmless;
+        sum.frames += tally.frames;
+        sum.missed.insert(sum.missed.end(), tally.missed.begin(), tally.missed.end());
+    }
+    fmt::print("{}registers: {}; {} classes of frames\n", rows, sum.text(), bench.classes());
+    check(sum);
+}
+
+TEST_CASE("each broken field of a table is found, or harms nobody", "[unit]") {
+    Bench bench(make_world());
+    const World& world = bench.world();
+    Tally tally;
+    std::vector<std::uint32_t> ids{0, 99};
+    for (const auto& [id, port] : world.ports) ids.push_back(id);
+    const std::array<std::uint32_t, 5> instances{0, 1, 2, 3, 9};
+    const auto flags_of = [&](const std::string& what, auto&& at, unsigned bits) {
+        for (unsigned bit = 0; bit < bits; ++bit)
+            bench.change(
+                fmt::format("{} flags bit {}", what, bit),
+                [&](World& other) {
+                    auto& flags = at(other).flags;
+                    flags = static_cast<std::remove_reference_t<decltype(flags)>>(flags ^ 1U << bit);
+                },
+                tally);
+    };
+    for (const auto& [key, entry] : world.fdb) {
+        const FdbKey which = key;
+        const std::string what = fmt::format("fdb {} {}", key.instance, format_mac(key.mac));
+        for (const std::uint32_t id : ids)
+            if (id != entry.port)
+                bench.change(
+                    fmt::format("{} port {}", what, id), [&](World& w) { w.fdb.at(which).port = id; }, tally);
+        for (const std::uint32_t id : instances)
+            if (id != key.instance)
+                bench.change(
+                    fmt::format("{} instance {}", what, id),
+                    [&](World& w) {
+                        auto row = w.fdb.extract(which);
+                        row.key().instance = id;
+                        w.fdb.insert(std::move(row));
+                    },
+                    tally);
+        for (const std::uint16_t vlan : {std::uint16_t{0}, std::uint16_t{200}})
+            bench.change(
+                fmt::format("{} vlan {}", what, vlan), [&](World& w) { w.fdb.at(which).vlan = vlan; }, tally);
+        bench.change(what + " away", [&](World& w) { w.fdb.erase(which); }, tally);
+        flags_of(what, [&](World& w) -> ivds_fdb_entry& { return w.fdb.at(which); }, 2);
+    }
+    for (const auto& [key, instance] : world.vvlans) {
+        const VvlanKey which = key;
+        const std::string what = fmt::format("vvlan {} {} {}", key[0], key[1], key[2]);
+        for (const std::uint32_t id : instances)
+            if (id != instance && key[0] == up)
+                bench.change(fmt::format("{}: {}", what, id), [&](World& w) { w.vvlans.at(which) = id; }, tally);
+        bench.change(what + " away", [&](World& w) { w.vvlans.erase(which); }, tally);
+        for (unsigned bit = 0; bit < 12; ++bit)
+            bench.change(
+                fmt::format("{}: V.VLAN bit {}", what, bit),
+                [&](World& w) {
+                    auto row = w.vvlans.extract(which);
+                    row.key()[1] ^= 1U << bit;
+                    w.vvlans.insert(std::move(row));
+                },
+                tally);
+    }
+    for (const auto& [id, port] : world.ports) {
+        const std::uint32_t which = id;
+        const std::string what = fmt::format("port {}", id);
+        const auto at = [which](World& w) -> ivds_port& { return w.ports.at(which); };
+        for (const std::uint32_t other : instances)
+            if (other != port.instance)
+                bench.change(
+                    fmt::format("{} instance {}", what, other), [&](World& w) { at(w).instance = other; }, tally);
+        // A kind of another port is another port.
+        flags_of(what, at, 3);
+        bench.change(what + " plain in", [&](World& w) { at(w).flags ^= IVDS_PF_PLAIN_IN; }, tally);
+        bench.change(what + " plain drop", [&](World& w) { at(w).flags ^= IVDS_PF_PLAIN_DROP; }, tally);
+        bench.change(what + " stateful", [&](World& w) { at(w).flags ^= IVDS_PF_STATEFUL; }, tally);
+        for (unsigned pcp = 0; pcp < 9; ++pcp)
+            bench.change(
+                fmt::format("{} pcp {}", what, pcp), [&](World& w) { at(w).pcp = static_cast<std::uint8_t>(pcp); },
+                tally);
+        for (unsigned byte = 0; byte < 6; ++byte)
+            bench.change(fmt::format("{} vmac byte {}", what, byte), [&](World& w) { at(w).vmac[byte] ^= 1; }, tally);
+        bench.change(what + " mtu", [&](World& w) { at(w).mtu_bytes = 1000; }, tally);
+        bench.change(what + " inner tpid", [&](World& w) { at(w).inner_tpid_be = 0xa888; }, tally);
+    }
+    for (const auto& [id, instance] : world.instances) {
+        const std::uint32_t which = id;
+        const std::string what = fmt::format("instance {}", id);
+        const auto at = [which](World& w) -> ivds_instance& { return w.instances.at(which); };
+        flags_of(what, at, 4);
+        for (const std::uint32_t port : ids)
+            bench.change(fmt::format("{} uplink {}", what, port), [&](World& w) { at(w).uplink = port; }, tally);
+        for (unsigned bit = 0; bit < 12; ++bit) {
+            bench.change(
+                fmt::format("{} vlan bit {}", what, bit),
+                [&](World& w) { at(w).vlan = static_cast<__u16>(at(w).vlan ^ 1U << bit); }, tally);
+            bench.change(
+                fmt::format("{} vvlan bit {}", what, bit),
+                [&](World& w) { at(w).vvlan = static_cast<__u16>(at(w).vvlan ^ 1U << bit); }, tally);
+        }
+        bench.change(what + " peers", [&](World& w) { at(w).peer_vlans[0] = 200; }, tally);
+        bench.change(what + " mtu", [&](World& w) { at(w).mtu_bytes = 1000; }, tally);
+    }
+    fmt::print("tables: {}\n", tally.text());
+    check(tally);
+}
