@@ -19,13 +19,13 @@ int ivds_xdp(struct xdp_md *ctx)
 	/* During an upgrade two builds of us are in the dispatcher, and the second shall not count frames again. */
 	if (in_dispatcher && xdp_passed_to_tc(ctx))
 		return XDP_PASS;
-	return xdp_switch(ctx);
+	return xdp_quick(ctx) ?: xdp_switch(ctx);
 }
 
 SEC("tcx/ingress")
 int ivds_tc(struct __sk_buff *skb)
 {
-	return tc_switch(skb);
+	return tc_quick(skb) ?: tc_switch(skb);
 }
 
 SEC("tcx/ingress")

@@ -30,20 +30,40 @@ struct ivds_ask {
 	__u32 bytes;
 };
 
-/* Makes the key of the commonest frames straight from the packet: IPv4 without options, whole, TCP or UDP. Returns 0
- * where the frame is another; read_fields and make_flow_key then say all about it. It is written as it is read later,
- * word by word. A packet's bytes are aligned to two; every machine that BPF is compiled for here reads words there.
- */
-INLINE int make_recent_key(struct ivds_recent_key *key, const struct ivds_packet *packet, const struct ivds_ask *ask)
+/* Whether the key below says all of a frame's flow: IPv4 without options, whole, TCP or UDP. At `ip` are
+ * IVDS_QUICK_BYTES. Both read word by word: a packet's bytes are aligned to two, and every machine that BPF is
+ * compiled for here reads words there. */
+INLINE int has_recent_key(const __u8 *ip)
 {
-	const __u8 *data, *data_end, *ip;
-	const __u32 *macs, *words;
-	__u32 flags;
+	const __u32 *words = __builtin_assume_aligned(ip, 4);
+
+	return ip[0] == 0x45 && (ip[9] == IVDS_IP_TCP || ip[9] == IVDS_IP_UDP) && !(words[1] & bpf_htonl(0x3fff));
+}
+
+/* It is written as it is read later, word by word. */
+INLINE void write_recent_key(struct ivds_recent_key *key, const __u8 *data, const __u8 *ip, __u32 port,
+			     __u32 instance, __u32 way)
+{
+	const __u32 *macs = __builtin_assume_aligned(data, 4), *words = __builtin_assume_aligned(ip, 4);
+	const __u32 flags = ip[9] == IVDS_IP_TCP ? ip[33] : 0;
 
 	_Static_assert(__builtin_offsetof(struct ivds_recent_key, proto) == 20 &&
 			   __builtin_offsetof(struct ivds_recent_key, src) == 24 &&
 			   sizeof(struct ivds_recent_key) == 40,
 		       "the key is written word by word");
+	key->word[0] = port | (__u64)instance << 32;
+	key->word[1] = macs[0] | (__u64)macs[1] << 32;
+	key->word[2] = macs[2] | (__u64)bpf_htonl(ip[9] << 24 | flags << 16 | (way & 1) << 8) << 32;
+	key->word[3] = words[3] | (__u64)words[4] << 32;
+	key->word[4] = words[5];
+}
+
+/* Makes the key of the commonest frames straight from the packet. Returns 0 where the frame is another; read_fields
+ * and make_flow_key then say all about it. */
+INLINE int make_recent_key(struct ivds_recent_key *key, const struct ivds_packet *packet, const struct ivds_ask *ask)
+{
+	const __u8 *data, *data_end, *ip;
+
 	if (IVDS_TRACING)
 		return 0;
 	if (packet->is_xdp) {
@@ -54,17 +74,10 @@ INLINE int make_recent_key(struct ivds_recent_key *key, const struct ivds_packet
 		data_end = (void *)(long)((struct __sk_buff *)packet->ctx)->data_end;
 	}
 	ip = data + (ask->l3_at & 63);
-	macs = __builtin_assume_aligned(data, 4);
-	words = __builtin_assume_aligned(ip, 4);
 	if (ask->type_be != bpf_htons(IVDS_TYPE_IPV4) || data + 12 > data_end || ip + IVDS_QUICK_BYTES > data_end ||
-	    ip[0] != 0x45 || (ip[9] != IVDS_IP_TCP && ip[9] != IVDS_IP_UDP) || words[1] & bpf_htonl(0x3fff))
+	    !has_recent_key(ip))
 		return 0;
-	flags = ip[9] == IVDS_IP_TCP ? ip[33] : 0;
-	key->word[0] = ask->port | (__u64)ask->instance << 32;
-	key->word[1] = macs[0] | (__u64)macs[1] << 32;
-	key->word[2] = macs[2] | (__u64)bpf_htonl(ip[9] << 24 | flags << 16 | (ask->way & 1) << 8) << 32;
-	key->word[3] = words[3] | (__u64)words[4] << 32;
-	key->word[4] = words[5];
+	write_recent_key(key, data, ip, ask->port, ask->instance, ask->way);
 	return 1;
 }
 

@@ -9,6 +9,7 @@
 #include "inspect.h"
 #include "mark.h"
 #include "mirror.h"
+#include "quick.h"
 #include "rate.h"
 
 /* Bytes of the L3 and L4 headers at `offset` of a GSO frame. Other protocols than TCP and UDP, and
@@ -202,6 +203,39 @@ static __noinline int tc_restore_header(struct __sk_buff *skb)
 	if (found != header_end)
 		return 0; /* somebody else's metadata */
 	return bpf_skb_change_head(skb, sizeof(eth), 0) || bpf_skb_store_bytes(skb, 0, eth, sizeof(eth), 0);
+}
+
+/* Sends the frame where quick_look() knows what becomes of it. Returns what the program then does; else 0, and the
+ * frame is as it was. A global function, so that the verifier follows no side of it further. */
+__noinline int tc_quick(struct __sk_buff *skb)
+{
+	const __u8 *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	const __u32 *mark = (void *)(long)skb->data_meta, bytes = skb->len;
+	const __be16 old_be = bpf_htons(IVDS_TPID_OLD); /* which no helper knows */
+	struct ivds_quick q;
+
+	/* Metadata that is not our own mark may stand for a header that is gone: see tc_restore_header(). */
+	if (IVDS_TRACING || skb->vlan_present || skb->gso_size ||
+	    ((const __u8 *)(mark + 1) <= data && *mark != IVDS_XDP_MARK) ||
+	    !quick_look(&q, data, data_end, skb->ifindex, bytes, IVDS_PF_UP))
+		return 0;
+	if (q.vlan) {
+		const __u32 pcp = quick_pcp(&q);
+
+		if (q.egress->outer_tpid_be == old_be || q.egress->inner_tpid_be == old_be)
+			return 0;
+		quick_judge(&q, bytes);
+		if (bpf_skb_vlan_push(skb, q.egress->inner_tpid_be, tci_of(q.vvlan, pcp)) ||
+		    bpf_skb_vlan_push(skb, q.egress->outer_tpid_be, tci_of(q.vlan, pcp))) {
+			count_drop(q.port_id, IVDS_DROP_TAG_FAILED, 1, bytes);
+			return IVDS_TC_DROP;
+		}
+		quick_count(&q, bytes, IVDS_TAGS_BYTES);
+	} else {
+		quick_judge(&q, bytes);
+		quick_count(&q, bytes, 0);
+	}
+	return bpf_redirect(q.egress->ifindex, 0);
 }
 
 INLINE int tc_switch(struct __sk_buff *skb)

@@ -7,6 +7,7 @@
 #define IVDS_XDP_H
 
 #include "mark.h"
+#include "quick.h"
 #include "rate.h"
 
 /* The first twelve bytes of a frame: both MAC addresses. */
@@ -91,6 +92,38 @@ INLINE __u32 xdp_length(struct xdp_md *ctx)
 			return ctx->data_end - ctx->data;
 	}
 	return bpf_xdp_get_buff_len(ctx);
+}
+
+/* Sends the frame where quick_look() knows what becomes of it: XDP_REDIRECT. Else it returns 0, and the frame is as
+ * it was. */
+INLINE int xdp_quick(struct xdp_md *ctx)
+{
+	const __u8 *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	const __u32 bytes = xdp_length(ctx);
+	struct ivds_quick q;
+
+	if (IVDS_TRACING || data_end - data != bytes ||
+	    !quick_look(&q, data, data_end, ctx->ingress_ifindex, bytes, IVDS_PF_UP | IVDS_PF_XDP_TARGET) ||
+	    bpf_redirect_map(&tx, q.egress_id, XDP_DROP) != XDP_REDIRECT)
+		return 0;
+	if (q.vlan) {
+		const __u32 pcp = quick_pcp(&q);
+		const struct ivds_wire_tags tags = {
+		    .outer_tpid_be = q.egress->outer_tpid_be,
+		    .vlan_be = bpf_htons(tci_of(q.vlan, pcp)),
+		    .inner_tpid_be = q.egress->inner_tpid_be,
+		    .vvlan_be = bpf_htons(tci_of(q.vvlan, pcp)),
+		};
+
+		if (xdp_push_tags(ctx, &tags))
+			return 0;
+		quick_judge(&q, bytes);
+		quick_count(&q, bytes, IVDS_TAGS_BYTES);
+		return XDP_REDIRECT;
+	}
+	quick_judge(&q, bytes);
+	quick_count(&q, bytes, 0);
+	return XDP_REDIRECT;
 }
 
 INLINE int xdp_switch(struct xdp_md *ctx)
