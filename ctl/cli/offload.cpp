@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// offload.cpp -- what the NICs carry of the switch and why not the rest, and what one would carry.
+// offload.cpp -- what the NICs carry of the switch and why not the rest, what one would carry, and whether NIC and
+// software then agree.
 #include <fmt/format.h>
 
 #include <array>
+#include <fstream>
 #include <memory>
 #include <ostream>
 
@@ -11,7 +13,10 @@
 #include "compile/compile.h"
 #include "compile/offload.h"
 #include "offload/nic/82576.h"
+#include "offload/apply/model.h"
 #include "offload/nic/82599.h"
+#include "offload/nic/model_82599.h"
+#include "offload/verify/verify.h"
 #include "table.h"
 
 namespace ivds::cli {
@@ -81,21 +86,27 @@ const std::array<const offload::Chip*, 2>& chips() {
     return all;
 }
 
-struct Asked {
-    std::string file;
-    std::string nic;
-    bool why = false;
-    bool fdb = false;
-    bool steps = false;
+// A file's configuration, as NICs that are all of one chip are planned for it: with all their VFs, and nothing in them.
+struct Draft {
+    Ids ids;
+    offload::Snapshot tables;
+    std::vector<NicIntent> intents;
+    const offload::Chip* chip = nullptr;
+    [[nodiscard]] offload::Device device(const NicIntent& intent) const {
+        return device_of(intent, *chip, chip->virtual_functions);
+    }
+    [[nodiscard]] Result<offload::Plan> plan(const NicIntent& intent) const {
+        auto made = offload::make_plan(tables, device(intent), intent.choices, {});
+        if (!made) return std::unexpected(made.error().in("uplink " + intent.uplink));
+        return made;
+    }
 };
-
-// What NICs would carry of a file's configuration: with all their VFs, and nothing in them yet.
-Result<int> plan(const Context& context, const Asked& asked) {
-    const auto chip = std::ranges::find(chips(), asked.nic, [](const offload::Chip* known) { return known->name; });
+Result<Draft> read_draft(Io& io, const std::string& file, const std::string& nic) {
+    const auto chip = std::ranges::find(chips(), nic, [](const offload::Chip* known) { return known->name; });
     if (chip == chips().end())
-        return fail(Code::invalid, "IVDS-U030", fmt::format("no NIC {} is known", asked.nic),
+        return fail(Code::invalid, "IVDS-U030", fmt::format("no NIC {} is known", nic),
                     "ivds-ctl offload plan --help lists them");
-    auto config = read_config(context.io, asked.file);
+    auto config = read_config(io, file);
     if (!config) return std::unexpected(config.error());
     for (pb::Uplink& uplink : *config->mutable_uplinks()) uplink.set_offload(pb::Uplink::ON);
     const auto no_mac = [](const std::string& netdev) -> Result<Mac> {
@@ -104,29 +115,130 @@ Result<int> plan(const Context& context, const Asked& asked) {
     };
     const auto model = next_from_config({}, std::move(*config), no_mac);
     if (!model) return std::unexpected(model.error());
-    const auto ids = assign_ids(*model, {});
+    auto ids = assign_ids(*model, {});
     if (!ids) return std::unexpected(ids.error());
     const auto tables = compile(*model, *ids);
     if (!tables) return std::unexpected(tables.error());
+    Draft draft{.ids = std::move(*ids), .tables = offload::snapshot_of(*tables), .intents = {}, .chip = *chip};
+    draft.intents = nic_intents(*model, draft.ids);
+    return draft;
+}
 
-    const offload::Snapshot snapshot = offload::snapshot_of(*tables);
+struct Asked {
+    std::string file;
+    std::string nic;
+    bool why = false;
+    bool fdb = false;
+    bool steps = false;
+};
+
+Result<int> plan(const Context& context, const Asked& asked) {
+    const auto draft = read_draft(context.io, asked.file, asked.nic);
+    if (!draft) return std::unexpected(draft.error());
     pb::OffloadReply reply;
-    for (const NicIntent& intent : nic_intents(*model, *ids)) {
-        const offload::Device device = device_of(intent, **chip, (*chip)->virtual_functions);
-        const auto made = offload::make_plan(snapshot, device, intent.choices, {});
-        if (!made) return std::unexpected(made.error().in("uplink " + intent.uplink));
+    for (const NicIntent& intent : draft->intents) {
+        const auto made = draft->plan(intent);
+        if (!made) return std::unexpected(made.error());
         pb::OffloadNic& nic = *reply.add_nics();
         nic.set_uplink(intent.uplink);
         nic.set_netdev(intent.netdev);
-        nic.set_chip(std::string((*chip)->name));
+        nic.set_chip(std::string(draft->chip->name));
         nic.set_state("planned");
-        nic.set_vfs((*chip)->virtual_functions);
-        view_plan(*made, *ids, nic);
-        if (asked.fdb) view_fdb(*made, snapshot, *ids, nic);
+        nic.set_vfs(draft->chip->virtual_functions);
+        view_plan(*made, draft->ids, nic);
+        if (asked.fdb) view_fdb(*made, draft->tables, draft->ids, nic);
         if (asked.steps)
             for (const offload::Step& step : made->steps) nic.add_steps(text(step));
     }
     return print(context, reply, asked.why);
+}
+
+// Registers as a file has them: "OFFSET VALUE" a line, both hexadecimal; what is not in it reads as 0.
+class Dump final : public offload::Registers {
+public:
+    static Result<Dump> read_file(const std::string& name) {
+        std::ifstream file(name);
+        Dump dump;
+        std::uint32_t offset = 0;
+        std::uint32_t value = 0;
+        file >> std::hex;
+        while (file >> offset >> value) dump.values_[offset] = value;
+        if (!file.eof() || dump.values_.empty())
+            return fail(Code::invalid, "IVDS-U032", name + " is no dump of registers",
+                        "give a file of lines \"OFFSET VALUE\", both in hexadecimal");
+        return dump;
+    }
+    Result<std::uint32_t> read(std::uint32_t offset) override {
+        const auto found = values_.find(offset);
+        return found == values_.end() ? 0 : found->second;
+    }
+    Result<> write(std::uint32_t, std::uint32_t) override {
+        return fail(Code::unsupported, "IVDS-U033", "a dump of registers is not written");
+    }
+
+private:
+    std::map<std::uint32_t, std::uint32_t> values_;
+};
+
+struct Doubted {
+    std::string file;
+    std::string registers;
+};
+
+// The registers that the plan makes of a modelled card, or those that somebody read from a real one.
+Result<offload::verify::Image> image_of(const Doubted& doubted, const offload::Plan& plan, unsigned pf) {
+    if (!doubted.registers.empty()) {
+        auto dump = Dump::read_file(doubted.registers);
+        if (!dump) return std::unexpected(dump.error());
+        return offload::verify::read_image(*dump);
+    }
+    offload::Model82599 card;
+    if (auto done = set_up_as_driver(card, pf); !done) return std::unexpected(done.error());
+    const auto backend = make_model(card, pf);
+    if (auto done = backend->clear(); !done) return std::unexpected(done.error());
+    for (const offload::Step& step : plan.steps)
+        if (auto done = backend->apply(step); !done) return std::unexpected(done.error().in(text(step)));
+    return offload::verify::read_image(card);
+}
+
+Result<int> verify(const Context& context, const Doubted& doubted) {
+    const auto draft = read_draft(context.io, doubted.file, std::string(offload::i82599::chip().name));
+    if (!draft) return std::unexpected(draft.error());
+    pb::VerifyReply reply;
+    bool holds = true;
+    for (const NicIntent& intent : draft->intents) {
+        const auto made = draft->plan(intent);
+        if (!made) return std::unexpected(made.error());
+        offload::Software told;
+        for (const offload::Step& step : made->steps)
+            if (const auto* software = std::get_if<offload::Software>(&step)) told = *software;
+        const offload::Device device = draft->device(intent);
+        const auto image = image_of(doubted, *made, device.pf);
+        if (!image) return std::unexpected(image.error());
+        const auto verdict =
+            offload::verify::Verifier({.tables = draft->tables, .device = device, .told = told}).check(*image);
+        pb::Verdict& out = *reply.add_verdicts();
+        out.set_uplink(intent.uplink);
+        out.set_holds(verdict.holds());
+        out.set_classes(verdict.classes);
+        out.set_found(verdict.found);
+        out.set_text(text(verdict));
+        for (const auto& example : verdict.examples) {
+            pb::Verdict::Example& shown = *out.add_examples();
+            shown.set_fault(std::string(name(example.fault)));
+            shown.set_text(text(example));
+            shown.set_frame(std::string(example.frame.begin(), example.frame.end()));
+        }
+        holds = holds && verdict.holds();
+    }
+    if (context.options.json) {
+        context.json(reply);
+    } else {
+        if (reply.verdicts().empty()) context.io.out << "the file has no uplink\n";
+        for (const pb::Verdict& verdict : reply.verdicts())
+            context.io.out << "uplink " << verdict.uplink() << ": " << verdict.text() << '\n';
+    }
+    return holds ? exit_ok : exit_findings;
 }
 
 }  // namespace
@@ -153,6 +265,18 @@ void add_offload_commands(Commands& commands) {
     plan_app.add_flag("--why", asked->why, "the reason for each");
     plan_app.add_flag("--fdb", asked->fdb, "each entry of the forwarding table too");
     plan_app.add_flag("--steps", asked->steps, "what would be done to a NIC that carries nothing yet");
+
+    auto doubted = std::make_shared<Doubted>();
+    CLI::App& verify_app = commands.leaf(
+        commands.root(), "verify",
+        "Whether a NIC (82599) and software do together what the switch alone would, for every class of frames",
+        "ivds-ctl verify switch.yaml\nivds-ctl verify --registers card.txt switch.yaml",
+        [doubted](const Context& context) { return verify(context, *doubted); });
+    add_value(verify_app, "FILE", "FILE", doubted->file, "YAML file of the configuration; - is standard input")
+        .required();
+    add_value(verify_app, "--registers", "FILE", doubted->registers,
+              "registers read from a card, \"OFFSET VALUE\" a line in hexadecimal; without: those of a modelled card "
+              "with the plan in it");
 }
 
 }  // namespace ivds::cli

@@ -33,6 +33,36 @@ private:
 
 }  // namespace
 
+Result<> set_up_as_driver(Registers& registers, unsigned pf) {
+    using namespace i82599;
+    Result<> result;
+    const auto put = [&](Reg reg, unsigned element, std::uint32_t value) {
+        if (result) result = registers.write(offset(reg, element), value);
+    };
+    put(Reg::mrqc, 0, mrqc::vt64_rss);
+    put(Reg::gpie, 0, gpie::vtmode.put(3));
+    put(Reg::gcr_ext, 0, gcr_ext::vt_mode.put(3));
+    put(Reg::mtqc, 0, mtqc::vt64);
+    put(Reg::pfvtctl, 0, pfvtctl::vt_en.put() | pfvtctl::def_pl.put(pf) | pfvtctl::rpl_en.put());
+    put(Reg::fctrl, 0, fctrl::bam.put() | fctrl::mpe.put() | fctrl::upe.put());
+    put(Reg::vlnctrl, 0, vlnctrl::vet.put(0x8100) | vlnctrl::vfe.put());
+    put(Reg::hlreg0, 0, hlreg0::jumboen.put());
+    put(Reg::maxfrs, 0, maxfrs::mfs.put(chip().max_frame));
+    for (unsigned queue = 0; queue < chip().queues; ++queue) {
+        put(Reg::rxdctl, queue, rxdctl::enable.put() | rxdctl::vme.put());
+        put(Reg::txdctl, queue, txdctl::enable.put());
+    }
+    for (unsigned n = 0; n < describe(Reg::ftqf).count(); ++n) put(Reg::ftqf, n, 0);
+    for (unsigned n = 0; n < describe(Reg::mta).count(); ++n) put(Reg::mta, n, 0);
+    for (unsigned n = 0; n < describe(Reg::pfvfspoof).count(); ++n) put(Reg::pfvfspoof, n, 0);
+    put(Reg::mpsar, 0, 0);
+    put(Reg::mpsar, 1, 0);
+    put(Reg::pfdtxgswc, 0, pfdtxgswc::lbe.put());
+    put(Reg::dmatxctl, 0, dmatxctl::te.put() | dmatxctl::vt.put(0x8100));
+    put(Reg::rxctrl, 0, rxctrl::rxen.put());
+    return result;
+}
+
 std::unique_ptr<Backend> make_model(Registers& registers, unsigned pf) {
     return std::make_unique<Model>(registers, pf);
 }

@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "forward.h"
+#include "offload/apply/model.h"
 #include "offload/nic/writer_82599.h"
 
 namespace ivds::bench {
@@ -82,30 +83,7 @@ Snapshot make_tables() {
 // A modelled card with the plan in it; what the maker asks of the order is not looked at here.
 verify::Image make_image(const Snapshot& tables, const Device& device, offload::Software& told) {
     Model82599 card;
-    const auto put = [&](Reg reg, unsigned element, std::uint32_t value) {
-        (void)card.write(offset(reg, element), value);
-    };
-    put(Reg::mrqc, 0, mrqc::vt64_rss);
-    put(Reg::gpie, 0, gpie::vtmode.put(3));
-    put(Reg::gcr_ext, 0, gcr_ext::vt_mode.put(3));
-    put(Reg::mtqc, 0, mtqc::vt64);
-    put(Reg::pfvtctl, 0, pfvtctl::vt_en.put() | pfvtctl::def_pl.put(device.pf) | pfvtctl::rpl_en.put());
-    put(Reg::fctrl, 0, fctrl::bam.put() | fctrl::mpe.put() | fctrl::upe.put());
-    put(Reg::vlnctrl, 0, vlnctrl::vet.put(0x8100) | vlnctrl::vfe.put());
-    put(Reg::hlreg0, 0, hlreg0::jumboen.put());
-    put(Reg::maxfrs, 0, maxfrs::mfs.put(i82599::chip().max_frame));
-    for (unsigned queue = 0; queue < 128; ++queue) {
-        put(Reg::rxdctl, queue, rxdctl::enable.put() | rxdctl::vme.put());
-        put(Reg::txdctl, queue, txdctl::enable.put());
-        put(Reg::ftqf, queue, 0);
-        put(Reg::mta, queue, 0);
-    }
-    for (unsigned n = 0; n < 8; ++n) put(Reg::pfvfspoof, n, 0);
-    put(Reg::mpsar, 0, 0);
-    put(Reg::mpsar, 1, 0);
-    put(Reg::pfdtxgswc, 0, pfdtxgswc::lbe.put());
-    put(Reg::dmatxctl, 0, dmatxctl::te.put() | dmatxctl::vt.put(0x8100));
-    put(Reg::rxctrl, 0, rxctrl::rxen.put());
+    if (auto done = set_up_as_driver(card, device.pf); !done) throw Failure(done.error().text());
     const auto plan = make_plan(tables, device, {}, {});
     if (!plan) throw Failure(plan.error().text());
     if (plan->state.pools.size() != vfs) throw Failure("not all VFs are in the NIC");

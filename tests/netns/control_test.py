@@ -615,6 +615,7 @@ def _(bench):
         check_equal(list(stub.Mirrors(pb.MirrorsRequest()).mirrors), [], "mirrors")
         check_equal(list(stub.Exporters(pb.ExportersRequest()).exporters), [], "exporters")
         check_equal(list(stub.Inspectors(pb.InspectorsRequest()).inspectors), [], "inspectors")
+        check_equal(list(stub.Offload(pb.OffloadRequest()).nics), [], "NICs with offload")
         packets = stub.Capture(pb.CaptureRequest(target="red-1"), timeout=20)
         check_equal(next(packets).port, "", "the port of a capture's first message")
         scene.ping("red-1", "red-2")
