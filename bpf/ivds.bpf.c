@@ -19,7 +19,11 @@ int ivds_xdp(struct xdp_md *ctx)
 	/* During an upgrade two builds of us are in the dispatcher, and the second shall not count frames again. */
 	if (in_dispatcher && xdp_passed_to_tc(ctx))
 		return XDP_PASS;
-	return xdp_quick(ctx) ?: xdp_switch(ctx);
+	if (xdp_quick(ctx))
+		return XDP_REDIRECT;
+	/* Nothing that was looked at is kept, and so the verifier goes through the rest once. */
+	barrier();
+	return xdp_switch(ctx);
 }
 
 SEC("tcx/ingress")

@@ -46,6 +46,7 @@ INLINE int quick_look(struct ivds_quick *q, const __u8 *data, const __u8 *data_e
 	const struct ivds_fdb_entry *entry;
 	const struct ivds_port *port, *to;
 	struct ivds_recent_key key;
+	struct ivds_mac vmac;
 	__u32 port_id, instance_id, to_id;
 
 	if (ip + IVDS_QUICK_BYTES > data_end ||
@@ -56,11 +57,12 @@ INLINE int quick_look(struct ivds_quick *q, const __u8 *data, const __u8 *data_e
 	if (!port || port->kind != IVDS_PORT_VPORT ||
 	    port->inspector | port->mirror_in | port->dscp | port->rate[IVDS_WAY_IN].ns_per_mib)
 		return 0;
-	if (!is_same_mac(data + 6, port->vmac) || is_bad_source(port->vmac))
+	vmac = mac_of(port->vmac);
+	if (!is_same_mac(data + 6, port->vmac) || !(vmac.word[0] | vmac.word[1] | vmac.word[2]))
 		return 0;
-	instance_id = port->instance;
+	instance_id = port->instance; /* instance 0, which is none, is not active */
 	instance = bpf_map_lookup_elem(&instances, &instance_id);
-	if (!instance_id || !instance || !(instance->flags & IVDS_IF_ACTIVE) || l3_bytes > port->mtu_bytes ||
+	if (!instance || !(instance->flags & IVDS_IF_ACTIVE) || l3_bytes > port->mtu_bytes ||
 	    l3_bytes > instance->mtu_bytes)
 		return 0;
 

@@ -82,16 +82,21 @@ struct xdp_buff___ivds {
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __weak __ksym; /* since 6.2 */
 
-/* The frame's length. Nearly all are in one piece, and need no call to tell. */
-INLINE __u32 xdp_length(struct xdp_md *ctx)
+/* Whether the frame is in one piece, as nearly all are: no call is needed to tell. */
+INLINE int xdp_is_whole(struct xdp_md *ctx)
 {
 	if (bpf_ksym_exists(bpf_cast_to_kern_ctx)) {
 		const struct xdp_buff___ivds *buff = bpf_cast_to_kern_ctx(ctx);
 
-		if (!(buff->flags & IVDS_XDP_HAS_FRAGS))
-			return ctx->data_end - ctx->data;
+		return !(buff->flags & IVDS_XDP_HAS_FRAGS);
 	}
-	return bpf_xdp_get_buff_len(ctx);
+	return bpf_xdp_get_buff_len(ctx) == ctx->data_end - ctx->data;
+}
+
+/* Its length. */
+INLINE __u32 xdp_length(struct xdp_md *ctx)
+{
+	return xdp_is_whole(ctx) ? ctx->data_end - ctx->data : bpf_xdp_get_buff_len(ctx);
 }
 
 /* Sends the frame where quick_look() knows what becomes of it: XDP_REDIRECT. Else it returns 0, and the frame is as
@@ -99,10 +104,10 @@ INLINE __u32 xdp_length(struct xdp_md *ctx)
 INLINE int xdp_quick(struct xdp_md *ctx)
 {
 	const __u8 *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	const __u32 bytes = xdp_length(ctx);
+	const __u32 bytes = data_end - data;
 	struct ivds_quick q;
 
-	if (IVDS_TRACING || data_end - data != bytes ||
+	if (IVDS_TRACING || !xdp_is_whole(ctx) ||
 	    !quick_look(&q, data, data_end, ctx->ingress_ifindex, bytes, IVDS_PF_UP | IVDS_PF_XDP_TARGET) ||
 	    bpf_redirect_map(&tx, q.egress_id, XDP_DROP) != XDP_REDIRECT)
 		return 0;

@@ -27,7 +27,7 @@ RUN=(iproute2 ethtool iputils-ping iperf3 tcpdump tshark nfdump openssl python3 
 BACKPORTS=(libbpf-dev libbpf1 bpftool catch2)
 # The NIC with virtual functions, igb, is in QEMU from version 8 on.
 LAB=(qemu-system-x86 cpio xz-utils kmod)
-LAB_GUEST=(busybox-static udev)
+LAB_GUEST=(busybox-static udev openvswitch-switch openvswitch-common libunbound8 libevent-2.1-7 libcap-ng0 libnuma1)
 LAB_KERNEL=6.12
 
 missing() {

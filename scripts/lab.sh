@@ -10,6 +10,8 @@
 #   --writable DIR    the guest may write there; it has the same path in the guest
 #   --layer DIR       a tree that the guest sees over this machine's root, such as a `cmake --install` into it
 #   --systemd         systemd and udev run in the guest, as on a machine; without it the program runs alone
+#   --count           the guest's clock goes on by 1 ns with each instruction, and while there is none to do, with time:
+#                     what keeps its CPU busy takes as many instructions as nanoseconds
 #   --timeout SECS    for the program (300)
 #   --memory SIZE     (2G)
 #
@@ -35,7 +37,7 @@ skip() {
     exit 77
 }
 
-nics=2 writable='' layer='' systemd='' limit=300 memory=2G prepare_only=''
+nics=2 writable='' layer='' systemd='' count='' limit=300 memory=2G prepare_only=''
 while [ $# -gt 0 ]; do
     case $1 in
     --nics | --writable | --layer | --timeout | --memory) [ $# -ge 2 ] || die "$1 takes a value; see --help" ;;&
@@ -45,6 +47,7 @@ while [ $# -gt 0 ]; do
     --timeout) limit=$2 && shift ;;
     --memory) memory=$2 && shift ;;
     --systemd) systemd=1 ;;
+    --count) count=1 ;;
     --prepare) prepare_only=1 ;;
     -h | --help)
         sed -n '3,/^set -/{/^set -/d; s/^# \{0,1\}//; p}' "$script"
@@ -228,6 +231,7 @@ machine=(-machine q35 -accel tcg -cpu max -smp 1 -m "$memory" -nodefaults -no-us
     -serial "file:$run/console" -kernel "$cache/kernel/boot/vmlinuz-$kernel" -initrd "$cache/initrd.gz"
     -append "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off no_timer_check iomem=relaxed systemd.show_status=0"
     -object "rng-random,id=rng0,filename=/dev/urandom" -device "virtio-rng-pci,rng=rng0")
+[ -z "$count" ] || machine+=(-icount shift=0)
 share() {
     machine+=(-virtfs "local,mount_tag=$1,path=$2,security_model=none,multidevs=remap${3:+,readonly=on}")
 }
