@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "nic/82576.h"
+#include "nic/access.h"
 
 namespace ivds::offload {
 
@@ -19,30 +20,11 @@ using namespace i82576;
 
 namespace {
 
-constexpr std::uint32_t all_ones = 0xffffffff;
 constexpr unsigned vfta_words = 128;
 constexpr unsigned uta_words = 128;
 // Entries of the address table that others may still give the PF after the backend was opened.
 constexpr unsigned spare_addresses = 2;
 
-// The first failure of several accesses in a row, of which the later ones are then not made.
-template <class... Accesses>
-Result<> in_turn(Accesses&&... accesses) {
-    Result<> result;
-    (void)((result = accesses(), result.has_value()) && ...);
-    return result;
-}
-
-std::uint32_t low_of(const Mac& mac) {
-    return mac[0] | std::uint32_t{mac[1]} << 8 | std::uint32_t{mac[2]} << 16 | std::uint32_t{mac[3]} << 24;
-}
-std::uint32_t high_of(const Mac& mac) {
-    return mac[4] | std::uint32_t{mac[5]} << 8;
-}
-Mac mac_of(std::uint32_t low, std::uint32_t high) {
-    const auto byte = [](std::uint32_t word, unsigned n) { return static_cast<std::uint8_t>(word >> (8 * n)); };
-    return {byte(low, 0), byte(low, 1), byte(low, 2), byte(low, 3), byte(high, 0), byte(high, 1)};
-}
 constexpr std::uint32_t bit(unsigned pool) {
     return 1U << pool;
 }
@@ -142,8 +124,7 @@ Result<std::uint32_t> Igb::get(Reg reg, unsigned element) const {
     const auto status = registers_->read(offset(Reg::status));
     if (!status) return status;
     if (*status != all_ones) return value;
-    return fail(Code::unavailable, "IVDS-O011", fmt::format("{}[{}] reads as all ones", describe(reg).name, element),
-                "the NIC is gone: look for it with lspci, and reset it");
+    return gone(fmt::format("{}[{}]", describe(reg).name, element));
 }
 
 Result<> Igb::put(Reg reg, unsigned element, std::uint32_t value) {
