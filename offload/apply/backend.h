@@ -60,16 +60,17 @@ public:
     virtual Result<> prepare() = 0;
 
     // What the NIC holds. It does not know vPorts and instances: these are 0 in its pools; named() tells them. A VF
-    // that is on, but not as SetPool leaves it (its sources unchecked, untagged frames let through, ...), has V.VLAN
-    // 0, which is in no plan, so that any plan turns it off first. The slots are those that the NIC's driver chose,
-    // where it chooses. Fails with `conflict` where the NIC holds what no plan makes, such as an address that means
-    // two pools: then clear() is the way on.
+    // that is on, but not as SetPool leaves it (its sources unchecked, untagged frames let through, ...), or that its
+    // VM could turn on so, has V.VLAN 0, which is in no plan, so that any plan turns it off first. The slots are
+    // those that the NIC's driver chose, where it chooses. An address that means no pool, or several, has a pool that
+    // the chip does not have. Fails with `conflict` where the NIC holds what no plan makes, such as two entries for
+    // one V.VLAN: then clear() is the way on.
     virtual Result<NicState> read() = 0;
 
     // Makes one step and reads it back. The steps come in a plan's order, from what read() told. Each of the accesses
     // that a step takes leaves the NIC safe: after a failure a part of the step may be made, nothing is undone, and
     // the caller goes on from read(), with a new plan. A step that is made already changes nothing. A step of
-    // software's does nothing here.
+    // software's does nothing here. A rate that is no limit at the link's present speed is not set, and reads as 0.
     virtual Result<> apply(const Step& step) = 0;
 
     // Turns off all VFs, and takes back whatever apply() may have left: afterwards read() gives an empty state. What

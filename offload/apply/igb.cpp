@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "nic/82576.h"
+#include "nic/access.h"
 
 namespace ivds::offload {
 
@@ -19,32 +20,18 @@ using namespace i82576;
 
 namespace {
 
-constexpr std::uint32_t all_ones = 0xffffffff;
 constexpr unsigned vfta_words = 128;
 constexpr unsigned uta_words = 128;
 // Entries of the address table that others may still give the PF after the backend was opened.
 constexpr unsigned spare_addresses = 2;
 
-// The first failure of several accesses in a row, of which the later ones are then not made.
-template <class... Accesses>
-Result<> in_turn(Accesses&&... accesses) {
-    Result<> result;
-    (void)((result = accesses(), result.has_value()) && ...);
-    return result;
-}
-
-std::uint32_t low_of(const Mac& mac) {
-    return mac[0] | std::uint32_t{mac[1]} << 8 | std::uint32_t{mac[2]} << 16 | std::uint32_t{mac[3]} << 24;
-}
-std::uint32_t high_of(const Mac& mac) {
-    return mac[4] | std::uint32_t{mac[5]} << 8;
-}
-Mac mac_of(std::uint32_t low, std::uint32_t high) {
-    const auto byte = [](std::uint32_t word, unsigned n) { return static_cast<std::uint8_t>(word >> (8 * n)); };
-    return {byte(low, 0), byte(low, 1), byte(low, 2), byte(low, 3), byte(high, 0), byte(high, 1)};
-}
 constexpr std::uint32_t bit(unsigned pool) {
     return 1U << pool;
+}
+
+// Where a VF is that is off, once its VM resets it.
+bool is_parked(const VfSettings& settings) {
+    return settings.vlan == parking_vlan && settings.spoof_check && !settings.trusted;
 }
 
 class Igb final : public Backend {
@@ -117,6 +104,9 @@ private:
     Result<> turn(unsigned pool, bool on);
     Result<bool> is_proper(unsigned pool, const VfSettings& settings) const;
 
+    // The driver refuses a limit above the link's speed, at which none is needed.
+    Result<> set_rate(unsigned vf, unsigned mbps);
+
     Result<> write(const SetMac& step);
     Result<> write(const ClearMac& step);
     Result<> write(const SetVlan& step);
@@ -142,8 +132,7 @@ Result<std::uint32_t> Igb::get(Reg reg, unsigned element) const {
     const auto status = registers_->read(offset(Reg::status));
     if (!status) return status;
     if (*status != all_ones) return value;
-    return fail(Code::unavailable, "IVDS-O011", fmt::format("{}[{}] reads as all ones", describe(reg).name, element),
-                "the NIC is gone: look for it with lspci, and reset it");
+    return gone(fmt::format("{}[{}]", describe(reg).name, element));
 }
 
 Result<> Igb::put(Reg reg, unsigned element, std::uint32_t value) {
@@ -382,7 +371,8 @@ Result<NicState> Igb::read() {
     const auto sends = get(Reg::vfte);
     if (!sends) return std::unexpected(sends.error());
     for (unsigned pool = 0; pool < vfs_; ++pool) {
-        if (((*receives | *sends) & bit(pool)) == 0) continue;
+        const bool off = ((*receives | *sends) & bit(pool)) == 0;
+        if (off && is_parked(view->vfs[pool])) continue;
         const auto tag = get(Reg::vmvir, pool);
         if (!tag) return std::unexpected(tag.error());
         const auto proper = is_proper(pool, view->vfs[pool]);
@@ -487,32 +477,30 @@ Result<> Igb::write(const SetPool& step) {
     const auto view = this->view();
     if (!view) return std::unexpected(view.error());
     const VfSettings& now = view->vfs.at(step.pool);
-    return in_turn([&] { return turn(step.pool, false); },
-                   // Asked again also where the driver believes so: the NIC may hold something else.
-                   [&] { return link_->set_vf_spoof_check(step.pool, true); },
-                   [&] { return now.trusted ? link_->set_vf_trusted(step.pool, false) : Result<>{}; },
-                   [&] { return set_vlan(step.pool, step.as.vvlan, step.as.pcp); },
-                   [&] {
-                       return now.rate_mbps == step.as.rate_mbps ? Result<>{}
-                                                                 : link_->set_vf_rate(step.pool, step.as.rate_mbps);
-                   },
-                   [&] {
-                       return change(Reg::vmolr, step.pool, vmolr::aupe.put() | vmolr::rope.put() | vmolr::bam.put(),
-                                     vmolr::bam.put());
-                   },
-                   [&] { return change(Reg::dtxswc, 0, dtxswc::local_loopback.put(bit(step.pool)), 0); },
-                   [&] { return turn(step.pool, true); },
-                   [&]() -> Result<> {
-                       const auto after = this->view();
-                       if (!after) return std::unexpected(after.error());
-                       const auto proper = is_proper(step.pool, after->vfs.at(step.pool));
-                       if (!proper) return std::unexpected(proper.error());
-                       if (*proper && after->vfs.at(step.pool).vlan == step.as.vvlan) return {};
-                       (void)turn(step.pool, false);
-                       return fail(Code::conflict, "IVDS-O012",
-                                   fmt::format("VF {} was set to V.VLAN {}, and is not", step.pool, step.as.vvlan),
-                                   "look for another writer of the NIC, and at the kernel's log");
-                   });
+    return in_turn(
+        [&] { return turn(step.pool, false); },
+        // Asked again also where the driver believes so: the NIC may hold something else.
+        [&] { return link_->set_vf_spoof_check(step.pool, true); },
+        [&] { return now.trusted ? link_->set_vf_trusted(step.pool, false) : Result<>{}; },
+        [&] { return set_vlan(step.pool, step.as.vvlan, step.as.pcp); },
+        [&] { return now.rate_mbps == step.as.rate_mbps ? Result<>{} : set_rate(step.pool, step.as.rate_mbps); },
+        [&] {
+            return change(Reg::vmolr, step.pool, vmolr::aupe.put() | vmolr::rope.put() | vmolr::bam.put(),
+                          vmolr::bam.put());
+        },
+        [&] { return change(Reg::dtxswc, 0, dtxswc::local_loopback.put(bit(step.pool)), 0); },
+        [&] { return turn(step.pool, true); },
+        [&]() -> Result<> {
+            const auto after = this->view();
+            if (!after) return std::unexpected(after.error());
+            const auto proper = is_proper(step.pool, after->vfs.at(step.pool));
+            if (!proper) return std::unexpected(proper.error());
+            if (*proper && after->vfs.at(step.pool).vlan == step.as.vvlan) return {};
+            (void)turn(step.pool, false);
+            return fail(Code::conflict, "IVDS-O012",
+                        fmt::format("VF {} was set to V.VLAN {}, and is not", step.pool, step.as.vvlan),
+                        "look for another writer of the NIC, and at the kernel's log");
+        });
 }
 
 Result<> Igb::write(const ClearPool& step) {
@@ -520,8 +508,15 @@ Result<> Igb::write(const ClearPool& step) {
     return view ? park(step.pool, *view) : Result<>(std::unexpected(view.error()));
 }
 
+Result<> Igb::set_rate(unsigned vf, unsigned mbps) {
+    constexpr std::array<unsigned, 4> speeds{10, 100, 1000, 1000};
+    const auto now = get(Reg::status);
+    if (!now) return std::unexpected(now.error());
+    return link_->set_vf_rate(vf, mbps < speeds[status::speed(*now)] ? mbps : 0);
+}
+
 Result<> Igb::write(const SetRate& step) {
-    return link_->set_vf_rate(step.pool, step.rate_mbps);
+    return set_rate(step.pool, step.rate_mbps);
 }
 
 Result<> Igb::write(const UnknownToPf& step) {

@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "apply/igb.h"
 #include "apply/pf_link.h"
@@ -25,7 +27,9 @@ Result<std::unique_ptr<Backend>> open_kernel(const Pf& pf) {
     if (!registers) return std::unexpected(registers.error());
     auto link = open_pf_link(pf.device);
     if (!link) return std::unexpected(link.error());
-    return make_igb(std::move(*link), std::move(registers->registers), std::move(registers->refused));
+    std::vector<std::string> notes;
+    for (const std::string& refused : registers->refused) notes.push_back("not a way to the registers: " + refused);
+    return make_igb(std::move(*link), std::move(registers->registers), std::move(notes));
 }
 
 }  // namespace ivds::offload

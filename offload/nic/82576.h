@@ -56,7 +56,7 @@ enum class Reg : std::uint8_t {
 
 // Fields, by register.
 namespace status {
-inline constexpr Field link_up{1};
+inline constexpr Field link_up{1}, speed{6, 2};  // speed 0, 1, else: 10, 100, 1,000 Mb/s
 }
 namespace ctrl_ext {
 inline constexpr Field pfrstd{14}, extended_vlan{26};

@@ -8,33 +8,16 @@
 #include <bit>
 #include <initializer_list>
 
+#include "nic/access.h"
+
 namespace ivds::offload {
 
 using namespace i82599;
 
 namespace {
 
-// The first failure of several accesses in a row, of which the later ones are then not made.
-template <class... Accesses>
-Result<> in_turn(Accesses&&... accesses) {
-    Result<> result;
-    (void)((result = accesses(), result.has_value()) && ...);
-    return result;
-}
-
-constexpr std::uint32_t all_ones = 0xffffffff;
 constexpr unsigned queues_of_pool = 2;  // with 64 pools
 
-std::uint32_t low_of(const Mac& mac) {
-    return mac[0] | std::uint32_t{mac[1]} << 8 | std::uint32_t{mac[2]} << 16 | std::uint32_t{mac[3]} << 24;
-}
-std::uint32_t high_of(const Mac& mac) {
-    return mac[4] | std::uint32_t{mac[5]} << 8 | rah::av.put();
-}
-Mac mac_of(std::uint32_t low, std::uint32_t high) {
-    const auto byte = [](std::uint32_t word, unsigned n) { return static_cast<std::uint8_t>(word >> (8 * n)); };
-    return {byte(low, 0), byte(low, 1), byte(low, 2), byte(low, 3), byte(high, 0), byte(high, 1)};
-}
 std::uint32_t half(PoolSet pools, unsigned word) {
     return static_cast<std::uint32_t>(pools >> (32 * word));
 }
@@ -51,12 +34,8 @@ Result<> Writer82599::put(Reg reg, unsigned element, std::uint32_t value) {
     if (!back) return std::unexpected(back.error());
     if (*back == value) return {};
     const auto where = fmt::format("{}[{}]", describe(reg).name, element);
-    if (*back == all_ones)
-        return fail(Code::unavailable, "IVDS-O011", fmt::format("{} reads as all ones", where),
-                    "the NIC is gone: look for it with lspci, and reset it");
-    return fail(Code::conflict, "IVDS-O012",
-                fmt::format("{} was written {:#010x} and reads {:#010x}", where, value, *back),
-                "look for another writer of the NIC's registers, or for a NIC that is no 82599");
+    if (*back == all_ones) return gone(where);
+    return not_kept(where, value, *back, "82599");
 }
 
 Result<> Writer82599::change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) {
@@ -250,7 +229,7 @@ Result<> Writer82599::write(const SetMac& step) {
     const unsigned slot = step.entry.slot;
     return in_turn([&] { return put_pools_of_mac(slot, pool_bit(step.entry.pool)); },
                    [&] { return put(Reg::ral, slot, low_of(step.mac)); },
-                   [&] { return put(Reg::rah, slot, high_of(step.mac)); });
+                   [&] { return put(Reg::rah, slot, high_of(step.mac) | rah::av.put()); });
 }
 
 Result<> Writer82599::write(const ClearMac& step) {

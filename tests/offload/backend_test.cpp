@@ -323,6 +323,11 @@ TEST_CASE("a VF that is on in another way than planned is told, and mended", "[u
     CHECK(found() == 0);
     bed.fake.view.vfs[1].vlan = 20;  // it would be there once it resets
     CHECK(found() == 0);
+    bed.fake.view.vfs[3].vlan = 0;  // it is off, and would be on in no V.VLAN
+    CHECK(backend.read()->pools.at(3).vvlan == 0);
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    CHECK(bed.fake.view.vfs[3].vlan == parking_vlan);
 }
 
 TEST_CASE("an address with a second entry means no pool, and the plan's step leaves it one", "[unit]") {
@@ -400,8 +405,22 @@ TEST_CASE("without a link a VF with a rate stays off until there is one", "[unit
     bed.fake.view.carrier = false;
     const NicState wanted = two_instances(backend);
     CHECK(!go(backend, wanted));
-    CHECK(!backend.read()->pools.contains(0));
+    CHECK((bed.fake.get(igb::Reg::vfte) & 1) == 0);
+    CHECK(backend.read()->pools.at(0).vvlan == 0);  // off, and not where it is to be when it is
     bed.fake.view.carrier = true;
     REQUIRE(go(backend, wanted));
     check_holds(backend, wanted);
+}
+
+TEST_CASE("a rate that the link does not reach is no limit", "[unit]") {
+    IgbBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    NicState wanted = two_instances(backend);
+    wanted.pools[0].rate_mbps = 2500;
+    REQUIRE(go(backend, wanted));
+    CHECK(backend.read()->pools.at(0).rate_mbps == 0);
+    CHECK(backend.read()->pools.at(0).vvlan == 10);
+    REQUIRE(backend.apply(SetRate{.pool = 0, .rate_mbps = 999}));
+    CHECK(backend.read()->pools.at(0).rate_mbps == 999);
 }

@@ -184,7 +184,7 @@ void FakeIgb::reset_vf(unsigned vf) {
 void FakeIgb::reset_pf() {
     values_.clear();
     believed_vfta_ = {};
-    put(Reg::status, 0, status::link_up.put());
+    put(Reg::status, 0, status::link_up.put() | status::speed.put(2));
     put(Reg::mrqc, 0, mrqc::vmdq);
     put(Reg::rctl, 0, rctl::rxen.put() | rctl::bam.put());
     put(Reg::vt_ctl, 0, vt_ctl::def_pl.put(pf()) | vt_ctl::rpl_en.put());
