@@ -26,7 +26,7 @@ dependencies
 build dev
 # The demo, the benchmarks and the lab are of the release build; their tests run it.
 if [ $# -eq 0 ] || [[ " $* " =~ \ (demo|bench|netns|upgrade)\  ]]; then
-    build release ivdsd ivds-ctl ivds-loader ivds_bench_skeleton
+    build release ivdsd ivds-ctl ivds-loader ivds_bench_skeleton nic-plan
 fi
 if [[ " $* " =~ \ (lab|long)\  ]]; then
     build release ivdsd ivds-ctl ivds-loader ivdsd-other xdp-count nic-plan ivds_bench_skeleton

@@ -22,7 +22,7 @@ namespace ivds::offload::verify {
 
 class Nic82599 {
 public:
-    explicit Nic82599(const Image& image);
+    explicit Nic82599(const Image& image);  // which outlives it
 
     struct Copy {
         unsigned pool = 0;

@@ -125,6 +125,8 @@ class Verifier {
 public:
     explicit Verifier(const Subject& subject);
     ~Verifier();
+    Verifier(const Verifier&) = delete;
+    Verifier& operator=(const Verifier&) = delete;
 
     [[nodiscard]] Verdict check(const Image& image, const Options& options = {}) const;
 

@@ -54,7 +54,8 @@ int main(int argc, char** argv) {
     try {
         std::vector<Row> rows;
         const std::string where = environment();
-        for (const auto& group : {forward_rows, cost_rows, latency_rows, tcp_rows, agent_rows, plan_rows, verify_rows}) {
+        for (const auto& group :
+             {forward_rows, cost_rows, latency_rows, tcp_rows, agent_rows, plan_rows, verify_rows}) {
             std::vector<Row> more = group(options);
             rows.insert(rows.end(), more.begin(), more.end());
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// verify.cpp -- how long the offload's verifier takes for a full 82599: 64 pools, 63 V.VLANs in the NIC, all addresses
-// that it has room for, an FDB of 4,096 entries and 256 instances.
+// verify.cpp -- how long the offload's verifier takes for a full 82599: 64 pools, 63 V.VLANs in the NIC, all
+// addresses that it has room for, an FDB of 4,096 entries and 256 instances.
 #include "offload/verify/verify.h"
 
 #include <fmt/format.h>
@@ -121,13 +121,14 @@ std::vector<Row> verify_rows(const Options& options) {
         took.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
         if (!verdict.holds()) throw Failure(text(verdict));
     }
-    return {{.name = "verify",
-             .value = median(took),
-             .unit = "s",
-             .ratios = {},
-             .bars = {{.against = "", .limit = 10, .at_most = true}},
-             .note = fmt::format("64 pools, 63 V.VLANs in the NIC, {} FDB entries, {} instances; {} classes of frames",
-                                 fdb_entries, instances, verdict.classes)}};
+    return {
+        {.name = "verify",
+         .value = median(took),
+         .unit = "s",
+         .ratios = {},
+         .bars = {{.against = "", .limit = 10, .at_most = true}},
+         .note = fmt::format("64 pools, 63 V.VLANs in the NIC, {} FDB entries, {} instances; {} classes of frames",
+                             fdb_entries, instances, verdict.classes)}};
 }
 
 }  // namespace ivds::bench

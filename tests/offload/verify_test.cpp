@@ -485,7 +485,7 @@ World two_tenants() {
 
 // A planned card that something then happens to.
 struct Case {
-    Case() : world(two_tenants()), card(tables_of(world), on) {}
+    explicit Case(World tables = two_tenants()) : world(std::move(tables)), card(tables_of(world), on) {}
     [[nodiscard]] verify::Verdict check() {
         (void)card.nic.take();
         const offload::Snapshot tables = tables_of(world);
