@@ -89,7 +89,9 @@ TEST_CASE("a mirror to a ring says how large it is, and is no capture") {
     CHECK(c.tables.mirrors.at(c.ids.mirrors.at("small")).ring_bytes == 64U << 10U);
     CHECK(c.tables.mirrors.at(c.ids.mirrors.at("usual")).ring_bytes == 4U << 20U);
     Tables with = c.tables;
-    add_captures({{31, Capture{.vport = "a"}}}, with);
+    Capture capture;
+    capture.vport = "a";
+    add_captures({{31, capture}}, with);
     CHECK(with.mirrors.size() == 3);
     const Tables without = without_captures(with);
     CHECK(without.mirrors.size() == 2);
