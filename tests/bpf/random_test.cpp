@@ -101,7 +101,7 @@ AclRule drawn_rule(std::uint32_t id) {
     if (rarely(6)) {
         rule.tcp_flags = FlagsMatch{.value = 0x02, .mask = one_of<std::uint8_t>({0x02, 0x12})};
     }
-    if (rarely(6)) {
+    if (rarely(20)) {
         rule.ethertypes = {0x86dd};
         rule.proto = 58;
         rule.dst = std::nullopt;
