@@ -311,17 +311,13 @@ Cable::Cable(const Snapshot& tables, std::uint32_t uplink) {
     const auto port = tables.ports.find(uplink);
     if (port == tables.ports.end()) return;
     outer_tpid_ = host_order(port->second.outer_tpid_be);
+    single_ = port->second.inner_tpid_be == 0;
+    tpid_ = single_ ? outer_tpid_ : host_order(port->second.inner_tpid_be);
     for (const auto& [key, instance] : tables.vvlans) {
         if (key[0] != uplink) continue;
         vlans_.insert(static_cast<std::uint16_t>(key[1]));
-        const auto in = tables.instances.find(instance);
-        if (key[2] != 0 || (in != tables.instances.end() && in->second.vvlan != 0))
-            single_ = false;
-        else if (instance != 0)
-            vvlans_[static_cast<std::uint16_t>(key[1])] = instance;
+        if (single_ && instance != 0) vvlans_[static_cast<std::uint16_t>(key[1])] = instance;
     }
-    tpid_ = single_ ? outer_tpid_ : host_order(port->second.inner_tpid_be);
-    if (!single_) vvlans_.clear();
 }
 
 std::vector<Tags> Cable::outers() const {

@@ -58,7 +58,7 @@ Snapshot make_tables() {
     ivds_port pf{};
     pf.kind = IVDS_PORT_UPLINK;
     pf.flags = IVDS_PF_UP;
-    pf.outer_tpid_be = pf.inner_tpid_be = 0x0081;
+    pf.outer_tpid_be = 0x0081;
     tables.ports[uplink] = pf;
     for (std::uint32_t id = 1; id <= instances; ++id) {
         ivds_instance instance{};

@@ -62,7 +62,7 @@ Snapshot make_tables() {
     pf.kind = IVDS_PORT_UPLINK;
     pf.flags = IVDS_PF_UP | IVDS_PF_PLAIN_IN;
     pf.mtu_bytes = 9216;
-    pf.outer_tpid_be = pf.inner_tpid_be = 0x0081;
+    pf.outer_tpid_be = 0x0081;
     tables.ports[uplink] = pf;
     for (std::uint32_t id = 1; id <= instances; ++id) {
         ivds_instance instance{};

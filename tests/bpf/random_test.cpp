@@ -145,6 +145,13 @@ World drawn_world() {
             }
         }
     }
+    for (const std::uint32_t id : uplinks) {
+        const bool has_two_tags = std::ranges::any_of(
+            world.instances, [&](const auto& row) { return row.second.uplink == id && row.second.vvlan != 0; });
+        if (!has_two_tags && rarely(2)) {
+            world.ports.at(id).inner_tpid_be = 0;
+        }
+    }
     for (const std::uint32_t id : vports) {
         world.vport(id, rarely(10) ? 0 : one_of<std::uint32_t>({1, 1, 1, 2, 3}), drawn_mac());
         ivds_port& port = world.ports.at(id);

@@ -709,7 +709,7 @@ void add_single_tag(std::vector<Vector>& table) {
     constexpr std::uint32_t vf = 13;
     constexpr Mac host = mac(0x0200000000f0), of_vf = mac(0x0200000000f1);
     World single;
-    single.uplink(1).instance(red, 1, 100, 1).single_tag(red).instance(blue, 1, 200, 1).single_tag(blue);
+    single.uplink(1, 9216, tpid_c, 0).instance(red, 1, 100, 1).single_tag(red).instance(blue, 1, 200, 1).single_tag(blue);
     single.vport(2, red, vm(2)).vport(3, red, vm(3)).vport(5, blue, vm(2));
     const auto tagged = [](const Mac& dst, const Mac& src, std::uint16_t vvlan) {
         return eth(dst, src) / tag(tpid_c, vvlan);
@@ -744,6 +744,15 @@ void add_single_tag(std::vector<Vector>& table) {
         .send(1, tagged(vm(2), host, 100) / ip4_udp(46))
         .arrives(2, eth(vm(2), host) / ip4_udp(46))
         .tells(fmt::format("move 1 from 3 in 1: {}", to_text(host)));
+    World carrying = single;
+    carrying.ports.at(2).flags |= IVDS_PF_CARRY_TAGS;
+    add(table, "takes what follows the V.VLAN's tag for the guest's", "[R98]", carrying)
+        .send(1, tagged(vm(2), host, 100) / tag(tpid_c, 7) / ip4_udp(46))
+        .arrives(2, eth(vm(2), host) / tag(tpid_c, 7) / ip4_udp(46))
+        .send(1, tagged(vm(3), host, 100) / tag(tpid_c, 7) / ip4_udp(46))
+        .drops(3, IVDS_DROP_GUEST_TAG_OUT)
+        .send(2, eth(host, vm(2)) / tag(tpid_c, 7) / ip4_udp(46))
+        .arrives(1, tagged(host, vm(2), 100) / tag(tpid_c, 7) / ip4_udp(46));
     World tight = single;
     tight.ports.at(1).mtu_bytes = 1504;
     add(table, "adds the four bytes of one tag to what an uplink must take", "[R145]", tight)

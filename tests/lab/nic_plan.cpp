@@ -71,7 +71,7 @@ struct Switch {
 Switch read_switch(std::istream& in) {
     Switch all;
     ivds_port& wire = all.port(uplink, IVDS_PORT_UPLINK);
-    wire.inner_tpid_be = wire.outer_tpid_be = 0x0081;
+    wire.outer_tpid_be = 0x0081;
     std::string line;
     while (std::getline(in, line)) {
         std::istringstream words(line);

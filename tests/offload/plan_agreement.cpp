@@ -142,7 +142,7 @@ Draft changed(Draft draft) {
 
 World make(const Draft& draft) {
     World world;
-    world.uplink(up);
+    world.uplink(up, 9216, tpid_c, 0);
     for (unsigned n = 0; n < instances; ++n) {
         const auto& [active, wire] = draft.instance[n];
         const std::uint32_t id = n + 1;

@@ -39,7 +39,7 @@ Mac vmac(unsigned n) {
 // alone; 3: software's alone.
 World make_world() {
     World world;
-    world.uplink(up);
+    world.uplink(up, 9216, tpid_c, 0);
     for (std::uint32_t id = 1; id <= 3; ++id)
         world.instance(id, up, static_cast<std::uint16_t>(10 * id), 1).single_tag(id);
     constexpr std::array<std::uint32_t, vfs> instance_of_vf{1, 1, 2};

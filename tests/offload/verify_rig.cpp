@@ -59,9 +59,9 @@ std::uint32_t instance_of(const World& world, const Probe& probe) {
     if (probe.enter.by == Enter::By::host || !world.ports.contains(probe.enter.port)) return 0;
     const ivds_port& port = world.ports.at(probe.enter.port);
     if (probe.enter.by == Enter::By::uplink) {
-        const bool tagged = tags.size() > 1 && tags[1].tpid == tpid_c;
+        const bool tagged = port.inner_tpid_be != 0 && tags.size() > 1 && tags[1].tpid == tpid_c;
         const bool has_policy = (port.flags & (IVDS_PF_PLAIN_IN | IVDS_PF_PLAIN_DROP)) != 0;
-        if (tags.empty() || (!tagged && !has_policy)) return 0;
+        if (tags.empty() || tags[0].tpid != tpid_c || (!tagged && !has_policy)) return 0;
         const std::uint32_t in = at({probe.enter.port, tags[0].vid(), tagged ? tags[1].vid() : 0U});
         const auto found = world.instances.find(in);
         const bool is_single = found != world.instances.end() && found->second.vvlan == 0;

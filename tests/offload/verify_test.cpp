@@ -255,7 +255,7 @@ namespace {
 // Tables of any kind that the planner may meet.
 World draw_world() {
     World world;
-    world.uplink(up, one_in(6) ? 1500 : 9216).uplink(other_up);
+    world.uplink(up, one_in(6) ? 1500 : 9216, tpid_c, 0).uplink(other_up);
     for (std::uint32_t id = 1; id <= 3; ++id) {
         world.instance(id, up, vvlans[id - 1], 1).single_tag(id);
         ivds_instance& value = world.instances.at(id);
@@ -475,7 +475,7 @@ namespace {
 // Two tenants: VFs 0 and 1 in instance 1 with a port of software's, VF 2 in instance 2.
 World two_tenants() {
     World world;
-    world.uplink(up);
+    world.uplink(up, 9216, tpid_c, 0);
     for (std::uint32_t id = 1; id <= 2; ++id) world.instance(id, up, vvlans[id - 1], 1).single_tag(id);
     world.vport(first_vf, 1, vmac(0)).vport(first_vf + 1, 1, vmac(1)).vport(first_vf + 2, 2, vmac(2));
     world.vport(first_soft, 1, vmac(6)).remote_mac(1, vmac(9), 0);

@@ -116,7 +116,7 @@ struct ivds_port {
 	__u16 mtu_bytes;          /* largest L3 size, tags and Ethernet header not counted */
 	__u8 vmac[6];             /* vPort: its primary vMAC */
 	__be16 outer_tpid_be;     /* uplink: TPID of the outer VLAN tag on the wire */
-	__be16 inner_tpid_be;     /* uplink: TPID of the V.VLAN tag on the wire */
+	__be16 inner_tpid_be;     /* uplink: TPID of the V.VLAN tag on the wire; 0: the tag before is the V.VLAN's */
 	__u32 fdb_limit;          /* learned FDB entries this port may own, 0: none */
 	__u32 acl_in;             /* vPort: the list that frames from it are held against, 0: none */
 	__u32 acl_out;            /* vPort: the list that frames to it are held against, 0: none */
