@@ -3,7 +3,7 @@
 // the NIC's model and the reference switch show on all classes of frames that it harms nobody.
 //
 // With IVDS_ALL_BITS=1 it is every bit of every register that decides; else those of all entries in use, and some of
-// one of each table that is not, and a table's broken field is held to be harmless by a third of the frames.
+// one of each table that is not, and what is harmless is shown to be so by a part of the frames.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -125,7 +125,7 @@ public:
                 ++tally.frames;
                 why = harm_of(witness_, world_, card_, probe);
             }
-            tally.frames += inputs_.size();
+            tally.frames += inputs_.size() / (all_bits() ? 1 : 3);
             settle(tally, why, [&] { return fmt::format("{}[{}] bit {}", reg::describe(which).name, element, bit); });
         }
         put(before);
@@ -146,8 +146,8 @@ public:
         if (judge(verifier.check(image_, options), tally)) return;
         Witness witness(other, device_, card_.told);
         std::string why;
-        for (std::size_t i = all_bits() ? 0 : tally.harmless % 3; i < classes.size() && why.empty();
-             i += all_bits() ? 1 : 3) {
+        for (std::size_t i = all_bits() ? 0 : tally.harmless % 9; i < classes.size() && why.empty();
+             i += all_bits() ? 1 : 9) {
             ++tally.frames;
             why = harm_of(witness, other, card_, classes[i]);
             if (why.empty()) why = harm_of(witness, other, doubtful_, classes[i]);
@@ -200,7 +200,9 @@ private:
     }
     // What harm comes to a frame with which the NIC now does something else.
     std::string changes() {
+        std::size_t turn = 0;
         for (const auto& [input, seen] : inputs_) {
+            if (++turn % (all_bits() ? 1 : 3) != 0) continue;
             const bool same = made_of(card_, input) == seen.surely;
             if (same && made_of(doubtful_, input) == seen.doubtful) continue;
             for (const Probe& probe : seen.probes) {
