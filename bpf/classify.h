@@ -352,6 +352,10 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, co
 		v->vlan = entry->vlan ? entry->vlan : instance->vlan;
 		v->vvlan = entry->flags & IVDS_FDB_PLAIN ? 0 : instance->vvlan;
 		reason = check_uplink(v->egress, size->l3_bytes, f->tags + (v->vvlan ? 2 : 1));
+		/* Behind the outer VLAN alone, the guest's tag would be a V.VLAN's, and the frame another tenant's.
+		 */
+		if (!reason && v->guest_tagged && instance->vvlan && !v->vvlan)
+			reason = IVDS_DROP_GUEST_TAG_OUT;
 	} else {
 		v->action = IVDS_ACT_LOCAL;
 		reason = check_vport(v->egress, v->instance_id, size->l3_bytes, v->guest_tagged);

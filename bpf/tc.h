@@ -172,6 +172,10 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 	}
 	if (!(instance->flags & IVDS_IF_PLAIN_OUT))
 		return sent;
+	if (flood->guest_tagged) { /* behind the outer VLAN alone, the guest's tag would be a V.VLAN's */
+		count_drop(uplink_id, IVDS_DROP_GUEST_TAG_OUT, flood->packets, flood->bytes);
+		return sent;
+	}
 	if (tc_pop_tags(skb, uplink, 2) || tc_push_tags(skb, uplink, tci_of(instance->vlan, pcp), 0)) {
 		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
 		return sent;

@@ -70,6 +70,7 @@ struct Choices {
     X(not_registered, "its V.VLAN is not registered on the uplink")                                  \
     X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")               \
     X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")  \
+    X(inspected, "its frames go to an inspector, and the NIC sends none there")                      \
     X(dscp, "the NIC does not change the DSCP")                                                      \
     X(learning, "it may have addresses that the NIC does not know")                                  \
     X(address, "its vMAC is not among its addresses")                                                \

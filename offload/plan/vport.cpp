@@ -75,6 +75,7 @@ Reason fit(std::uint32_t id, const Snapshot& tables, const Device& device, const
     if (!is(IVDS_PF_UP)) return Reason::down;
     if (is(IVDS_PF_TRUNK)) return Reason::trunk;
     if (is(IVDS_PF_CARRY_TAGS)) return Reason::guest_tags;
+    if (port.inspector != 0) return Reason::inspected;
     if (port.dscp != 0) return Reason::dscp;
     if (port.acl_in != 0 || port.acl_out != 0 || is(IVDS_PF_STATEFUL)) return Reason::rules;
     if (targets.of_rules.contains(id)) return Reason::redirect_target;

@@ -263,7 +263,8 @@ void Software::forward(const Under& under, const Frame& frame, Told& told, Trail
             if (vlan == 0) break;
             to_wire(under, vlan, of.vvlan, headroom, told);
         }
-        if ((of.flags & IVDS_IF_PLAIN_OUT) != 0) to_wire(under, of.vlan, 0, headroom, told);
+        // Behind the outer VLAN alone, a guest's tag would be a V.VLAN's.
+        if ((of.flags & IVDS_IF_PLAIN_OUT) != 0 && !under.guest_tagged) to_wire(under, of.vlan, 0, headroom, told);
         return;
     }
     const auto drop = [&](std::uint32_t reason) {
@@ -275,6 +276,7 @@ void Software::forward(const Under& under, const Frame& frame, Told& told, Trail
     if (known->port == of.uplink) {
         if (!has_wire) return drop(IVDS_DROP_NO_UPLINK);
         const std::uint16_t vvlan = (known->flags & IVDS_FDB_PLAIN) != 0 ? std::uint16_t{0} : of.vvlan;
+        if (vvlan == 0 && of.vvlan != 0 && under.guest_tagged) return drop(IVDS_DROP_GUEST_TAG_OUT);
         to_wire(under, known->vlan != 0 ? known->vlan : of.vlan, vvlan, vvlan != 0 ? 2 : 1, told);
         return;
     }
@@ -297,6 +299,9 @@ Views views_of(const Snapshot& tables, const offload::Software& told) {
     for (auto& [key, entry] : views.beside.fdb) {
         const auto in = tables.instances.find(key.instance);
         if (in == tables.instances.end() || !told.vports.contains(entry.port)) continue;
+        if (const auto port = tables.ports.find(entry.port);
+            port == tables.ports.end() || port->second.instance != key.instance)
+            continue;  // not its instance's
         const std::uint32_t vport = entry.port;
         entry = {};
         entry.port = in->second.uplink;

@@ -36,6 +36,14 @@ Verifier::Verifier(const Subject& subject)
 Verifier::~Verifier() = default;
 
 void Verifier::find_policies() {
+    const std::uint32_t uplink = subject_.device.uplink;
+    for (const auto& [id, instance] : subject_.tables.instances)
+        if (cable_.is_single() && instance.uplink == uplink &&
+            (instance.vvlan != 0 || instance.peer_vlans[0] != 0 || (instance.flags & IVDS_IF_PLAIN_OUT) != 0))
+            policies_.emplace_back(
+                uplink, fmt::format("instance {} would send with other tags than its V.VLAN's alone, which is all that "
+                                    "the uplink has",
+                                    id));
     const Targets targets = find_targets(subject_.tables);
     for (const std::uint32_t id : subject_.told.vports) {
         const auto say = [&](std::string_view what) { policies_.emplace_back(id, what); };

@@ -697,6 +697,19 @@ void add_plain_access(std::vector<Vector>& table) {
     World small = open;
     small.learned_plain_mac(red, host);
     small.ports.at(1).mtu_bytes = 1504;
+    World carrying = open;
+    carrying.learned_plain_mac(red, host);
+    carrying.ports.at(2).flags |= IVDS_PF_CARRY_TAGS;
+    carrying.ports.at(3).flags |= IVDS_PF_CARRY_TAGS;
+    add(table, "sends no guest's tag behind the outer VLAN alone, where it would be another tenant's V.VLAN",
+        "[R3][R113][R115]", carrying)
+        .send(2, eth(host, vm(2)) / tag(tpid_c, 200) / ip4_udp(46))
+        .drops(1, IVDS_DROP_GUEST_TAG_OUT)
+        .send(2, eth(broadcast, vm(2)) / tag(tpid_c, 200) / arp_request(vm(2)))
+        .arrives(3, eth(broadcast, vm(2)) / tag(tpid_c, 200) / arp_request(vm(2)))
+        .arrives(1, wire(broadcast, vm(2), 10, 100) / tag(tpid_c, 200) / arp_request(vm(2)))
+        .drops(1, IVDS_DROP_GUEST_TAG_OUT)
+        .drops(4, IVDS_DROP_GUEST_TAG_OUT);
     add(table, "adds one tag to what goes to a plain host, and two to the rest", "[R145]", small)
         .send(2, eth(host, vm(2)) / ip4_udp(1500))
         .arrives(1, plain(host, vm(2)) / ip4_udp(1500))

@@ -178,7 +178,7 @@ def _(bench):
         made.host.ctl("rule", "add", "vport", "red-1", "--name", "no-udp", "--protocol", "udp", "--action", "drop")
         check_equal(made.where()["red-1"], ("sw", "rules"), "a VF with a rule")
         check(not made.ping("red-0", "red-1"), "red-1 is reached though the NIC cannot hold its rule")
-        made.host.ctl("rule", "delete", "vport", "red-1", "no-udp")
+        made.host.ctl("rule", "remove", "vport", "red-1", "no-udp")
         made.lab.wait(lambda: made.ping("red-0", "red-1"), 60, "red-1 does not come back")
         made.host.ctl("vport", "update", "red-1", "--offload", "require")
         refused = made.host.ctl("rule", "add", "vport", "red-1", "--name", "no-udp", "--protocol", "udp", "--action",
@@ -200,7 +200,7 @@ def _(bench):
         netdev_back = f"{address} is not back"
         made.host.ip("link set wire0 down")
         (made.pf.device / "sriov_numvfs").write_text("0")
-        made.lab.wait(lambda: {at[0] for at in made.where().values()} == {"sw"}, 60, f"still carried: {made.nic()}")
+        made.wait_for_nic("failed")
         (made.pf.device / "sriov_numvfs").write_text(str(len(VMS)))
         made.host.ip("link set wire0 up")
         made.lab.wait(lambda: made.where().get("red-0") == ("hw", "fits"), 60, netdev_back)

@@ -123,6 +123,7 @@ TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[
         {"trunk", [](World& w) { w.behind(vf0, 5, 30, blue, vmac(6)); }},
         {"guest_tags", [](World& w) { w.ports.at(vf0).flags |= IVDS_PF_CARRY_TAGS; }},
         {"dscp", [](World& w) { w.ports.at(vf0).dscp = 1; }},
+        {"inspected", [](World& w) { w.ports.at(vf0).inspector = 40; }},
         {"down", [](World& w) { clear(w.ports.at(vf0).flags, IVDS_PF_UP); }},
         {"learning", [](World& w) { clear(w.ports.at(vf0).flags, IVDS_PF_ANTI_SPOOF); }},
         {"learning", [](World& w) { w.learned_mac(red, vmac(6), vf0); }},

@@ -172,7 +172,9 @@ World as_software_sees(const World& tables, const offload::Software& told) {
         if (const auto found = view.ports.find(vport); found != view.ports.end())
             found->second.flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
     for (auto& [key, entry] : view.fdb) {
-        if (!told.vports.contains(entry.port)) continue;
+        const auto port = view.ports.find(entry.port);
+        if (!told.vports.contains(entry.port) || port == view.ports.end() || port->second.instance != key.instance)
+            continue;
         const ivds_instance& in = view.instances.at(key.instance);
         entry = {.port = in.uplink,
                  .last_seen_s = 0,

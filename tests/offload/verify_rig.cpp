@@ -35,7 +35,10 @@ World as_told(World world, const offload::Software& told) {
             found->second.flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
     for (auto& [key, entry] : world.fdb) {
         const auto in = world.instances.find(key.instance);
-        if (in == world.instances.end() || !told.vports.contains(entry.port)) continue;
+        const auto port = world.ports.find(entry.port);
+        if (in == world.instances.end() || !told.vports.contains(entry.port) || port == world.ports.end() ||
+            port->second.instance != key.instance)
+            continue;
         entry = {.port = in->second.uplink,
                  .last_seen_s = 0,
                  .vlan = in->second.vlan,

@@ -498,10 +498,16 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
                 }
                 copies.push_back({vlan, instance.vvlan});
             }
-            if ((instance.flags & IVDS_IF_PLAIN_OUT) != 0) {
+            const bool has_plain = (instance.flags & IVDS_IF_PLAIN_OUT) != 0;
+            const bool is_kept_from_plain = has_plain && has_guest_vlan(frame.guest_tags);
+            if (has_plain && !is_kept_from_plain) {
                 copies.push_back({instance.vlan, 0});
             }
-            sent |= send_to_wire(frame, id, copies, false);
+            const bool has_gone = send_to_wire(frame, id, copies, false);
+            if (has_gone && is_kept_from_plain) {
+                drop(frame, instance.uplink, IVDS_DROP_GUEST_TAG_OUT);
+            }
+            sent |= has_gone;
         }
         if (sent) {
             accept(frame, frame.in_instance, &ivds_port_stats::rx_flood);
@@ -712,6 +718,10 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
     const std::size_t wire_bytes = copies.front().vvlan != 0 ? IVDS_TAGS_BYTES : tag_bytes;
     if (frame.l3_bytes + tag_bytes * frame.guest_tags.size() + wire_bytes > found->second.mtu_bytes) {
         drop(frame, from.uplink, IVDS_DROP_OVERSIZE_OUT);
+        return false;
+    }
+    if (is_unicast && copies.front().vvlan == 0 && from.vvlan != 0 && has_guest_vlan(frame.guest_tags)) {
+        drop(frame, from.uplink, IVDS_DROP_GUEST_TAG_OUT);
         return false;
     }
     if (is_unicast) {

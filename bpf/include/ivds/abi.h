@@ -395,7 +395,8 @@ struct ivds_count {
 	X(BAD_SOURCE, 5, IN, "bad_source", "the source MAC is multicast or zero")                                    \
 	X(SPOOF, 6, IN, "spoof", "the source MAC is not the vPort's, or is another port's static MAC")               \
 	X(GUEST_TAG, 7, IN, "guest_tag", "the VM sent a tagged frame and its profile drops those")                   \
-	X(GUEST_TAG_OUT, 8, OUT, "guest_tag_out", "a tagged payload was meant for a vPort whose profile drops it")   \
+	X(GUEST_TAG_OUT, 8, OUT, "guest_tag_out",                                                                    \
+	  "a tagged payload for a vPort whose profile drops it, or a plain host")                                    \
 	X(VM_CONTROL, 9, IN, "vm_control", "PAUSE, PFC or a link-local control frame (BPDU, LACP …) from a VM")      \
 	X(OVERSIZE, 10, IN, "oversize", "larger than the MTU of the ingress vPort or its instance")                  \
 	X(OVERSIZE_OUT, 11, OUT, "oversize_out", "larger than the MTU of the egress port, tags counted")             \
