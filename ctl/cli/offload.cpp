@@ -3,6 +3,7 @@
 // software then agree.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <memory>
@@ -92,9 +93,9 @@ struct Draft {
     offload::Snapshot tables;
     std::vector<NicIntent> intents;
     const offload::Chip* chip = nullptr;
-    [[nodiscard]] offload::Device device(const NicIntent& intent) const {
-        return device_of(intent, *chip, chip->virtual_functions);
-    }
+    // The PF has a pool as well.
+    [[nodiscard]] unsigned vfs() const { return std::min(chip->virtual_functions, chip->pools - 1); }
+    [[nodiscard]] offload::Device device(const NicIntent& intent) const { return device_of(intent, *chip, vfs()); }
     [[nodiscard]] Result<offload::Plan> plan(const NicIntent& intent) const {
         auto made = offload::make_plan(tables, device(intent), intent.choices, {});
         if (!made) return std::unexpected(made.error().in("uplink " + intent.uplink));
@@ -144,7 +145,7 @@ Result<int> plan(const Context& context, const Asked& asked) {
         nic.set_netdev(intent.netdev);
         nic.set_chip(std::string(draft->chip->name));
         nic.set_state("planned");
-        nic.set_vfs(draft->chip->virtual_functions);
+        nic.set_vfs(draft->vfs());
         view_plan(*made, draft->ids, nic);
         if (asked.fdb) view_fdb(*made, draft->tables, draft->ids, nic);
         if (asked.steps)

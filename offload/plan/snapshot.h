@@ -34,8 +34,8 @@ struct Snapshot {
 // their rows are up (abi.h, IVDS_PORT_VF).
 [[nodiscard]] Tables as_software_sees(Tables tables, const std::set<std::uint32_t>& vports);
 
-// Of a configuration that nothing runs yet: every interface and VF counts as up, and nothing is
-// learned.
+// Of a configuration that nothing runs yet: every interface and VF counts as up, uplinks take any
+// length, and nothing is learned.
 [[nodiscard]] Snapshot snapshot_of(const Tables& tables);
 
 }  // namespace ivds::offload

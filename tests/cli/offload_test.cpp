@@ -2,6 +2,7 @@
 // offload_test.cpp -- offload show and plan, and verify.
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <filesystem>
@@ -26,6 +27,13 @@ struct File {
     std::string name;
 };
 
+// Columns are as wide as what is in them.
+std::string squeezed(std::string text) {
+    const auto last = std::ranges::unique(text, [](char a, char b) { return a == ' ' && b == ' '; });
+    text.erase(last.begin(), last.end());
+    return text;
+}
+
 const std::string house = R"(
 uplinks: [{name: up0, netdev: eth1, tags: single, transport_vlan: 100}]
 instances:
@@ -49,10 +57,10 @@ TEST_CASE("offload show tells where every object runs, and why", "[R98]") {
     Shell shell;
     const Outcome brief = shell({"offload", "show"});
     CHECK(brief.code == 0);
-    CHECK_THAT(brief.out, ContainsSubstring("uplink up0 (eth1): on, 82599 by kernel, set right 1 times: 1 VFs") &&
-                              ContainsSubstring("vlans     3         1    60    64") &&
-                              ContainsSubstring("vport  web0  hw") && !ContainsSubstring("the NIC carries it"));
-    CHECK_THAT(shell({"offload", "show", "--why"}).out, ContainsSubstring("fits    the NIC carries it"));
+    CHECK_THAT(squeezed(brief.out), ContainsSubstring("uplink up0 (eth1): on, 82599 by kernel, set right 1 times: 1 VFs") &&
+                              ContainsSubstring("vlans 3 1 60 64") &&
+                              ContainsSubstring("vport web0 hw") && !ContainsSubstring("the NIC carries it"));
+    CHECK_THAT(squeezed(shell({"offload", "show", "--why"}).out), ContainsSubstring("fits the NIC carries it"));
     CHECK_THAT(shell({"offload", "show", "--json"}).out, ContainsSubstring("\"reason\":\"fits\""));
 }
 
@@ -62,11 +70,11 @@ TEST_CASE("offload plan tells what a NIC would carry of a file, without agent or
     const Outcome done = shell({"offload", "plan", "--nic", "82599", "--why", "--fdb", "--steps", file.name});
     INFO(done.err);
     CHECK(done.code == 0);
-    CHECK_THAT(done.out, ContainsSubstring("uplink up0 (eth1): planned, 82599") &&
-                             ContainsSubstring("instance  red                    mixed  some_in_software") &&
-                             ContainsSubstring("vport     pa                     hw     fits") &&
-                             ContainsSubstring("vport     pb                     sw     rules") &&
-                             ContainsSubstring("fdb       red 02:00:00:00:00:0d  mixed  sink") &&
+    CHECK_THAT(squeezed(done.out), ContainsSubstring("uplink up0 (eth1): planned, 82599") &&
+                             ContainsSubstring("instance red mixed some_in_software") &&
+                             ContainsSubstring("vport pa hw fits") &&
+                             ContainsSubstring("vport pb sw rules") &&
+                             ContainsSubstring("fdb red 02:00:00:00:00:0d mixed sink") &&
                              ContainsSubstring("V.VLAN 10 is taken from the wire"));
     CHECK(shell({"offload", "plan", "--nic", "82576", file.name}).code == 0);
     const Outcome unknown = shell({"offload", "plan", "--nic", "x", file.name});
