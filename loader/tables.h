@@ -32,8 +32,8 @@ struct PortRow {
     std::string netdev;  // interface name in this network namespace; may be away; patch and sub: none
     AttachMode wanted = AttachMode::automatic;
     // What the configuration decides is set; ifindex, next_member and the flags UP, TC and XDP_TARGET are zero, but
-    // for the UP of a patch, of a vPort in a trunk, and of a VF (the NIC carries it), which have no interface. An uplink's mtu_bytes is 0: it
-    // follows the interface.
+    // for the UP of a patch, of a vPort in a trunk, and of a VF (the NIC carries it), which have no interface. An
+    // uplink's mtu_bytes is 0: it follows the interface.
     ivds_port value{};
     std::vector<Mac> macs;  // vPort: vMAC and extra MACs, each a static FDB entry of this port
 };

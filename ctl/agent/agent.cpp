@@ -139,7 +139,7 @@ Agent::Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::str
           }) {}
 
 Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of,
-                                             std::string state_dir) {
+                                            std::string state_dir) {
     std::unique_ptr<Agent> agent(
         new Agent(plane, std::move(open_nic), std::move(store), std::move(mac_of), std::move(state_dir)));
     if (agent->store_.dropped_tail())

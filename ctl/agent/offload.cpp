@@ -104,8 +104,8 @@ Result<std::vector<Offload::Work>> Offload::plan_all(const Tables& tables, const
             works.push_back({.intent = &intent, .nic = &nic, .plan = {}});
             continue;
         }
-        auto plan = offload::make_plan(snapshot, device_of(intent, nic.backend->chip(), nic.backend->pf()), choices,
-                                       present);
+        auto plan =
+            offload::make_plan(snapshot, device_of(intent, nic.backend->chip(), nic.backend->pf()), choices, present);
         if (!plan) return std::unexpected(plan.error().in("uplink " + intent.uplink));
         nic.known = std::move(present);
         works.push_back({.intent = &intent, .nic = &nic, .plan = std::move(*plan)});
@@ -216,8 +216,8 @@ Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const 
         const offload::Snapshot snapshot = look_at(tables_);
         offload::Choices choices = intent.choices;
         choices.must.clear();
-        const auto plan = offload::make_plan(
-            snapshot, device_of(intent, nic.backend->chip(), nic.backend->pf()), choices, nic.known);
+        const auto plan = offload::make_plan(snapshot, device_of(intent, nic.backend->chip(), nic.backend->pf()),
+                                             choices, nic.known);
         if (!plan) return std::unexpected(plan.error());
         view_fdb(*plan, snapshot, ids, out);
     }

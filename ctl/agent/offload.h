@@ -29,8 +29,8 @@ public:
     Offload(Plane& plane, OpenNic open, std::function<void(const std::string& uplink, const std::string& text)> tell)
         : plane_(plane), open_(std::move(open)), tell_(std::move(tell)) {}
 
-    // Makes data plane and NICs hold what was compiled. With `refuse`, a vPort that shall be in a NIC and cannot be is
-    // an error; otherwise it is left to software. After an error all is as it was before. A NIC that fails is no
+    // Makes data plane and NICs hold what was compiled. With `refuse`, a vPort that shall be in a NIC and cannot be
+    // is an error; otherwise it is left to software. After an error all is as it was before. A NIC that fails is no
     // error: it carries nothing then, and is tried again.
     Result<> put(Tables tables, std::vector<NicIntent> intents, bool strict, bool refuse);
     // What was compiled last, as the next compilation wants it.
@@ -44,9 +44,9 @@ public:
 private:
     struct Nic {
         std::unique_ptr<offload::Backend> backend;
-        std::string error;         // why there is none
-        offload::NicState known;   // as the last step left it
-        offload::Plan plan;        // the one that holds
+        std::string error;               // why there is none
+        offload::NicState known;         // as the last step left it
+        offload::Plan plan;              // the one that holds
         std::set<std::uint32_t> vports;  // that software takes to be in the NIC
         std::uint64_t drifts = 0;
         std::string last_drift;
@@ -74,7 +74,7 @@ private:
     std::function<void(const std::string&, const std::string&)> tell_;
     Tables tables_;
     std::vector<NicIntent> intents_;
-    std::map<std::string, Nic> nics_;         // by the PF's interface
+    std::map<std::string, Nic> nics_;              // by the PF's interface
     std::optional<std::set<std::uint32_t>> told_;  // vPorts that software took to be in NICs last; none: never told
     std::chrono::steady_clock::time_point next_look_;
 };

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // offload.cpp -- what the NICs carry of the switch and why not the rest, what one would carry, and whether NIC and
 // software then agree.
+#include "compile/offload.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,9 +14,8 @@
 #include "agent/offload_view.h"
 #include "command.h"
 #include "compile/compile.h"
-#include "compile/offload.h"
-#include "offload/nic/82576.h"
 #include "offload/apply/model.h"
+#include "offload/nic/82576.h"
 #include "offload/nic/82599.h"
 #include "offload/nic/model_82599.h"
 #include "offload/verify/verify.h"
@@ -87,7 +88,8 @@ const std::array<const offload::Chip*, 2>& chips() {
     return all;
 }
 
-// A file's configuration, as NICs that are all of one chip are planned for it: with all their VFs, and nothing in them.
+// A file's configuration, as NICs that are all of one chip are planned for it: with all their VFs, and nothing in
+// them.
 struct Draft {
     Ids ids;
     offload::Snapshot tables;
@@ -245,7 +247,8 @@ Result<int> verify(const Context& context, const Doubted& doubted) {
 }  // namespace
 
 void add_offload_commands(Commands& commands) {
-    CLI::App& group = Commands::group(commands.root(), "offload", "What NICs carry of the switch, and why not the rest");
+    CLI::App& group =
+        Commands::group(commands.root(), "offload", "What NICs carry of the switch, and why not the rest");
     auto wanted = std::make_shared<Wanted>();
     CLI::App& show_app = commands.leaf(group, "show", "Where every object runs: in the NIC, in software or in both",
                                        "ivds-ctl offload show\nivds-ctl offload show up0 --why",

@@ -50,8 +50,7 @@ PortRow uplink_row(const pb::Uplink& uplink) {
     // A single tag is the V.VLAN's, and the first that a frame has.
     row.value.outer_tpid_be =
         tpid_be(uplink.tags() == pb::Uplink::SINGLE ? uplink.inner_tpid() : uplink.outer_tpid());
-    row.value.inner_tpid_be =
-        uplink.tags() == pb::Uplink::SINGLE ? std::uint16_t{0} : tpid_be(uplink.inner_tpid());
+    row.value.inner_tpid_be = uplink.tags() == pb::Uplink::SINGLE ? std::uint16_t{0} : tpid_be(uplink.inner_tpid());
     row.value.fdb_limit = uplink.fdb_limit() != 0 ? uplink.fdb_limit() : kDefaultUplinkFdb;
     return row;
 }
@@ -166,8 +165,9 @@ std::shared_ptr<const std::vector<StaticMac>> static_macs(const Ids& ids, const 
     for (const pb::StaticMac& entry : instance.fdb())
         list->push_back({.mac = mac_of(entry.mac()),
                          .port = ids.ports.at(entry.vport().empty() ? instance.uplink() : entry.vport()),
-                         .vlan = entry.vlan() != 0 && row.value.vvlan == 0 ? row.value.vlan
-                                                                           : static_cast<std::uint16_t>(entry.vlan())});
+                         .vlan = entry.vlan() != 0 && row.value.vvlan == 0
+                                     ? row.value.vlan
+                                     : static_cast<std::uint16_t>(entry.vlan())});
     std::ranges::sort(*list, {}, &StaticMac::mac);
     return list;
 }

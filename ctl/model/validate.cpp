@@ -115,8 +115,8 @@ public:
     Result<> run() {
         for (const auto step :
              {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics, &Whole::networks,
-              &Whole::vfs, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches, &Whole::trunks,
-              &Whole::pools, &Whole::redirects, &Whole::mirrors, &Whole::exporters})
+              &Whole::vfs, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches,
+              &Whole::trunks, &Whole::pools, &Whole::redirects, &Whole::mirrors, &Whole::exporters})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
@@ -260,8 +260,9 @@ private:
             if (!vport->has_vf()) continue;
             const auto [place, fresh] = users.emplace(std::pair(vport->vf().pf(), vport->vf().index()), name);
             if (!fresh)
-                return refuse(Code::conflict, "IVDS-M084", "a VF is one vPort", "vport {}: VF {} of uplink {} is vport {}",
-                              name, vport->vf().index(), vport->vf().pf(), place->second);
+                return refuse(Code::conflict, "IVDS-M084", "a VF is one vPort",
+                              "vport {}: VF {} of uplink {} is vport {}", name, vport->vf().index(), vport->vf().pf(),
+                              place->second);
             if (vport->instance().empty()) continue;
             const pb::Instance& instance = *next_.instances.at(vport->instance());
             if (instance.uplink() != vport->vf().pf())
@@ -285,7 +286,8 @@ private:
                 if (auto done = target("vport_pool " + name, vport); !done) return done;
         const auto of_rules = [&](const std::string& who, const RuleList& rules) -> Result<> {
             for (int place = 0; place < rules.size(); ++place)
-                if (auto done = target(fmt::format("{} of {}", rule_name(rules, place), who), rules[place].to_vport());
+                if (auto done =
+                        target(fmt::format("{} of {}", rule_name(rules, place), who), rules[place].to_vport());
                     !done)
                     return done;
             return {};
@@ -352,15 +354,15 @@ private:
             return refuse(Code::conflict, "IVDS-M011", "use another VLAN, or mode independent",
                           "instance {}: VLAN {} is the transport VLAN of uplink {}, for independent instances alone",
                           instance.name(), instance.vlan(), uplink.name());
-        if (uplink.tags() == pb::Uplink::SINGLE && (instance.mode() != pb::INDEPENDENT || instance.plain_access() ||
-                                                    !instance.peer_vlans().empty()))
+        if (uplink.tags() == pb::Uplink::SINGLE &&
+            (instance.mode() != pb::INDEPENDENT || instance.plain_access() || !instance.peer_vlans().empty()))
             return refuse(Code::conflict, "IVDS-M083",
                           "use mode independent without plain_access and peer_vlans, or tags: double",
-                          "instance {}: on uplink {} the V.VLAN is the only tag, and the instance {}", instance.name(),
-                          uplink.name(),
-                          instance.plain_access()                ? "has hosts without V.VLAN"
+                          "instance {}: on uplink {} the V.VLAN is the only tag, and the instance {}",
+                          instance.name(), uplink.name(),
+                          instance.plain_access()              ? "has hosts without V.VLAN"
                           : instance.mode() != pb::INDEPENDENT ? "has an outer VLAN of its own"
-                                                                 : "has peers on other VLANs");
+                                                               : "has peers on other VLANs");
         const std::uint32_t outer = outer_vlan(next_, instance);
         if (instance.plain_access()) {
             if (uplink.outer_tpid() == "0x9100")
@@ -793,8 +795,8 @@ Result<> validate_object(const pb::VPort& vport) {
                    "IVDS-M056", "a patch has no interface, and nobody behind it",
                    "leave netdev, vnic, extra_macs, attach, mtu_bytes and inspector out, or patch");
     }
-    check.that(vport.offload() == pb::VPort::AUTO || vport.has_vf(), "IVDS-M003",
-               "offload without vf has no effect", "give the VF, or leave offload out");
+    check.that(vport.offload() == pb::VPort::AUTO || vport.has_vf(), "IVDS-M003", "offload without vf has no effect",
+               "give the VF, or leave offload out");
     check.that(vport.vid() == 0 || !vport.trunk().empty(), "IVDS-M067", "vid is the tag of a trunk, and it has none",
                "give the trunk, or leave vid out");
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);

@@ -95,8 +95,7 @@ NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& 
     NicState state;
     for (const auto& [key, instance] : tables.vvlans) {
         const auto found = tables.instances.find(instance);
-        if (key[0] == device.uplink && found != tables.instances.end() &&
-            (found->second.flags & IVDS_IF_ACTIVE) != 0)
+        if (key[0] == device.uplink && found != tables.instances.end() && (found->second.flags & IVDS_IF_ACTIVE) != 0)
             state.admitted.insert(static_cast<std::uint16_t>(key[1]));
     }
     for (const auto& [id, reason] : chosen.vports) {

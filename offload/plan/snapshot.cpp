@@ -2,11 +2,12 @@
 #include "plan/snapshot.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace ivds::offload {
 
 namespace {
+
+constexpr std::uint16_t jumbo = 9216;  // what fabrics carry, and NICs switch
 
 FdbRow static_row(std::uint32_t instance, const Mac& mac, std::uint32_t port, std::uint16_t vlan) {
     FdbRow row;
@@ -25,7 +26,7 @@ Snapshot snapshot_of(const Tables& tables) {
     for (const auto& [id, row] : tables.ports) {
         ivds_port& port = snapshot.ports[id] = row.value;
         if (!row.netdev.empty() || port.kind == IVDS_PORT_VF) port.flags |= IVDS_PF_UP;
-        if (port.kind == IVDS_PORT_UPLINK) port.mtu_bytes = std::numeric_limits<std::uint16_t>::max();
+        if (port.kind == IVDS_PORT_UPLINK) port.mtu_bytes = jumbo;
         if (port.instance == 0) continue;
         for (const Mac& mac : row.macs) snapshot.fdb.push_back(static_row(port.instance, mac, id, 0));
     }

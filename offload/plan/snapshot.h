@@ -30,12 +30,12 @@ struct Snapshot {
     std::map<std::uint32_t, std::uint64_t> heat;   // by port: its frames since the last look; none: 0
 };
 
-// The data plane's tables where the NIC carries these vPorts, VFs: their addresses are static entries at the uplink, and
-// their rows are up (abi.h, IVDS_PORT_VF).
+// The data plane's tables where the NIC carries these vPorts, VFs: their addresses are static entries at the uplink,
+// and their rows are up (abi.h, IVDS_PORT_VF).
 [[nodiscard]] Tables as_software_sees(Tables tables, const std::set<std::uint32_t>& vports);
 
-// Of a configuration that nothing runs yet: every interface and VF counts as up, uplinks take any
-// length, and nothing is learned.
+// Of a configuration that nothing runs yet: every interface and VF counts as up, uplinks take jumbo
+// frames, and nothing is learned.
 [[nodiscard]] Snapshot snapshot_of(const Tables& tables);
 
 }  // namespace ivds::offload

@@ -59,7 +59,8 @@ struct UnknownToPf {
 
 struct Software {
     bool take_tables = false;  // those that the plan was made from; else they are there already
-    // All that the NIC carries: for software their addresses are behind the uplink (as_software_sees() in snapshot.h).
+    // All that the NIC carries: for software their addresses are behind the uplink (as_software_sees() in
+    // snapshot.h).
     std::set<std::uint32_t> vports{};
 };
 

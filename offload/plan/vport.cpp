@@ -70,8 +70,7 @@ Reason fit(std::uint32_t id, const Snapshot& tables, const Device& device, const
         return Reason::not_a_vf;
     if (choices.must_not.contains(id)) return Reason::by_operator;
     if (port.instance == 0) return Reason::no_instance;
-    if (const Reason reason = fit_instance(port.instance, tables, device); reason != Reason::fits)
-        return reason;
+    if (const Reason reason = fit_instance(port.instance, tables, device); reason != Reason::fits) return reason;
     if (!is(IVDS_PF_UP)) return Reason::down;
     if (is(IVDS_PF_TRUNK)) return Reason::trunk;
     if (is(IVDS_PF_CARRY_TAGS)) return Reason::guest_tags;

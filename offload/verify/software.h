@@ -93,8 +93,8 @@ private:
     std::unordered_map<std::uint32_t, std::vector<std::pair<std::uint32_t, const ivds_port*>>> members_;
 };
 
-// The tables without a NIC, where a VF is a vPort like others, and as software has them beside it. What `told` says is
-// in the NIC is in the second behind the uplink; other VFs are down in both.
+// The tables without a NIC, where a VF is a vPort like others, and as software has them beside it. What `told` says
+// is in the NIC is in the second behind the uplink; other VFs are down in both.
 struct Views {
     Snapshot alone;
     Snapshot beside;

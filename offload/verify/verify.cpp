@@ -380,7 +380,8 @@ private:
     // A VM's own tags, of a port of software's. Where frames leave without a V.VLAN they are what the NIC then sees.
     [[nodiscard]] std::vector<Tags> guest_stacks(std::uint32_t instance) {
         const ivds_instance* of = of_.beside_.instance(instance);
-        bool plain = of != nullptr && ((of->flags & IVDS_IF_PLAIN_OUT) != 0 || (of->vvlan == 0 && !of_.cable_.is_single()));
+        bool plain =
+            of != nullptr && ((of->flags & IVDS_IF_PLAIN_OUT) != 0 || (of->vvlan == 0 && !of_.cable_.is_single()));
         if (const auto macs = of_.macs_.find(instance); macs != of_.macs_.end())
             for (const Mac& mac : macs->second) {
                 const ivds_fdb_entry* entry = of_.beside_.entry(instance, mac);

@@ -41,14 +41,16 @@ void Verifier::find_policies() {
         if (cable_.is_single() && instance.uplink == uplink &&
             (instance.vvlan != 0 || instance.peer_vlans[0] != 0 || (instance.flags & IVDS_IF_PLAIN_OUT) != 0))
             policies_.emplace_back(
-                uplink, fmt::format("instance {} would send with other tags than its V.VLAN's alone, which is all that "
-                                    "the uplink has",
-                                    id));
+                uplink,
+                fmt::format("instance {} would send with other tags than its V.VLAN's alone, which is all that "
+                            "the uplink has",
+                            id));
     const Targets targets = find_targets(subject_.tables);
     for (const std::uint32_t id : subject_.told.vports) {
         const auto say = [&](std::string_view what) { policies_.emplace_back(id, what); };
         const auto found = subject_.tables.ports.find(id);
-        if (found == subject_.tables.ports.end() || (found->second.kind != IVDS_PORT_VPORT && found->second.kind != IVDS_PORT_VF)) {
+        if (found == subject_.tables.ports.end() ||
+            (found->second.kind != IVDS_PORT_VPORT && found->second.kind != IVDS_PORT_VF)) {
             say("software was told that the NIC carries it, and it is no vPort");
             continue;
         }

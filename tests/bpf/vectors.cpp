@@ -722,12 +722,17 @@ void add_single_tag(std::vector<Vector>& table) {
     constexpr std::uint32_t vf = 13;
     constexpr Mac host = mac(0x0200000000f0), of_vf = mac(0x0200000000f1);
     World single;
-    single.uplink(1, 9216, tpid_c, 0).instance(red, 1, 100, 1).single_tag(red).instance(blue, 1, 200, 1).single_tag(blue);
+    single.uplink(1, 9216, tpid_c, 0)
+        .instance(red, 1, 100, 1)
+        .single_tag(red)
+        .instance(blue, 1, 200, 1)
+        .single_tag(blue);
     single.vport(2, red, vm(2)).vport(3, red, vm(3)).vport(5, blue, vm(2));
     const auto tagged = [](const Mac& dst, const Mac& src, std::uint16_t vvlan) {
         return eth(dst, src) / tag(tpid_c, vvlan);
     };
-    add(table, "takes a frame with the V.VLAN alone, learns its sender, and answers the same way", "[R98][R119]", single)
+    add(table, "takes a frame with the V.VLAN alone, learns its sender, and answers the same way", "[R98][R119]",
+        single)
         .send(1, tagged(vm(2), host, 100) / ip4_udp(46))
         .arrives(2, eth(vm(2), host) / ip4_udp(46))
         .counts("port 1 rx_wire", 1)

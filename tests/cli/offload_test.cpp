@@ -57,9 +57,10 @@ TEST_CASE("offload show tells where every object runs, and why", "[R98]") {
     Shell shell;
     const Outcome brief = shell({"offload", "show"});
     CHECK(brief.code == 0);
-    CHECK_THAT(squeezed(brief.out), ContainsSubstring("uplink up0 (eth1): on, 82599 by kernel, set right 1 times: 1 VFs") &&
-                              ContainsSubstring("vlans 3 1 60 64") &&
-                              ContainsSubstring("vport web0 hw") && !ContainsSubstring("the NIC carries it"));
+    CHECK_THAT(squeezed(brief.out),
+               ContainsSubstring("uplink up0 (eth1): on, 82599 by kernel, set right 1 times: 1 VFs") &&
+                   ContainsSubstring("vlans 3 1 60 64") && ContainsSubstring("vport web0 hw") &&
+                   !ContainsSubstring("the NIC carries it"));
     CHECK_THAT(squeezed(shell({"offload", "show", "--why"}).out), ContainsSubstring("fits the NIC carries it"));
     CHECK_THAT(shell({"offload", "show", "--json"}).out, ContainsSubstring("\"reason\":\"fits\""));
 }
@@ -71,18 +72,19 @@ TEST_CASE("offload plan tells what a NIC would carry of a file, without agent or
     INFO(done.err);
     CHECK(done.code == 0);
     CHECK_THAT(squeezed(done.out), ContainsSubstring("uplink up0 (eth1): planned, 82599") &&
-                             ContainsSubstring("instance red mixed some_in_software") &&
-                             ContainsSubstring("vport pa hw fits") &&
-                             ContainsSubstring("vport pb sw rules") &&
-                             ContainsSubstring("fdb red 02:00:00:00:00:0d mixed sink") &&
-                             ContainsSubstring("V.VLAN 10 is taken from the wire"));
+                                       ContainsSubstring("instance red mixed some_in_software") &&
+                                       ContainsSubstring("vport pa hw fits") &&
+                                       ContainsSubstring("vport pb sw rules") &&
+                                       ContainsSubstring("fdb red 02:00:00:00:00:0d mixed sink") &&
+                                       ContainsSubstring("V.VLAN 10 is taken from the wire"));
     CHECK(shell({"offload", "plan", "--nic", "82576", file.name}).code == 0);
     const Outcome unknown = shell({"offload", "plan", "--nic", "x", file.name});
     CHECK(unknown.code == cli::exit_usage);
     CHECK_THAT(unknown.err, ContainsSubstring("IVDS-U030"));
 }
 
-TEST_CASE("verify walks every class of frames through a planned card, and finds what is broken in one", "[R98][R113]") {
+TEST_CASE("verify walks every class of frames through a planned card, and finds what is broken in one",
+          "[R98][R113]") {
     const File file(house);
     Shell shell;
     const Outcome good = shell({"verify", file.name});

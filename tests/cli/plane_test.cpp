@@ -137,9 +137,9 @@ vports:
     const Outcome done = shell({"map", "show", "web1"});
     REQUIRE(done.code == 0);
     CHECK(shell.agent.map_request.vport() == "web1");
-    for (const char* line : {"vport web1\n", "  placement         sw: no VF\n",
-                             "  vNIC              web1-nic 02:00:00:00:00:01\n", "  vPort id          3\n",
-                             "  netdev            veth0 (ifindex 9)\n", "vvlans {1, 10, 0}: carries V.VLANs"})
+    for (const char* line :
+         {"vport web1\n", "  placement         sw: no VF\n", "  vNIC              web1-nic 02:00:00:00:00:01\n",
+          "  vPort id          3\n", "  netdev            veth0 (ifindex 9)\n", "vvlans {1, 10, 0}: carries V.VLANs"})
         CHECK_THAT(done.out, ContainsSubstring(line));
     CHECK_THAT(done.out, ContainsSubstring("\n  2      V.VLAN look-up  virtual   -  "));
     CHECK(shell({"map", "show", "--json"}).out == to_json(shell.agent.map) + "\n");

@@ -360,8 +360,7 @@ std::string leak(const std::vector<World>& worlds, const Probe& probe, const std
     std::map<std::uint32_t, unsigned> times;
     for (const Sent& copy : got) {
         // By a trunk for itself and what is behind it.
-        if (++times[copy.port] > (copy.port == trunk ? 2U : 1U))
-            return fmt::format("twice to {}", copy.port);
+        if (++times[copy.port] > (copy.port == trunk ? 2U : 1U)) return fmt::format("twice to {}", copy.port);
         bool may = false;
         for (const World& world : worlds) {
             if (!world.ports.contains(probe.port)) continue;

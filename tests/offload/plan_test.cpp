@@ -39,7 +39,11 @@ void clear(__u16& flags, unsigned flag) {
 // Two instances; red has VFs 0 and 1, blue VF 2. Ports of software are added by the cases.
 World two_instances() {
     World world;
-    world.uplink(up, 9216, tpid_c, 0).instance(red, up, 10, 1).single_tag(red).instance(blue, up, 20, 1).single_tag(blue);
+    world.uplink(up, 9216, tpid_c, 0)
+        .instance(red, up, 10, 1)
+        .single_tag(red)
+        .instance(blue, up, 20, 1)
+        .single_tag(blue);
     world.vport(vf0, red, vmac(0)).vport(vf1, red, vmac(1)).vport(vf2, blue, vmac(2));
     return world;
 }

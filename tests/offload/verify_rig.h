@@ -17,8 +17,8 @@
 namespace ivds::test {
 
 inline constexpr std::uint32_t witness_uplink = 1;
-inline constexpr unsigned witness_pf = 8;           // VFs 0 to 7 before it
-inline constexpr std::uint32_t first_vf = 10;       // port ids of VF 0 and on
+inline constexpr unsigned witness_pf = 8;      // VFs 0 to 7 before it
+inline constexpr std::uint32_t first_vf = 10;  // port ids of VF 0 and on
 // Where there is a trunk, and the one vPort behind it.
 inline constexpr std::uint32_t witness_trunk = 20, witness_behind = 30;
 inline constexpr std::uint16_t witness_vid = 5;

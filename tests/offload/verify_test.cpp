@@ -412,8 +412,7 @@ TEST_CASE("what the planner makes of any tables leaves no frame out of its insta
         const verify::Image image = card.image();
         const offload::Snapshot tables = tables_of(world);
         const Device on = witness_device(vfs);
-        const verify::Verdict verdict =
-            Verifier({.tables = tables, .device = on, .told = card.told}).check(image);
+        const verify::Verdict verdict = Verifier({.tables = tables, .device = on, .told = card.told}).check(image);
         if (!verdict.holds()) RC_FAIL(text(verdict) + world.text());
         classes += verdict.classes;
         walks += verdict.walks;

@@ -131,7 +131,8 @@ std::unique_ptr<Agent> agent_on(FakePlane& plane, const Directory& dir) {
     auto store = Store::open(dir.path);
     REQUIRE(store);
     auto agent = Agent::start(
-        plane, no_nic, std::move(*store), [](const std::string&) -> Result<Mac> { return Mac{2, 0, 0, 0, 0, 1}; }, dir.path);
+        plane, no_nic, std::move(*store), [](const std::string&) -> Result<Mac> { return Mac{2, 0, 0, 0, 0, 1}; },
+        dir.path);
     INFO((agent ? "" : agent.error().text()));
     REQUIRE(agent);
     return std::move(*agent);
@@ -409,7 +410,7 @@ TEST_CASE("when even taking back fails, the error says both") {
             return std::vector<RungTrace>();
         }
         void learned(const std::function<void(const FdbRow&)>&) const override {}
-    [[nodiscard]] const MapsView& maps() const override { std::abort(); }
+        [[nodiscard]] const MapsView& maps() const override { std::abort(); }
         [[nodiscard]] std::uint64_t generation() const override { return 0; }
 
     private:

@@ -97,8 +97,8 @@ const std::string base =
 const std::string soft = "  - {name: pc, instance: red, vnic: c, netdev: veth0}\n";
 
 std::string vf(const std::string& name, const std::string& vnic, unsigned index, const std::string& more = "") {
-    return "  - {name: " + name + ", instance: red, vnic: " + vnic + ", vf: {pf: up0, index: " +
-           std::to_string(index) + "}" + more + "}\n";
+    return "  - {name: " + name + ", instance: red, vnic: " + vnic +
+           ", vf: {pf: up0, index: " + std::to_string(index) + "}" + more + "}\n";
 }
 
 // What the agent does with a configuration, but for saving it.
@@ -108,13 +108,14 @@ struct Host {
     std::vector<std::string> told;
     Model model;
     Ids ids;
-    Offload offload{plane,
-                    [this](const std::string&) -> Result<std::unique_ptr<offload::Backend>> {
-                        if (!chips.is_there) return fail(Code::unavailable, "IVDS-T100", "no such NIC");
-                        ++chips.opened;
-                        return std::make_unique<FakeNic>(chips);
-                    },
-                    [this](const std::string& uplink, const std::string& text) { told.push_back(uplink + " " + text); }};
+    Offload offload{
+        plane,
+        [this](const std::string&) -> Result<std::unique_ptr<offload::Backend>> {
+            if (!chips.is_there) return fail(Code::unavailable, "IVDS-T100", "no such NIC");
+            ++chips.opened;
+            return std::make_unique<FakeNic>(chips);
+        },
+        [this](const std::string& uplink, const std::string& text) { told.push_back(uplink + " " + text); }};
 
     Result<> apply(const std::string& vports) {
         spdlog::set_level(spdlog::level::off);
@@ -253,10 +254,18 @@ TEST_CASE("what somebody else changes in the NIC is set right, and told", "[unit
     Host host;
     REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
     const auto right = host.chips.state;
-    SECTION("a VF's reset") { host.chips.state.pools.erase(0); }
-    SECTION("an address") { host.chips.state.macs.at({2, 0, 0, 0, 0, 0x0a}).pool = 8; }
-    SECTION("a VF that nobody asked for") { host.chips.state.pools[3] = {.vvlan = 10}; }
-    SECTION("everything") { host.chips.state = {}; }
+    SECTION("a VF's reset") {
+        host.chips.state.pools.erase(0);
+    }
+    SECTION("an address") {
+        host.chips.state.macs.at({2, 0, 0, 0, 0, 0x0a}).pool = 8;
+    }
+    SECTION("a VF that nobody asked for") {
+        host.chips.state.pools[3] = {.vvlan = 10};
+    }
+    SECTION("everything") {
+        host.chips.state = {};
+    }
     REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
     CHECK(host.chips.state == right);
     CHECK(host.view().drifts() == 1);
