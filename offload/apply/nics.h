@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "loader/error.h"
-#include "loader/tables.h"
 #include "nic/chip.h"
 
 namespace ivds::offload {
@@ -21,9 +20,6 @@ struct Vf {
     unsigned rx_queues = 0, tx_queues = 0;  // of that interface
     unsigned interrupts = 0;                // vectors in use
     std::optional<unsigned> iommu_group;
-    // As the PF's driver has them (PfLink).
-    Mac mac{};
-    std::uint16_t vlan = 0;
 };
 
 struct Pf {
