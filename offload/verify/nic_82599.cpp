@@ -505,6 +505,7 @@ std::vector<unsigned> Nic82599::hashed_queues(unsigned pool) const {
 
 std::vector<Payload> Nic82599::filtered_payloads() const {
     std::vector<Payload> out;
+    out.reserve(ethertypes_.size());
     for (const auto& [type, number] : ethertypes_) out.push_back({.ethertype = type});
     const Payload ip{.ethertype = 0x0800,
                      .l3_bytes = 46,
