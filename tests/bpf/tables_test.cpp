@@ -129,7 +129,7 @@ TEST_CASE("holds and finds a million MACs", "[R120]") {
     const auto write = [&] {
         const std::vector<ivds_fdb_entry> values(
             keys.size(),
-            ivds_fdb_entry{.port = 8, .last_seen_s = 0, .vlan = 0, .flags = IVDS_FDB_STATIC, .pad0 = 0, .pad1 = 0});
+            ivds_fdb_entry{.port = 8, .last_seen_s = 0, .vlan = 0, .flags = IVDS_FDB_STATIC, .pad0 = 0, .vport = 0});
         auto count = static_cast<std::uint32_t>(keys.size());
         LIBBPF_OPTS(bpf_map_batch_opts, options);
         REQUIRE(bpf_map_update_batch(bpf_map__fd(map), keys.data(), values.data(), &count, &options) == 0);
