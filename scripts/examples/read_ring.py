@@ -11,6 +11,7 @@ A record is `struct ivds_capture` of ivds/abi.h with as many bytes of the frame 
 the direction (0: from the port into the switch, 1: out of it, 2: dropped), and the reason of a drop. libbpf reads them.
 """
 import ctypes
+import errno
 import os
 import struct
 import sys
@@ -43,8 +44,10 @@ def main():
         sys.exit(f"{sys.argv[1]}: {os.strerror(ctypes.get_errno())}")
     print("reading", file=sys.stderr, flush=True)
     try:
-        while bpf.ring_buffer__poll(ring, PATIENCE_MS) >= 0:
+        # A process that was stopped goes on where it was: that interrupts its wait, and is no error.
+        while (done := bpf.ring_buffer__poll(ring, PATIENCE_MS)) >= 0 or done == -errno.EINTR:
             pass
+        sys.exit(f"{sys.argv[1]}: {os.strerror(-done)}")
     except KeyboardInterrupt:
         pass
 

@@ -146,6 +146,8 @@ def bed(bench):
     with bench.lab() as lab:
         made = Bed(bench, lab)
         made.plan("vfs", 4)
+        # This resets the NIC, and the driver takes no rate for a VF while the link is down.
+        lab.wait(lambda: made.carrier(made.pf), 30, "no carrier with VFs")
         try:
             yield made
         finally:
