@@ -10,6 +10,7 @@
  */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,7 +51,9 @@ int main(int count, char **words) {
     do {
         done = ring_buffer__poll(ring, patience_ms);
         fflush(stdout);
-    } while (done >= 0);
+        /* A process that was stopped goes on where it was: that interrupts its wait, and is no error. */
+    } while (done >= 0 || done == -EINTR);
+    fprintf(stderr, "%s: %s\n", words[1], strerror(-done));
     ring_buffer__free(ring);
     return 1;
 }
