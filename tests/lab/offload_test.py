@@ -52,6 +52,11 @@ class Bed:
             raise LabError(f"nic-plan {' '.join(map(str, words))}: {done.returncode} {done.stdout}{done.stderr}")
         return json.loads(done.stdout) if done.stdout else None
 
+    def make_vfs(self):
+        """This resets the NIC, and the driver takes no rate for a VF while the link is down."""
+        self.plan("vfs", 4)
+        self.lab.wait(lambda: self.carrier(self.pf), 30, "no carrier with VFs")
+
     def apply(self):
         """The plan of SWITCH; returns the steps that it took. Then the NIC holds what it wants, and no step is left."""
         told = self.plan("apply", stdin=SWITCH)
@@ -145,9 +150,7 @@ class Bed:
 def bed(bench):
     with bench.lab() as lab:
         made = Bed(bench, lab)
-        made.plan("vfs", 4)
-        # This resets the NIC, and the driver takes no rate for a VF while the link is down.
-        lab.wait(lambda: made.carrier(made.pf), 30, "no carrier with VFs")
+        made.make_vfs()
         try:
             yield made
         finally:
@@ -267,7 +270,7 @@ def _(bench):
         made.check_only_modes("all is mended")
         # Somebody else takes the VFs away and makes new ones.
         made.pf.no_virtual_functions()
-        made.plan("vfs", 4)
+        made.make_vfs()
         mended("new VFs")
         made.plug()
         made.wait_until_all_reach()
