@@ -32,22 +32,23 @@ std::string difference(const offload::NicState& shall, const offload::NicState& 
 }  // namespace
 
 Result<> Offload::put(Tables tables, std::vector<NicIntent> intents, bool strict, bool refuse) {
+    told_.reset();
     if (auto done = carry_out(tables, intents, strict, refuse); !done) {
-        // What NICs gave up on the way to what was refused, they take up again.
-        if (told_ && !nics_.empty())
+        // What NICs gave up on the way to what was refused they take up again, and software what it held.
+        told_.reset();
+        if (holds_ && !nics_.empty())
             if (auto back = carry_out(tables_, intents_, false, false); !back)
                 spdlog::error("the NICs are not as they were: {}", back.error().text());
         return done;
     }
+    holds_ = true;
     tables_ = std::move(tables);
     intents_ = std::move(intents);
     return {};
 }
 
 void Offload::tick() {
-    const auto now = std::chrono::steady_clock::now();
-    if (intents_.empty() || now < next_look_) return;
-    next_look_ = now + kLook;
+    if (intents_.empty() || std::chrono::steady_clock::now() < next_look_) return;
     if (auto done = carry_out(tables_, intents_, false, false); !done) spdlog::warn("NICs: {}", done.error().text());
 }
 
@@ -64,10 +65,9 @@ Result<> Offload::carry_out(const Tables& tables, const std::vector<NicIntent>& 
         nic = stays ? std::next(nic) : nics_.erase(nic);
     }
     for (Work& work : *works) advance(work);
-    const bool fresh = &tables != &tables_;
-    if (auto done = tell_software(tables, strict, fresh); !done) return done;
+    if (auto done = tell_software(tables, strict); !done) return done;
     for (Work& work : *works) advance(work);
-    if (auto done = tell_software(tables, false, false); !done) return done;
+    if (auto done = tell_software(tables, false); !done) return done;
     bool failed = false;
     for (Work& work : *works) {
         advance(work);
@@ -75,7 +75,7 @@ Result<> Offload::carry_out(const Tables& tables, const std::vector<NicIntent>& 
         work.plan.steps.clear();
         work.nic->plan = std::move(work.plan);
     }
-    return failed ? tell_software(tables, false, false) : Result<>{};
+    return failed ? tell_software(tables, false) : Result<>{};
 }
 
 Result<std::vector<Offload::Work>> Offload::plan_all(const Tables& tables, const std::vector<NicIntent>& intents,
@@ -85,8 +85,6 @@ Result<std::vector<Offload::Work>> Offload::plan_all(const Tables& tables, const
     const offload::Snapshot snapshot = look_at(tables);
     for (const NicIntent& intent : intents) {
         Nic& nic = nics_[intent.netdev];
-        offload::Choices choices = intent.choices;
-        if (!refuse) choices.must.clear();
         offload::NicState present;
         if (nic.backend == nullptr) open(intent, nic);
         if (nic.backend != nullptr) {
@@ -97,31 +95,36 @@ Result<std::vector<Offload::Work>> Offload::plan_all(const Tables& tables, const
                 give_up(intent, nic, state.error());
         }
         if (nic.backend == nullptr) {
-            if (!choices.must.empty())
+            if (refuse && !intent.choices.must.empty())
                 return fail(Code::unavailable, "IVDS-O020",
                             fmt::format("uplink {}: vPorts must be in its NIC, and {}", intent.uplink, nic.error),
                             "set the NIC right, or leave offload: require out");
             works.push_back({.intent = &intent, .nic = &nic, .plan = {}});
             continue;
         }
-        auto plan =
-            offload::make_plan(snapshot, device_of(intent, nic.backend->chip(), nic.backend->pf()), choices, present);
-        if (!plan) return std::unexpected(plan.error().in("uplink " + intent.uplink));
+        auto plan = plan_one(snapshot, intent, *nic.backend, present, refuse);
+        if (!plan) return std::unexpected(plan.error());
         nic.known = std::move(present);
         works.push_back({.intent = &intent, .nic = &nic, .plan = std::move(*plan)});
     }
     return works;
 }
 
+Result<offload::Plan> Offload::plan_one(const offload::Snapshot& snapshot, const NicIntent& intent,
+                                        const offload::Backend& backend, const offload::NicState& present,
+                                        bool refuse) {
+    offload::Choices choices = intent.choices;
+    if (!refuse) choices.must.clear();
+    auto plan = offload::make_plan(snapshot, device_of(intent, backend.chip(), backend.pf()), choices, present);
+    if (!plan) return std::unexpected(plan.error().in("uplink " + intent.uplink));
+    return plan;
+}
+
 void Offload::open(const NicIntent& intent, Nic& nic) {
     auto opened = open_(intent.netdev);
     if (opened)
         if (auto ready = (*opened)->prepare(); !ready) opened = std::unexpected(ready.error());
-    if (!opened) {
-        if (nic.error != opened.error().text()) tell_(intent.uplink, "NIC: " + opened.error().text());
-        nic.error = opened.error().text();
-        return;
-    }
+    if (!opened) return note(intent, nic, opened.error());
     nic.backend = std::move(*opened);
     nic.known = {};
     nic.error.clear();
@@ -168,14 +171,18 @@ void Offload::give_up(const NicIntent& intent, Nic& nic, const Error& error) {
     nic.backend.reset();
     nic.known = {};
     nic.vports.clear();
+    note(intent, nic, error);
+}
+
+void Offload::note(const NicIntent& intent, Nic& nic, const Error& error) {
     if (nic.error != error.text()) tell_(intent.uplink, "NIC: " + error.text());
     nic.error = error.text();
 }
 
-Result<> Offload::tell_software(const Tables& tables, bool strict, bool fresh) {
+Result<> Offload::tell_software(const Tables& tables, bool strict) {
     std::set<std::uint32_t> vports;
     for (const auto& [netdev, nic] : nics_) vports.insert(nic.vports.begin(), nic.vports.end());
-    if (!fresh && told_ == vports) return {};
+    if (told_ == vports) return {};
     if (auto done = plane_.apply(offload::as_software_sees(tables, vports), strict); !done) return done;
     told_ = std::move(vports);
     return {};
@@ -189,7 +196,7 @@ offload::Snapshot Offload::look_at(const Tables& tables) const {
 
 Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const Model& model, const Ids& ids) const {
     if (!request.uplink().empty() && !model.uplinks.contains(request.uplink()))
-        return fail(Code::not_found, "IVDS-O021", fmt::format("there is no uplink {}", request.uplink()),
+        return fail(Code::not_found, "IVDS-O024", fmt::format("there is no uplink {}", request.uplink()),
                     "ivds-ctl uplink list");
     pb::OffloadReply reply;
     for (const NicIntent& intent : intents_) {
@@ -214,10 +221,7 @@ Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const 
         if (!request.fdb()) continue;
         // As it is now: what was learned since the last look is in no NIC yet.
         const offload::Snapshot snapshot = look_at(tables_);
-        offload::Choices choices = intent.choices;
-        choices.must.clear();
-        const auto plan = offload::make_plan(snapshot, device_of(intent, nic.backend->chip(), nic.backend->pf()),
-                                             choices, nic.known);
+        const auto plan = plan_one(snapshot, intent, *nic.backend, nic.known, false);
         if (!plan) return std::unexpected(plan.error());
         view_fdb(*plan, snapshot, ids, out);
     }

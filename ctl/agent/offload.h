@@ -60,13 +60,17 @@ private:
 
     Result<> carry_out(const Tables& tables, const std::vector<NicIntent>& intents, bool strict, bool refuse);
     Result<std::vector<Work>> plan_all(const Tables& tables, const std::vector<NicIntent>& intents, bool refuse);
+    static Result<offload::Plan> plan_one(const offload::Snapshot& snapshot, const NicIntent& intent,
+                                          const offload::Backend& backend, const offload::NicState& present,
+                                          bool refuse);
     void open(const NicIntent& intent, Nic& nic);
     Result<offload::NicState> read(const NicIntent& intent, Nic& nic);
     // The steps up to software's next one, whose vPorts then are the NIC's.
     void advance(Work& work);
     void give_up(const NicIntent& intent, Nic& nic, const Error& error);
-    // `fresh`: the tables are others than last time.
-    Result<> tell_software(const Tables& tables, bool strict, bool fresh);
+    // Why the NIC carries nothing; what is the same as before is told once.
+    void note(const NicIntent& intent, Nic& nic, const Error& error);
+    Result<> tell_software(const Tables& tables, bool strict);
     [[nodiscard]] offload::Snapshot look_at(const Tables& tables) const;
 
     Plane& plane_;
@@ -74,8 +78,10 @@ private:
     std::function<void(const std::string&, const std::string&)> tell_;
     Tables tables_;
     std::vector<NicIntent> intents_;
-    std::map<std::string, Nic> nics_;              // by the PF's interface
-    std::optional<std::set<std::uint32_t>> told_;  // vPorts that software took to be in NICs last; none: never told
+    bool holds_ = false;               // data plane and NICs hold these two
+    std::map<std::string, Nic> nics_;  // by the PF's interface
+    // vPorts that software takes to be in NICs; none: it is yet to be told, with other tables than it has.
+    std::optional<std::set<std::uint32_t>> told_;
     std::chrono::steady_clock::time_point next_look_;
 };
 

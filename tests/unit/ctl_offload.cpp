@@ -226,6 +226,17 @@ TEST_CASE("where software refuses a change, the NIC is as it was", "[unit]") {
     }
 }
 
+TEST_CASE("where software refuses a VF that comes, it holds what it did before", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0)));
+    const auto before = host.chips.state;
+    host.plane.fail_in = 1;  // the tables are there already, and the VF is to be handed over
+    REQUIRE_FALSE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+    CHECK(host.plane.tables().ports.size() == 2);
+    CHECK(host.in_nic() == std::set<std::string>{"pa"});
+    CHECK(host.chips.state.pools == before.pools);
+}
+
 TEST_CASE("a NIC that fails at any step carries nothing, and is tried again", "[unit]") {
     for (int at = 0;; ++at) {
         Host host;
