@@ -140,10 +140,7 @@ Result<> Igb::put(Reg reg, unsigned element, std::uint32_t value) {
     const auto back = get(reg, element);
     if (!back) return std::unexpected(back.error());
     if (*back == value) return {};
-    return fail(
-        Code::conflict, "IVDS-O012",
-        fmt::format("{}[{}] was written {:#010x} and reads {:#010x}", describe(reg).name, element, value, *back),
-        "look for another writer of the NIC's registers, or for a NIC that is no 82576");
+    return not_kept(fmt::format("{}[{}]", describe(reg).name, element), value, *back, "82576");
 }
 
 Result<> Igb::change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) {
