@@ -619,8 +619,9 @@ Result<> validate(const Tables& tables, const Tables& before) {
             return wrong(fmt::format("instance {} names uplink {}, which is none", row.name, row.value.uplink));
         }
         const auto& value = row.value;
-        const bool has_one_tag = value.uplink != 0 && tables.ports.at(value.uplink).value.inner_tpid_be == 0 &&
-                                 tables.ports.at(value.uplink).value.outer_tpid_be != 0;
+        const auto uplink = tables.ports.find(value.uplink);
+        const bool has_one_tag = uplink != tables.ports.end() && uplink->second.value.outer_tpid_be != 0 &&
+                                 uplink->second.value.inner_tpid_be == 0;
         if (has_one_tag && (value.vvlan != 0 || value.peer_vlans[0] != 0 || (value.flags & IVDS_IF_PLAIN_OUT) != 0)) {
             return wrong(fmt::format("instance {} is not of one tag, which is all that its uplink has", row.name));
         }

@@ -48,9 +48,9 @@ PortRow uplink_row(const pb::Uplink& uplink) {
     row.value.kind = IVDS_PORT_UPLINK;
     if (uplink.plain() == pb::DROP) row.value.flags |= IVDS_PF_PLAIN_DROP;
     // A single tag is the V.VLAN's, and the first that a frame has.
-    row.value.outer_tpid_be =
-        tpid_be(uplink.tags() == pb::Uplink::SINGLE ? uplink.inner_tpid() : uplink.outer_tpid());
-    row.value.inner_tpid_be = uplink.tags() == pb::Uplink::SINGLE ? std::uint16_t{0} : tpid_be(uplink.inner_tpid());
+    const bool single = uplink.tags() == pb::Uplink::SINGLE;
+    row.value.outer_tpid_be = tpid_be(single ? uplink.inner_tpid() : uplink.outer_tpid());
+    row.value.inner_tpid_be = single ? std::uint16_t{0} : tpid_be(uplink.inner_tpid());
     row.value.fdb_limit = uplink.fdb_limit() != 0 ? uplink.fdb_limit() : kDefaultUplinkFdb;
     return row;
 }

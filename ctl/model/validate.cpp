@@ -271,6 +271,7 @@ private:
                               instance.name(),
                               instance.uplink().empty() ? "on none" : "on uplink " + instance.uplink());
         }
+        if (users.empty()) return {};
         const auto target = [&](const std::string& who, const std::string& vport) -> Result<> {
             const auto found = next_.vports.find(vport);
             if (found == next_.vports.end() || !found->second->has_vf()) return {};
@@ -286,10 +287,9 @@ private:
                 if (auto done = target("vport_pool " + name, vport); !done) return done;
         const auto of_rules = [&](const std::string& who, const RuleList& rules) -> Result<> {
             for (int place = 0; place < rules.size(); ++place)
-                if (auto done =
-                        target(fmt::format("{} of {}", rule_name(rules, place), who), rules[place].to_vport());
-                    !done)
-                    return done;
+                if (const std::string& vport = rules[place].to_vport(); !vport.empty())
+                    if (auto done = target(fmt::format("{} of {}", rule_name(rules, place), who), vport); !done)
+                        return done;
             return {};
         };
         for (const auto& [name, vport] : next_.vports)
