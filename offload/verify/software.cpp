@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "verify/software.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <set>
-#include <string_view>
+
+#include "loader/switch.h"
 
 namespace ivds::offload::verify {
 
@@ -16,23 +18,6 @@ constexpr unsigned parsed_tags = 3;  // the pipeline reads no more
 template <class... Args>
 void note(Trail* trail, fmt::format_string<Args...> words, Args&&... args) {
     if (trail != nullptr) trail->push_back(fmt::format(words, std::forward<Args>(args)...));
-}
-
-std::string_view drop_text(std::uint32_t reason) {
-    switch (reason) {
-#define IVDS_X(name, number, side, id, text) \
-    case number:                             \
-        return text;
-        IVDS_DROPS(IVDS_X)
-#undef IVDS_X
-        default:
-            return {};
-    }
-}
-
-std::uint16_t host_order(std::uint16_t big_endian) {
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(&big_endian);
-    return static_cast<std::uint16_t>(bytes[0] << 8 | bytes[1]);
 }
 
 bool is_bad_source(const Mac& mac) {
@@ -122,7 +107,7 @@ void Software::from_vport(std::uint32_t port, const Frame& frame, unsigned trunk
     const auto refuse = [&](std::uint32_t reason) {
         told.reason = reason;
         told.too_long |= reason == IVDS_DROP_OVERSIZE;
-        note(trail, "software at port {}: {}", port, drop_text(reason));
+        if (trail != nullptr) note(trail, "software at port {}: {}", port, drop_text(reason));
     };
     told.instance = at.instance;
     const ivds_instance* of = at.instance == 0 ? nullptr : instance(at.instance);
@@ -164,16 +149,16 @@ void Software::from_uplink(std::uint32_t port, const Frame& frame, Told& told, T
     const auto refuse = [&](std::uint32_t reason) {
         told.reason = reason;
         told.too_long |= reason == IVDS_DROP_OVERSIZE;
-        note(trail, "software at the uplink: {}", drop_text(reason));
+        if (trail != nullptr) note(trail, "software at the uplink: {}", drop_text(reason));
     };
     const auto host = [&] {
         note(trail, "software at the uplink: no frame of the switch, to the host");
         told.outs.push_back({.port = to_host, .via = to_host, .tags = tags});
     };
     told.control = is_link_local(frame.dst);
-    if (read_tags(tags) == 0 || tags[0].tpid != host_order(at.outer_tpid_be)) return host();
+    if (read_tags(tags) == 0 || tags[0].tpid != ntohs(at.outer_tpid_be)) return host();
     const std::uint16_t vlan = tags[0].vid();
-    const bool plain = read_tags(tags) < 2 || tags[1].tpid != host_order(at.inner_tpid_be);
+    const bool plain = read_tags(tags) < 2 || tags[1].tpid != ntohs(at.inner_tpid_be);
     std::uint16_t vvlan = 0;
     if (plain) {
         if ((at.flags & (IVDS_PF_PLAIN_DROP | IVDS_PF_PLAIN_IN)) == 0) return host();
@@ -238,8 +223,8 @@ bool Software::to_wire(const Under& under, std::uint16_t vlan, std::uint16_t vvl
         return false;
     }
     Out& out = told.outs.emplace_back(Out{.port = under.of->uplink, .via = under.of->uplink, .tags = under.guest});
-    if (vvlan != 0) out.tags.insert(0, {.tpid = host_order(uplink->inner_tpid_be), .tci = tci_of(vvlan, under.pcp)});
-    out.tags.insert(0, {.tpid = host_order(uplink->outer_tpid_be), .tci = tci_of(vlan, under.pcp)});
+    if (vvlan != 0) out.tags.insert(0, {.tpid = ntohs(uplink->inner_tpid_be), .tci = tci_of(vvlan, under.pcp)});
+    out.tags.insert(0, {.tpid = ntohs(uplink->outer_tpid_be), .tci = tci_of(vlan, under.pcp)});
     return true;
 }
 
@@ -268,7 +253,7 @@ void Software::forward(const Under& under, const Frame& frame, Told& told, Trail
         return;
     }
     const auto drop = [&](std::uint32_t reason) {
-        note(trail, "software in instance {}: {}", under.instance, drop_text(reason));
+        if (trail != nullptr) note(trail, "software in instance {}: {}", under.instance, drop_text(reason));
         told.too_long |= reason == IVDS_DROP_OVERSIZE_OUT;
     };
     note(trail, "software: fdb has the destination in instance {} at port {}", under.instance, known->port);
@@ -315,9 +300,9 @@ Views views_of(const Snapshot& tables, const offload::Software& told) {
 Cable::Cable(const Snapshot& tables, std::uint32_t uplink) {
     const auto port = tables.ports.find(uplink);
     if (port == tables.ports.end()) return;
-    outer_tpid_ = host_order(port->second.outer_tpid_be);
+    outer_tpid_ = ntohs(port->second.outer_tpid_be);
     single_ = port->second.inner_tpid_be == 0;
-    tpid_ = single_ ? outer_tpid_ : host_order(port->second.inner_tpid_be);
+    tpid_ = single_ ? outer_tpid_ : ntohs(port->second.inner_tpid_be);
     for (const auto& [key, instance] : tables.vvlans) {
         if (key[0] != uplink) continue;
         vlans_.insert(static_cast<std::uint16_t>(key[1]));

@@ -2,6 +2,7 @@
 // The classes of frames, and what is said of each.
 #include "verify/verify.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -20,11 +21,6 @@ constexpr Mac some_group{0x01, 0x00, 0x5e, 0x7f, 0x00, 0x01};
 constexpr Mac nobody{0x02, 0xaa, 0x55, 0x01, 0x00, 0x01};    // as a destination
 constexpr Mac stranger{0x02, 0xbb, 0x55, 0x01, 0x00, 0x01};  // as a source
 constexpr std::uint16_t guest_vid = 7;
-
-std::uint16_t host_order(std::uint16_t big_endian) {
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(&big_endian);
-    return static_cast<std::uint16_t>(bytes[0] << 8 | bytes[1]);
-}
 
 // What is known of an address in an instance's table.
 using Known = std::tuple<bool, std::uint32_t, std::uint16_t, std::uint8_t>;
@@ -292,8 +288,8 @@ private:
             for (const auto& [key, instance] : tables().vvlans)
                 if (key[0] == id && !done_)
                     walk_wire({.by = Enter::By::uplink, .port = id},
-                              {{.tpid = host_order(port.outer_tpid_be), .tci = static_cast<std::uint16_t>(key[1])},
-                               {.tpid = host_order(port.inner_tpid_be), .tci = static_cast<std::uint16_t>(key[2])}},
+                              {{.tpid = ntohs(port.outer_tpid_be), .tci = static_cast<std::uint16_t>(key[1])},
+                               {.tpid = ntohs(port.inner_tpid_be), .tci = static_cast<std::uint16_t>(key[2])}},
                               true);
         }
     }
@@ -459,10 +455,10 @@ private:
         const bool is_vlan = vlan == of->vlan ||
                              (vlan != 0 && std::ranges::find(of->peer_vlans, vlan) != std::end(of->peer_vlans)) ||
                              (entry != nullptr && vlan == entry->vlan);
-        if (out.tags[0].tpid != host_order(port->outer_tpid_be) || !is_vlan) return false;
+        if (out.tags[0].tpid != ntohs(port->outer_tpid_be) || !is_vlan) return false;
         if (of->vvlan == 0) return true;
-        const bool tagged = out.tags.size() > 1 && out.tags[1].tpid == host_order(port->inner_tpid_be) &&
-                            out.tags[1].vid() == of->vvlan;
+        const bool tagged =
+            out.tags.size() > 1 && out.tags[1].tpid == ntohs(port->inner_tpid_be) && out.tags[1].vid() == of->vvlan;
         return tagged || (of->flags & IVDS_IF_PLAIN_OUT) != 0 ||
                (entry != nullptr && (entry->flags & IVDS_FDB_PLAIN) != 0);
     }
