@@ -14,8 +14,8 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <type_traits>
 
+#include "draw.h"
 #include "offload/nic/82599.h"
 #include "offload/nic/model_82599.h"
 #include "together.h"
@@ -36,17 +36,6 @@ constexpr Mac everyone{0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 constexpr Mac some_group{0x01, 0, 0x5e, 1, 2, 3};
 constexpr Mac link_local{0x01, 0x80, 0xc2, 0, 0, 0x0e};
 
-template <class T>
-T below(T end) {
-    return *rc::gen::resize(rc::kNominalSize, rc::gen::inRange<T>(0, end));
-}
-bool one_in(unsigned n) {
-    return below(n) == n - 1;  // what is usual is simplest
-}
-
-Mac vmac(unsigned n) {
-    return mac(0x02005e000000 + n);
-}
 Mac any_mac() {
     return vmac(below(17U));
 }
@@ -198,14 +187,6 @@ Plan plan_of(const World& world, const offload::NicState& present) {
     auto plan = offload::make_plan(snapshot_of(world), on, {}, present);
     if (!plan) RC_FAIL(plan.error().text());
     return *plan;
-}
-
-offload::Uncertain any_doubts() {
-    offload::Uncertain doubts;
-    static_assert(std::is_trivially_copyable_v<offload::Uncertain>);
-    for (std::size_t i = 0; i < sizeof(doubts); ++i)
-        reinterpret_cast<bool*>(&doubts)[i] = *rc::gen::arbitrary<bool>();
-    return doubts;
 }
 
 struct Probe {

@@ -21,10 +21,6 @@ constexpr std::uint32_t up = together_uplink;
 constexpr std::uint32_t vf0 = 10, vf1 = 11, vf2 = 12, soft0 = 20, soft1 = 21;
 constexpr std::uint32_t red = 1, blue = 2;
 
-Mac vmac(unsigned n) {
-    return mac(0x02005e000000 + n);
-}
-
 AclRule redirect_to(std::uint32_t target) {
     AclRule rule;
     rule.action = IVDS_ACL_REDIRECT;

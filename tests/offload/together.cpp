@@ -143,29 +143,6 @@ void Together::from_pf(const Bytes& frame, std::vector<Sent>& sent) {
     }
 }
 
-Snapshot snapshot_of(const World& world) {
-    Snapshot snapshot;
-    snapshot.ports = world.ports;
-    snapshot.instances = world.instances;
-    snapshot.vvlans = world.vvlans;
-    for (const auto& [key, entry] : world.fdb) {
-        FdbRow row{.key = {}, .entry = entry};
-        row.key.instance = key.instance;
-        std::ranges::copy(key.mac, row.key.mac);
-        snapshot.fdb.push_back(row);
-    }
-    for (const auto& [id, list] : world.acls) {
-        auto compiled = compile_acl(list.rules, list.default_action);
-        if (!compiled) throw std::runtime_error(compiled.error().text());
-        snapshot.acls[id] = std::make_shared<const AclRow>(std::move(*compiled));
-    }
-    for (const auto& [id, members] : world.pools) {
-        ivds_pool& pool = snapshot.pools[id];
-        for (const std::uint32_t member : members) pool.member[pool.count++] = member;
-    }
-    return snapshot;
-}
-
 World as_software_sees(const World& tables, const offload::Software& told) {
     World view = tables;
     for (const std::uint32_t vport : told.vports)

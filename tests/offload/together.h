@@ -10,6 +10,7 @@
 
 #include "offload/plan/plan.h"
 #include "reference.h"
+#include "tables.h"
 
 namespace ivds::offload {
 struct Uncertain;
@@ -21,7 +22,6 @@ namespace ivds::test {
 inline constexpr std::uint32_t together_uplink = 1;
 inline constexpr unsigned together_pf = 8;  // VFs 0 to 7 before it
 
-[[nodiscard]] offload::Snapshot snapshot_of(const World& world);
 // What the data plane's tables are where the NIC carries these: as the step says, behind the uplink.
 [[nodiscard]] World as_software_sees(const World& tables, const offload::Software& told);
 

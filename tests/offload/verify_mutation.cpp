@@ -31,10 +31,6 @@ constexpr std::uint32_t up = witness_uplink;
 constexpr std::uint32_t first_soft = witness_trunk, behind = witness_behind;
 constexpr unsigned vfs = 3;
 
-Mac vmac(unsigned n) {
-    return mac(0x02005e000000 + n);
-}
-
 // Instance 1: VFs, a port of software's and one behind its tag, and one that may have unknown addresses; 2: VFs
 // alone; 3: software's alone.
 World make_world() {
@@ -80,7 +76,7 @@ class Bench {
 public:
     explicit Bench(World world)
         : world_(std::move(world)),
-          tables_(tables_of(world_)),
+          tables_(snapshot_of(world_)),
           device_(witness_device(vfs)),
           card_(tables_, device_),
           doubtful_(tables_, device_, all_doubts()),
@@ -138,7 +134,7 @@ public:
     void change(const std::string& what, const std::function<void(World&)>& how, Tally& tally) {
         World other = world_;
         how(other);
-        const offload::Snapshot tables = tables_of(other);
+        const offload::Snapshot tables = snapshot_of(other);
         const Verifier verifier({.tables = tables, .device = device_, .told = card_.told});
         std::vector<Probe> classes;
         verify::Options options{.examples = 1, .stop_at_first = true, .each = {}};

@@ -302,20 +302,6 @@ offload::verify::Image Card::image() {
     return std::move(*read);
 }
 
-offload::Snapshot tables_of(const World& world) {
-    offload::Snapshot snapshot;
-    snapshot.ports = world.ports;
-    snapshot.instances = world.instances;
-    snapshot.vvlans = world.vvlans;
-    for (const auto& [key, entry] : world.fdb) {
-        offload::FdbRow row{.key = {}, .entry = entry};
-        row.key.instance = key.instance;
-        std::ranges::copy(key.mac, row.key.mac);
-        snapshot.fdb.push_back(row);
-    }
-    return snapshot;
-}
-
 std::vector<Sent> sent_of(const offload::verify::Frame& frame, const std::vector<offload::verify::Out>& outs) {
     std::vector<Sent> sent;
     for (const offload::verify::Out& out : outs) {

@@ -7,6 +7,7 @@
 // clang-format off
 #include "offload/verify/verify.h"
 #include "reference.h"
+#include "tables.h"
 // clang-format on
 
 #include <memory>
@@ -78,8 +79,6 @@ private:
 [[nodiscard]] std::string harm(const World& world, const offload::Software& told, const offload::verify::Probe& probe,
                                const Witness::Alone& alone, std::vector<Sent> got);
 
-// A snapshot of a world, and its rows as the reference has them.
-[[nodiscard]] offload::Snapshot tables_of(const World& world);
 // Copies as a verifier says them.
 [[nodiscard]] std::vector<Sent> sent_of(const offload::verify::Frame& frame,
                                         const std::vector<offload::verify::Out>& outs);

@@ -12,9 +12,11 @@
 #include <map>
 #include <set>
 #include <string>
-#include <type_traits>
 
-#include "verify_rig.h"
+#include "verify_rig.h"  // first: its Outcome is the model's
+// clang-format off
+#include "draw.h"
+// clang-format on
 
 using namespace ivds;
 using namespace ivds::test;
@@ -37,13 +39,6 @@ constexpr Mac some_group{0x01, 0, 0x5e, 1, 2, 3};
 constexpr Mac other_group{0x01, 0, 0x5e, 0x40, 0x12, 0x34};
 constexpr Mac link_local{0x01, 0x80, 0xc2, 0, 0, 0x0e};
 
-template <class T>
-T below(T end) {
-    return *rc::gen::resize(rc::kNominalSize, rc::gen::inRange<T>(0, end));
-}
-bool one_in(unsigned n) {
-    return below(n) == n - 1;
-}
 bool coin() {
     return below(2U) != 0;
 }
@@ -52,9 +47,6 @@ T one_of(std::initializer_list<T> all) {
     return *(all.begin() + below(static_cast<unsigned>(all.size())));
 }
 
-Mac vmac(unsigned n) {
-    return mac(0x02005e000000 + n);
-}
 Mac any_mac() {
     const unsigned n = below(20U);
     return n < 14    ? vmac(n)
@@ -68,14 +60,6 @@ std::uint64_t some_pools() {
     std::uint64_t set = 0;
     for (unsigned n = below(4U); n > 0; --n) set |= pool_bit(below(10U));
     return one_in(30) ? ~std::uint64_t{0} : set;
-}
-
-offload::Uncertain any_doubts() {
-    offload::Uncertain doubts;
-    static_assert(std::is_trivially_copyable_v<offload::Uncertain>);
-    for (std::size_t i = 0; i < sizeof(doubts); ++i)
-        reinterpret_cast<bool*>(&doubts)[i] = *rc::gen::arbitrary<bool>();
-    return doubts;
 }
 
 // Registers of any value that a switch can have: contradictions and what the maker forbids among them.
@@ -367,11 +351,11 @@ TEST_CASE("with any tables a frame is walked to where the model and the referenc
     CHECK(rc::check("worlds, broken worlds and frames", [&] {
         World world = draw_world();
         const offload::Uncertain uncertain = any_doubts();
-        Card card(tables_of(world), witness_device(vfs), uncertain);
+        Card card(snapshot_of(world), witness_device(vfs), uncertain);
         if (coin()) break_registers(card.nic, below(30U));
         if (coin()) break_tables(world, card.told, below(6U));
         const verify::Image image = card.image();
-        const offload::Snapshot tables = tables_of(world);
+        const offload::Snapshot tables = snapshot_of(world);
         const Device on = witness_device(vfs);
         const Verifier verifier({.tables = tables, .device = on, .told = card.told});
         const verify::Nic82599 nic(image);
@@ -408,9 +392,9 @@ TEST_CASE("what the planner makes of any tables leaves no frame out of its insta
     CHECK(rc::check("worlds", [&] {
         World world = draw_world();
         world.ports.at(up).mtu_bytes = 9216;
-        Card card(tables_of(world), witness_device(vfs));
+        Card card(snapshot_of(world), witness_device(vfs));
         const verify::Image image = card.image();
-        const offload::Snapshot tables = tables_of(world);
+        const offload::Snapshot tables = snapshot_of(world);
         const Device on = witness_device(vfs);
         const verify::Verdict verdict = Verifier({.tables = tables, .device = on, .told = card.told}).check(image);
         if (!verdict.holds()) RC_FAIL(text(verdict) + world.text());
@@ -434,13 +418,13 @@ TEST_CASE("a broken card on which any frame comes to harm is found", "[unit]") {
         World world = draw_world();
         world.ports.at(up).mtu_bytes = 9216;
         const offload::Uncertain uncertain = any_doubts();
-        Card card(tables_of(world), witness_device(vfs), uncertain);
+        Card card(snapshot_of(world), witness_device(vfs), uncertain);
         if (coin())
             break_registers(card.nic, 1 + below(3U));
         else
             break_tables(world, card.told, 1);
         const verify::Image image = card.image();
-        const offload::Snapshot tables = tables_of(world);
+        const offload::Snapshot tables = snapshot_of(world);
         const Device on = witness_device(vfs);
         const Verifier verifier({.tables = tables, .device = on, .told = card.told});
         if (!verifier.check(image, {.examples = 0, .stop_at_first = true, .each = {}}).holds()) {
@@ -484,10 +468,10 @@ World two_tenants() {
 
 // A planned card that something then happens to.
 struct Case {
-    explicit Case(World tables = two_tenants()) : world(std::move(tables)), card(tables_of(world), on) {}
+    explicit Case(World tables = two_tenants()) : world(std::move(tables)), card(snapshot_of(world), on) {}
     [[nodiscard]] verify::Verdict check() {
         (void)card.nic.take();
-        const offload::Snapshot tables = tables_of(world);
+        const offload::Snapshot tables = snapshot_of(world);
         const verify::Image image = card.image();
         return Verifier({.tables = tables, .device = on, .told = card.told}).check(image);
     }
