@@ -6,7 +6,7 @@ import json
 import signal
 import time
 
-from nics import PCI, Nic, Root, physical, wire_frames, wire_position
+from nics import Here, Nic, Root, physical, wire_frames, wire_position
 from harness import case, check, check_equal, main
 from lab import RawPort, Vm
 from scene import BROADCAST, frame, mac, tag
@@ -23,11 +23,6 @@ CONFIG = {
                  for name, number in VMS.items()),
                {"name": SOFT, "instance": "red", "vnic": SOFT, "netdev": SOFT}],
 }
-
-
-class Here:
-    """The lab's own namespace, as a place for raw sockets."""
-    within = staticmethod(contextlib.nullcontext)
 
 
 class Rack:
@@ -63,8 +58,7 @@ class Rack:
         """Gives each VM its VF, whose driver takes its address when it starts."""
         for name, number in VMS.items():
             nic = Nic((self.pf.device / f"virtfn{number}").resolve().name)
-            for verb in ("unbind", "bind"):
-                (PCI / "drivers/igbvf" / verb).write_text(nic.address)
+            nic.restart()
             if name not in self.vms:
                 vm = self.vms[name] = Vm(self.lab, name, name, mac(number + 1))
                 self.lab.places.append(vm)

@@ -4,6 +4,7 @@
 The NICs are the machine's, and a namespace that ends gives them back; they are found by their PCI address, because
 their names change on the way.
 """
+import contextlib
 import fcntl
 import itertools
 import os
@@ -34,6 +35,11 @@ class Root:
             raise OSError(f"ip: {said}")
 
 
+class Here:
+    """The lab's own namespace, as a place for raw sockets."""
+    within = staticmethod(contextlib.nullcontext)
+
+
 class Nic:
     """A PCI function with a network interface."""
 
@@ -51,6 +57,11 @@ class Nic:
         """Moves the interface to a host or a VM."""
         Root.ip(f"link set {self.netdev()} down", f"link set {self.netdev()} netns {place.pid} name {name}")
 
+    def restart(self):
+        """Starts a VF's driver anew, which is when it takes the VF's address."""
+        for verb in ("unbind", "bind"):
+            (PCI / "drivers/igbvf" / verb).write_text(self.address)
+
     def virtual_functions(self, macs, spare=0):
         """As many VFs as addresses, and some more that nobody has; returns the former. The interface must be up: igb
         answers its VFs only then."""
@@ -63,9 +74,7 @@ class Nic:
             # Its two VFs are a cable of the VM's own: a VLAN that nobody else is in, and all MACs welcome.
             Root.ip(f"link set {netdev} vf {number} mac {address}", f"link set {netdev} vf {number} vlan {HIDDEN_VLAN}",
                     f"link set {netdev} vf {number} spoofchk off", f"link set {netdev} vf {number} trust on")
-            # The VF's driver takes its new address when it starts.
-            for verb in ("unbind", "bind"):
-                (PCI / "drivers/igbvf" / verb).write_text(nic.address)
+            nic.restart()
         return found
 
     def no_virtual_functions(self):

@@ -10,7 +10,7 @@ import time
 import nics  # noqa: F401  pylint: disable=unused-import
 from harness import case, check, check_equal, main
 from lab import LabError, RawPort, Vm
-from nics import PCI, Nic, Root, physical, wire_frames, wire_position
+from nics import PCI, Here, Nic, Root, physical, wire_frames, wire_position
 from scene import BROADCAST, frame, mac, tag
 
 RED, BLUE = 10, 20
@@ -22,11 +22,6 @@ SWITCH = "\n".join([f"instance 1 {RED}", f"instance 2 {BLUE}", f"software 20 1 {
                       for name, vf in VMS.items())])
 VLVF = 0x5D00
 AFTER_RESET = "unknown addresses no more to the PF"
-
-
-class Here:
-    """The lab's own namespace, as a place for raw sockets."""
-    within = staticmethod(contextlib.nullcontext)
 
 
 class Bed:
@@ -76,8 +71,7 @@ class Bed:
         """Gives each VM its VF. The VF's driver takes its address when it starts."""
         for name, number in VMS.items():
             nic = self.vf(number)
-            for verb in ("unbind", "bind"):
-                (PCI / "drivers/igbvf" / verb).write_text(nic.address)
+            nic.restart()
             vm = self.vms[name] = self.vms.get(name) or self.new_vm(name, number)
             nic.give(vm, "eth0")
             vm.ip("link set eth0 up")
