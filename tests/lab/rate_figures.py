@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """rate_figures.py -- measures how near to its rate a vPort comes, with UDP and with TCP, by iperf3. Not a test.
 
-    sudo python3 tests/lab/rate_figures.py --binaries build/release/bin [--mbps 1,10,100] [--seconds 10]
+    sudo python3 tests/lab/rate_figures.py --binaries build/release/bin [--mbps 1,10,100] [--protocols udp,cubic]
     sudo scripts/lab.sh --timeout 900 python3 tests/lab/rate_figures.py …      with fq too: Linux 6.12 has it
 
 It prints a line for each rate, way, protocol, kind of hook and qdisc. The rate is that of the frames without the tags,
@@ -61,9 +61,9 @@ def udp(scene, mbps, seconds):
     return got * 8 / spent / 1e6, sent * 8 / spent / 1e6
 
 
-def tcp(scene, mbps, seconds):
+def tcp(scene, mbps, seconds, congestion):
     """The same of what the receiver's iperf3 got, without the first seconds, in which the burst goes."""
-    server, client = start(scene, seconds, "-O", 2 + int(256 * 8192 / (mbps or 1e6) / 1e6))
+    server, client = start(scene, seconds, "-C", congestion, "-O", 2 + int(256 * 8192 / (mbps or 1e6) / 1e6))
     end = json.loads(client.communicate(timeout=10 * seconds + 120)[0])["end"]
     server.wait(30)
     return end["sum_received"]["bits_per_second"] * TCP_FRAME / TCP_PAYLOAD / 1e6, None
@@ -76,7 +76,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--ways", default="in,out")
     parser.add_argument("--attach", default="tcx")
-    parser.add_argument("--protocols", default="udp,tcp")
+    parser.add_argument("--protocols", default="udp,cubic,reno,bbr", help="udp, or TCP by its congestion control")
     parser.add_argument("--qdiscs", default="none,fq")
     arguments = parser.parse_args()
     has_fq = os.system("modprobe -q sch_fq 2>/dev/null") == 0
@@ -99,14 +99,15 @@ def main():
                             host.run("tc", "qdisc", "replace", "dev", netdev, "root", "fq")
                         elif qdisc != "none":
                             continue
-                        for protocol in arguments.protocols.split(",") if mbps else ["tcp"]:
+                        for protocol in [each for each in arguments.protocols.split(",") if mbps or each != "udp"]:
                             rates = lambda: scene.ports("a")["red-2"].get("rates", "none") if mbps else "none"
                             lab.wait(lambda: rates() == ("shaped" if qdisc == "fq" else "policed") or not mbps, 5, "rates")
                             before = dropped(scene)
-                            got, sent = (udp if protocol == "udp" else tcp)(scene, mbps, arguments.seconds)
+                            got, sent = (udp(scene, mbps, arguments.seconds) if protocol == "udp" else
+                                         tcp(scene, mbps, arguments.seconds, protocol))
                             short = sent is not None and sent < mbps
                             drops = dropped(scene) - before
-                            is_idle = mbps and protocol == "tcp" and rates() == "policed" and not drops
+                            is_idle = mbps and protocol != "udp" and rates() == "policed" and not drops
                             off = f"{100 * (got / mbps - 1):+7.2f}%" if mbps else " " * 8
                             print(f"{mbps:8} {way:4} {protocol:5} {attach:8} {qdisc:6} {rates():8} {got:10.3f} "
                                   f"{off} {drops:8}"

@@ -607,7 +607,7 @@ TEST_CASE("a vPort has the rates of its profile, as the time that bytes take", "
     CHECK(c.port("b").rate[IVDS_WAY_IN].ns_per_mib == 1'048'576'000);
     CHECK(c.port("b").rate[IVDS_WAY_IN].burst_ns == 65'536'000);
     CHECK(c.port("b").rate[IVDS_WAY_OUT].ns_per_mib == 83'886);
-    CHECK(c.port("b").rate[IVDS_WAY_OUT].burst_ns == 3'125'000'000ULL * 83'886 / 1'048'576);
+    CHECK(c.port("b").rate[IVDS_WAY_OUT].burst_ns == 6'250'000'000ULL * 83'886 / 1'048'576);
     for (const char* bad : {"rate_in_mbps: 100001", "burst_out_kib: 8", "rate_in_mbps: 1, burst_in_kib: 1048577"})
         CHECK(model_of(fmt::format("profiles: [{{name: p, {}}}]", bad)).error().id == "IVDS-M003");
 }
