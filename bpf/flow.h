@@ -402,11 +402,12 @@ INLINE int add_flow(const struct ivds_scratch *s, __u32 limit)
 
 #define IVDS_CONNECTION_NONE    0 /* there is none, or it is over */
 #define IVDS_CONNECTION_GOES_ON 1
-#define IVDS_CONNECTION_STALE   2 /* the list has changed: renew_connection asks it anew */
+#define IVDS_CONNECTION_STALE   2 /* another list, or a member that is gone: renew_connection asks anew */
 
-/* Takes the connection whose key is in the scratch a frame further, and puts there what it decides. Returns
+/* Takes the connection whose key is in the scratch a frame further, and puts there what it decides. One that
+ * `is_renewed` is not stale, though its pool may have no member that is up: its answers go on. Returns
  * IVDS_CONNECTION_*. */
-__noinline int follow_connection(__u32 port_id, __u32 way)
+__noinline int follow_connection(__u32 port_id, __u32 way, __u32 is_renewed)
 {
 	const struct ivds_port *port = bpf_map_lookup_elem(&ports, &port_id);
 	const __u64 now_ns = bpf_ktime_get_coarse_ns();
@@ -416,6 +417,7 @@ __noinline int follow_connection(__u32 port_id, __u32 way)
 	__u32 opener, acl;
 	__u8 tcp;
 
+	barrier_var(is_renewed);
 	way &= 1;
 	if (!port || !s)
 		return 0;
@@ -430,7 +432,7 @@ __noinline int follow_connection(__u32 port_id, __u32 way)
 		return 0;
 	if (flow->state == IVDS_FLOW_CLOSING && (tcp & (IVDS_TCP_SYN | IVDS_TCP_ACK)) == IVDS_TCP_SYN)
 		return 0;
-	if (w->acl != acl || (w->pool && !is_up(w->target)))
+	if (!is_renewed && (w->acl != acl || (w->pool && !is_up(w->target))))
 		return IVDS_CONNECTION_STALE;
 	get_way(s, w);
 	note(IVDS_TRACE_FLOW, flow->state, opener, way, s->decision.rule);
@@ -638,12 +640,12 @@ __noinline int judge_anew(__u32 port_id, __u32 instance, __u32 way, __u32 kind, 
 	s->pool = 0;
 	acl = acl_of(port, way);
 	if (kind != IVDS_FLOW_NONE) {
-		connection = follow_connection(port_id, way);
+		connection = follow_connection(port_id, way, 0);
 		if (connection == IVDS_CONNECTION_STALE) {
 			connection = renew_connection(port_id);
 			/* A trace has renewed nothing: the scratch holds what the list says. */
 			if (connection && !IVDS_TRACING)
-				connection = follow_connection(port_id, way);
+				connection = follow_connection(port_id, way, 1);
 		}
 	}
 	if (connection == IVDS_CONNECTION_GOES_ON) {

@@ -169,7 +169,7 @@ private:
                 net.mask.proto = 0xff;
             }
             if (rule.nd_target) {
-                neighbour_discovery(rule, order, net);
+                neighbour_discovery(rule, order, net, sports, dports);
             } else if (has_l4) {
                 transport(rule, order, net, sports, dports);
             } else {
@@ -241,14 +241,15 @@ private:
     }
 
     // A target takes the place of the header's destination in masks of their own.
-    void neighbour_discovery(const AclRule& rule, std::uint32_t order, Masked net) {
+    void neighbour_discovery(const AclRule& rule, std::uint32_t order, Masked net,
+                             const std::vector<PortPrefix>& sports, const std::vector<PortPrefix>& dports) {
         net.flags = IVDS_AM_ND_TARGET;
         put_prefix(*rule.nd_target, net.value.dst, net.mask.dst);
         AclRule of_type = rule;
         for (const std::uint8_t type : kNdTypes) {
             if (rule.icmp_type && *rule.icmp_type != type) continue;
             of_type.icmp_type = type;
-            transport(of_type, order, net, {{}}, {{}});
+            transport(of_type, order, net, sports, dports);
         }
     }
 

@@ -998,6 +998,20 @@ void add_flows(std::vector<Vector>& table) {
     add(table, "drops what goes to a pool with no member up", "[R52]", nobody)
         .send(2, udp)
         .drops(2, IVDS_DROP_NO_MEMBER);
+    World connected = nobody;
+    connected.acls[1].rules[0].flags |= IVDS_ACL_STATEFUL;
+    connected.acls[2].default_action = IVDS_ACL_DROP;
+    connected.ports.at(2).acl_out = 2;
+    add(table, "lets answers go on while the pool of a connection has no member up", "[R52][R130]", connected)
+        .send(2, udp)
+        .drops(2, IVDS_DROP_NO_MEMBER)
+        .counts("rule 1 packets", 1)
+        .send(3, answer_to(udp))
+        .arrives(2, answer_to(udp))
+        .counts("rule 1 packets", 1)
+        .send(2, udp)
+        .drops(2, IVDS_DROP_NO_MEMBER)
+        .counts("rule 1 packets", 1);
 
     // From red into blue, where the same vMACs live behind other vPorts.
     World patched = house();
@@ -1081,6 +1095,12 @@ void add_neighbour_discovery(std::vector<Vector>& table) {
         .send(2, frame(135, 2, whole))
         .arrives(3, frame(135, 2, whole))
         .counts("rule 1 packets", 1);
+    AclRule with_ports = about(1, IVDS_ACL_ALLOW, 128);
+    with_ports.dports = {{5001, 5001}};
+    add(table, "takes no neighbour discovery for what a rule's ports are of", "[R130]",
+        with_rules(false, {with_ports}, IVDS_ACL_DROP))
+        .send(2, frame(135, 2, whole))
+        .drops(2, IVDS_DROP_ACL);
     AclRule asked = rule(3, IVDS_ACL_ALLOW, {0x86dd});
     asked.proto = 58;
     asked.icmp_type = 135;
