@@ -29,6 +29,10 @@ constexpr std::uint32_t bit(unsigned pool) {
     return 1U << pool;
 }
 
+// What a VF that is an uplink takes: all frames of its V.VLANs, with their tags. UTA is full then (UnknownToPf).
+constexpr std::uint32_t uplink_takes = vmolr::rompe.put() | vmolr::rope.put() | vmolr::bam.put() | vmolr::mpme.put();
+constexpr std::uint32_t uplink_mask = uplink_takes | vmolr::aupe.put() | vmolr::strvlan.put();
+
 // Where a VF is that is off, once its VM resets it.
 bool is_parked(const VfSettings& settings) {
     return settings.vlan == parking_vlan && settings.spoof_check && !settings.trusted;
@@ -37,18 +41,25 @@ bool is_parked(const VfSettings& settings) {
 class Igb final : public Backend {
 public:
     Igb(std::unique_ptr<PfLink> link, std::unique_ptr<Registers> registers, std::vector<std::string> shortcomings,
-        const PfView& view)
+        WireTags tags, const PfView& view)
         : link_(std::move(link)),
           registers_(std::move(registers)),
           shortcomings_(std::move(shortcomings)),
           vfs_(static_cast<unsigned>(view.vfs.size())),
+          tags_(tags),
           chip_(i82576::chip()) {
         chip_.virtual_functions = vfs_;
         chip_.mac_entries -= vfs_;  // the driver's, one for each VF
         chip_.kept_mac_entries += static_cast<unsigned>(view.addresses.size()) + spare_addresses;
         chip_.kept_mac_entries = std::min(chip_.kept_mac_entries, chip_.mac_entries);
         shortcomings_.emplace_back(
-            "a VF gets the multicast groups that its own driver asks for, as the driver of the PF decides on that");
+            tags.two ? "a VF loses all multicast whenever the PF's driver writes its lists, until the next look"
+                     : "a VF gets the multicast groups that its own driver asks for, as the driver of the PF decides "
+                       "on that");
+        if (tags.two)
+            shortcomings_.emplace_back(
+                "two tags stay the NIC's mode, in which it does not switch between VFs, until its driver is bound "
+                "anew");
         shortcomings_.emplace_back("the rate is that of a VF's first queue");
         shortcomings_.emplace_back("VLANs of the host's own VLAN devices in other network namespaces are not seen");
     }
@@ -103,6 +114,12 @@ private:
     Result<> park(unsigned vf, const PfView& view);
     Result<> turn(unsigned pool, bool on);
     Result<bool> is_proper(unsigned pool, const VfSettings& settings) const;
+    Result<bool> is_uplink(unsigned pool, const VfSettings& settings) const;
+    // Which tags the parser knows; both ways are still while that changes.
+    Result<> set_tags();
+    [[nodiscard]] std::uint32_t types() const {
+        return vet::inner.put(0x8100) | vet::outer.put(tags_.two ? tags_.outer_tpid : 0x8100U);
+    }
 
     // The driver refuses a limit above the link's speed, at which none is needed.
     Result<> set_rate(unsigned vf, unsigned mbps);
@@ -113,6 +130,7 @@ private:
     Result<> write(const ClearVlan& step);
     Result<> write(const Admit& step);
     Result<> write(const SetPool& step);
+    Result<> write(const SetUplink& step);
     Result<> write(const ClearPool& step);
     Result<> write(const SetRate& step);
     Result<> write(const UnknownToPf& step);
@@ -122,6 +140,7 @@ private:
     std::unique_ptr<Registers> registers_;
     std::vector<std::string> shortcomings_;
     unsigned vfs_;
+    WireTags tags_;
     Chip chip_;
 };
 
@@ -213,6 +232,14 @@ Result<> Igb::check_setup() const {
         std::uint32_t value;
         const char* what;
     };
+    const std::uint32_t two = tags_.two ? 1 : 0;
+    // Of no meaning with one tag, or the driver's.
+    const auto types_now = get(Reg::vet);
+    if (!types_now) return std::unexpected(types_now.error());
+    const auto replicated = get(Reg::rplolr);
+    if (!replicated) return std::unexpected(replicated.error());
+    const std::uint32_t outer = vet::outer(*types_now);
+    const std::uint32_t stripped = rplolr::strvlan(*replicated);
     for (const auto& [reg, field, value, what] : {
              Wanted{Reg::rctl, rctl::rxen, 1, "reception on"},
              Wanted{Reg::rctl, rctl::vfe, 1, "the VLAN filter on"},
@@ -222,8 +249,13 @@ Result<> Igb::check_setup() const {
              Wanted{Reg::vt_ctl, vt_ctl::rpl_en, 1, "replication to pools on"},
              Wanted{Reg::vt_ctl, vt_ctl::dis_def_pl, 0, "a default pool"},
              Wanted{Reg::vt_ctl, vt_ctl::def_pl, vfs_, "the PF as default pool"},
-             Wanted{Reg::dtxswc, dtxswc::loopback, 1, "switching between pools on"},
-             Wanted{Reg::ctrl_ext, ctrl_ext::extended_vlan, 0, "single tags"},
+             Wanted{Reg::dtxswc, dtxswc::loopback, 1 - two,
+                    tags_.two ? "no switching between pools" : "switching between pools on"},
+             Wanted{Reg::ctrl_ext, ctrl_ext::extended_vlan, two, tags_.two ? "two tags" : "single tags"},
+             Wanted{Reg::vet, vet::inner, 0x8100, "V.VLAN tags of TPID 0x8100"},
+             Wanted{Reg::vet, vet::outer, tags_.two ? vet::outer(types()) : outer, "the wire's outer TPID"},
+             // Software has both tags of what it gets.
+             Wanted{Reg::rplolr, rplolr::strvlan, tags_.two ? 0 : stripped, "tags left on frames for several pools"},
          }) {
         const auto now = get(reg);
         if (!now) return std::unexpected(now.error());
@@ -291,7 +323,33 @@ Result<> Igb::park(unsigned vf, const PfView& view) {
         [&] { return now.trusted ? link_->set_vf_trusted(vf, false) : Result<>{}; },
         // The driver knows rates only while there is a link; one that is left harms nobody while the VF is off.
         [&] { return now.rate_mbps != 0 && view.carrier ? link_->set_vf_rate(vf, 0) : Result<>{}; },
-        [&] { return now.vlan == parking_vlan && now.pcp == 0 ? Result<>{} : set_vlan(vf, parking_vlan, 0); });
+        [&] { return now.vlan == parking_vlan && now.pcp == 0 ? Result<>{} : set_vlan(vf, parking_vlan, 0); },
+        [&] { return change(Reg::vmolr, vf, vmolr::rope.put() | vmolr::mpme.put(), 0); });
+}
+
+Result<> Igb::set_tags() {
+    const std::uint32_t two = tags_.two ? 1 : 0;
+    const auto mode = get(Reg::ctrl_ext);
+    if (!mode) return std::unexpected(mode.error());
+    const auto now = get(Reg::vet);
+    if (!now) return std::unexpected(now.error());
+    if (ctrl_ext::extended_vlan(*mode) != two || (tags_.two && *now != types())) {
+        const auto run = [&](bool on) {
+            return in_turn([&] { return change(Reg::tctl, 0, tctl::en.put(), tctl::en.put(on ? 1 : 0)); },
+                           [&] { return change(Reg::rctl, 0, rctl::rxen.put(), rctl::rxen.put(on ? 1 : 0)); });
+        };
+        const auto done = in_turn([&] { return run(false); }, [&] { return put(Reg::vet, 0, types()); },
+                                  [&] {
+                                      return change(Reg::ctrl_ext, 0, ctrl_ext::extended_vlan.put(),
+                                                    ctrl_ext::extended_vlan.put(two));
+                                  });
+        // Whatever came of it, the port must not stay silent.
+        const auto running = run(true);
+        if (!done) return done;
+        if (!running) return running;
+    }
+    return in_turn([&] { return change(Reg::dtxswc, 0, dtxswc::loopback.put(), dtxswc::loopback.put(1 - two)); },
+                   [&] { return tags_.two ? change(Reg::rplolr, 0, rplolr::strvlan.put(), 0) : Result<>{}; });
 }
 
 Result<> Igb::prepare() {
@@ -305,6 +363,9 @@ Result<> Igb::prepare() {
     for (unsigned vf = 0; vf < vfs_; ++vf) {
         const VfSettings& now = view->vfs[vf];
         if (now.vlan != 0) continue;
+        const auto uplink = is_uplink(vf, now);
+        if (!uplink) return std::unexpected(uplink.error());
+        if (*uplink) continue;
         Mac mac = now.mac;
         if (mac == Mac{}) {
             mac = view->mac;
@@ -315,7 +376,8 @@ Result<> Igb::prepare() {
                             [&] { return clear_entry(own_entry(vf)); });
         if (!done) return done;
     }
-    return in_turn([&] { return check_setup(); }, [&] { return close_vfta(view->vlans); });
+    return in_turn([&] { return set_tags(); }, [&] { return check_setup(); },
+                   [&] { return close_vfta(view->vlans); });
 }
 
 // For a promiscuous interface the driver lets all VLANs in. A plan says which; it is made next.
@@ -357,6 +419,23 @@ Result<bool> Igb::is_proper(unsigned pool, const VfSettings& settings) const {
            vmvir::port_vlan(tag) == (settings.vlan | static_cast<std::uint32_t>(settings.pcp << 13));
 }
 
+// As SetUplink leaves it.
+Result<bool> Igb::is_uplink(unsigned pool, const VfSettings& settings) const {
+    if (!tags_.two) return false;
+    std::array<std::uint32_t, 5> values{};
+    constexpr std::array<Reg, 5> regs{Reg::vfre, Reg::vfte, Reg::dtxswc, Reg::vmolr, Reg::vmvir};
+    for (unsigned i = 0; i < regs.size(); ++i) {
+        const auto value = get(regs[i], regs[i] == Reg::vmolr || regs[i] == Reg::vmvir ? pool : 0);
+        if (!value) return std::unexpected(value.error());
+        values[i] = *value;
+    }
+    const auto [receives, sends, checks, takes, tag] = values;
+    return (receives & sends & bit(pool)) != 0 &&
+           ((dtxswc::mac_check(checks) | dtxswc::vlan_check(checks)) & bit(pool)) == 0 &&
+           (takes & uplink_mask) == uplink_takes && vmvir::vlana(tag) == vmvir::by_descriptor && settings.vlan == 0 &&
+           !settings.spoof_check && settings.rate_mbps == 0;
+}
+
 Result<NicState> Igb::read() {
     const auto view = this->view();
     if (!view) return std::unexpected(view.error());
@@ -370,6 +449,12 @@ Result<NicState> Igb::read() {
     for (unsigned pool = 0; pool < vfs_; ++pool) {
         const bool off = ((*receives | *sends) & bit(pool)) == 0;
         if (off && is_parked(view->vfs[pool])) continue;
+        const auto uplink = is_uplink(pool, view->vfs[pool]);
+        if (!uplink) return std::unexpected(uplink.error());
+        if (*uplink) {
+            state.uplinks.insert(pool);
+            continue;
+        }
         const auto tag = get(Reg::vmvir, pool);
         if (!tag) return std::unexpected(tag.error());
         const auto proper = is_proper(pool, view->vfs[pool]);
@@ -500,6 +585,30 @@ Result<> Igb::write(const SetPool& step) {
         });
 }
 
+Result<> Igb::write(const SetUplink& step) {
+    const auto view = this->view();
+    if (!view) return std::unexpected(view.error());
+    const VfSettings& now = view->vfs.at(step.pool);
+    return in_turn([&] { return turn(step.pool, false); },
+                   // Asked again also where the driver believes so: the NIC may hold something else.
+                   [&] { return link_->set_vf_spoof_check(step.pool, false); },
+                   [&] { return set_vlan(step.pool, 0, 0); },
+                   [&] { return now.rate_mbps == 0 ? Result<>{} : set_rate(step.pool, 0); },
+                   [&] { return change(Reg::vmolr, step.pool, uplink_mask, uplink_takes); },
+                   [&] { return turn(step.pool, true); },
+                   [&]() -> Result<> {
+                       const auto after = this->view();
+                       if (!after) return std::unexpected(after.error());
+                       const auto proper = is_uplink(step.pool, after->vfs.at(step.pool));
+                       if (!proper) return std::unexpected(proper.error());
+                       if (*proper) return {};
+                       (void)turn(step.pool, false);
+                       return fail(Code::conflict, "IVDS-O012",
+                                   fmt::format("VF {} was set up as an uplink, and is not", step.pool),
+                                   "look for another writer of the NIC, and at the kernel's log");
+                   });
+}
+
 Result<> Igb::write(const ClearPool& step) {
     const auto view = this->view();
     return view ? park(step.pool, *view) : Result<>(std::unexpected(view.error()));
@@ -547,10 +656,10 @@ Result<> Igb::clear() {
 }  // namespace
 
 Result<std::unique_ptr<Backend>> make_igb(std::unique_ptr<PfLink> link, std::unique_ptr<Registers> registers,
-                                          std::vector<std::string> shortcomings) {
+                                          std::vector<std::string> shortcomings, WireTags tags) {
     const auto view = link->view();
     if (!view) return std::unexpected(view.error());
-    return std::make_unique<Igb>(std::move(link), std::move(registers), std::move(shortcomings), *view);
+    return std::make_unique<Igb>(std::move(link), std::move(registers), std::move(shortcomings), tags, *view);
 }
 
 }  // namespace ivds::offload

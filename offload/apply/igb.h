@@ -19,8 +19,14 @@
 //   VFTA         The driver writes a word of 32 VLANs as it believes it to be whenever one of them changes for it. It
 //                is put right after each of our own calls; after one that a VM causes, read() tells.
 //   VFRE, VFTE   The driver sets a VF's bits when the VF resets, and clears none.
-//   VMOLR        Of a VF: read only, but for the bits that the driver sets the same way. Of the PF: ROPE, which the
-//                driver sets again when the PF's modes or addresses change.
+//   VMOLR        Of a vPort's VF: read only, but for the bits that the driver sets the same way. Of an uplink's: what
+//   it
+//                takes, which the driver writes again when the VF resets, and its multicast also with the PF's lists;
+//                read() tells. Of the PF: ROPE, which the driver sets again when the PF's modes or addresses change.
+//   RPLOLR       With two tags: the tags of floods stay. Written by the driver when it resets the NIC.
+//   CTRL_EXT     EXTENDED_VLAN, with VET and DTXSWC's loop back: which tags the wire has. The driver writes them when
+//   it
+//                resets the NIC, and prepare() again after that, with reception and transmission off for the moment.
 //   UTA          Written by the driver, all or nothing, with the PF's ROPE.
 //
 // The driver changes bits of these by reading and writing the whole register, and so does this: of two at the same
@@ -40,7 +46,7 @@ namespace ivds::offload {
 // Looks at the PF once, for the number of its VFs. `shortcomings` are those of the way to the registers.
 [[nodiscard]] Result<std::unique_ptr<Backend>> make_igb(std::unique_ptr<PfLink> link,
                                                         std::unique_ptr<Registers> registers,
-                                                        std::vector<std::string> shortcomings);
+                                                        std::vector<std::string> shortcomings, WireTags tags = {});
 
 // The VLAN of VFs that are off.
 inline constexpr std::uint16_t parking_vlan = 4095;

@@ -14,7 +14,7 @@
 
 namespace ivds::offload {
 
-Result<std::unique_ptr<Backend>> open_kernel(const Pf& pf) {
+Result<std::unique_ptr<Backend>> open_kernel(const Pf& pf, WireTags tags) {
     if (pf.chip == nullptr)
         return fail(Code::unsupported, "IVDS-O023", fmt::format("no plan can be made for {}: {}", pf.address, pf.why),
                     "let software carry it");
@@ -29,7 +29,7 @@ Result<std::unique_ptr<Backend>> open_kernel(const Pf& pf) {
     if (!link) return std::unexpected(link.error());
     std::vector<std::string> notes;
     for (const std::string& refused : registers->refused) notes.push_back("not a way to the registers: " + refused);
-    return make_igb(std::move(*link), std::move(registers->registers), std::move(notes));
+    return make_igb(std::move(*link), std::move(registers->registers), std::move(notes), tags);
 }
 
 }  // namespace ivds::offload

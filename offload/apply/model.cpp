@@ -10,7 +10,7 @@ namespace {
 
 class Model final : public Backend {
 public:
-    Model(Registers& registers, unsigned pf) : writer_(registers, pf), pf_(pf) {}
+    Model(Registers& registers, unsigned pf, WireTags tags) : writer_(registers, pf, tags), pf_(pf) {}
 
     [[nodiscard]] std::string_view name() const override { return "model"; }
     [[nodiscard]] const Chip& chip() const override { return i82599::chip(); }
@@ -33,9 +33,10 @@ private:
 
 }  // namespace
 
-Result<> set_up_as_driver(Registers& registers, unsigned pf) {
+Result<> set_up_as_driver(Registers& registers, unsigned pf, WireTags tags) {
     using namespace i82599;
     Result<> result;
+    const std::uint32_t two = tags.two ? 1 : 0;
     const auto put = [&](Reg reg, unsigned element, std::uint32_t value) {
         if (result) result = registers.write(offset(reg, element), value);
     };
@@ -48,8 +49,13 @@ Result<> set_up_as_driver(Registers& registers, unsigned pf) {
     put(Reg::vlnctrl, 0, vlnctrl::vet.put(0x8100) | vlnctrl::vfe.put());
     put(Reg::hlreg0, 0, hlreg0::jumboen.put());
     put(Reg::maxfrs, 0, maxfrs::mfs.put(chip().max_frame));
+    put(Reg::ctrl_ext, 0, ctrl_ext::extended_vlan.put(two));
+    if (tags.two) put(Reg::exvet, 0, exvet::vet_ext.put(tags.outer_tpid));
+    const unsigned first_of_pf = pf * (chip().queues / chip().pools);
     for (unsigned queue = 0; queue < chip().queues; ++queue) {
-        put(Reg::rxdctl, queue, rxdctl::enable.put() | rxdctl::vme.put());
+        // With two tags the driver of the PF leaves them where they are (IVDS-P008).
+        const bool strips = !tags.two || queue < first_of_pf;
+        put(Reg::rxdctl, queue, rxdctl::enable.put() | rxdctl::vme.put(strips ? 1 : 0));
         put(Reg::txdctl, queue, txdctl::enable.put());
     }
     for (unsigned n = 0; n < describe(Reg::ftqf).count(); ++n) put(Reg::ftqf, n, 0);
@@ -57,14 +63,14 @@ Result<> set_up_as_driver(Registers& registers, unsigned pf) {
     for (unsigned n = 0; n < describe(Reg::pfvfspoof).count(); ++n) put(Reg::pfvfspoof, n, 0);
     put(Reg::mpsar, 0, 0);
     put(Reg::mpsar, 1, 0);
-    put(Reg::pfdtxgswc, 0, pfdtxgswc::lbe.put());
-    put(Reg::dmatxctl, 0, dmatxctl::te.put() | dmatxctl::vt.put(0x8100));
+    put(Reg::pfdtxgswc, 0, pfdtxgswc::lbe.put(1 - two));
+    put(Reg::dmatxctl, 0, dmatxctl::te.put() | dmatxctl::gdv.put(two) | dmatxctl::vt.put(0x8100));
     put(Reg::rxctrl, 0, rxctrl::rxen.put());
     return result;
 }
 
-std::unique_ptr<Backend> make_model(Registers& registers, unsigned pf) {
-    return std::make_unique<Model>(registers, pf);
+std::unique_ptr<Backend> make_model(Registers& registers, unsigned pf, WireTags tags) {
+    return std::make_unique<Model>(registers, pf, tags);
 }
 
 }  // namespace ivds::offload

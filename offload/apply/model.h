@@ -11,10 +11,11 @@
 namespace ivds::offload {
 
 // `registers` outlives the backend. Who owns the device has set it up: 64 pools, of which `pf` is the PF's.
-[[nodiscard]] std::unique_ptr<Backend> make_model(Registers& registers, unsigned pf);
+[[nodiscard]] std::unique_ptr<Backend> make_model(Registers& registers, unsigned pf, WireTags tags = {});
 
 // Sets it up as a driver does that has turned VFs on: 64 pools, replication, the PF as default pool, switching
-// between pools, all queues on and taking the tag off. For a model, after its reset; no driver does it in this order.
-[[nodiscard]] Result<> set_up_as_driver(Registers& registers, unsigned pf);
+// between pools unless the wire has two tags, all queues on and taking the tag off. For a model, after its reset; no
+// driver does it in this order.
+[[nodiscard]] Result<> set_up_as_driver(Registers& registers, unsigned pf, WireTags tags = {});
 
 }  // namespace ivds::offload

@@ -24,6 +24,7 @@ enum class Reg : std::uint8_t {
     vet,
     // Reception
     rctl,
+    tctl,
     mta,
     ral,
     rah,
@@ -66,6 +67,12 @@ inline constexpr Field inner{0, 16}, outer{16, 16};
 }
 namespace rctl {
 inline constexpr Field rxen{1}, upe{3}, mpe{4}, bam{15}, vfe{18}, cfien{19};
+}
+namespace tctl {
+inline constexpr Field en{1};
+}
+namespace rplolr {  // of frames that several pools get
+inline constexpr Field strvlan{30};
 }
 namespace rah {
 inline constexpr Field address{0, 16}, pools{18, 8}, av{31};

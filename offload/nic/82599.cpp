@@ -344,6 +344,7 @@ constexpr Chip the_chip{
     .one_flow_mask = true,
     .flow_redirects = false,
     .flows_see_loopback = false,
+    .inner_tag_match = true,
     .outer_tag_match = false,
     .outer_tag_insert = false,
     .filter_counters = false,

@@ -38,7 +38,8 @@ struct Chip {
     bool one_flow_mask;          // all flow filters look at the same fields
     bool flow_redirects;         // a flow filter can move a frame to another pool
     bool flows_see_loopback;     // filters on L3 and L4 see frames from pool to pool
-    bool outer_tag_match;        // with two tags, the filters can look at the outer one
+    bool inner_tag_match;        // with two tags, the filters can look at the inner one
+    bool outer_tag_match;        // …, at the outer one
     bool outer_tag_insert;       // with two tags, the NIC can insert and strip the outer one
     bool filter_counters;        // each filter entry counts its hits
 };

@@ -18,6 +18,9 @@ namespace {
 
 constexpr unsigned queues_of_pool = 2;  // with 64 pools
 
+// All frames of its V.VLANs: the table of unicast hashes is full (clear()).
+constexpr std::uint32_t uplink_takes = pfvml2flt::bam.put() | pfvml2flt::mpe.put() | pfvml2flt::rope.put();
+
 std::uint32_t half(PoolSet pools, unsigned word) {
     return static_cast<std::uint32_t>(pools >> (32 * word));
 }
@@ -57,15 +60,19 @@ Result<> Writer82599::check_setup() {
         std::uint32_t value;
         const char* what;
     };
+    const std::uint32_t two = tags_.two ? 1 : 0;
     const std::initializer_list<Wanted> all = {
         {Reg::pfvtctl, pfvtctl::vt_en, 1, "pools (SR-IOV) on"},
         {Reg::pfvtctl, pfvtctl::rpl_en, 1, "replication to pools on"},
         {Reg::pfvtctl, pfvtctl::dis_def_pl, 0, "a default pool"},
         {Reg::pfvtctl, pfvtctl::def_pl, pf_, "the PF as default pool"},
-        {Reg::pfdtxgswc, pfdtxgswc::lbe, 1, "switching between pools (VEB)"},
+        {Reg::pfdtxgswc, pfdtxgswc::lbe, 1 - two,
+         tags_.two ? "no switching between pools (VEPA)" : "switching between pools (VEB)"},
         {Reg::vlnctrl, vlnctrl::vfe, 1, "the VLAN filter on"},
         {Reg::vlnctrl, vlnctrl::cfien, 0, "no filter on CFI"},
-        {Reg::ctrl_ext, ctrl_ext::extended_vlan, 0, "single tags"},
+        {Reg::ctrl_ext, ctrl_ext::extended_vlan, two, tags_.two ? "two tags received" : "single tags"},
+        {Reg::dmatxctl, dmatxctl::gdv, two, tags_.two ? "two tags sent" : "single tags"},
+        {Reg::vlnctrl, vlnctrl::vet, 0x8100, "V.VLAN tags of TPID 0x8100"},
         {Reg::fctrl, fctrl::bam, 1, "broadcast taken in"},
         {Reg::fctrl, fctrl::mpe, 1, "all multicast taken in"},
         {Reg::fctrl, fctrl::upe, 1, "all unicast taken in"},
@@ -74,10 +81,19 @@ Result<> Writer82599::check_setup() {
         const auto now = get(reg);
         if (!now) return std::unexpected(now.error());
         if (field(*now) != value)
-            return fail(Code::conflict, "IVDS-O010",
-                        fmt::format("{} is {:#010x}: the plan needs {}", describe(reg).name, *now, what),
-                        "enable VFs, set the PF promiscuous and its hwmode to veb");
+            return fail(
+                Code::conflict, "IVDS-O010",
+                fmt::format("{} is {:#010x}: the plan needs {}", describe(reg).name, *now, what),
+                fmt::format("enable VFs, set the PF promiscuous and its hwmode to {}{}", tags_.two ? "vepa" : "veb",
+                            tags_.two ? ", and double VLAN mode while the port is down" : ""));
     }
+    const auto outer = get(Reg::exvet);
+    if (!outer) return std::unexpected(outer.error());
+    if (tags_.two && exvet::vet_ext(*outer) != tags_.outer_tpid)
+        return fail(
+            Code::conflict, "IVDS-O010",
+            fmt::format("EXVET is {:#010x}: the plan needs outer tags of TPID {:#06x}", *outer, tags_.outer_tpid),
+            "set it while the port is down");
     const auto mode = get(Reg::mrqc);
     if (!mode) return std::unexpected(mode.error());
     if (mrqc::mrqe(*mode) != mrqc::vt64 && mrqc::mrqe(*mode) != mrqc::vt64_rss)
@@ -156,6 +172,31 @@ Result<NicPool> Writer82599::read_pool(unsigned pool) {
     return as;
 }
 
+Result<bool> Writer82599::is_uplink(unsigned pool) {
+    if (!tags_.two) return false;
+    const auto tag = get(Reg::pfvmvir, pool);
+    if (!tag) return std::unexpected(tag.error());
+    const auto checks = get(Reg::pfvfspoof, pool / 8);
+    if (!checks) return std::unexpected(checks.error());
+    const auto takes = get(Reg::pfvml2flt, pool);
+    if (!takes) return std::unexpected(takes.error());
+    const auto receives = get64(Reg::pfvfre, 0);
+    if (!receives) return std::unexpected(receives.error());
+    const auto sends = get64(Reg::pfvfte, 0);
+    if (!sends) return std::unexpected(sends.error());
+    for (unsigned i = 0; i < queues_of_pool; ++i) {
+        const auto queue = get(Reg::rxdctl, pool * queues_of_pool + i);
+        if (!queue) return std::unexpected(queue.error());
+        if (rxdctl::vme(*queue) != 0) return false;
+    }
+    const auto rate = read_rate(pool);
+    if (!rate) return std::unexpected(rate.error());
+    const std::uint32_t bit = 1U << (pool % 8);
+    return (*receives & *sends & pool_bit(pool)) != 0 &&
+           ((pfvfspoof::macas(*checks) | pfvfspoof::vlanas(*checks)) & bit) == 0 && *takes == uplink_takes &&
+           *tag == 0 && *rate == 0;
+}
+
 Result<NicState> Writer82599::read() {
     NicState state;
     const auto receives = get64(Reg::pfvfre, 0);
@@ -164,6 +205,12 @@ Result<NicState> Writer82599::read() {
     if (!sends) return std::unexpected(sends.error());
     for (unsigned pool = 0; pool < chip().pools; ++pool) {
         if (pool == pf_ || ((*receives | *sends) & pool_bit(pool)) == 0) continue;
+        const auto uplink = is_uplink(pool);
+        if (!uplink) return std::unexpected(uplink.error());
+        if (*uplink) {
+            state.uplinks.insert(pool);
+            continue;
+        }
         const auto as = read_pool(pool);
         if (!as) return std::unexpected(as.error());
         state.pools[pool] = *as;
@@ -272,10 +319,27 @@ Result<> Writer82599::write(const SetPool& step) {
         [&] { return put_bit(Reg::pfvfre, step.pool, true); }, [&] { return put_bit(Reg::pfvfte, step.pool, true); });
 }
 
-// The checks of its sources stay on: a VF that is turned on by someone else is not let loose.
+// The host sends whatever addresses and V.VLANs its switch does, and has both tags of what it gets.
+Result<> Writer82599::write(const SetUplink& step) {
+    const std::uint32_t bit = 1U << (step.pool % 8);
+    const std::uint32_t checks = pfvfspoof::macas.put(bit) | pfvfspoof::vlanas.put(bit);
+    const auto keep_tags = [&](unsigned queue) {
+        return change(Reg::rxdctl, step.pool * queues_of_pool + queue, rxdctl::vme.put(), 0);
+    };
+    return in_turn(
+        [&] { return put_bit(Reg::pfvfte, step.pool, false); }, [&] { return put(Reg::pfvmvir, step.pool, 0); },
+        [&] { return change(Reg::pfvfspoof, step.pool / 8, checks, 0); }, [&] { return put_rate(step.pool, 0); },
+        [&] { return keep_tags(0); }, [&] { return keep_tags(1); },
+        [&] { return put(Reg::pfvml2flt, step.pool, uplink_takes); },
+        [&] { return put_bit(Reg::pfvfre, step.pool, true); }, [&] { return put_bit(Reg::pfvfte, step.pool, true); });
+}
+
+// Its sources are checked from now on: a VF that is turned on by someone else is not let loose.
 Result<> Writer82599::write(const ClearPool& step) {
+    const std::uint32_t check = pfvfspoof::macas.put(1U << (step.pool % 8));
     return in_turn([&] { return put_bit(Reg::pfvfte, step.pool, false); },
                    [&] { return put_bit(Reg::pfvfre, step.pool, false); },
+                   [&] { return change(Reg::pfvfspoof, step.pool / 8, check, check); },
                    [&] { return put(Reg::pfvml2flt, step.pool, 0); }, [&] { return put_rate(step.pool, 0); });
 }
 

@@ -15,10 +15,12 @@ namespace ivds::offload {
 class Writer82599 {
 public:
     // `registers` outlives the writer. The PF's pool is `pf`.
-    Writer82599(Registers& registers, unsigned pf) : registers_(registers), pf_(pf) {}
+    Writer82599(Registers& registers, unsigned pf, WireTags tags = {})
+        : registers_(registers), pf_(pf), tags_(tags) {}
 
-    // Checks what the driver must have set up: pools, replication, the PF as default pool, switching between pools,
-    // and a port filter that takes in all broadcast, multicast and unicast. Changes nothing.
+    // Checks what the driver must have set up: pools, replication, the PF as default pool, the wire's tags, switching
+    // between pools (with one tag), and a port filter that takes in all broadcast, multicast and unicast. Changes
+    // nothing.
     Result<> check_setup();
     // Turns all VFs off and empties the tables, so that the NIC holds an empty NicState and all is the PF's. The
     // station address in RAL[0] stays.
@@ -40,6 +42,7 @@ private:
     // A register with a bit or an entry for each pool, in pairs of words.
     Result<PoolSet> get64(Reg reg, unsigned pair);
     Result<NicPool> read_pool(unsigned pool);
+    Result<bool> is_uplink(unsigned pool);
     Result<unsigned> read_rate(unsigned pool);
 
     Result<> write(const SetMac& step);
@@ -48,6 +51,7 @@ private:
     Result<> write(const ClearVlan& step);
     Result<> write(const Admit& step);
     Result<> write(const SetPool& step);
+    Result<> write(const SetUplink& step);
     Result<> write(const ClearPool& step);
     Result<> write(const SetRate& step);
     Result<> write(const UnknownToPf& step);
@@ -58,6 +62,7 @@ private:
 
     Registers& registers_;
     unsigned pf_;
+    WireTags tags_;
 };
 
 }  // namespace ivds::offload

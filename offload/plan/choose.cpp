@@ -46,28 +46,12 @@ void keep_apart(std::map<std::uint32_t, Reason>& vports, const Snapshot& tables,
     }
 }
 
-// Heat with hysteresis: what is in the NIC stays there until something else is hotter by a quarter.
-struct Rank {
-    bool must = false;
-    std::uint64_t heat = 0;
-    bool incumbent = false;
-    std::uint32_t id = 0;
-
-    [[nodiscard]] std::uint64_t weight() const { return incumbent ? heat + heat / 4 : heat; }
-};
 bool before(const Rank& a, const Rank& b) {
+    const auto weight = [](const Rank& rank) { return rank.incumbent ? rank.heat + rank.heat / 4 : rank.heat; };
     if (a.must != b.must) return a.must;
-    if (a.weight() != b.weight()) return a.weight() > b.weight();
+    if (weight(a) != weight(b)) return weight(a) > weight(b);
     if (a.incumbent != b.incumbent) return a.incumbent;
     return a.id < b.id;
-}
-
-std::vector<std::uint32_t> in_order(std::vector<Rank> ranks) {
-    std::ranges::sort(ranks, before);
-    std::vector<std::uint32_t> ids;
-    ids.reserve(ranks.size());
-    for (const Rank& rank : ranks) ids.push_back(rank.id);
-    return ids;
 }
 
 class Chooser {
@@ -173,6 +157,14 @@ Use room(unsigned size, unsigned kept, unsigned reserved) {
 }
 
 }  // namespace
+
+std::vector<std::uint32_t> in_order(std::vector<Rank> ranks) {
+    std::ranges::sort(ranks, before);
+    std::vector<std::uint32_t> ids;
+    ids.reserve(ranks.size());
+    for (const Rank& rank : ranks) ids.push_back(rank.id);
+    return ids;
+}
 
 Use mac_room(const Device& device, const Choices& choices) {
     return room(device.chip->mac_entries, device.chip->kept_mac_entries, choices.reserved_macs);

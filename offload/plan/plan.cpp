@@ -7,6 +7,7 @@
 
 #include "plan/choose.h"
 #include "plan/fdb.h"
+#include "plan/uplink.h"
 #include "plan/vport.h"
 
 namespace ivds::offload {
@@ -24,6 +25,17 @@ Result<> check_device(const Snapshot& tables, const Device& device) {
             return fail(Code::conflict, "IVDS-O001",
                         fmt::format("vPort {} is VF {}, which is another's, the PF's pool or none", vport, pool),
                         "bind each vPort to a VF of its own");
+        seen |= pool_bit(pool);
+    }
+    for (const auto& [id, pool] : device.uplinks) {
+        const auto port = tables.ports.find(id);
+        if (port == tables.ports.end() || port->second.kind != IVDS_PORT_UPLINK)
+            return fail(Code::not_found, "IVDS-O001", fmt::format("port {} is no uplink", id),
+                        "name the uplinks that are VFs of the PF");
+        if (pool >= device.pf) continue;  // the PF does not have it now
+        if (id == device.uplink || (seen & pool_bit(pool)) != 0)
+            return fail(Code::conflict, "IVDS-O001", fmt::format("uplink {} is VF {}, which is another's", id, pool),
+                        "bind each uplink to a VF of its own");
         seen |= pool_bit(pool);
     }
     return {};
@@ -90,14 +102,34 @@ std::map<Key, Entry> staying(const std::map<Key, Entry>& present, const std::map
     return out;
 }
 
-NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& device, const Addresses& addresses,
-                    const NicState& present) {
-    NicState state;
-    for (const auto& [key, instance] : tables.vvlans) {
-        const auto found = tables.instances.find(instance);
-        if (key[0] == device.uplink && found != tables.instances.end() && (found->second.flags & IVDS_IF_ACTIVE) != 0)
-            state.admitted.insert(static_cast<std::uint16_t>(key[1]));
+// The V.VLANs of the PF's interface, and of the VFs that the NIC sorts to.
+std::set<std::uint16_t> admitted(const Snapshot& tables, const Device& device, const Sorting& sorting) {
+    std::set<std::uint16_t> vvlans;
+    const bool two_tags = wire_tags(tables, device.uplink).two;
+    for (const auto& [key, id] : tables.vvlans) {
+        const auto& [uplink, vlan, vvlan] = key;
+        const auto instance = tables.instances.find(id);
+        const auto sorted = sorting.uplinks.find(uplink);
+        if (uplink != device.uplink && (sorted == sorting.uplinks.end() || sorted->second != Reason::sorted))
+            continue;
+        if (instance == tables.instances.end() || (instance->second.flags & IVDS_IF_ACTIVE) == 0) continue;
+        if (!two_tags)
+            vvlans.insert(static_cast<std::uint16_t>(vlan));
+        else if (vvlan != 0)
+            vvlans.insert(static_cast<std::uint16_t>(vvlan));
     }
+    return vvlans;
+}
+
+NicState make_state(const Chosen& chosen, const Sorting& sorting, const Snapshot& tables, const Device& device,
+                    const Addresses& addresses, const NicState& present) {
+    NicState state;
+    state.admitted = admitted(tables, device, sorting);
+    for (const auto& [id, reason] : sorting.uplinks)
+        if (reason == Reason::sorted) state.uplinks.insert(device.uplinks.at(id));
+    for (const auto& [vvlan, members] : sorting.vvlans) state.vlans[vvlan].members = members;
+    // Unknown addresses are given to all uplinks of their V.VLAN, which the PF is one of.
+    state.unknown_to_pf = !state.uplinks.empty();
     for (const auto& [id, reason] : chosen.vports) {
         if (reason != Reason::fits) continue;
         const ivds_port& port = tables.ports.at(id);
@@ -137,8 +169,16 @@ NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& 
     return state;
 }
 
+// Whether software's frames of full length for the vPort find no room on the uplink, which has one tag.
+bool is_cut_short(const ivds_port& vport, const ivds_instance& instance, const ivds_port& uplink) {
+    constexpr unsigned tag_bytes = 4;
+    return std::min(vport.mtu_bytes, instance.mtu_bytes) + tag_bytes > uplink.mtu_bytes;
+}
+
 // Where every object runs.
-void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Device& device) {
+void place(Plan& plan, const Chosen& chosen, const Sorting& sorting, const Snapshot& tables, const Device& device) {
+    for (const auto& [id, reason] : sorting.uplinks)
+        plan.uplinks[id] = {.where = reason == Reason::sorted ? Where::mixed : Where::sw, .reason = reason};
     for (const auto& [id, reason] : chosen.vports)
         plan.vports[id] = {.where = reason == Reason::fits ? Where::hw : Where::sw, .reason = reason};
 
@@ -158,11 +198,24 @@ void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Devic
                   .reason = mixed ? Reason::some_in_software : Reason::fits};
             continue;
         }
+        if (const auto uplink = plan.uplinks.find(instance.uplink); uplink != plan.uplinks.end()) {
+            at = uplink->second;
+            continue;
+        }
         const Reason reason = fit_instance(id, tables, device);
         const auto of_vf = first_reason.find(id);
         at.reason = reason != Reason::fits        ? reason
                     : of_vf != first_reason.end() ? of_vf->second
                                                   : Reason::none_in_nic;
+    }
+
+    for (auto& [id, at] : plan.vports) {
+        if (at.where != Where::hw) continue;
+        const ivds_port& vport = tables.ports.at(id);
+        Placement& instance = plan.instances.at(vport.instance);
+        if (instance.where == Where::mixed &&
+            is_cut_short(vport, tables.instances.at(vport.instance), tables.ports.at(device.uplink)))
+            at.reason = instance.reason = Reason::uplink_mtu;
     }
 
     for (const auto& [key, entry] : tables.fdb) {
@@ -251,10 +304,13 @@ Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choic
     const Chosen chosen = choose(std::move(vports), tables, device, choices, addresses, present);
 
     Plan plan;
-    plan.state = make_state(chosen, tables, device, addresses, present);
-    place(plan, chosen, tables, device);
+    const Sorting sorting = sort_to_uplinks(tables, device, choices, present);
+    plan.state = make_state(chosen, sorting, tables, device, addresses, present);
+    place(plan, chosen, sorting, tables, device);
     if (auto ok = check_must(choices, plan.vports); !ok) return std::unexpected(ok.error());
-    plan.pools = {.used = static_cast<unsigned>(plan.state.pools.size()), .reserved = 1, .size = device.chip->pools};
+    plan.pools = {.used = static_cast<unsigned>(plan.state.pools.size() + plan.state.uplinks.size()),
+                  .reserved = 1,
+                  .size = device.chip->pools};
     plan.macs = mac_room(device, choices);
     plan.macs.used = static_cast<unsigned>(plan.state.macs.size());
     plan.vlans = vlan_room(device, choices);

@@ -6,6 +6,9 @@
 // entry of the NIC for every address that the instance has on this host: a VF would send a frame for an address that
 // the NIC does not know to the wire. So an instance is in the NIC with all its addresses, or not at all; within it a
 // vPort is carried by its VF if the NIC can do all that the vPort asks for, and by software otherwise.
+//
+// With two tags a VM would have to add the outer one, so vPorts are software's; the NIC then sorts what comes from
+// the wire to the VFs that the host has as uplinks (uplink.h).
 #pragma once
 
 #include <cstdint>
@@ -29,6 +32,9 @@ struct Device {
     std::uint32_t uplink = 0;                 // port id
     unsigned pf = 0;                          // the PF's pool
     std::map<std::uint32_t, unsigned> pools;  // vPort id -> VF, which is its pool
+    // Other uplinks, on the same wire, whose interface is a VF of the PF's: port id -> VF, which is its pool where
+    // the PF has so many.
+    std::map<std::uint32_t, unsigned> uplinks{};
 };
 
 // What one tenant may have of the NIC.
@@ -56,12 +62,19 @@ struct Choices {
     X(fits, "the NIC carries it")                                                                    \
     X(to_wire, "the NIC sends what it does not know to the wire")                                    \
     X(sink, "the NIC hands frames for it to software")                                               \
+    X(uplink_mtu, "the uplink's MTU lacks 4 bytes for the tag: full frames of software's are lost")  \
     X(some_in_software, "some of its vPorts are software's")                                         \
     X(none_in_nic, "none of its vPorts is in the NIC")                                               \
+    X(sorted, "the NIC sorts its V.VLANs to its VF, and software forwards them")                     \
     X(not_a_vf, "it is no VF of this NIC")                                                           \
     X(by_operator, "the operator keeps it in software")                                              \
     X(outer_tag, "with double tags its VM would have to add the outer VLAN itself")                  \
     X(tpid, "the NIC knows V.VLAN tags of TPID 0x8100 alone")                                        \
+    X(no_two_tags, "the NIC does not sort frames with two tags")                                     \
+    X(other_tags, "its tags are not the PF's, or not two, and the NIC sorts by the inner of two")    \
+    X(outer_tpid, "a VF's driver has the NIC insert tags of 0x8100, and that inserts the inner one") \
+    X(plain_hosts, "hosts without a V.VLAN are on it, and the NIC sorts by the V.VLAN")              \
+    X(network_twice, "another uplink of the NIC has one of its pairs of VLAN and V.VLAN too")        \
     X(no_instance, "it is in no instance")                                                           \
     X(inactive, "its instance does not forward")                                                     \
     X(down, "it is down")                                                                            \
@@ -103,7 +116,9 @@ enum class Reason : std::uint8_t {
     X(oversize, "frames longer than its MTU are not dropped, as the NIC has one limit for all")                  \
     X(control, "link-local control frames of a VM, or from the wire to it, are carried as other multicast")      \
     X(wire_source, "frames from the wire with the source address of a local VM are not dropped")                 \
-    X(foreign, "frames to an address that only a neighbour in another instance has do not go to the wire")
+    X(foreign, "frames to an address that only a neighbour in another instance has do not go to the wire")       \
+    X(copies, "an RSPAN mirror's copies of frames for its address do not go to the wire")                        \
+    X(inner_alone, "frames with the V.VLAN's tag alone, which are the host's, may go to an uplink's VF")
 
 enum class Limit : std::uint8_t {
 #define IVDS_X(name, words) name,
@@ -135,6 +150,7 @@ struct Plan {
     std::vector<Step> steps;  // from the present state
 
     std::map<std::uint32_t, Placement> vports;
+    std::map<std::uint32_t, Placement> uplinks;  // Device::uplinks
     std::map<std::uint32_t, Placement> instances;
     std::vector<Placement> fdb;                  // in the order of the snapshot's
     std::map<std::uint32_t, Placement> lists;    // of rules

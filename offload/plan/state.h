@@ -4,8 +4,10 @@
 //
 // What is not here is the same at all times, and the driver's or the writer's to set up: broadcast, all multicast and
 // unknown unicast pass the port's own filter; frames that no VF is meant for go to the PF (its default pool), as do
-// copies of floods where the PF is a member; frames from VF to VF stay in the NIC; what a VF sends to an address that
-// the NIC does not know goes to the wire.
+// copies of floods where the PF is a member; which tags the wire has (WireTags). With one tag, frames from VF to VF
+// stay in the NIC, and what a VF sends to an address that the NIC does not know goes to the wire. With two, all that
+// a VF sends goes to the wire: a NIC that switches between pools must not be given a frame without the outer tag,
+// such as the host's own are (X550 7.4.5).
 #pragma once
 
 #include <cstdint>
@@ -21,8 +23,16 @@ using PoolSet = std::uint64_t;  // bit n: pool n
     return PoolSet{1} << pool;
 }
 
-// A VF that is on. The NIC tags what it sends with the V.VLAN, lets it send from its own addresses alone, and gives
-// it broadcast and multicast of its V.VLAN.
+// The tags of the switch's frames on the wire: the V.VLAN's alone, or an outer VLAN's before it. With two, the NIC's
+// filters look at the V.VLAN's, and the outer one is software's. The V.VLAN's TPID is 0x8100.
+struct WireTags {
+    bool two = false;
+    std::uint16_t outer_tpid = 0x8100;  // with two
+    bool operator==(const WireTags&) const = default;
+};
+
+// A vPort's VF that is on. The NIC tags what it sends with the V.VLAN, lets it send from its own addresses alone, and
+// gives it broadcast and multicast of its V.VLAN.
 struct NicPool {
     std::uint32_t vport = 0;
     std::uint32_t instance = 0;
@@ -48,6 +58,9 @@ struct NicVlan {
 
 struct NicState {
     std::map<unsigned, NicPool> pools;
+    // VFs that are on as uplinks of the host's, with two tags: the NIC gives such a one all frames of the V.VLANs
+    // that it is a member of, whatever their address, with both tags, and sends what it sends as it is.
+    std::set<unsigned> uplinks;
     std::map<Mac, NicMac> macs;  // unicast
     std::map<std::uint16_t, NicVlan> vlans;
     std::set<std::uint16_t> admitted;  // VLANs that are taken in from the wire, those of software ports too

@@ -15,6 +15,8 @@ PoolSet staying_pools(const NicState& present, const NicState& wanted, unsigned 
     for (const auto& [pool, now] : present.pools)
         if (const auto next = wanted.pools.find(pool); next != wanted.pools.end() && next->second.same_place(now))
             stay |= pool_bit(pool);
+    for (const unsigned pool : present.uplinks)
+        if (wanted.uplinks.contains(pool)) stay |= pool_bit(pool);
     return stay;
 }
 
@@ -35,10 +37,13 @@ public:
     }
 
     void give_up_the_rest() {
-        if (state_.unknown_to_pf && !wanted_.unknown_to_pf) add(UnknownToPf{.on = false});
-        const std::map<unsigned, NicPool> pools = state_.pools;
-        for (const auto& [pool, as] : pools)
+        const NicState now = state_;
+        for (const auto& [pool, as] : now.pools)
             if (!is_staying(pool)) add(ClearPool{.pool = pool});
+        for (const unsigned pool : now.uplinks)
+            if (!is_staying(pool)) add(ClearPool{.pool = pool});
+        // Later than VFs that are uplinks: what is unknown would go to them and not to the PF.
+        if (state_.unknown_to_pf && !wanted_.unknown_to_pf) add(UnknownToPf{.on = false});
         const std::set<std::uint16_t> admitted = state_.admitted;
         for (const std::uint16_t vvlan : admitted)
             if (!wanted_.admitted.contains(vvlan)) add(Admit{.vvlan = vvlan, .on = false});
@@ -78,6 +83,8 @@ public:
             else if (now->second.rate_mbps != as.rate_mbps)
                 add(SetRate{.pool = pool, .rate_mbps = as.rate_mbps});
         }
+        for (const unsigned pool : wanted_.uplinks)
+            if (!state_.uplinks.contains(pool)) add(SetUplink{.pool = pool});
         for (const auto& [mac, entry] : wanted_.macs)
             if (state_.macs.at(mac).pool != entry.pool) add(SetMac{.mac = mac, .entry = entry});
     }
@@ -142,7 +149,11 @@ void advance(NicState& state, const Step& step) {
                            state.admitted.erase(admit.vvlan);
                    },
                    [&](const SetPool& set) { state.pools[set.pool] = set.as; },
-                   [&](const ClearPool& clear) { state.pools.erase(clear.pool); },
+                   [&](const SetUplink& set) { state.uplinks.insert(set.pool); },
+                   [&](const ClearPool& clear) {
+                       state.pools.erase(clear.pool);
+                       state.uplinks.erase(clear.pool);
+                   },
                    [&](const SetRate& set) { state.pools.at(set.pool).rate_mbps = set.rate_mbps; },
                    [&](const UnknownToPf& set) { state.unknown_to_pf = set.on; },
                    [](const Software&) {},
@@ -173,6 +184,7 @@ std::string text(const Step& step) {
                 return fmt::format("pool {}: on, V.VLAN {}, priority {}{}", set.pool, set.as.vvlan, set.as.pcp,
                                    set.as.rate_mbps != 0 ? fmt::format(", {} Mb/s", set.as.rate_mbps) : "");
             },
+            [](const SetUplink& set) { return fmt::format("pool {}: on, an uplink", set.pool); },
             [](const ClearPool& clear) { return fmt::format("pool {}: off", clear.pool); },
             [](const SetRate& set) {
                 return set.rate_mbps != 0 ? fmt::format("pool {}: {} Mb/s", set.pool, set.rate_mbps)

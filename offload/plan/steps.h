@@ -46,7 +46,10 @@ struct SetPool {  // turns the VF on; it was off
     unsigned pool = 0;
     NicPool as;
 };
-struct ClearPool {
+struct SetUplink {  // turns the VF on as an uplink; it was off
+    unsigned pool = 0;
+};
+struct ClearPool {  // turns the VF off, whose ever it is
     unsigned pool = 0;
 };
 struct SetRate {
@@ -64,8 +67,8 @@ struct Software {
     std::set<std::uint32_t> vports{};
 };
 
-using Step =
-    std::variant<SetMac, ClearMac, SetVlan, ClearVlan, Admit, SetPool, ClearPool, SetRate, UnknownToPf, Software>;
+using Step = std::variant<SetMac, ClearMac, SetVlan, ClearVlan, Admit, SetPool, SetUplink, ClearPool, SetRate,
+                          UnknownToPf, Software>;
 
 // `pf` is the PF's pool. There is always a step that takes the tables.
 [[nodiscard]] std::vector<Step> make_steps(const NicState& present, const NicState& wanted, unsigned pf);

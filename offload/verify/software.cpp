@@ -297,15 +297,16 @@ Views views_of(const Snapshot& tables, const offload::Software& told) {
     return views;
 }
 
-Cable::Cable(const Snapshot& tables, std::uint32_t uplink) {
-    const auto port = tables.ports.find(uplink);
+Cable::Cable(const Snapshot& tables, const Device& device) {
+    const auto port = tables.ports.find(device.uplink);
     if (port == tables.ports.end()) return;
     outer_tpid_ = ntohs(port->second.outer_tpid_be);
     single_ = port->second.inner_tpid_be == 0;
     tpid_ = single_ ? outer_tpid_ : ntohs(port->second.inner_tpid_be);
     for (const auto& [key, instance] : tables.vvlans) {
-        if (key[0] != uplink) continue;
+        if (key[0] != device.uplink && !device.uplinks.contains(key[0])) continue;
         vlans_.insert(static_cast<std::uint16_t>(key[1]));
+        if (key[2] != 0) inners_.insert(static_cast<std::uint16_t>(key[2]));
         if (single_ && instance != 0) vvlans_[static_cast<std::uint16_t>(key[1])] = instance;
     }
 }

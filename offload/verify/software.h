@@ -104,13 +104,16 @@ struct Views {
 // The uplink's wire, which the NIC has as it is.
 class Cable {
 public:
-    Cable(const Snapshot& tables, std::uint32_t uplink);
+    Cable(const Snapshot& tables, const Device& device);
     // The V.VLAN's tag is the only one that frames of the switch have; else there is an outer VLAN's before it.
     [[nodiscard]] bool is_single() const { return single_; }
     // Tags of the wire's in front of a VM's own.
     [[nodiscard]] unsigned own_tags() const { return single_ ? 1 : 2; }
     // TPID of the V.VLAN's.
     [[nodiscard]] std::uint16_t tpid() const { return tpid_; }
+    [[nodiscard]] std::uint16_t outer_tpid() const { return outer_tpid_; }
+    // V.VLANs that are registered behind some outer VLAN.
+    [[nodiscard]] const std::set<std::uint16_t>& inners() const { return inners_; }
     // What can be in front of the V.VLAN's tag: one of each class.
     [[nodiscard]] std::vector<Tags> outers() const;
     // The instances by their V.VLAN, where that alone tells them.
@@ -121,6 +124,7 @@ private:
     std::uint16_t tpid_ = tpid_c;
     std::uint16_t outer_tpid_ = tpid_c;
     std::set<std::uint16_t> vlans_;
+    std::set<std::uint16_t> inners_;
     std::map<std::uint16_t, std::uint32_t> vvlans_;
 };
 

@@ -71,7 +71,7 @@ public:
         make_payloads();
         from_the_wire();
         for (unsigned pool = 0; pool < nic_.pools() && !done_; ++pool)
-            if (pool != device_.pf) from_pool(pool);
+            if (pool != device_.pf && !of_.uplink_of_.contains(pool)) from_pool(pool);
         from_ports();
         from_the_host();
         return std::move(verdict_);
@@ -88,6 +88,22 @@ private:
         if (first && verdict_.examples.size() < options_.examples) verdict_.examples.push_back(std::move(example));
     }
 
+    // An interface of the host's: its queues are all on, and leave the tags where they are alike.
+    template <class On>
+    void say_of_uplink(std::uint32_t uplink, unsigned pool, On&& on) {
+        const unsigned first = pool * nic_.queues_of_pool();
+        for (const unsigned queue : nic_.hashed_queues(pool)) {
+            if (!on(Reg::rxdctl, first + queue))
+                report({.fault = Fault::lost,
+                        .what = fmt::format("flows are hashed to queue {} of pool {}, which is off", queue, pool),
+                        .port = uplink});
+            else if (nic_.strips(first + queue) != nic_.strips(first))
+                report({.fault = Fault::altered,
+                        .what = fmt::format("queues 0 and {} of pool {} differ in RXDCTL.VME", queue, pool),
+                        .port = uplink});
+        }
+    }
+
     void say_of_registers() {
         for (std::string& what : nic_.contradictions()) report({.fault = Fault::undefined, .what = std::move(what)});
         for (std::string& what : nic_.hidden()) report({.fault = Fault::hidden, .what = std::move(what)});
@@ -99,6 +115,7 @@ private:
             if (!on(Reg::rxdctl, device_.pf * nic_.queues_of_pool() + queue))
                 report({.fault = Fault::lost,
                         .what = fmt::format("flows are hashed to queue {} of the PF, which is off", queue)});
+        for (const auto& [uplink, pool] : device_.uplinks) say_of_uplink(uplink, pool, on);
         for (const std::uint32_t vport : of_.subject_.told.vports) {
             const auto pool = device_.pools.find(vport);
             if (pool == device_.pools.end() || pool->second >= nic_.pools()) continue;
@@ -235,9 +252,13 @@ private:
         for (unsigned n = 0; n < 4096; ++n) {
             const auto vid = static_cast<std::uint16_t>(n);
             const Nic82599::Group& group = nic_.group(vid);
+            // With two tags each registered one is a class of its own.
             const auto row = of_.cable_.vvlans().find(vid);
-            if (seen.emplace(group.admitted, group.pools, nic_.has_vlan_mirror() ? group.slots : 0,
-                             row == of_.cable_.vvlans().end() ? 0 : row->second + 1, vid == 0 || vid > IVDS_VLAN_MAX)
+            const std::uint32_t registered = row != of_.cable_.vvlans().end()    ? row->second + 1
+                                             : of_.cable_.inners().contains(vid) ? vid
+                                                                                 : 0U;
+            if (seen.emplace(group.admitted, group.pools, nic_.has_vlan_mirror() ? group.slots : 0, registered,
+                             vid == 0 || vid > IVDS_VLAN_MAX)
                     .second)
                 vids_.push_back(vid);
         }
@@ -284,7 +305,7 @@ private:
                 walk_wire(enter, tags, false);
             }
         for (const auto& [id, port] : tables().ports) {
-            if (port.kind != IVDS_PORT_UPLINK || id == device_.uplink) continue;
+            if (port.kind != IVDS_PORT_UPLINK || of_.is_on_wire(id)) continue;
             for (const auto& [key, instance] : tables().vvlans)
                 if (key[0] == id && !done_)
                     walk_wire({.by = Enter::By::uplink, .port = id},
@@ -543,7 +564,7 @@ private:
             if (!is_allowed(probe, expected_.instance, out)) return fault(Fault::leak, out.via);
         if (probe.enter.by == Enter::By::host) return;
         for (std::size_t i = 1; i < got_.size(); ++i) {
-            const bool same = got_[i].via == device_.uplink ? got_[i] == got_[i - 1] : got_[i].via == got_[i - 1].via;
+            const bool same = of_.is_on_wire(got_[i].via) ? got_[i] == got_[i - 1] : got_[i].via == got_[i - 1].via;
             if (same && std::ranges::count(expected_.outs, got_[i]) < 2) return fault(Fault::twice, got_[i].via);
         }
         std::set<Limit> excused;
@@ -567,7 +588,7 @@ private:
 
     [[nodiscard]] std::string place(const Out& out) const {
         if (out.port == to_host) return "the host";
-        if (out.port == device_.uplink) return fmt::format("the wire, tags {}", text(out.tags));
+        if (of_.is_on_wire(out.port)) return fmt::format("the wire, tags {}", text(out.tags));
         const std::string tags = out.tags.empty() ? "" : fmt::format(", tags {}", text(out.tags));
         if ((out.port & stray(0)) != 0)
             return fmt::format("pool {}, which is no vPort's{}", out.port & ~stray(0), tags);

@@ -10,6 +10,7 @@
 //   sends
 //                in no V.VLAN: each is a class of its own, but for pools that do not send. What the fabric's port
 //                keeps from the NIC (Cable) does not enter.
+//                An uplink that is a VF is the host's: by it comes what the NIC brings, and what software sends.
 //   tags         the NIC asks of a VID for its bit in VFTA and the PFVLVF that have it, software for its row in
 //   vvlans:
 //                VIDs with the same answers are one class, each registered one is its own. Of a tag of another TPID
@@ -54,7 +55,7 @@ namespace ivds::offload::verify {
 // What the registers are held against. Everything outlives the Verifier.
 struct Subject {
     const Snapshot& tables;
-    const Device& device;
+    const Device& device;           // of uplinks that are VFs those that the NIC is to sort to
     const offload::Software& told;  // what software has been told of the NIC
 };
 
@@ -141,8 +142,14 @@ private:
     class Run;
     void from_software(const Nic82599& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
                        std::vector<Out>& outs, Trail* trail, unsigned depth) const;
-    void from_nic(const Nic82599& nic, const Frame& frame, const Nic82599::Passage& passage, Doubts& doubts,
-                  std::vector<Out>& outs, Trail* trail, unsigned depth) const;
+    // `sender`: the uplink by whose pool the frame was sent.
+    void from_nic(const Nic82599& nic, const Frame& frame, const Nic82599::Passage& passage, std::uint32_t sender,
+                  Doubts& doubts, std::vector<Out>& outs, Trail* trail, unsigned depth) const;
+    // The uplink whose tables have the frame's V.VLAN: of those on the wire, the PF's where none has.
+    [[nodiscard]] std::uint32_t home(const Frame& frame) const;
+    [[nodiscard]] bool is_on_wire(std::uint32_t port) const {
+        return port == subject_.device.uplink || subject_.device.uplinks.contains(port);
+    }
     void find_policies();
 
     Subject subject_;
@@ -151,6 +158,7 @@ private:
     Software beside_;
     Cable cable_;
     std::map<unsigned, std::uint32_t> vport_of_;                   // by pool
+    std::map<unsigned, std::uint32_t> uplink_of_;                  // by pool
     std::unordered_set<std::uint64_t> local_;                      // addresses that some instance has on this host
     std::map<std::uint32_t, std::vector<Mac>> macs_;               // of the forwarding table, by instance
     std::vector<std::pair<std::uint32_t, std::string>> policies_;  // by port

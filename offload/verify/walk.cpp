@@ -21,8 +21,9 @@ Verifier::Verifier(const Subject& subject)
       views_(views_of(subject.tables, subject.told)),
       alone_(views_.alone),
       beside_(views_.beside),
-      cable_(subject.tables, subject.device.uplink) {
+      cable_(subject.tables, subject.device) {
     for (const auto& [vport, pool] : subject.device.pools) vport_of_[pool] = vport;
+    for (const auto& [port, pool] : subject.device.uplinks) uplink_of_[pool] = port;
     for (const auto& [key, entry] : subject.tables.fdb) {
         Mac mac{};
         std::ranges::copy(key.mac, mac.begin());
@@ -70,10 +71,23 @@ void Verifier::find_policies() {
     }
 }
 
+std::uint32_t Verifier::home(const Frame& frame) const {
+    const std::uint32_t pf = subject_.device.uplink;
+    const Tags& tags = frame.tags;
+    if (cable_.is_single() || tags.size() < 2 || tags[0].tpid != cable_.outer_tpid() || tags[1].tpid != cable_.tpid())
+        return pf;
+    for (const auto& [port, pool] : subject_.device.uplinks)
+        if (subject_.tables.vvlans.contains({port, tags[0].vid(), tags[1].vid()})) return port;
+    return pf;
+}
+
 void Verifier::alone(const Probe& probe, Software::Told& told, Trail* trail) const {
     told.clear();
     switch (probe.enter.by) {
         case Enter::By::uplink:
+            alone_.from_port(probe.enter.port == subject_.device.uplink ? home(probe.frame) : probe.enter.port,
+                             probe.frame, told, trail);
+            break;
         case Enter::By::port:
             alone_.from_port(probe.enter.port, probe.frame, told, trail);
             break;
@@ -99,7 +113,7 @@ void Verifier::together(const Nic82599& nic, const Probe& probe, Doubts& doubts,
         case Enter::By::uplink:
             if (probe.enter.port == subject_.device.uplink) {
                 nic.from_wire(frame, doubts, passage, trail);
-                from_nic(nic, frame, passage, doubts, outs, trail, 0);
+                from_nic(nic, frame, passage, subject_.device.uplink, doubts, outs, trail, 0);
                 break;
             }
             [[fallthrough]];
@@ -113,22 +127,23 @@ void Verifier::together(const Nic82599& nic, const Probe& probe, Doubts& doubts,
             break;
         case Enter::By::pool:
             nic.from_pool(probe.enter.pool, frame, doubts, passage, trail);
-            from_nic(nic, frame, passage, doubts, outs, trail, 0);
+            from_nic(nic, frame, passage, subject_.device.uplink, doubts, outs, trail, 0);
             break;
         case Enter::By::host:
             nic.from_pool(subject_.device.pf, frame, doubts, passage, trail);
-            from_nic(nic, frame, passage, doubts, outs, trail, 0);
+            from_nic(nic, frame, passage, subject_.device.uplink, doubts, outs, trail, 0);
             break;
     }
     std::ranges::sort(outs);
 }
 
-void Verifier::from_nic(const Nic82599& nic, const Frame& frame, const Nic82599::Passage& passage, Doubts& doubts,
-                        std::vector<Out>& outs, Trail* trail, unsigned depth) const {
-    if (passage.wire)
-        outs.push_back({.port = subject_.device.uplink, .via = subject_.device.uplink, .tags = *passage.wire});
+void Verifier::from_nic(const Nic82599& nic, const Frame& frame, const Nic82599::Passage& passage,
+                        std::uint32_t sender, Doubts& doubts, std::vector<Out>& outs, Trail* trail,
+                        unsigned depth) const {
+    if (passage.wire) outs.push_back({.port = sender, .via = sender, .tags = *passage.wire});
     for (const Nic82599::Copy& copy : passage.copies) {
-        if (copy.pool != subject_.device.pf) {
+        const auto uplink = uplink_of_.find(copy.pool);
+        if (copy.pool != subject_.device.pf && uplink == uplink_of_.end()) {
             const auto vf = vport_of_.find(copy.pool);
             const bool in_nic = vf != vport_of_.end() && subject_.told.vports.contains(vf->second);
             // A VF whose own queues are off will get it when they are on.
@@ -138,12 +153,12 @@ void Verifier::from_nic(const Nic82599& nic, const Frame& frame, const Nic82599:
             continue;
         }
         if (!copy.listens || depth == most_turns) continue;
-        // The driver hands on what the NIC took off.
+        // The driver hands on what the NIC took off, as the first tag.
         Frame taken = frame;
         taken.tags = copy.tags;
-        if (copy.stripped) taken.tags.insert(cable_.is_single() ? 0 : 1, *copy.stripped);
+        if (copy.stripped) taken.tags.insert(0, *copy.stripped);
         Software::Told told;
-        beside_.from_port(subject_.device.uplink, taken, told, trail);
+        beside_.from_port(uplink != uplink_of_.end() ? uplink->second : subject_.device.uplink, taken, told, trail);
         from_software(nic, taken, told, doubts, outs, trail, depth + 1);
     }
 }
@@ -151,15 +166,17 @@ void Verifier::from_nic(const Nic82599& nic, const Frame& frame, const Nic82599:
 void Verifier::from_software(const Nic82599& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
                              std::vector<Out>& outs, Trail* trail, unsigned depth) const {
     for (const Out& out : told.outs) {
-        if (out.port != subject_.device.uplink) {
+        if (!is_on_wire(out.port)) {
             outs.push_back(out);
             continue;
         }
         Frame sent = frame;
         sent.tags = out.tags;
         Nic82599::Passage passage;
-        nic.from_pool(subject_.device.pf, sent, doubts, passage, trail);
-        from_nic(nic, sent, passage, doubts, outs, trail, depth);
+        const auto vf = subject_.device.uplinks.find(out.port);
+        nic.from_pool(vf == subject_.device.uplinks.end() ? subject_.device.pf : vf->second, sent, doubts, passage,
+                      trail);
+        from_nic(nic, sent, passage, out.port, doubts, outs, trail, depth);
     }
 }
 

@@ -2,18 +2,23 @@
 // nic-plan -- makes a plan for the NIC of this machine and carries it out, as the agent does, without a data plane:
 //
 //   nic-plan PF vfs COUNT    that many VFs
-//   nic-plan PF show         the PF, its VFs and what its switch holds
+//   nic-plan PF show [TPID]  the PF, its VFs and what its switch holds; with the outer TPID of a wire with two tags
 //   nic-plan PF apply        the plan of the switch on standard input, from what the NIC holds
-//   nic-plan PF clear
+//   nic-plan PF clear [TPID]
 //   nic-plan PF counters     frames that each pool has received and sent, as the NIC counts them
 //   nic-plan PF peek OFFSET, poke OFFSET VALUE     a register, as a second writer reaches it
 //
 // The switch is told in lines: "instance ID VVLAN", "vf VPORT INSTANCE INDEX MAC [MBPS [PCP]]", "software VPORT
-// INSTANCE MAC". Prints JSON. Ends with 1 and the error's text if something fails.
+// INSTANCE MAC". With two tags "tags 2 TPID" is first, and then come "uplink PORT INDEX" for a VF that is one, and
+// "network INSTANCE UPLINK VLAN VVLAN"; uplink 1 is the PF. Prints JSON. Ends with 1 and the error's text if
+// something fails.
+#include <arpa/inet.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
+#include <iomanip>
 #include <iostream>
 #include <ranges>
 #include <sstream>
@@ -25,6 +30,7 @@
 #include "apply/regs.h"
 #include "nic/82576.h"
 #include "plan/plan.h"
+#include "plan/uplink.h"
 
 using namespace ivds;
 using namespace ivds::offload;
@@ -58,7 +64,7 @@ struct Switch {
         ivds_port& added = port(id, IVDS_PORT_VPORT);
         added.flags |= IVDS_PF_ANTI_SPOOF;
         added.instance = instance;
-        std::ranges::copy(mac, added.vmac);
+        std::memcpy(added.vmac, mac.data(), mac.size());
         FdbRow row;
         row.key.instance = instance;
         std::ranges::copy(mac, row.key.mac);
@@ -79,8 +85,22 @@ Switch read_switch(std::istream& in) {
         std::string mac;
         std::uint32_t id = 0;
         std::uint32_t instance = 0;
-        if (!(words >> what >> id >> instance)) continue;
-        if (what == "instance") {
+        if (!(words >> what >> std::setbase(0) >> id >> instance)) continue;
+        if (what == "tags") {
+            wire.outer_tpid_be = htons(static_cast<std::uint16_t>(instance));
+            wire.inner_tpid_be = htons(0x8100);
+        } else if (what == "uplink") {
+            ivds_port& added = all.port(id, IVDS_PORT_UPLINK);
+            added.outer_tpid_be = wire.outer_tpid_be;
+            added.inner_tpid_be = wire.inner_tpid_be;
+            all.device.uplinks[id] = instance;
+        } else if (what == "network") {
+            ivds_instance& added = all.tables.instances[id];
+            added.uplink = instance;
+            words >> added.vlan >> added.vvlan;
+            added.flags = IVDS_IF_ACTIVE | IVDS_IF_WIRE;
+            all.tables.vvlans[{added.uplink, added.vlan, added.vvlan}] = id;
+        } else if (what == "instance") {
             ivds_instance& added = all.tables.instances[id];
             added.uplink = uplink;
             added.vlan = static_cast<std::uint16_t>(instance);  // the one tag on the wire
@@ -106,17 +126,18 @@ Switch read_switch(std::istream& in) {
 }
 
 std::string json(const NicState& state) {
-    std::string pools, macs, vlans, admitted;
+    std::string pools, uplinks, macs, vlans, admitted;
     const auto add = [](std::string& to, const std::string& item) { to += (to.empty() ? "" : ", ") + item; };
     for (const auto& [pool, as] : state.pools)
         add(pools,
             fmt::format(R"("{}": {{"vvlan": {}, "pcp": {}, "rate": {}}})", pool, as.vvlan, as.pcp, as.rate_mbps));
+    for (const unsigned pool : state.uplinks) add(uplinks, std::to_string(pool));
     for (const auto& [mac, entry] : state.macs) add(macs, fmt::format(R"("{}": {})", format_mac(mac), entry.pool));
     for (const auto& [vid, entry] : state.vlans) add(vlans, fmt::format(R"("{}": {})", vid, entry.members));
     for (const std::uint16_t vid : state.admitted) add(admitted, std::to_string(vid));
     return fmt::format(
-        R"({{"pools": {{{}}}, "macs": {{{}}}, "vlans": {{{}}}, "admitted": [{}], "unknown_to_pf": {}}})", pools, macs,
-        vlans, admitted, state.unknown_to_pf);
+        R"({{"pools": {{{}}}, "uplinks": [{}], "macs": {{{}}}, "vlans": {{{}}}, "admitted": [{}], "unknown_to_pf": {}}})",
+        pools, uplinks, macs, vlans, admitted, state.unknown_to_pf);
 }
 
 std::string quoted(const std::string& words) {
@@ -145,8 +166,10 @@ std::string counters(const Pf& pf) {
     return '[' + out + ']';
 }
 
-void apply(Backend& backend) {
+void apply(const Pf& pf) {
     Switch all = read_switch(std::cin);
+    const auto opened = must(open_kernel(pf, wire_tags(all.tables, uplink)));
+    Backend& backend = *opened;
     must(backend.prepare());
     all.device.chip = &backend.chip();
     all.device.pf = backend.pf();
@@ -198,10 +221,15 @@ int main(int argc, char** argv) {
         std::cout << counters(pf) << '\n';
         return 0;
     }
-    const auto backend = must(open_kernel(pf));
     if (words[1] == "apply") {
-        apply(*backend);
-    } else if (words[1] == "clear") {
+        apply(pf);
+        return 0;
+    }
+    WireTags tags;
+    if (words.size() > 2)
+        tags = {.two = true, .outer_tpid = static_cast<std::uint16_t>(std::stoul(words[2], nullptr, 0))};
+    const auto backend = must(open_kernel(pf, tags));
+    if (words[1] == "clear") {
         must(backend->clear());
         std::cout << json(must(backend->read())) << '\n';
     } else {

@@ -3,7 +3,9 @@
 namespaces with a VF each, software is a raw socket on the PF, and no data plane runs. scripts/lab.sh boots it."""
 import contextlib
 import json
+import os
 import pathlib
+import struct
 import subprocess
 import time
 
@@ -20,7 +22,7 @@ SOFTWARE = mac(0x5001)  # an address of red behind the PF
 SWITCH = "\n".join([f"instance 1 {RED}", f"instance 2 {BLUE}", f"software 20 1 {SOFTWARE}",
                     *(f"vf {10 + vf} {1 if name.startswith('red') else 2} {vf} {mac(vf + 1)} {'100 5' if vf == 3 else ''}"
                       for name, vf in VMS.items())])
-VLVF = 0x5D00
+VLVF, CTRL_EXT, VET, DTXSWC = 0x5D00, 0x18, 0x38, 0x3500
 AFTER_RESET = "unknown addresses no more to the PF"
 
 
@@ -210,7 +212,7 @@ def _(bench):
         made.wait_until_all_reach()
         check_switch(made)
         cleared = made.plan("clear")
-        check_equal(cleared, {"pools": {}, "macs": {}, "vlans": {}, "admitted": [], "unknown_to_pf": False}, "cleared")
+        check_equal(cleared, {"pools": {}, "uplinks": [], "macs": {}, "vlans": {}, "admitted": [], "unknown_to_pf": False}, "cleared")
         check_equal(made.send("red-0", made.vms["red-1"].mac, witness=False), {}, "red-0 to red-1 once the NIC is cleared")
         check(len(made.apply()) > 0, "nothing was to be done on a NIC that is cleared")
         made.wait_until_all_reach()
@@ -269,6 +271,86 @@ def _(bench):
         made.plug()
         made.wait_until_all_reach()
         check_switch(made)
+
+
+DOUBLE = "\n".join(["tags 2 0x88a8", "uplink 2 0", "uplink 3 1", f"network 1 2 100 {RED}", f"network 2 3 200 {BLUE}",
+                    f"network 3 1 300 {BLUE}", "network 4 1 400 30"])
+
+
+def stag(vid):
+    return struct.pack(">HH", 0x88A8, vid)
+
+
+@case("with two tags the NIC sorts the wire's frames by the inner one to VFs of the host's, which get both tags, and what "
+      "they send goes to the wire alone; registers read back as planned, and what resets take away comes back "
+      "[R94][R106][R113]")
+def _(bench):
+    with bed(bench) as made:
+        for number, name in enumerate(("red-0", "red-1")):  # of the host's, in namespaces of their own
+            vm = made.vms[name] = made.new_vm(name, number)
+            made.vf(number).give(vm, "eth0")
+            vm.ip("link set eth0 up")
+        made.wait_for_carriers()
+        os.system(f"ethtool -K {made.pf.netdev()} rxvlan off >/dev/null")  # as the loader has it on an uplink
+
+        def apply():
+            told = made.plan("apply", stdin=DOUBLE)
+            check_equal(told["state"], told["wanted"], "what the NIC holds")
+            check_equal(told["left"], [], "steps that are left")
+            return told
+        told = apply()
+        check_equal(told["state"], {"pools": {}, "uplinks": [0, 1], "macs": {},
+                                    "vlans": {"10": 0b1, "20": 0b10010}, "admitted": [10, 20, 30],
+                                    "unknown_to_pf": True}, "the state")
+        check_equal([made.plan("peek", VET), made.plan("peek", CTRL_EXT) >> 26 & 1, made.plan("peek", DTXSWC) >> 31],
+                    [0x88A88100, 1, 0], "VET, EXTENDED_VLAN and loop back")
+        made.open()
+
+        def send(sender, destination, tags, source=mac(0x7777)):
+            return made.send(sender, destination, source, tags, witness=False)
+
+        red, blue, other = stag(100) + tag(RED), stag(200) + tag(BLUE), stag(300) + tag(BLUE)
+
+        def settle():
+            """A VF's driver starts the VF anew some time after a change of the link, and that takes things away."""
+            made.lab.wait(lambda: not apply()["steps"] and "red-0" in send("far", BROADCAST, red) and
+                          "red-1" in send("far", BROADCAST, blue), 60, "the VFs get nothing")
+
+        def check_sorting():
+            for destination in (BROADCAST, mac(0x4444)):  # to all, and to an address that the NIC never saw
+                check_equal(send("far", destination, red), {"red-0": red}, "the wire with red's tags")
+            # Blue's V.VLAN is also a network of the PF's, in another VLAN: both get it, with the outer tag that tells.
+            check_equal(send("far", BROADCAST, blue), {"red-1": blue, "pf": blue}, "the wire with blue's tags")
+            check_equal(send("far", BROADCAST, other), {"red-1": other, "pf": other}, "… of the other VLAN")
+            # The PF's own, no V.VLAN of ours, no V.VLAN at all, and the host's.
+            check_equal(send("far", mac(0x4444), stag(400) + tag(30)), {"pf": stag(400) + tag(30)}, "the PF's network")
+            check_equal(send("far", mac(0x4444), stag(100) + tag(40)), {}, "a V.VLAN that is not ours")
+            check_equal(send("far", mac(0x4444), stag(100)), {"pf": stag(100)}, "the outer tag alone")
+            check_equal(send("far", mac(0x4444), b""), {"pf": b""}, "no tag")
+            # To the wire as it is sent, and to nobody else on the NIC: not to the same V.VLAN's, nor to all.
+            for sender, tags in (("red-0", red), ("red-1", blue), ("pf", other), ("pf", b"")):
+                for destination in (BROADCAST, made.vms["red-0"].mac, mac(0x4444)):
+                    position = wire_position()
+                    got = send(sender, destination, tags)
+                    check_equal(got, {"far": tags}, f"{sender} to {destination}")
+                    sent = frame(destination, mac(0x7777), b"ivds-mark %d." % made.number, tags=tags)
+                    check_equal([data for data in wire_frames(position) if b"ivds-mark" in data], [sent], "on the wire")
+        settle()
+        check_sorting()
+        # A VF that its driver starts anew, and a NIC that its driver resets.
+        made.vms["red-1"].ip("link set eth0 down")
+        made.vms["red-1"].ip("link set eth0 up")
+        made.wait_for_carriers()
+        check(apply()["steps"], "nothing was to be mended after a VF's reset")
+        Root.ip(f"link set {made.pf.netdev()} down")
+        Root.ip(f"link set {made.pf.netdev()} up")
+        made.lab.wait(lambda: made.carrier(made.pf), 30, "no carrier")
+        made.wait_for_carriers()
+        made.open()
+        settle()
+        check_sorting()
+        made.plan("clear", "0x88a8")
+        check_equal(send("far", BROADCAST, stag(100) + tag(RED)), {}, "red's once the NIC is cleared")
 
 
 main()

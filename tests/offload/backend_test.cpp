@@ -72,7 +72,8 @@ private:
 
 class IgbBed final : public Bed {
 public:
-    IgbBed() : backend_(make_igb(fake.link(), fake.registers(), {}).value()) {
+    explicit IgbBed(WireTags tags = {})
+        : tags_(tags), backend_(make_igb(fake.link(), fake.registers(), {}, tags).value()) {
         fake.before_write = [this](std::uint32_t) -> Result<> {
             if (left_ == 0) {
                 left_ = -1;
@@ -85,10 +86,11 @@ public:
     Backend& backend() override { return *backend_; }
     void fail_write(unsigned number) override { left_ = static_cast<int>(number); }
     void mend() override { left_ = -1; }
-    void open_anew() { backend_ = make_igb(fake.link(), fake.registers(), {}).value(); }
+    void open_anew() { backend_ = make_igb(fake.link(), fake.registers(), {}, tags_).value(); }
     FakeIgb fake{4};
 
 private:
+    WireTags tags_;
     std::unique_ptr<Backend> backend_;
     int left_ = -1;
 };
@@ -164,6 +166,7 @@ void check_holds(Backend& backend, const NicState& wanted) {
     INFO((read ? "" : read.error().text()));
     REQUIRE(read);
     CHECK(read->pools == wanted.pools);
+    CHECK(read->uplinks == wanted.uplinks);
     CHECK(without_slots(read->macs) == without_slots(wanted.macs));
     CHECK(without_slots(read->vlans) == without_slots(wanted.vlans));
     CHECK(read->admitted == wanted.admitted);
@@ -423,4 +426,84 @@ TEST_CASE("a rate that the link does not reach is no limit", "[unit]") {
     CHECK(backend.read()->pools.at(0).vvlan == 10);
     REQUIRE(backend.apply(SetRate{.pool = 0, .rate_mbps = 999}));
     CHECK(backend.read()->pools.at(0).rate_mbps == 999);
+}
+
+namespace {
+
+constexpr WireTags two_tags{.two = true, .outer_tpid = 0x88a8};
+
+// VFs 0 and 2 are uplinks, of which the second has a V.VLAN in common with the PF.
+NicState two_uplinks() {
+    NicState state;
+    state.uplinks = {0, 2};
+    state.vlans = {{10, {.slot = 1, .members = 0b1}}, {20, {.slot = 2, .members = 0b10100}}};
+    state.admitted = {10, 20, 30};
+    state.unknown_to_pf = true;
+    return state;
+}
+
+}  // namespace
+
+TEST_CASE("with two tags a PF's VFs are uplinks: the mode, what they take, and what resets take away", "[unit]") {
+    IgbBed bed(two_tags);
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    CHECK(igb::ctrl_ext::extended_vlan(bed.fake.get(igb::Reg::ctrl_ext)) == 1);
+    CHECK(bed.fake.get(igb::Reg::vet) == 0x88a88100);
+    CHECK(igb::dtxswc::loopback(bed.fake.get(igb::Reg::dtxswc)) == 0);
+    CHECK(igb::rplolr::strvlan(bed.fake.get(igb::Reg::rplolr)) == 0);
+    CHECK((igb::rctl::rxen(bed.fake.get(igb::Reg::rctl)) & igb::tctl::en(bed.fake.get(igb::Reg::tctl))) == 1);
+    const NicState wanted = two_uplinks();
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    for (const unsigned vf : {0U, 2U}) {
+        CHECK(igb::vmolr::strvlan(bed.fake.get(igb::Reg::vmolr, vf)) == 0);
+        CHECK(igb::vmvir::vlana(bed.fake.get(igb::Reg::vmvir, vf)) == igb::vmvir::by_descriptor);
+        CHECK_FALSE(bed.fake.view.vfs[vf].spoof_check);
+    }
+    CHECK(bed.fake.view.vfs[1].vlan == parking_vlan);
+    SECTION("it is as it shall be, and an agent that starts anew leaves it so") {
+        bed.open_anew();
+        REQUIRE(bed.backend().prepare());
+        check_holds(bed.backend(), wanted);
+    }
+    SECTION("a VF resets") {
+        bed.fake.reset_vf(2);
+        CHECK(backend.read()->uplinks == std::set<unsigned>{0});
+        CHECK(backend.read()->pools.at(2).vvlan == 0);
+        REQUIRE(go(backend, wanted));
+        check_holds(backend, wanted);
+    }
+    SECTION("bits that others change") {
+        const auto uplink_of_vf_0 = [&](igb::Reg reg, unsigned element, std::uint32_t bits) {
+            bed.fake.put(reg, element, bed.fake.get(reg, element) ^ bits);
+            const bool is = backend.read()->uplinks.contains(0);
+            bed.fake.put(reg, element, bed.fake.get(reg, element) ^ bits);
+            return is;
+        };
+        CHECK_FALSE(uplink_of_vf_0(igb::Reg::vmolr, 0, igb::vmolr::strvlan.put()));
+        CHECK_FALSE(uplink_of_vf_0(igb::Reg::vmolr, 0, igb::vmolr::aupe.put()));
+        CHECK_FALSE(uplink_of_vf_0(igb::Reg::vmolr, 0, igb::vmolr::mpme.put()));
+        CHECK_FALSE(uplink_of_vf_0(igb::Reg::vmvir, 0, igb::vmvir::vlana.put(igb::vmvir::always)));
+        CHECK_FALSE(uplink_of_vf_0(igb::Reg::dtxswc, 0, igb::dtxswc::mac_check.put(1)));
+        CHECK_FALSE(uplink_of_vf_0(igb::Reg::vfre, 0, 1));
+        CHECK(uplink_of_vf_0(igb::Reg::vfre, 0, 0));
+    }
+    SECTION("the driver resets the NIC") {
+        bed.fake.reset_pf();
+        CHECK(backend.read().error().id == "IVDS-O010");
+        REQUIRE(backend.prepare());
+        REQUIRE(go(backend, wanted));
+        check_holds(backend, wanted);
+    }
+    SECTION("one tag again") {
+        REQUIRE(backend.clear());
+        const auto single = make_igb(bed.fake.link(), bed.fake.registers(), {}).value();
+        CHECK(single->read().error().id == "IVDS-O010");
+        REQUIRE(single->prepare());
+        CHECK(igb::ctrl_ext::extended_vlan(bed.fake.get(igb::Reg::ctrl_ext)) == 0);
+        CHECK(igb::dtxswc::loopback(bed.fake.get(igb::Reg::dtxswc)) == 1);
+        REQUIRE(go(*single, two_instances(*single)));
+        check_holds(*single, two_instances(*single));
+    }
 }

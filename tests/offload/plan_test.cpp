@@ -322,11 +322,138 @@ TEST_CASE("the operator's word holds, or is refused", "[unit]") {
     }
 }
 
-TEST_CASE("with double tags the NIC lets the outer VLANs in, and carries nothing", "[unit]") {
+TEST_CASE("with double tags the NIC lets the V.VLANs in, and carries no vPort", "[unit]") {
     World world;
     world.uplink(up).instance(red, up, 100, 10).vport(vf0, red, vmac(0));
     CHECK(why(world, vf0) == "sw outer_tag");
-    CHECK(plan_of(world).state.admitted == std::set<std::uint16_t>{100});
+    CHECK(plan_of(world).state.admitted == std::set<std::uint16_t>{10});
+}
+
+TEST_CASE("an uplink without room for the tag is told of where software's frames for a VF would be lost", "[unit]") {
+    World world = two_instances();
+    world.vport(soft0, red, vmac(7));
+    CHECK(why(world, vf0) == "hw fits");
+    world.ports.at(up).mtu_bytes = 1503;
+    CHECK(why(world, vf0) == "hw uplink_mtu");
+    CHECK(at(plan_of(world).instances, red) == "mixed uplink_mtu");
+    CHECK(why(world, vf2) == "hw fits");  // nobody in blue is software's
+    world.ports.at(up).mtu_bytes = 1504;
+    CHECK(why(world, vf0) == "hw fits");
+    world.ports.at(up).mtu_bytes = 1503;
+    world.ports.at(vf0).mtu_bytes = 1400;
+    CHECK(why(world, vf0) == "hw fits");
+    CHECK(why(world, vf1) == "hw uplink_mtu");
+}
+
+namespace {
+
+constexpr std::uint32_t red_up = 2, blue_up = 3;
+
+// Red and blue on VFs that are uplinks, and a third on the PF.
+World three_uplinks() {
+    World world;
+    for (const std::uint32_t id : {up, red_up, blue_up}) world.uplink(id, 9216, tpid_s);
+    world.instance(red, red_up, 100, 10).instance(blue, blue_up, 200, 20).instance(3, up, 300, 30);
+    return world;
+}
+Plan sorted(const World& world, const Choices& choices = {}, const NicState& present = {},
+            const offload::Chip& chip = offload::i82599::chip()) {
+    auto plan = offload::make_plan(
+        snapshot_of(world),
+        {.chip = &chip, .uplink = up, .pf = together_pf, .pools = {}, .uplinks = {{red_up, 4}, {blue_up, 5}}},
+        choices, present);
+    if (!plan) FAIL(plan.error().text());
+    return *plan;
+}
+
+}  // namespace
+
+TEST_CASE("with double tags the NIC sorts V.VLANs to VFs that are uplinks", "[unit][R94]") {
+    World world = three_uplinks();
+    const auto at_uplink = [&](std::uint32_t id, const Choices& choices = {}) {
+        return at(sorted(world, choices).uplinks, id);
+    };
+    SECTION("by the V.VLAN alone, whatever the addresses") {
+        const NicState state = sorted(world).state;
+        CHECK(state.uplinks == std::set<unsigned>{4, 5});
+        CHECK(state.vlans.at(10).members == offload::pool_bit(4));
+        CHECK(state.vlans.at(20).members == offload::pool_bit(5));
+        CHECK_FALSE(state.vlans.contains(30));  // the default pool's
+        CHECK(state.admitted == std::set<std::uint16_t>{10, 20, 30});
+        CHECK((state.macs.empty() && state.pools.empty() && state.unknown_to_pf));
+        CHECK(at_uplink(red_up) == "mixed sorted");
+        CHECK(at(sorted(world).instances, red) == "mixed sorted");
+        CHECK(at(sorted(world).instances, 3) == "sw outer_tag");
+        CHECK(sorted(world, {}, state).steps.size() == 2);  // software's
+    }
+    SECTION("one V.VLAN under several VLANs is given to all who have it") {
+        world.instance(4, up, 400, 10).instance(5, blue_up, 500, 10);
+        CHECK(sorted(world).state.vlans.at(10).members == (offload::pool_bit(4) | offload::pool_bit(5) | 1U << 8));
+    }
+    SECTION("the same pair at two uplinks would be two networks in one") {
+        world.instance(4, up, 100, 10);
+        CHECK(at_uplink(red_up) == "sw network_twice");
+        CHECK(at_uplink(blue_up) == "mixed sorted");
+        CHECK(sorted(world).state.admitted == std::set<std::uint16_t>{10, 20, 30});
+        CHECK_FALSE(sorted(world).state.vlans.contains(10));
+    }
+    SECTION("hosts without a V.VLAN") {
+        world.plain_access(red);
+        CHECK(at_uplink(red_up) == "sw plain_hosts");
+    }
+    SECTION("other tags than the PF's") {
+        world.ports.at(red_up).outer_tpid_be = 0x0091;
+        CHECK(at_uplink(red_up) == "sw other_tags");
+    }
+    SECTION("one tag") {
+        for (const std::uint32_t id : {up, red_up, blue_up}) world.ports.at(id).inner_tpid_be = 0;
+        CHECK(at_uplink(red_up) == "sw other_tags");
+    }
+    SECTION("V.VLAN tags of another type") {
+        for (const std::uint32_t id : {up, red_up, blue_up}) world.ports.at(id).inner_tpid_be = 0xa888;
+        CHECK(at_uplink(red_up) == "sw tpid");
+    }
+    SECTION("outer tags that a VF's driver would have the NIC insert") {
+        for (const std::uint32_t id : {up, red_up, blue_up}) world.ports.at(id).outer_tpid_be = 0x0081;
+        CHECK(at_uplink(red_up) == "sw outer_tpid");
+    }
+    SECTION("a VF that the PF does not have") {
+        const auto plan = offload::make_plan(snapshot_of(world),
+                                             {.chip = &offload::i82599::chip(),
+                                              .uplink = up,
+                                              .pf = 5,
+                                              .pools = {},
+                                              .uplinks = {{red_up, 4}, {blue_up, 5}}},
+                                             {}, {});
+        REQUIRE(plan);
+        CHECK(at(plan->uplinks, red_up) == "mixed sorted");
+        CHECK(at(plan->uplinks, blue_up) == "sw not_a_vf");
+    }
+    SECTION("an interface that is down") {
+        clear(world.ports.at(blue_up).flags, IVDS_PF_UP);
+        CHECK(at_uplink(blue_up) == "sw down");
+    }
+    SECTION("a NIC that does not know two tags") {
+        offload::Chip chip = offload::i82599::chip();
+        chip.inner_tag_match = false;
+        CHECK(at(sorted(world, {}, {}, chip).uplinks, red_up) == "sw no_two_tags");
+    }
+    SECTION("with one VLAN left the hotter uplink has it, and the one that has it keeps it for as hot a one") {
+        Choices choices;
+        choices.reserved_vlans = offload::i82599::chip().vlan_entries - 2;
+        CHECK(at_uplink(red_up, choices) == "mixed sorted");
+        CHECK(at_uplink(blue_up, choices) == "sw vlans_full");
+        NicState present;
+        present.uplinks = {5};
+        const Plan plan = sorted(world, choices, present);
+        CHECK(at(plan.uplinks, red_up) == "sw vlans_full");
+        CHECK(at(plan.uplinks, blue_up) == "mixed sorted");
+    }
+    SECTION("quotas of its tenants") {
+        Choices choices{.tenants = {{red, 7}}, .quotas = {{7, {.vlans = 0}}}};
+        CHECK(at_uplink(red_up, choices) == "sw quota");
+        CHECK(at_uplink(blue_up, choices) == "mixed sorted");
+    }
 }
 
 TEST_CASE("quotas bound what a tenant has of the NIC", "[unit]") {
@@ -378,6 +505,13 @@ TEST_CASE("what cannot be is refused", "[unit]") {
     }
     SECTION("a VF that the chip does not have") {
         wrong.pools[vf1] = 64;
+        CHECK(refused(world, {}, wrong) == "IVDS-O001");
+    }
+    SECTION("an uplink that is a vPort, or at a vPort's VF") {
+        wrong.uplinks[vf1] = 5;
+        CHECK(refused(world, {}, wrong) == "IVDS-O001");
+        wrong.uplinks = {{2, 0}};
+        world.uplink(2, 9216, tpid_c, 0);
         CHECK(refused(world, {}, wrong) == "IVDS-O001");
     }
 }

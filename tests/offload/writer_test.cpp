@@ -53,6 +53,7 @@ TEST_CASE("a NIC that is not set up for the plan is refused, and not changed", "
     CHECK(check({.switching = false, .fctrl = take_all}) == "IVDS-O010");
     CHECK(check({.default_pool = false, .fctrl = take_all}) == "IVDS-O010");
     CHECK(check({.two_tags = true, .fctrl = take_all}) == "IVDS-O010");
+    CHECK(check({.switching = false, .two_tags = true, .fctrl = take_all}) == "IVDS-O010");
     CHECK(check({.queue_mode = reg::mrqc::vt32_rss, .fctrl = take_all}) == "IVDS-O010");
     CHECK(check({.fctrl = take_all}, pf + 1) == "IVDS-O010");
 }
@@ -88,6 +89,42 @@ TEST_CASE("a VF is on with its V.VLAN, its priority and its sources checked", "[
     CHECK(who(nic.wire(frame(vm(1), outside, 20))) == "nobody");
     REQUIRE(writer.apply(ClearPool{.pool = 1}));
     CHECK(nic.send(1, frame(outside, vm(1))).deliveries.empty());
+}
+
+TEST_CASE("with two tags a VF is on as an uplink with all frames of its V.VLANs and both their tags", "[unit]") {
+    const WireTags two{.two = true, .outer_tpid = 0x88a8};
+    Nic nic({.switching = false, .two_tags = true, .pools_on = false, .fctrl = take_all});
+    CHECK(id(Writer82599(nic.model, pf).check_setup()) == "IVDS-O010");
+    CHECK(id(Writer82599(nic.model, pf, {.two = true}).check_setup()) == "IVDS-O010");  // another TPID outside
+    Writer82599 writer(nic.model, pf, two);
+    CHECK(id(writer.check_setup()) == "");
+    for (const unsigned queue : {2U, 3U})  // as the VF's driver does
+        nic.put(Reg::rxdctl, queue, reg::rxdctl::enable.put() | reg::rxdctl::vme.put());
+    REQUIRE(writer.clear());
+    for (const ivds::offload::Step& step :
+         {ivds::offload::Step(Admit{.vvlan = 10, .on = true}),
+          ivds::offload::Step(SetVlan{.vvlan = 10, .entry = {.slot = 1, .members = 2}}),
+          ivds::offload::Step(UnknownToPf{.on = true}), ivds::offload::Step(SetUplink{.pool = 1})})
+        REQUIRE(writer.apply(step));
+    nic.model.check_settled();
+    for (const Mac& to : {vm(1), unknown, all, group}) {
+        CHECK(who(nic.wire(qinq(to, outside, 100, 10))) == "1");
+        CHECK(nic.wire(qinq(to, outside, 100, 10)).deliveries.at(0).bytes == qinq(to, outside, 100, 10));
+    }
+    CHECK(who(nic.wire(qinq(vm(1), outside, 100, 20))) == "nobody");
+    CHECK(who(nic.wire(frame(all, outside))) == "pf");
+    // What it sends goes out as it is, with any source, its neighbours' too, and with no outer tag at all.
+    for (const Bytes& sent : {qinq(vm(1), unknown, 300, 30), frame(all, vm(1))}) {
+        CHECK(who(nic.send(1, sent)) == "wire");
+        CHECK(nic.send(1, sent).deliveries.at(0).bytes == sent);
+    }
+    CHECK(writer.read()->uplinks == std::set<unsigned>{1});
+    nic.set_bits(Reg::rxdctl, 2, reg::rxdctl::vme.put());  // its driver again
+    CHECK(writer.read()->uplinks.empty());
+    CHECK(writer.read()->pools.at(1).vvlan == 0);
+    REQUIRE(writer.apply(ClearPool{.pool = 1}));
+    CHECK(who(nic.wire(qinq(vm(1), outside, 100, 10))) == "pf");
+    CHECK(nic.send(1, qinq(vm(1), unknown, 300, 30)).deliveries.empty());
 }
 
 TEST_CASE("an address that changes its pool never means two", "[unit]") {
