@@ -121,10 +121,10 @@ Result<> first_config(Agent& agent, const std::string& path) {
     return {};
 }
 
-Result<std::unique_ptr<offload::Backend>> open_nic(const std::string& netdev) {
+Result<std::unique_ptr<offload::Backend>> open_nic(const std::string& netdev, offload::WireTags tags) {
     auto pf = offload::find_pf("/sys", netdev);
     if (!pf) return std::unexpected(pf.error());
-    return offload::open_kernel(*pf);
+    return offload::open_kernel(*pf, tags);
 }
 
 // Runs until SIGTERM or SIGINT.

@@ -5,9 +5,11 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "agent/offload_view.h"
+#include "offload/plan/uplink.h"
 
 namespace ivds {
 
@@ -25,8 +27,11 @@ std::string difference(const offload::NicState& shall, const offload::NicState& 
             if (!a.contains(key)) ++n;
         return n;
     };
-    return fmt::format("{} VFs, {} addresses and {} VLANs were not as they shall be", count(shall.pools, is.pools),
-                       count(shall.macs, is.macs), count(shall.vlans, is.vlans));
+    std::set<unsigned> uplinks;
+    std::ranges::set_symmetric_difference(shall.uplinks, is.uplinks, std::inserter(uplinks, uplinks.end()));
+    return fmt::format("{} VFs, {} addresses and {} VLANs were not as they shall be",
+                       count(shall.pools, is.pools) + uplinks.size(), count(shall.macs, is.macs),
+                       count(shall.vlans, is.vlans));
 }
 
 }  // namespace
@@ -86,7 +91,9 @@ Result<std::vector<Offload::Work>> Offload::plan_all(const Tables& tables, const
     for (const NicIntent& intent : intents) {
         Nic& nic = nics_[intent.netdev];
         offload::NicState present;
-        if (nic.backend == nullptr) open(intent, nic);
+        const offload::WireTags tags = offload::wire_tags(snapshot, intent.port);
+        if (nic.backend != nullptr && nic.tags != tags) close(intent, nic);
+        if (nic.backend == nullptr) open(intent, nic, tags);
         if (nic.backend != nullptr) {
             auto state = read(intent, nic);
             if (state)
@@ -120,12 +127,13 @@ Result<offload::Plan> Offload::plan_one(const offload::Snapshot& snapshot, const
     return plan;
 }
 
-void Offload::open(const NicIntent& intent, Nic& nic) {
-    auto opened = open_(intent.netdev);
+void Offload::open(const NicIntent& intent, Nic& nic, offload::WireTags tags) {
+    auto opened = open_(intent.netdev, tags);
     if (opened)
         if (auto ready = (*opened)->prepare(); !ready) opened = std::unexpected(ready.error());
     if (!opened) return note(intent, nic, opened.error());
     nic.backend = std::move(*opened);
+    nic.tags = tags;
     nic.known = {};
     nic.error.clear();
     tell_(intent.uplink, fmt::format("NIC: {} by {}", nic.backend->chip().name, nic.backend->name()));
@@ -166,11 +174,15 @@ void Offload::advance(Work& work) {
     }
 }
 
-void Offload::give_up(const NicIntent& intent, Nic& nic, const Error& error) {
+void Offload::close(const NicIntent& intent, Nic& nic) {
     if (auto cleared = nic.backend->clear(); !cleared) spdlog::warn("{}: {}", intent.netdev, cleared.error().text());
     nic.backend.reset();
     nic.known = {};
     nic.vports.clear();
+}
+
+void Offload::give_up(const NicIntent& intent, Nic& nic, const Error& error) {
+    close(intent, nic);
     note(intent, nic, error);
 }
 
@@ -190,6 +202,17 @@ Result<> Offload::tell_software(const Tables& tables, bool strict) {
 
 offload::Snapshot Offload::look_at(const Tables& tables) const {
     offload::Snapshot snapshot = offload::snapshot_of(tables);
+    std::set<std::string> netdevs;
+    for (const auto& [id, row] : tables.ports)
+        if (row.value.kind == IVDS_PORT_UPLINK) netdevs.insert(row.netdev);
+    if (const auto seen = plane_.look(netdevs, false))
+        for (const auto& [id, row] : tables.ports) {
+            if (row.value.kind != IVDS_PORT_UPLINK) continue;
+            const auto found = seen->find(row.netdev);
+            if (found != seen->end())
+                snapshot.ports.at(id).mtu_bytes =
+                    static_cast<std::uint16_t>(std::min(found->second.netdev.mtu, 65535U));
+        }
     plane_.learned([&](const FdbRow& row) { snapshot.fdb.push_back({.key = row.key, .entry = row.entry}); });
     return snapshot;
 }

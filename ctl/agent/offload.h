@@ -20,8 +20,9 @@
 
 namespace ivds {
 
-// The NIC behind a PF's interface. Called again after each failure.
-using OpenNic = std::function<Result<std::unique_ptr<offload::Backend>>(const std::string& netdev)>;
+// The NIC behind a PF's interface, for a wire with these tags. Called again after each failure.
+using OpenNic =
+    std::function<Result<std::unique_ptr<offload::Backend>>(const std::string& netdev, offload::WireTags tags)>;
 
 class Offload {
 public:
@@ -44,6 +45,7 @@ public:
 private:
     struct Nic {
         std::unique_ptr<offload::Backend> backend;
+        offload::WireTags tags;          // that it was opened for
         std::string error;               // why there is none
         offload::NicState known;         // as the last step left it
         offload::Plan plan;              // the one that holds
@@ -63,10 +65,12 @@ private:
     static Result<offload::Plan> plan_one(const offload::Snapshot& snapshot, const NicIntent& intent,
                                           const offload::Backend& backend, const offload::NicState& present,
                                           bool refuse);
-    void open(const NicIntent& intent, Nic& nic);
+    void open(const NicIntent& intent, Nic& nic, offload::WireTags tags);
     Result<offload::NicState> read(const NicIntent& intent, Nic& nic);
     // The steps up to software's next one, whose vPorts then are the NIC's.
     void advance(Work& work);
+    // Clears it, and lets go of it.
+    void close(const NicIntent& intent, Nic& nic);
     void give_up(const NicIntent& intent, Nic& nic, const Error& error);
     // Why the NIC carries nothing; what is the same as before is told once.
     void note(const NicIntent& intent, Nic& nic, const Error& error);

@@ -34,6 +34,7 @@ void view_plan(const offload::Plan& plan, const Ids& ids, pb::OffloadNic& out) {
     add_table(out, "vlans", plan.vlans);
     const auto ports = names_by_id(ids.ports);
     const auto instances = names_by_id(ids.instances);
+    for (const auto& [id, at] : plan.uplinks) add(out, "uplink", name_or_number(ports, id), at);
     for (const auto& [id, at] : plan.instances) add(out, "instance", name_or_number(instances, id), at);
     for (const auto& [id, at] : plan.vports) add(out, "vport", name_or_number(ports, id), at);
     for (const auto& [id, at] : plan.rates) add(out, "rate", name_or_number(ports, id), at);

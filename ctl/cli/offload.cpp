@@ -18,6 +18,7 @@
 #include "offload/nic/82576.h"
 #include "offload/nic/82599.h"
 #include "offload/nic/model_82599.h"
+#include "offload/plan/uplink.h"
 #include "offload/verify/verify.h"
 #include "table.h"
 
@@ -111,7 +112,8 @@ Result<Draft> read_draft(Io& io, const std::string& file, const std::string& nic
                     "ivds-ctl offload plan --help lists them");
     auto config = read_config(io, file);
     if (!config) return std::unexpected(config.error());
-    for (pb::Uplink& uplink : *config->mutable_uplinks()) uplink.set_offload(pb::Uplink::ON);
+    for (pb::Uplink& uplink : *config->mutable_uplinks())
+        if (!uplink.has_vf()) uplink.set_offload(pb::Uplink::ON);
     const auto no_mac = [](const std::string& netdev) -> Result<Mac> {
         return fail(Code::not_found, "IVDS-U031", fmt::format("the MAC of {} is not looked up for a plan", netdev),
                     "give the pool a physical_mac");
@@ -189,15 +191,16 @@ struct Doubted {
 };
 
 // The registers that the plan makes of a modelled card, or those that somebody read from a real one.
-Result<offload::verify::Image> image_of(const Doubted& doubted, const offload::Plan& plan, unsigned pf) {
+Result<offload::verify::Image> image_of(const Doubted& doubted, const offload::Plan& plan, unsigned pf,
+                                        offload::WireTags tags) {
     if (!doubted.registers.empty()) {
         auto dump = Dump::read_file(doubted.registers);
         if (!dump) return std::unexpected(dump.error());
         return offload::verify::read_image(*dump);
     }
     offload::Model82599 card;
-    if (auto done = set_up_as_driver(card, pf); !done) return std::unexpected(done.error());
-    const auto backend = make_model(card, pf);
+    if (auto done = set_up_as_driver(card, pf, tags); !done) return std::unexpected(done.error());
+    const auto backend = make_model(card, pf, tags);
     if (auto done = backend->clear(); !done) return std::unexpected(done.error());
     for (const offload::Step& step : plan.steps)
         if (auto done = backend->apply(step); !done) return std::unexpected(done.error().in(text(step)));
@@ -215,8 +218,10 @@ Result<int> verify(const Context& context, const Doubted& doubted) {
         offload::Software told;
         for (const offload::Step& step : made->steps)
             if (const auto* software = std::get_if<offload::Software>(&step)) told = *software;
-        const offload::Device device = draft->device(intent);
-        const auto image = image_of(doubted, *made, device.pf);
+        offload::Device device = draft->device(intent);
+        std::erase_if(device.uplinks,
+                      [&](const auto& row) { return made->uplinks.at(row.first).reason != offload::Reason::sorted; });
+        const auto image = image_of(doubted, *made, device.pf, offload::wire_tags(draft->tables, intent.port));
         if (!image) return std::unexpected(image.error());
         const auto verdict =
             offload::verify::Verifier({.tables = draft->tables, .device = device, .told = told}).check(*image);

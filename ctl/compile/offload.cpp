@@ -2,6 +2,7 @@
 #include "compile/offload.h"
 
 #include <limits>
+#include <set>
 
 namespace ivds {
 
@@ -31,12 +32,18 @@ std::vector<NicIntent> nic_intents(const Model& model, const Ids& ids) {
         intent.uplink = name;
         intent.netdev = uplink->netdev();
         intent.port = ids.ports.at(name);
+        std::set<std::string> on_it{name};
+        for (const auto& [vf_name, vf] : model.uplinks) {
+            if (!vf->has_vf() || vf->vf().pf() != name) continue;
+            intent.uplinks[ids.ports.at(vf_name)] = vf->vf().index();
+            on_it.insert(vf_name);
+        }
         intent.choices.reserved_macs = uplink->reserved_macs();
         intent.choices.reserved_vlans = uplink->reserved_vlans();
         intent.choices.quotas = quotas;
         for (const auto& [instance_name, instance] : model.instances)
             if (const auto tenant = tenants.find(instance->tenant());
-                tenant != tenants.end() && instance->uplink() == name)
+                tenant != tenants.end() && on_it.contains(instance->uplink()))
                 intent.choices.tenants[ids.instances.at(instance_name)] = tenant->second;
         for (const auto& [vport_name, vport] : model.vports) {
             if (!vport->has_vf() || vport->vf().pf() != name) continue;
@@ -50,7 +57,8 @@ std::vector<NicIntent> nic_intents(const Model& model, const Ids& ids) {
 }
 
 offload::Device device_of(const NicIntent& intent, const offload::Chip& chip, unsigned pf) {
-    offload::Device device{.chip = &chip, .uplink = intent.port, .pf = pf, .pools = intent.vfs};
+    offload::Device device{
+        .chip = &chip, .uplink = intent.port, .pf = pf, .pools = intent.vfs, .uplinks = intent.uplinks};
     std::erase_if(device.pools, [&](const auto& row) { return row.second >= pf; });
     return device;
 }

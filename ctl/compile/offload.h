@@ -18,13 +18,14 @@ struct NicIntent {
     std::string uplink;
     std::string netdev;  // the PF
     std::uint32_t port = 0;
-    std::map<std::uint32_t, unsigned> vfs;  // of vPorts
+    std::map<std::uint32_t, unsigned> vfs;      // of vPorts
+    std::map<std::uint32_t, unsigned> uplinks;  // VFs of uplinks that are such
     offload::Choices choices;
     bool operator==(const NicIntent&) const = default;
 };
 [[nodiscard]] std::vector<NicIntent> nic_intents(const Model& model, const Ids& ids);
 
-// The NIC as a plan takes it: of the VFs those that there are, below the PF's pool `pf`.
+// The NIC as a plan takes it: of the vPorts' VFs those that there are, below the PF's pool `pf`.
 [[nodiscard]] offload::Device device_of(const NicIntent& intent, const offload::Chip& chip, unsigned pf);
 
 }  // namespace ivds

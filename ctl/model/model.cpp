@@ -101,7 +101,7 @@ Result<> fill_pool(pb::VmacPool& pool, const Model& next, const Model& now, cons
     return {};
 }
 
-// V.VLANs in use, by uplink and outer VLAN.
+// V.VLANs in use, by wire and outer VLAN.
 class VvlanAllocator {
 public:
     explicit VvlanAllocator(const Model& model) : model_(model) {
@@ -129,7 +129,9 @@ private:
         std::vector<bool> used = std::vector<bool>(IVDS_VLAN_MAX + 1);
         std::uint32_t next = 1;
     };
-    Space& space(const pb::Instance& instance) { return spaces_[{instance.uplink(), outer_vlan(model_, instance)}]; }
+    Space& space(const pb::Instance& instance) {
+        return spaces_[{wire_of(model_, instance.uplink()), outer_vlan(model_, instance)}];
+    }
 
     const Model& model_;
     std::map<std::pair<std::string, std::uint32_t>, Space> spaces_;
@@ -296,6 +298,7 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
     const auto check = [&](pb::Kind kind, const std::string& name, const char* label, const std::string& user) {
         if (kind == ref.kind() && name == ref.name()) users.push_back(fmt::format("{} {}", label, user));
     };
+    for (const auto& [name, uplink] : model.uplinks) check(pb::UPLINK, uplink->vf().pf(), "uplink", name);
     for (const auto& [name, pool] : model.vmac_pools) check(pb::UPLINK, pool->uplink(), "vmac_pool", name);
     for (const auto& [name, instance] : model.instances) {
         check(pb::UPLINK, instance->uplink(), "instance", name);
@@ -618,6 +621,11 @@ std::vector<pb::Change> diff(const Model& now, const Model& next) {
 
 std::uint32_t mtu_bytes(const pb::Instance& instance) {
     return instance.mtu_bytes() != 0 ? instance.mtu_bytes() : kDefaultMtuBytes;
+}
+
+const std::string& wire_of(const Model& model, const std::string& uplink) {
+    const auto found = model.uplinks.find(uplink);
+    return found != model.uplinks.end() && found->second->has_vf() ? found->second->vf().pf() : uplink;
 }
 
 std::uint32_t fdb_limit(const pb::Instance& instance) {

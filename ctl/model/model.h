@@ -124,6 +124,8 @@ struct TenantUse {
 
 // The outer VLAN of an instance's frames: its own, or the transport VLAN in independent mode; 0: none.
 [[nodiscard]] std::uint32_t outer_vlan(const Model& model, const pb::Instance& instance);
+// The uplink whose interface has the cable that this uplink's frames go by: itself, or the PF's where it is a VF.
+[[nodiscard]] const std::string& wire_of(const Model& model, const std::string& uplink);
 
 // The vNIC behind the vPort: one in a trunk that has none of its own shares its trunk's. Empty: none.
 [[nodiscard]] const std::string& vnic_of(const Model& model, const pb::VPort& vport);

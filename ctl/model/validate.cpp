@@ -153,6 +153,8 @@ private:
         const auto check = [&](Result<> result) {
             if (done && !result) done = std::move(result);
         };
+        for (const auto& [name, uplink] : next_.uplinks)
+            if (uplink->has_vf()) check(reference("uplink", name, next_.uplinks, "uplink", uplink->vf().pf()));
         for (const auto& [name, pool] : next_.vmac_pools)
             check(reference("vmac_pool", name, next_.uplinks, "uplink", pool->uplink()));
         for (const auto& [name, instance] : next_.instances) {
@@ -253,15 +255,49 @@ private:
         return {};
     }
 
+    // What a VF is: an uplink, or a vPort.
+    using VfUsers = std::map<std::pair<std::string_view, std::uint32_t>, std::string>;
+
+    // An uplink that is a VF has the wire of its PF, whose NIC sorts by the inner of two tags.
+    Result<> vf_uplinks(VfUsers& users) {
+        const auto same = [](const std::string& one, const std::string& other) {
+            return (one.empty() ? "0x8100" : one) == (other.empty() ? "0x8100" : other);
+        };
+        for (const auto& [name, uplink] : next_.uplinks) {
+            if (!uplink->has_vf()) continue;
+            const pb::Uplink& pf = *next_.uplinks.at(uplink->vf().pf());
+            if (pf.has_vf() || pf.offload() != pb::Uplink::ON)
+                return refuse(Code::conflict, "IVDS-M086", "name an uplink that is the PF, with offload: on",
+                              "uplink {}: no NIC sorts frames to it, as uplink {} {}", name, pf.name(),
+                              pf.has_vf() ? "is a VF itself" : "has no offload");
+            if (pf.tags() == pb::Uplink::SINGLE || uplink->tags() == pb::Uplink::SINGLE ||
+                !same(pf.outer_tpid(), uplink->outer_tpid()) || !same(pf.inner_tpid(), uplink->inner_tpid()))
+                return refuse(Code::conflict, "IVDS-M086", "give both tags: double, and the same TPIDs",
+                              "uplink {}: it has the wire of uplink {}, and {}", name, pf.name(),
+                              pf.tags() == pb::Uplink::SINGLE || uplink->tags() == pb::Uplink::SINGLE
+                                  ? "that has one tag, by which the NIC switches to VMs and not to uplinks"
+                                  : "other TPIDs than that");
+            const auto [place, fresh] =
+                users.emplace(std::pair(uplink->vf().pf(), uplink->vf().index()), "uplink " + name);
+            if (!fresh)
+                return refuse(Code::conflict, "IVDS-M084", "a VF is one uplink or one vPort",
+                              "uplink {}: VF {} of uplink {} is {}", name, uplink->vf().index(), pf.name(),
+                              place->second);
+        }
+        return {};
+    }
+
     // A VF is one vPort, of an instance on its PF; nothing can be sent to it but by the NIC.
     Result<> vfs() {
-        std::map<std::pair<std::string_view, std::uint32_t>, std::string_view> users;
+        VfUsers users;
+        if (auto done = vf_uplinks(users); !done) return done;
         for (const auto& [name, vport] : next_.vports) {
             if (!vport->has_vf()) continue;
-            const auto [place, fresh] = users.emplace(std::pair(vport->vf().pf(), vport->vf().index()), name);
+            const auto [place, fresh] =
+                users.emplace(std::pair(vport->vf().pf(), vport->vf().index()), "vport " + name);
             if (!fresh)
-                return refuse(Code::conflict, "IVDS-M084", "a VF is one vPort",
-                              "vport {}: VF {} of uplink {} is vport {}", name, vport->vf().index(), vport->vf().pf(),
+                return refuse(Code::conflict, "IVDS-M084", "a VF is one uplink or one vPort",
+                              "vport {}: VF {} of uplink {} is {}", name, vport->vf().index(), vport->vf().pf(),
                               place->second);
             if (vport->instance().empty()) continue;
             const pb::Instance& instance = *next_.instances.at(vport->instance());
@@ -301,14 +337,14 @@ private:
         return {};
     }
 
-    // Who has which {uplink, outer VLAN, V.VLAN}: its own identity, and where its peers are.
+    // Who has which {wire, outer VLAN, V.VLAN}: its own identity, and where its peers are.
     Result<> networks() {
         std::unordered_map<std::string_view, std::uint64_t> uplink_numbers;
         for (const auto& [name, uplink] : next_.uplinks) uplink_numbers.emplace(name, uplink_numbers.size() + 1);
         std::unordered_map<std::uint64_t, const pb::Instance*> claims;
         claims.reserve(next_.instances.size());
         const auto claim = [&](const pb::Instance& instance, std::uint32_t vlan) -> const pb::Instance* {
-            const auto uplink = uplink_numbers.find(instance.uplink());
+            const auto uplink = uplink_numbers.find(wire_of(next_, instance.uplink()));
             const std::uint64_t number = uplink == uplink_numbers.end() ? 0 : uplink->second;
             const auto [place, fresh] =
                 claims.emplace(number << 32 | std::uint64_t{vlan} << 12 | instance.vvlan(), &instance);
@@ -365,6 +401,10 @@ private:
                                                                : "has peers on other VLANs");
         const std::uint32_t outer = outer_vlan(next_, instance);
         if (instance.plain_access()) {
+            if (uplink.has_vf())
+                return refuse(Code::conflict, "IVDS-M086", "use an instance on the PF's uplink",
+                              "instance {}: plain_access on uplink {}, to which the NIC sorts frames by their V.VLAN",
+                              instance.name(), uplink.name());
             if (uplink.outer_tpid() == "0x9100")
                 return refuse(Code::conflict, "IVDS-M030", "use outer_tpid 0x8100, which such hosts speak",
                               "instance {}: plain_access on uplink {}, whose outer TPID is 0x9100", instance.name(),
@@ -662,6 +702,18 @@ Result<> validate_object(const pb::Uplink& uplink) {
     check.number("fdb_limit", uplink.fdb_limit(), 1, IVDS_MAX_FDB, true);
     check.that(uplink.tags() == pb::Uplink::DOUBLE || uplink.inner_tpid() != "0x9100", "IVDS-M083",
                "tags: single with inner TPID 0x9100", "use 0x8100 or 0x88a8");
+    if (uplink.has_vf()) {
+        check.that(!uplink.vf().pf().empty() && uplink.vf().pf() != uplink.name(), "IVDS-M002",
+                   "the VF's pf is missing, or itself", "name the uplink that is its PF");
+        check.number("index of the VF", uplink.vf().index(), 0, kMaxVf, false);
+        check.that(uplink.offload() == pb::Uplink::OFF, "IVDS-M086", "a VF has no NIC of its own to plan for",
+                   "set offload of the PF's uplink");
+        check.that(!uplink.outer_tpid().empty() && uplink.outer_tpid() != "0x8100", "IVDS-M086",
+                   "a VF's driver has the NIC insert tags of TPID 0x8100, which then are behind the V.VLAN's",
+                   "use outer_tpid 0x88a8 or 0x9100, as the fabric has it");
+        check.that(uplink.inner_tpid().empty() || uplink.inner_tpid() == "0x8100", "IVDS-M086",
+                   "NICs sort by V.VLAN tags of TPID 0x8100 alone", "leave inner_tpid out, or vf");
+    }
     check.that(uplink.offload() == pb::Uplink::ON || (uplink.reserved_macs() == 0 && uplink.reserved_vlans() == 0),
                "IVDS-M003", "reserved_macs and reserved_vlans without offload have no effect",
                "set offload: on, or leave them out");

@@ -122,7 +122,7 @@ private:
     std::uint64_t generation_ = 0;
 };
 
-Result<std::unique_ptr<offload::Backend>> no_nic(const std::string& netdev) {
+Result<std::unique_ptr<offload::Backend>> no_nic(const std::string& netdev, offload::WireTags) {
     return fail(Code::unavailable, "IVDS-T005", netdev + " is no PF");
 }
 

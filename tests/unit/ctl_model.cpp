@@ -52,6 +52,15 @@ std::string instances(const std::string& list) {
     return kUplink + "instances: [" + list + "]\n";
 }
 
+// A PF, and two of its VFs as uplinks: VF 1, and one with these fields.
+std::string vf_uplinks(const std::string& fields) {
+    return "uplinks:\n- {name: up, netdev: ens1f0, outer_tpid: '0x88a8', offload: on}\n- {name: up2, netdev: "
+           "ens1f1}\n"
+           "- {name: blue-up, netdev: v1, outer_tpid: '0x88a8', vf: {pf: up, index: 1}}\n"
+           "- {name: red-up, netdev: v0, outer_tpid: '0x88a8', " +
+           fields + "}\n";
+}
+
 std::vector<std::string> words(const std::vector<pb::Change>& changes) {
     std::vector<std::string> out;
     for (const pb::Change& change : changes) {
@@ -196,7 +205,33 @@ TEST_CASE("model refuses what is wrong, names the object and the rule") {
               Code::conflict, "IVDS-M013", "in the static MACs"},
         Wrong{"vports: [{name: p, netdev: v, extra_macs: [ff:ff:ff:ff:ff:ff]}]", Code::invalid, "IVDS-M004",
               "extra_macs"},
-        Wrong{"vports: [{name: p, netdev: v, mtu_bytes: 1}]", Code::invalid, "IVDS-M003", "mtu_bytes = 1"});
+        Wrong{"vports: [{name: p, netdev: v, mtu_bytes: 1}]", Code::invalid, "IVDS-M003", "mtu_bytes = 1"},
+        // uplinks that are VFs
+        Wrong{vf_uplinks("vf: {pf: up, index: 256}"), Code::invalid, "IVDS-M003", "index of the VF = 256"},
+        Wrong{vf_uplinks("vf: {pf: red-up}"), Code::invalid, "IVDS-M002", "or itself"},
+        Wrong{vf_uplinks("vf: {pf: away}"), Code::not_found, "IVDS-M006", "uplink away"},
+        Wrong{vf_uplinks("vf: {pf: up2}"), Code::conflict, "IVDS-M086", "uplink up2 has no offload"},
+        Wrong{vf_uplinks("vf: {pf: blue-up}"), Code::conflict, "IVDS-M086", "blue-up is a VF itself"},
+        Wrong{vf_uplinks("vf: {pf: up, index: 1}"), Code::conflict, "IVDS-M084",
+              "VF 1 of uplink up is uplink blue-up"},
+        Wrong{vf_uplinks("vf: {pf: up}, offload: on"), Code::invalid, "IVDS-M086", "no NIC of its own"},
+        Wrong{vf_uplinks("vf: {pf: up}, tags: single"), Code::conflict, "IVDS-M086", "has one tag"},
+        Wrong{vf_uplinks("vf: {pf: up}, inner_tpid: '0x88a8'"), Code::invalid, "IVDS-M086", "TPID 0x8100 alone"},
+        Wrong{"uplinks: [{name: up, netdev: e, offload: on}, {name: v, netdev: f, vf: {pf: up}}]", Code::invalid,
+              "IVDS-M086", "insert tags of TPID 0x8100"},
+        Wrong{"uplinks: [{name: up, netdev: e, offload: on, outer_tpid: '0x9100'},\n"
+              "          {name: v, netdev: f, outer_tpid: '0x88a8', vf: {pf: up}}]",
+              Code::conflict, "IVDS-M086", "other TPIDs"},
+        Wrong{vf_uplinks("vf: {pf: up}") +
+                  "instances: [{name: a, uplink: red-up, vlan: 5, vvlan: 6, scope: distributed},\n"
+                  "            {name: b, uplink: up, vlan: 5, vvlan: 6, scope: distributed}]",
+              Code::exists, "IVDS-M008", "is taken by instance"},
+        Wrong{vf_uplinks("vf: {pf: up}") +
+                  "instances: [{name: a, uplink: red-up, vlan: 5, scope: distributed, plain_access: true}]",
+              Code::conflict, "IVDS-M086", "sorts frames by their V.VLAN"},
+        Wrong{vf_uplinks("vf: {pf: up}") + "instances: [{name: a, uplink: up, vlan: 5}]\n"
+                                           "vports: [{name: p, instance: a, vf: {pf: up, index: 0}}]",
+              Code::conflict, "IVDS-M084", "is uplink red-up"});
     const Error error = bad(wrong.text);
     CAPTURE(wrong.text, error.text());
     CHECK(error.code == wrong.code);
@@ -260,6 +295,22 @@ TEST_CASE("a V.VLAN that is left out is assigned, unique under its VLAN, and kep
     CHECK(fewer.instances.at("a")->vvlan() == 2);
     CHECK(fewer.instances.at("c")->vvlan() == 3);
     CHECK(fewer.instances.at("g")->vvlan() == 1);
+}
+
+TEST_CASE("an uplink that is a VF has the V.VLANs of its PF's wire, and goes before that", "[R71]") {
+    const Model model = good(vf_uplinks("vf: {pf: up}") +
+                             "instances: [{name: a, uplink: red-up, vlan: 5, scope: distributed},\n"
+                             "            {name: b, uplink: up, vlan: 5, scope: distributed},\n"
+                             "            {name: c, uplink: blue-up, vlan: 5, scope: distributed}]");
+    std::set<std::uint32_t> vvlans;
+    for (const auto& [name, instance] : model.instances) vvlans.insert(instance->vvlan());
+    CHECK(vvlans == std::set<std::uint32_t>{1, 2, 3});
+    pb::Ref ref;
+    ref.set_kind(pb::UPLINK);
+    ref.set_name("up");
+    const auto refused = next_without(model, ref);
+    REQUIRE(!refused);
+    CHECK_THAT(refused.error().what, ContainsSubstring("uplink red-up"));
 }
 
 TEST_CASE("when all 4094 V.VLANs of a VLAN are taken, the next instance is refused", "[R71]") {

@@ -23,6 +23,7 @@ struct Chips {
     int fail_in = -1;      // at so many steps from now
     bool is_there = true;  // else it cannot be opened, and reads fail
     int opened = 0;
+    offload::WireTags tags{};  // of the last opening
 };
 class FakeNic final : public offload::Backend {
 public:
@@ -74,8 +75,9 @@ public:
     Result<> forget(std::uint32_t, const Mac&) override { return {}; }
     Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
     Result<int> make_ring(std::uint32_t, std::uint32_t) override { return -1; }
+    std::map<std::string, Interface> interfaces;
     [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>&, bool) const override {
-        return std::map<std::string, Interface>{};
+        return interfaces;
     }
     void learned(const std::function<void(const FdbRow&)>&) const override {}
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }
@@ -110,16 +112,18 @@ struct Host {
     Ids ids;
     Offload offload{
         plane,
-        [this](const std::string&) -> Result<std::unique_ptr<offload::Backend>> {
+        [this](const std::string&, offload::WireTags tags) -> Result<std::unique_ptr<offload::Backend>> {
+            chips.tags = tags;
             if (!chips.is_there) return fail(Code::unavailable, "IVDS-T100", "no such NIC");
             ++chips.opened;
             return std::make_unique<FakeNic>(chips);
         },
         [this](const std::string& uplink, const std::string& text) { told.push_back(uplink + " " + text); }};
 
-    Result<> apply(const std::string& vports) {
+    Result<> apply(const std::string& vports) { return apply_config(base + "vports:\n" + vports); }
+    Result<> apply_config(const std::string& config) {
         spdlog::set_level(spdlog::level::off);
-        auto next = next_from_config(model, config_from_yaml(base + "vports:\n" + vports, "t").value(), {});
+        auto next = next_from_config(model, config_from_yaml(config, "t").value(), {});
         if (!next) return std::unexpected(next.error());
         auto next_ids = assign_ids(*next, ids).value();
         auto tables = compile(*next, next_ids, model, offload.tables()).value();
@@ -305,4 +309,57 @@ TEST_CASE("an uplink without offload gives its NIC back empty", "[unit]") {
     REQUIRE(host.offload.put(tables, {}, false, true));
     CHECK(host.chips.state == offload::NicState{});
     CHECK(host.in_nic().empty());
+}
+
+TEST_CASE("with two tags the NIC sorts to uplinks that are VFs, and a change of the tags opens it anew",
+          "[unit][R94]") {
+    const auto config = [](const std::string& outer) {
+        return "uplinks:\n"
+               "  - {name: up0, netdev: pf0, offload: on, outer_tpid: '" +
+               outer +
+               "'}\n"
+               "  - {name: red-up, netdev: pf0v0, outer_tpid: '" +
+               outer +
+               "', vf: {pf: up0, index: 3}}\n"
+               "instances:\n"
+               "  - {name: red, uplink: red-up, vlan: 100, vvlan: 10, scope: distributed}\n"
+               "  - {name: blue, uplink: up0, vlan: 100, vvlan: 20, scope: distributed}\n";
+    };
+    Host host;
+    REQUIRE(host.apply_config(config("0x88a8")));
+    CHECK(host.chips.tags == offload::WireTags{.two = true, .outer_tpid = 0x88a8});
+    CHECK(host.chips.state.uplinks == std::set<unsigned>{3});
+    CHECK(host.chips.state.vlans.at(10).members == offload::pool_bit(3));
+    CHECK(host.chips.state.admitted == std::set<std::uint16_t>{10, 20});
+    const auto where = [&](const std::string& kind, const std::string& name) {
+        const pb::OffloadNic nic = host.view();
+        for (const pb::Placement& at : nic.objects())
+            if (at.kind() == kind && at.name() == name) return at.where() + " " + at.reason();
+        return std::string("nowhere");
+    };
+    CHECK(where("uplink", "red-up") == "mixed sorted");
+    CHECK(where("instance", "red") == "mixed sorted");
+    CHECK(where("instance", "blue") == "sw outer_tag");
+    const int opened = host.chips.opened;
+    REQUIRE(host.apply_config(config("0x9100")));
+    CHECK(host.chips.opened == opened + 1);
+    CHECK(host.chips.tags == offload::WireTags{.two = true, .outer_tpid = 0x9100});
+    CHECK(host.chips.state.uplinks.size() == 1);
+    SECTION("a VF that the PF does not have") {
+        REQUIRE(host.apply_config(config("0x9100").replace(config("0x9100").find("index: 3"), 8, "index: 9")));
+        CHECK(host.chips.state.uplinks.empty());
+        CHECK(where("uplink", "red-up") == "sw not_a_vf");
+        CHECK(where("instance", "red") == "sw not_a_vf");
+    }
+}
+
+TEST_CASE("an uplink's MTU is looked at", "[unit]") {
+    Host host;
+    host.plane.interfaces["pf0"].netdev.mtu = 1500;
+    REQUIRE(host.apply(vf("pa", "a", 0) + soft));
+    const auto nic = host.view();
+    const auto at = std::ranges::find(nic.objects(), std::string("pa"), &pb::Placement::name);
+    REQUIRE(at != nic.objects().end());
+    CHECK(at->where() == "hw");
+    CHECK(at->reason() == "uplink_mtu");
 }
