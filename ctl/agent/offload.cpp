@@ -48,7 +48,11 @@ Result<> Offload::put(Tables tables, std::vector<NicIntent> intents, bool strict
 }
 
 void Offload::tick() {
-    if (intents_.empty() || std::chrono::steady_clock::now() < next_look_) return;
+    if (!intents_.empty() && std::chrono::steady_clock::now() >= next_look_) look();
+}
+
+void Offload::look() {
+    take_heat();
     if (auto done = carry_out(tables_, intents_, false, false); !done) spdlog::warn("NICs: {}", done.error().text());
 }
 
@@ -190,8 +194,26 @@ Result<> Offload::tell_software(const Tables& tables, bool strict) {
 
 offload::Snapshot Offload::look_at(const Tables& tables) const {
     offload::Snapshot snapshot = offload::snapshot_of(tables);
+    snapshot.heat = heat_.by_port();
     plane_.learned([&](const FdbRow& row) { snapshot.fdb.push_back({.key = row.key, .entry = row.entry}); });
     return snapshot;
+}
+
+// A NIC that does not answer has no heat, and says why when it is read.
+void Offload::take_heat() {
+    std::map<std::uint32_t, std::uint64_t> software;
+    for (const auto& [id, row] : tables_.ports)
+        if (row.value.instance != 0) software[id] = plane_.frames(id);
+    std::map<std::uint32_t, offload::PoolCounters> vfs;
+    for (const NicIntent& intent : intents_) {
+        const auto nic = nics_.find(intent.netdev);
+        if (nic == nics_.end() || nic->second.backend == nullptr) continue;
+        const auto counters = nic->second.backend->counters();
+        if (!counters) continue;
+        for (const auto& [vport, vf] : intent.vfs)
+            if (const auto found = counters->find(vf); found != counters->end()) vfs[vport] = found->second;
+    }
+    heat_.look(software, vfs);
 }
 
 Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const Model& model, const Ids& ids) const {

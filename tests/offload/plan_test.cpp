@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "offload/nic/82599.h"
+#include "offload/plan/heat.h"
 #include "together.h"
 
 using namespace ivds;
@@ -253,6 +254,39 @@ TEST_CASE("which instances are in the NIC changes with their heat, and not witho
     CHECK(second.vlans.contains(20));
     CHECK(in_nic(second, 100, 100) == second);
     CHECK(in_nic(second, 0, 0) == second);
+}
+
+TEST_CASE("heat is what maps and NICs count between looks, and fades", "[unit]") {
+    offload::Heat heat;
+    const auto pools = [](std::uint64_t rx, std::uint64_t tx) {
+        return std::map<std::uint32_t, offload::PoolCounters>{
+            {vf0, {.rx_packets = {.value = rx}, .rx_bytes = {}, .tx_packets = {.value = tx}, .tx_bytes = {}}}};
+    };
+    const auto of = [&](std::uint32_t port) { return heat.by_port().at(port); };
+    heat.look({{vf0, 5}, {soft0, 1000}}, pools(0xffffff00, 7));
+    CHECK(of(vf0) == 0);  // since when, nobody knows
+    CHECK(of(soft0) == 0);
+    heat.look({{vf0, 5}, {soft0, 1100}}, pools(0x100, 47));  // the NIC's went round
+    CHECK(of(vf0) == 0x200 + 40);
+    CHECK(of(soft0) == 100);
+    heat.look({{vf0, 5}, {soft0, 30}}, pools(3, 47));  // set back, both of them
+    CHECK(of(vf0) == (0x200 + 40) / 2 + 3);
+    CHECK(of(soft0) == 50 + 30);
+    heat.look({{soft0, 30}}, {});
+    CHECK(of(soft0) == 40);
+    CHECK_FALSE(heat.by_port().contains(vf0));
+}
+
+TEST_CASE("what software has for an instance speaks for its VFs that are off", "[unit]") {
+    Choices choices;
+    choices.reserved_vlans = 62;
+    World world = two_instances();
+    world.vport(soft0, blue, vmac(7));
+    offload::Snapshot tables = snapshot_of(world);
+    const NicState first = offload::make_plan(tables, device(), choices, {})->state;
+    REQUIRE(first.vlans.contains(10));
+    tables.heat = {{vf0, 100}, {soft0, 126}};
+    CHECK(offload::make_plan(tables, device(), choices, first)->state.vlans.contains(20));
 }
 
 TEST_CASE("a plan made from its own result has no steps but software's", "[unit]") {

@@ -56,7 +56,8 @@ private:
 
 class FakeTables final : public Plane {
 public:
-    int fail_in = -1;  // at so many applies from now
+    std::map<std::uint32_t, std::uint64_t> had;  // frames, by port
+    int fail_in = -1;                            // at so many applies from now
     int applies = 0;
     Result<> apply(Tables next, bool) override {
         ++applies;
@@ -81,6 +82,10 @@ public:
     }
     void learned(const std::function<void(const FdbRow&)>&) const override {}
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }
+    [[nodiscard]] std::uint64_t frames(std::uint32_t port) const override {
+        const auto found = had.find(port);
+        return found == had.end() ? 0 : found->second;
+    }
     Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
         return std::vector<RungTrace>{};
     }
@@ -119,9 +124,10 @@ struct Host {
         },
         [this](const std::string& uplink, const std::string& text) { told.push_back(uplink + " " + text); }};
 
-    Result<> apply(const std::string& vports) {
+    Result<> apply(const std::string& vports) { return configure(base + "vports:\n" + vports); }
+    Result<> configure(const std::string& yaml) {
         spdlog::set_level(spdlog::level::off);
-        auto next = next_from_config(model, config_from_yaml(base + "vports:\n" + vports, "t").value(), {});
+        auto next = next_from_config(model, config_from_yaml(yaml, "t").value(), {});
         if (!next) return std::unexpected(next.error());
         auto next_ids = assign_ids(*next, ids).value();
         auto tables = compile(*next, next_ids, model, offload.tables()).value();
@@ -283,6 +289,35 @@ TEST_CASE("what somebody else changes in the NIC is set right, and told", "[unit
     CHECK(host.chips.state == right);
     CHECK(host.view().drifts() == 1);
     CHECK_THAT(host.told.back(), ContainsSubstring("not as they shall be"));
+}
+
+TEST_CASE("of two instances with room for one the busier is in the NIC, by what the NIC and the maps count",
+          "[unit]") {
+    Host host;
+    REQUIRE(host.configure(
+        "uplinks: [{name: up0, netdev: pf0, tags: single, transport_vlan: 100, offload: on, reserved_vlans: 62}]\n"
+        "instances:\n"
+        "  - {name: red, uplink: up0, mode: independent, vvlan: 10, scope: distributed}\n"
+        "  - {name: teal, uplink: up0, mode: independent, vvlan: 20, scope: distributed}\n"
+        "vnics: [{name: a, vmac: '02:00:00:00:00:0a'}, {name: b, vmac: '02:00:00:00:00:0b'},\n"
+        "        {name: c, vmac: '02:00:00:00:00:0c'}]\n"
+        "vports:\n"
+        "  - {name: pa, instance: red, vnic: a, vf: {pf: up0, index: 0}}\n"
+        "  - {name: pb, instance: teal, vnic: b, vf: {pf: up0, index: 1}}\n"
+        "  - {name: pc, instance: teal, vnic: c, netdev: veth0}\n"));
+    const std::set<std::string> first = host.in_nic();
+    REQUIRE(first.size() == 1);
+    REQUIRE(first.contains("pa"));
+    const auto moves = [&](std::uint64_t by_vf, std::uint64_t by_software) {
+        host.chips.counters[0].rx_packets.value += by_vf;
+        host.plane.had[host.ids.ports.at("pc")] += by_software;
+        host.offload.look();
+        return host.in_nic();
+    };
+    CHECK(moves(0, 0) == first);
+    CHECK(moves(1000, 1100) == first);  // not without need
+    CHECK(moves(0, 4000) == std::set<std::string>{"pb"});
+    CHECK(moves(0, 10) == std::set<std::string>{"pb"});  // a pause
 }
 
 TEST_CASE("a NIC that goes away is told once, and comes back", "[unit]") {
