@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "plan/acl.h"
 #include "plan/choose.h"
 #include "plan/fdb.h"
 #include "plan/vport.h"
@@ -178,7 +179,7 @@ void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Devic
         plan.fdb.push_back(at);
     }
 
-    for (const auto& [id, list] : tables.acls) plan.lists[id] = {.where = Where::sw, .reason = Reason::rules};
+    for (const auto& [id, reason] : why_not_nic(tables)) plan.lists[id] = {.where = Where::sw, .reason = reason};
     for (const auto& [session, mirror] : tables.mirrors)
         if (mirror.kind != IVDS_MIRROR_NONE) plan.mirrors[session] = {.where = Where::sw, .reason = Reason::mirror};
     for (const auto& [id, at] : plan.vports) {

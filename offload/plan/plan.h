@@ -6,6 +6,14 @@
 // entry of the NIC for every address that the instance has on this host: a VF would send a frame for an address that
 // the NIC does not know to the wire. So an instance is in the NIC with all its addresses, or not at all; within it a
 // vPort is carried by its VF if the NIC can do all that the vPort asks for, and by software otherwise.
+//
+// A VF whose vPort is software's is off, as no way leads its frames through software and back. While the NIC switches
+// between pools, a frame for an address that it knows goes to the pool of that address or nowhere, and every other
+// one to the wire. While it does not (VEPA: PFDTXGSWC.LBE is 0), all goes to the wire, the PF's too, and comes back
+// only from a fabric's port that sends frames back where they came from (802.1Qbg), which is not software. A VLAN for
+// each VF, with the PF as its other member, would bring its frames to the PF; but a neighbour's address then has to
+// mean two pools, the PF's and its own, which the maker forbids for unicast, or none, with which each frame goes to
+// the wire as well.
 #pragma once
 
 #include <cstdint>
@@ -75,7 +83,11 @@ struct Choices {
     X(learning, "it may have addresses that the NIC does not know")                                  \
     X(address, "its vMAC is not among its addresses")                                                \
     X(too_long, "its MTU is larger than what the NIC switches")                                      \
-    X(rules, "the NIC's filters see neither what a VM sends, nor frames between VMs, nor fragments") \
+    X(rules_from_vm, "it has rules on what its VM sends, which none of the NIC's filters look at")    \
+    X(rules_stateful, "its rules keep connections, and the NIC keeps none")                           \
+    X(rules_on_ip, "the NIC's filters on IP and ports see neither frames between VMs nor fragments")  \
+    X(rules_on_type, "the NIC's filter on an EtherType is one for all VFs, and a VM can turn it off") \
+    X(rules_on_macs, "the NIC drops nothing for the MACs that it comes from or by default")           \
     X(redirect_target, "a rule redirects frames to it")                                              \
     X(mirrored, "a mirror watches it")                                                               \
     X(mirror_target, "a mirror's copies go to it")                                                   \

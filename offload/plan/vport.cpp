@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "plan/acl.h"
+
 namespace ivds::offload {
 
 namespace {
@@ -76,7 +78,7 @@ Reason fit(std::uint32_t id, const Snapshot& tables, const Device& device, const
     if (is(IVDS_PF_CARRY_TAGS)) return Reason::guest_tags;
     if (port.inspector != 0) return Reason::inspected;
     if (port.dscp != 0) return Reason::dscp;
-    if (port.acl_in != 0 || port.acl_out != 0 || is(IVDS_PF_STATEFUL)) return Reason::rules;
+    if (const Reason reason = why_not_nic(port, tables); reason != Reason::fits) return reason;
     if (targets.of_rules.contains(id)) return Reason::redirect_target;
     if ((port.mirror_in | port.mirror_out | port.mirror_drop) != 0) return Reason::mirrored;
     if (targets.of_mirrors.contains(id)) return Reason::mirror_target;

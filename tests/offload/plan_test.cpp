@@ -130,8 +130,25 @@ TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[
         {"learning", [](World& w) { w.learned_mac(red, vmac(6), vf0); }},
         {"address", [](World& w) { w.local_mac(red, vmac(0), vf1); }},
         {"too_long", [](World& w) { w.ports.at(vf0).mtu_bytes = 9710; }},
-        {"rules", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_in = 1; }},
-        {"rules", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_out = 1; }},
+        {"rules_from_vm", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_in = 1; }},
+        {"rules_stateful",
+         [](World& w) {
+             w.acls[1] = {}, w.ports.at(vf0).acl_out = 1;
+             w.ports.at(vf0).flags |= IVDS_PF_STATEFUL;
+         }},
+        {"rules_on_ip",
+         [](World& w) {
+             w.acls[1].rules = {AclRule{}};
+             w.acls[1].rules[0].proto = 17;
+             w.ports.at(vf0).acl_out = 1;
+         }},
+        {"rules_on_type",
+         [](World& w) {
+             w.acls[1].rules = {AclRule{}};
+             w.acls[1].rules[0].ethertypes = {0x88f7};
+             w.ports.at(vf0).acl_out = 1;
+         }},
+        {"rules_on_macs", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_out = 1; }},
         {"redirect_target", [](World& w) { w.acls[1].rules = {redirect_to(vf0)}; }},
         {"redirect_target",
          [](World& w) {
@@ -165,7 +182,7 @@ TEST_CASE("a VF whose vPort is software's is off, and its addresses are sunk", "
     CHECK_FALSE(plan.state.pools.contains(0));
     CHECK(plan.state.macs.at(vmac(0)).pool == together_pf);
     CHECK(at(plan.instances, red) == "mixed some_in_software");
-    CHECK(at(plan.lists, 1) == "sw rules");
+    CHECK(at(plan.lists, 1) == "sw rules_from_vm");
 }
 
 TEST_CASE("one MAC in two V.VLANs is in software in both", "[unit]") {

@@ -195,7 +195,7 @@ TEST_CASE("a VF that the NIC cannot carry is off, and says why", "[unit]") {
     const pb::OffloadNic nic = host.view();
     const auto at = std::ranges::find(nic.objects(), std::string("pa"), &pb::Placement::name);
     REQUIRE(at != nic.objects().end());
-    CHECK(at->reason() == "rules");
+    CHECK(at->reason() == "rules_from_vm");
     SECTION("as is one that the PF does not have") {
         REQUIRE(host.apply(vf("pa", "a", 8)));
         CHECK(host.in_nic().empty());
