@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/capture.h"
 #include "agent/offload_view.h"
 
 namespace ivds {
@@ -25,8 +26,10 @@ std::string difference(const offload::NicState& shall, const offload::NicState& 
             if (!a.contains(key)) ++n;
         return n;
     };
-    return fmt::format("{} VFs, {} addresses and {} VLANs were not as they shall be", count(shall.pools, is.pools),
-                       count(shall.macs, is.macs), count(shall.vlans, is.vlans));
+    const std::size_t mirrors = count(shall.mirrors, is.mirrors);
+    return fmt::format("{} VFs, {} addresses{} and {} VLANs were not as they shall be", count(shall.pools, is.pools),
+                       count(shall.macs, is.macs), mirrors == 0 ? "" : fmt::format(", {} mirrors", mirrors),
+                       count(shall.vlans, is.vlans));
 }
 
 }  // namespace
@@ -193,7 +196,10 @@ Result<> Offload::tell_software(const Tables& tables, bool strict) {
 }
 
 offload::Snapshot Offload::look_at(const Tables& tables) const {
-    offload::Snapshot snapshot = offload::snapshot_of(tables);
+    // A capture changes nothing about what it looks at: its vPorts stay in the NIC, where it does not see them.
+    const bool has_captures =
+        std::ranges::any_of(tables.mirrors, [](const auto& row) { return is_capture(row.second); });
+    offload::Snapshot snapshot = offload::snapshot_of(has_captures ? without_captures(tables) : tables);
     snapshot.heat = heat_.by_port();
     plane_.learned([&](const FdbRow& row) { snapshot.fdb.push_back({.key = row.key, .entry = row.entry}); });
     return snapshot;

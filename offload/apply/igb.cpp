@@ -116,6 +116,8 @@ private:
     Result<> write(const SetPool& step);
     Result<> write(const ClearPool& step);
     Result<> write(const SetRate& step);
+    Result<> write(const SetMirror& step);
+    Result<> write(const ClearMirror& step);
     Result<> write(const UnknownToPf& step);
     Result<> write(const Software& step);
 
@@ -515,6 +517,16 @@ Result<> Igb::set_rate(unsigned vf, unsigned mbps) {
 
 Result<> Igb::write(const SetRate& step) {
     return set_rate(step.pool, step.rate_mbps);
+}
+
+// The chip has none, so no plan has these.
+Result<> Igb::write(const SetMirror& step) {
+    return fail(Code::unsupported, "IVDS-O014", fmt::format("{}: the NIC has no mirrors", text(step)),
+                "let software carry it");
+}
+
+Result<> Igb::write(const ClearMirror& /*step*/) {
+    return {};
 }
 
 Result<> Igb::write(const UnknownToPf& step) {

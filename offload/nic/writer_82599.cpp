@@ -90,12 +90,14 @@ Result<> Writer82599::clear() {
     const auto each = [&](unsigned first, unsigned count, auto&& access) {
         for (unsigned i = first; done && i < count; ++i) done = access(i);
     };
+    // Mirrors first: of copies for a pool that does not receive nothing is known but that they did harm.
+    each(0, chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrctl, i, 0); });
     for (unsigned word = 0; word < 2; ++word) {
         const std::uint32_t own = half(pool_bit(pf_), word);
         each(word, word + 1, [&](unsigned i) { return put(Reg::pfvfte, i, own); });
         each(word, word + 1, [&](unsigned i) { return put(Reg::pfvfre, i, own); });
     }
-    each(0, chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrctl, i, 0); });
+    each(0, 2 * chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrvm, i, 0); });
     each(0, chip().pools, [&](unsigned i) { return i == pf_ ? Result<>{} : put(Reg::pfvml2flt, i, 0); });
     each(1, chip().mac_entries, [&](unsigned i) { return put(Reg::rah, i, 0); });
     each(1, chip().mac_entries, [&](unsigned i) { return put_pools_of_mac(i, 0); });
@@ -236,10 +238,30 @@ Result<NicState> Writer82599::read() {
         for (unsigned i = 0; i < 32; ++i)
             if ((*bits >> i & 1U) != 0) state.admitted.insert(static_cast<std::uint16_t>(32 * word + i));
     }
+    if (auto done = read_mirrors(state); !done) return std::unexpected(done.error());
     const auto own = get(Reg::pfvml2flt, pf_);
     if (!own) return std::unexpected(own.error());
     state.unknown_to_pf = pfvml2flt::rope(*own) != 0;
     return state;
+}
+
+Result<> Writer82599::read_mirrors(NicState& state) {
+    for (unsigned rule = 0; rule < chip().mirror_rules; ++rule) {
+        const auto control = get(Reg::pfmrctl, rule);
+        if (!control) return std::unexpected(control.error());
+        if (pfmrctl::types(*control) == 0) continue;
+        const auto low = get(Reg::pfmrvm, rule);
+        if (!low) return std::unexpected(low.error());
+        const auto high = get(Reg::pfmrvm, rule + chip().mirror_rules);
+        if (!high) return std::unexpected(high.error());
+        const bool by_pool_alone = pfmrctl::types(*control) == pfmrctl::vpme.put();
+        const NicMirror entry{.slot = rule, .sources = PoolSet{*high} << 32 | *low};
+        if (!by_pool_alone || !state.mirrors.try_emplace(pfmrctl::mp(*control), entry).second)
+            return fail(Code::conflict, "IVDS-O013",
+                        fmt::format("PFMRCTL[{}] is {:#x}, which no plan makes", rule, *control),
+                        "clear the NIC, and look for another writer");
+    }
+    return {};
 }
 
 Result<> Writer82599::apply(const Step& step) {
@@ -347,6 +369,19 @@ Result<> Writer82599::put_rate(unsigned pool, unsigned mbps) {
             !done)
             return done;
     return {};
+}
+
+// While its sources change it copies for some of them.
+Result<> Writer82599::write(const SetMirror& step) {
+    const unsigned rule = step.entry.slot;
+    return in_turn([&] { return put(Reg::pfmrvm, rule, half(step.entry.sources, 0)); },
+                   [&] { return put(Reg::pfmrvm, rule + chip().mirror_rules, half(step.entry.sources, 1)); },
+                   [&] { return put(Reg::pfmrctl, rule, pfmrctl::vpme.put() | pfmrctl::mp.put(step.target)); });
+}
+
+Result<> Writer82599::write(const ClearMirror& step) {
+    return in_turn([&] { return put(Reg::pfmrctl, step.slot, 0); }, [&] { return put(Reg::pfmrvm, step.slot, 0); },
+                   [&] { return put(Reg::pfmrvm, step.slot + chip().mirror_rules, 0); });
 }
 
 // The PF takes untagged frames and the floods of the V.VLANs that it is a member of.

@@ -46,6 +46,7 @@ private:
     Result<Counter> get36(Reg low, Reg high, unsigned pool);
     Result<NicPool> read_pool(unsigned pool);
     Result<unsigned> read_rate(unsigned pool);
+    Result<> read_mirrors(NicState& state);
 
     Result<> write(const SetMac& step);
     Result<> write(const ClearMac& step);
@@ -55,6 +56,8 @@ private:
     Result<> write(const SetPool& step);
     Result<> write(const ClearPool& step);
     Result<> write(const SetRate& step);
+    Result<> write(const SetMirror& step);
+    Result<> write(const ClearMirror& step);
     Result<> write(const UnknownToPf& step);
     Result<> write(const Software& step);
     Result<> put_pools_of_mac(unsigned slot, PoolSet pools);

@@ -8,6 +8,7 @@
 #include "plan/acl.h"
 #include "plan/choose.h"
 #include "plan/fdb.h"
+#include "plan/mirror.h"
 #include "plan/vport.h"
 
 namespace ivds::offload {
@@ -92,7 +93,7 @@ std::map<Key, Entry> staying(const std::map<Key, Entry>& present, const std::map
 }
 
 NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& device, const Addresses& addresses,
-                    const NicState& present) {
+                    const Mirrors& mirrors, const NicState& present) {
     NicState state;
     for (const auto& [key, instance] : tables.vvlans) {
         const auto found = tables.instances.find(instance);
@@ -129,17 +130,24 @@ NicState make_state(const Chosen& chosen, const Snapshot& tables, const Device& 
         state.vlans.at(tables.instances.at(port.instance).vlan).members |= pool_bit(device.pf);
         if ((port.flags & IVDS_PF_ANTI_SPOOF) == 0) state.unknown_to_pf = true;
     }
+    for (const auto& [session, reason] : mirrors.reasons()) {
+        if (reason != Reason::fits) continue;
+        NicMirror& mirror = state.mirrors[device.pools.at(tables.mirrors.at(session).target)];
+        for (const std::uint32_t vport : mirrors.sources(session)) mirror.sources |= pool_bit(device.pools.at(vport));
+    }
     keep_slots(state.macs, present.macs,
                Slots(staying(present.macs, state.macs), device.chip->kept_mac_entries, device.chip->mac_entries),
                true);
     keep_slots(state.vlans, present.vlans,
                Slots(staying(present.vlans, state.vlans), device.chip->kept_vlan_entries, device.chip->vlan_entries),
                false);
+    keep_slots(state.mirrors, present.mirrors,
+               Slots(staying(present.mirrors, state.mirrors), 0, device.chip->mirror_rules), false);
     return state;
 }
 
 // Where every object runs.
-void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Device& device) {
+void place(Plan& plan, const Chosen& chosen, const Mirrors& mirrors, const Snapshot& tables, const Device& device) {
     for (const auto& [id, reason] : chosen.vports)
         plan.vports[id] = {.where = reason == Reason::fits ? Where::hw : Where::sw, .reason = reason};
 
@@ -180,8 +188,8 @@ void place(Plan& plan, const Chosen& chosen, const Snapshot& tables, const Devic
     }
 
     for (const auto& [id, reason] : why_not_nic(tables)) plan.lists[id] = {.where = Where::sw, .reason = reason};
-    for (const auto& [session, mirror] : tables.mirrors)
-        if (mirror.kind != IVDS_MIRROR_NONE) plan.mirrors[session] = {.where = Where::sw, .reason = Reason::mirror};
+    for (const auto& [session, reason] : mirrors.reasons())
+        plan.mirrors[session] = {.where = reason == Reason::fits ? Where::hw : Where::sw, .reason = reason};
     for (const auto& [id, at] : plan.vports) {
         const ivds_port& port = tables.ports.at(id);
         if (port.rate[IVDS_WAY_IN].ns_per_mib != 0 || port.rate[IVDS_WAY_OUT].ns_per_mib != 0) plan.rates[id] = at;
@@ -244,22 +252,29 @@ Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choic
     if (auto ok = check_choices(choices); !ok) return std::unexpected(ok.error());
 
     const Addresses addresses(tables, device.uplink);
-    const Targets targets = find_targets(tables);
-    std::map<std::uint32_t, Reason> vports;
-    for (const auto& [id, port] : tables.ports)
-        if (port.kind != IVDS_PORT_NONE && port.kind != IVDS_PORT_UPLINK)
-            vports[id] = fit(id, tables, device, choices, targets, addresses);
-    const Chosen chosen = choose(std::move(vports), tables, device, choices, addresses, present);
+    const std::set<std::uint32_t> targets = find_targets(tables);
+    Mirrors mirrors(tables, device, choices, present);
+    Chosen chosen;
+    // A mirror and the vPorts that it watches are in the NIC together: each turn keeps one more of them out of it.
+    do {
+        std::map<std::uint32_t, Reason> vports;
+        for (const auto& [id, port] : tables.ports)
+            if (port.kind != IVDS_PORT_NONE && port.kind != IVDS_PORT_UPLINK)
+                vports[id] = fit(id, tables, device, choices, targets, mirrors, addresses);
+        chosen = choose(std::move(vports), tables, device, choices, addresses, present);
+    } while (mirrors.settle(chosen.vports));
 
     Plan plan;
-    plan.state = make_state(chosen, tables, device, addresses, present);
-    place(plan, chosen, tables, device);
+    plan.state = make_state(chosen, tables, device, addresses, mirrors, present);
+    place(plan, chosen, mirrors, tables, device);
     if (auto ok = check_must(choices, plan.vports); !ok) return std::unexpected(ok.error());
     plan.pools = {.used = static_cast<unsigned>(plan.state.pools.size()), .reserved = 1, .size = device.chip->pools};
     plan.macs = mac_room(device, choices);
     plan.macs.used = static_cast<unsigned>(plan.state.macs.size());
     plan.vlans = vlan_room(device, choices);
     plan.vlans.used = static_cast<unsigned>(plan.state.vlans.size());
+    plan.mirror_rules = {
+        .used = static_cast<unsigned>(plan.state.mirrors.size()), .reserved = 0, .size = device.chip->mirror_rules};
     plan.steps = make_steps(present, plan.state, device.pf);
     return plan;
 }

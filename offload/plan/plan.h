@@ -45,6 +45,7 @@ struct Quota {
     unsigned macs = std::numeric_limits<unsigned>::max();
     unsigned vlans = std::numeric_limits<unsigned>::max();
     unsigned rates = std::numeric_limits<unsigned>::max();
+    unsigned mirrors = std::numeric_limits<unsigned>::max();  // that copy to its vPorts
     bool operator==(const Quota&) const = default;
 };
 
@@ -60,43 +61,54 @@ struct Choices {
 };
 
 // X(name, text): why an object is where it is.
-#define IVDS_OFFLOAD_REASONS(X)                                                                      \
-    X(fits, "the NIC carries it")                                                                    \
-    X(to_wire, "the NIC sends what it does not know to the wire")                                    \
-    X(sink, "the NIC hands frames for it to software")                                               \
-    X(some_in_software, "some of its vPorts are software's")                                         \
-    X(none_in_nic, "none of its vPorts is in the NIC")                                               \
-    X(not_a_vf, "it is no VF of this NIC")                                                           \
-    X(by_operator, "the operator keeps it in software")                                              \
-    X(outer_tag, "with double tags its VM would have to add the outer VLAN itself")                  \
-    X(tpid, "the NIC knows V.VLAN tags of TPID 0x8100 alone")                                        \
-    X(no_instance, "it is in no instance")                                                           \
-    X(inactive, "its instance does not forward")                                                     \
-    X(down, "it is down")                                                                            \
-    X(other_uplink, "its instance is not on this uplink")                                            \
-    X(local_scope, "its instance keeps off the wire, and the NIC sends floods there")                \
-    X(not_registered, "its V.VLAN is not registered on the uplink")                                  \
-    X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")               \
-    X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")  \
-    X(inspected, "its frames go to an inspector, and the NIC sends none there")                      \
-    X(dscp, "the NIC does not change the DSCP")                                                      \
-    X(learning, "it may have addresses that the NIC does not know")                                  \
-    X(address, "its vMAC is not among its addresses")                                                \
-    X(too_long, "its MTU is larger than what the NIC switches")                                      \
+#define IVDS_OFFLOAD_REASONS(X)                                                                       \
+    X(fits, "the NIC carries it")                                                                     \
+    X(to_wire, "the NIC sends what it does not know to the wire")                                     \
+    X(sink, "the NIC hands frames for it to software")                                                \
+    X(some_in_software, "some of its vPorts are software's")                                          \
+    X(none_in_nic, "none of its vPorts is in the NIC")                                                \
+    X(not_a_vf, "it is no VF of this NIC")                                                            \
+    X(by_operator, "the operator keeps it in software")                                               \
+    X(outer_tag, "with double tags its VM would have to add the outer VLAN itself")                   \
+    X(tpid, "the NIC knows V.VLAN tags of TPID 0x8100 alone")                                         \
+    X(no_instance, "it is in no instance")                                                            \
+    X(inactive, "its instance does not forward")                                                      \
+    X(down, "it is down")                                                                             \
+    X(other_uplink, "its instance is not on this uplink")                                             \
+    X(local_scope, "its instance keeps off the wire, and the NIC sends floods there")                 \
+    X(not_registered, "its V.VLAN is not registered on the uplink")                                   \
+    X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")                \
+    X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")   \
+    X(inspected, "its frames go to an inspector, and the NIC sends none there")                       \
+    X(dscp, "the NIC does not change the DSCP")                                                       \
+    X(learning, "it may have addresses that the NIC does not know")                                   \
+    X(address, "its vMAC is not among its addresses")                                                 \
+    X(too_long, "its MTU is larger than what the NIC switches")                                       \
     X(rules_from_vm, "it has rules on what its VM sends, which none of the NIC's filters look at")    \
     X(rules_stateful, "its rules keep connections, and the NIC keeps none")                           \
     X(rules_on_ip, "the NIC's filters on IP and ports see neither frames between VMs nor fragments")  \
     X(rules_on_type, "the NIC's filter on an EtherType is one for all VFs, and a VM can turn it off") \
     X(rules_on_macs, "the NIC drops nothing for the MACs that it comes from or by default")           \
-    X(redirect_target, "a rule redirects frames to it")                                              \
-    X(mirrored, "a mirror watches it")                                                               \
-    X(mirror_target, "a mirror's copies go to it")                                                   \
-    X(mirror, "the NIC's mirrors know neither direction nor filter, nor the mirror's target")        \
-    X(rate_out, "the NIC does not limit what is sent to a VM")                                       \
-    X(rate_low, "the NIC cannot hold a queue to so low a rate")                                      \
-    X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                     \
-    X(quota, "its tenant has all that it may have of the NIC")                                       \
-    X(macs_full, "the NIC's table of addresses is full")                                             \
+    X(redirect_target, "a rule redirects frames to it")                                               \
+    X(mirrored, "a mirror watches it that the NIC does not make")                                     \
+    X(mirror_target, "copies of a mirror go to it that the NIC does not make")                        \
+    X(mirror_none, "the NIC has no mirrors")                                                          \
+    X(mirror_kind, "the NIC's copies go to a VF, and not to a VLAN, an address or a ring")            \
+    X(mirror_uplink, "it watches an uplink, and sees there what software passes on alone")            \
+    X(mirror_by_rule, "a rule names it, and the NIC knows no rules")                                  \
+    X(mirror_drops, "the NIC makes no copies of what is dropped")                                     \
+    X(mirror_senders, "the NIC copies what is sent to a VM, and not what a VM sends")                 \
+    X(mirror_part, "it filters, cuts or samples, and the NIC copies all frames as they are")          \
+    X(mirror_chain, "another mirror watches its target, and the NIC may copy its copies")             \
+    X(mirror_twice, "another mirror has its target, and the NIC gives one pool one copy")             \
+    X(mirror_target_away, "its target is none of the NIC's vPorts")                                   \
+    X(mirror_source_away, "not all that it watches is in the NIC")                                    \
+    X(mirrors_full, "the NIC's mirrors are all in use")                                               \
+    X(rate_out, "the NIC does not limit what is sent to a VM")                                        \
+    X(rate_low, "the NIC cannot hold a queue to so low a rate")                                       \
+    X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                      \
+    X(quota, "its tenant has all that it may have of the NIC")                                        \
+    X(macs_full, "the NIC's table of addresses is full")                                              \
     X(vlans_full, "the NIC's table of VLANs is full")
 
 enum class Reason : std::uint8_t {
@@ -115,7 +127,8 @@ enum class Reason : std::uint8_t {
     X(oversize, "frames longer than its MTU are not dropped, as the NIC has one limit for all")                  \
     X(control, "link-local control frames of a VM, or from the wire to it, are carried as other multicast")      \
     X(wire_source, "frames from the wire with the source address of a local VM are not dropped")                 \
-    X(foreign, "frames to an address that only a neighbour in another instance has do not go to the wire")
+    X(foreign, "frames to an address that only a neighbour in another instance has do not go to the wire")       \
+    X(one_copy, "a mirror's target that gets a frame itself has no copy of it besides")
 
 enum class Limit : std::uint8_t {
 #define IVDS_X(name, words) name,
@@ -153,7 +166,7 @@ struct Plan {
     std::map<std::uint32_t, Placement> mirrors;  // by session
     std::map<std::uint32_t, Placement> rates;    // by vPort: of what it sends, or else of what is sent to it
 
-    Use pools, macs, vlans;
+    Use pools, macs, vlans, mirror_rules;
 };
 
 // Fails where the choices contradict the tables or each other, or ask for what cannot be.

@@ -7,6 +7,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include "agent/capture.h"
 #include "agent/offload.h"
 #include "api/codec.h"
 #include "compile/compile.h"
@@ -200,6 +201,37 @@ TEST_CASE("a VF that the NIC cannot carry is off, and says why", "[unit]") {
         REQUIRE(host.apply(vf("pa", "a", 8)));
         CHECK(host.in_nic().empty());
     }
+}
+
+TEST_CASE("a mirror for a VF is the NIC's, or is refused", "[unit][R139]") {
+    Host host;
+    const std::string ports = vf("pa", "a", 0) + vf("pb", "b", 1);
+    const auto mirror = [](const std::string& sources, const std::string& more = "") {
+        return "mirrors: [{name: ids, sources: [" + sources + "], to_vport: pb" + more + "}]\n";
+    };
+    REQUIRE(host.apply(ports + mirror("{vport: pa, direction: out}")));
+    CHECK(host.in_nic() == both());
+    CHECK(host.chips.state.mirrors == std::map<unsigned, offload::NicMirror>{{1, {.slot = 0, .sources = 0b1}}});
+    for (const std::string& refused :
+         {mirror("{vport: pa}"), mirror("{vport: pa, direction: in}"), mirror("{vport: pa, drops: true}"),
+          mirror("{uplink: up0, direction: out}"), mirror("{vport: pa, direction: out}", ", snap_bytes: 64")}) {
+        CAPTURE(refused);
+        const auto done = host.apply(ports + refused);
+        REQUIRE_FALSE(done);
+        CHECK(done.error().id == "IVDS-M084");
+    }
+    CHECK_FALSE(host.apply(ports + soft + mirror("{vport: pc, direction: out}")));
+    REQUIRE(host.apply(ports));
+    CHECK(host.chips.state.mirrors.empty());
+}
+
+TEST_CASE("a capture leaves what it looks at in the NIC", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+    Tables tables = host.offload.tables();
+    add_captures({{31, Capture{}}}, tables);  // of drops, wherever
+    REQUIRE(host.offload.put(tables, nic_intents(host.model, host.ids), false, true));
+    CHECK(host.in_nic() == both());
 }
 
 TEST_CASE("what must be in the NIC and cannot be is refused, and all is as before", "[unit]") {
