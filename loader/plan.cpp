@@ -377,7 +377,9 @@ Result<> validate_mirror(std::uint32_t session, const MirrorRow& row, const Tabl
     if (value.tap != 0) {
         return wrong(fmt::format("mirror {} has run-time fields set", row.name));
     }
-    if ((value.kind == IVDS_MIRROR_SPAN && kind != IVDS_PORT_VPORT && kind != IVDS_PORT_SUB) ||
+    // What is for a VF is the NIC's to copy.
+    const bool takes_copies = kind == IVDS_PORT_VPORT || kind == IVDS_PORT_SUB || kind == IVDS_PORT_VF;
+    if ((value.kind == IVDS_MIRROR_SPAN && !takes_copies) ||
         (value.kind == IVDS_MIRROR_RSPAN && kind != IVDS_PORT_UPLINK)) {
         return wrong(fmt::format("mirror {} leads to port {}, which is not of the kind", row.name, value.target));
     }

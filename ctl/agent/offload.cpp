@@ -8,6 +8,7 @@
 #include <iterator>
 #include <utility>
 
+#include "agent/capture.h"
 #include "agent/offload_view.h"
 #include "offload/plan/uplink.h"
 
@@ -29,9 +30,10 @@ std::string difference(const offload::NicState& shall, const offload::NicState& 
     };
     std::set<unsigned> uplinks;
     std::ranges::set_symmetric_difference(shall.uplinks, is.uplinks, std::inserter(uplinks, uplinks.end()));
-    return fmt::format("{} VFs, {} addresses and {} VLANs were not as they shall be",
+    const std::size_t mirrors = count(shall.mirrors, is.mirrors);
+    return fmt::format("{} VFs, {} addresses{} and {} VLANs were not as they shall be",
                        count(shall.pools, is.pools) + uplinks.size(), count(shall.macs, is.macs),
-                       count(shall.vlans, is.vlans));
+                       mirrors == 0 ? "" : fmt::format(", {} mirrors", mirrors), count(shall.vlans, is.vlans));
 }
 
 }  // namespace
@@ -53,7 +55,11 @@ Result<> Offload::put(Tables tables, std::vector<NicIntent> intents, bool strict
 }
 
 void Offload::tick() {
-    if (intents_.empty() || std::chrono::steady_clock::now() < next_look_) return;
+    if (!intents_.empty() && std::chrono::steady_clock::now() >= next_look_) look();
+}
+
+void Offload::look() {
+    take_heat();
     if (auto done = carry_out(tables_, intents_, false, false); !done) spdlog::warn("NICs: {}", done.error().text());
 }
 
@@ -201,7 +207,10 @@ Result<> Offload::tell_software(const Tables& tables, bool strict) {
 }
 
 offload::Snapshot Offload::look_at(const Tables& tables) const {
-    offload::Snapshot snapshot = offload::snapshot_of(tables);
+    // A capture changes nothing about what it looks at: its vPorts stay in the NIC, where it does not see them.
+    const bool has_captures =
+        std::ranges::any_of(tables.mirrors, [](const auto& row) { return is_capture(row.second); });
+    offload::Snapshot snapshot = offload::snapshot_of(has_captures ? without_captures(tables) : tables);
     std::set<std::string> netdevs;
     for (const auto& [id, row] : tables.ports)
         if (row.value.kind == IVDS_PORT_UPLINK) netdevs.insert(row.netdev);
@@ -213,8 +222,26 @@ offload::Snapshot Offload::look_at(const Tables& tables) const {
                 snapshot.ports.at(id).mtu_bytes =
                     static_cast<std::uint16_t>(std::min(found->second.netdev.mtu, 65535U));
         }
+    snapshot.heat = heat_.by_port();
     plane_.learned([&](const FdbRow& row) { snapshot.fdb.push_back({.key = row.key, .entry = row.entry}); });
     return snapshot;
+}
+
+// A NIC that does not answer has no heat, and says why when it is read.
+void Offload::take_heat() {
+    std::map<std::uint32_t, std::uint64_t> software;
+    for (const auto& [id, row] : tables_.ports)
+        if (row.value.instance != 0) software[id] = plane_.frames(id);
+    std::map<std::uint32_t, offload::PoolCounters> vfs;
+    for (const NicIntent& intent : intents_) {
+        const auto nic = nics_.find(intent.netdev);
+        if (nic == nics_.end() || nic->second.backend == nullptr) continue;
+        const auto counters = nic->second.backend->counters();
+        if (!counters) continue;
+        for (const auto& [vport, vf] : intent.vfs)
+            if (const auto found = counters->find(vf); found != counters->end()) vfs[vport] = found->second;
+    }
+    heat_.look(software, vfs);
 }
 
 Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const Model& model, const Ids& ids) const {

@@ -17,6 +17,7 @@
 #include "compile/offload.h"
 #include "ivds.pb.h"
 #include "offload/apply/backend.h"
+#include "offload/plan/heat.h"
 
 namespace ivds {
 
@@ -36,7 +37,9 @@ public:
     Result<> put(Tables tables, std::vector<NicIntent> intents, bool strict, bool refuse);
     // What was compiled last, as the next compilation wants it.
     [[nodiscard]] const Tables& tables() const { return tables_; }
-    // Looks whether the NICs hold what they shall, a few seconds after the last look.
+    // Looks whether the NICs hold what they shall, and how busy the vPorts are, which may put others into a NIC.
+    // tick() does so a few seconds after the last look.
+    void look();
     void tick();
 
     [[nodiscard]] Result<pb::OffloadReply> view(const pb::OffloadRequest& request, const Model& model,
@@ -76,6 +79,7 @@ private:
     void note(const NicIntent& intent, Nic& nic, const Error& error);
     Result<> tell_software(const Tables& tables, bool strict);
     [[nodiscard]] offload::Snapshot look_at(const Tables& tables) const;
+    void take_heat();
 
     Plane& plane_;
     OpenNic open_;
@@ -87,6 +91,7 @@ private:
     // vPorts that software takes to be in NICs; none: it is yet to be told, with other tables than it has.
     std::optional<std::set<std::uint32_t>> told_;
     std::chrono::steady_clock::time_point next_look_;
+    offload::Heat heat_;
 };
 
 }  // namespace ivds

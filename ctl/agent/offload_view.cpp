@@ -32,6 +32,7 @@ void view_plan(const offload::Plan& plan, const Ids& ids, pb::OffloadNic& out) {
     add_table(out, "pools", plan.pools);
     add_table(out, "addresses", plan.macs);
     add_table(out, "vlans", plan.vlans);
+    add_table(out, "mirrors", plan.mirror_rules);
     const auto ports = names_by_id(ids.ports);
     const auto instances = names_by_id(ids.instances);
     for (const auto& [id, at] : plan.uplinks) add(out, "uplink", name_or_number(ports, id), at);

@@ -49,6 +49,8 @@ public:
     [[nodiscard]] virtual const MapsView& maps() const = 0;
     virtual Result<std::vector<RungTrace>> trace(std::uint32_t port, std::span<const std::uint8_t> frame,
                                                  bool xdp) = 0;
+    // How many frames a port had, both ways.
+    [[nodiscard]] virtual std::uint64_t frames(std::uint32_t port) const = 0;
     // How many frames a rule decided about.
     [[nodiscard]] virtual std::uint64_t decided(std::uint32_t rule) const = 0;
     [[nodiscard]] virtual std::uint64_t generation() const = 0;
@@ -95,6 +97,10 @@ public:
             tracer_ = std::move(*opened);
         }
         return tracer_->trace(port, frame, xdp);
+    }
+    [[nodiscard]] std::uint64_t frames(std::uint32_t port) const override {
+        const auto stats = maps_.port_stats(port);
+        return stats ? stats->rx_packets + stats->tx_packets : 0;
     }
     [[nodiscard]] std::uint64_t decided(std::uint32_t rule) const override {
         return maps_.rule_packets(rule).value_or(0);

@@ -23,7 +23,8 @@ std::vector<NicIntent> nic_intents(const Model& model, const Ids& ids) {
         quotas[number] = {.pools = or_all(tenant->max_vfs()),
                           .macs = or_all(tenant->max_nic_macs()),
                           .vlans = or_all(tenant->max_nic_vlans()),
-                          .rates = or_all(tenant->max_nic_rates())};
+                          .rates = or_all(tenant->max_nic_rates()),
+                          .mirrors = or_all(tenant->max_nic_mirrors())};
     }
     std::vector<NicIntent> intents;
     for (const auto& [name, uplink] : model.uplinks) {

@@ -287,6 +287,24 @@ private:
         return {};
     }
 
+    // Whether its copies are for a VF, and all of them of what is sent to VFs of the same PF, as they are: that is
+    // what NICs can do (offload/plan/mirror.h).
+    [[nodiscard]] bool is_mirror_of_nic(const pb::Mirror& mirror) const {
+        const auto target = next_.vports.find(mirror.to_vport());
+        if (target == next_.vports.end() || !target->second->has_vf()) return false;
+        const std::string& pf = target->second->vf().pf();
+        const auto is_vf = [&](const pb::VPort& vport) { return vport.has_vf() && vport.vf().pf() == pf; };
+        if (mirror.filter_size() != 0 || mirror.snap_bytes() != 0 || mirror.sample() > 1) return false;
+        return std::ranges::all_of(mirror.sources(), [&](const pb::Mirror::Source& source) {
+            if (source.drops() || source.direction() != pb::Mirror::OUT || !source.uplink().empty()) return false;
+            return std::ranges::all_of(next_.vports, [&](const auto& row) {
+                const bool watched = source.vport().empty() ? row.second->instance() == source.instance()
+                                                            : row.first == source.vport();
+                return !watched || is_vf(*row.second);
+            });
+        });
+    }
+
     // A VF is one vPort, of an instance on its PF; nothing can be sent to it but by the NIC.
     Result<> vfs() {
         VfUsers users;
@@ -311,13 +329,18 @@ private:
         const auto target = [&](const std::string& who, const std::string& vport) -> Result<> {
             const auto found = next_.vports.find(vport);
             if (found == next_.vports.end() || !found->second->has_vf()) return {};
-            return refuse(Code::conflict, "IVDS-M084", "use a vPort with an interface",
+            return refuse(Code::conflict, "IVDS-M084",
+                          who.starts_with("mirror ")
+                              ? "use a vPort with an interface, or watch VFs of its uplink alone: direction out, "
+                                "without filter, snap_bytes and sample"
+                              : "use a vPort with an interface",
                           "{}: vport {} is a VF that its VM has, and software sends nothing there", who, vport);
         };
         for (const auto& [name, vport] : next_.vports)
             if (auto done = target("trunk of vport " + name, vport->trunk()); !done) return done;
         for (const auto& [name, mirror] : next_.mirrors)
-            if (auto done = target("mirror " + name, mirror->to_vport()); !done) return done;
+            if (!is_mirror_of_nic(*mirror))
+                if (auto done = target("mirror " + name, mirror->to_vport()); !done) return done;
         for (const auto& [name, pool] : next_.vport_pools)
             for (const std::string& vport : pool->vports())
                 if (auto done = target("vport_pool " + name, vport); !done) return done;
@@ -688,7 +711,8 @@ Result<> validate_object(const pb::Tenant& tenant) {
     check.number("max_fdb", tenant.max_fdb(), 1, IVDS_MAX_FDB, true);
     for (const auto& [field, value] :
          {std::pair("max_vfs", tenant.max_vfs()), std::pair("max_nic_macs", tenant.max_nic_macs()),
-          std::pair("max_nic_vlans", tenant.max_nic_vlans()), std::pair("max_nic_rates", tenant.max_nic_rates())})
+          std::pair("max_nic_vlans", tenant.max_nic_vlans()), std::pair("max_nic_rates", tenant.max_nic_rates()),
+          std::pair("max_nic_mirrors", tenant.max_nic_mirrors())})
         check.number(field, value, 1, kMaxNicQuota, true);
     return check.result();
 }

@@ -72,6 +72,7 @@ public:
     Result<> prepare() override;
     Result<NicState> read() override;
     Result<> apply(const Step& step) override;
+    Result<CountersOfPools> counters() override;
     Result<> clear() override;
 
 private:
@@ -133,6 +134,8 @@ private:
     Result<> write(const SetUplink& step);
     Result<> write(const ClearPool& step);
     Result<> write(const SetRate& step);
+    Result<> write(const SetMirror& step);
+    Result<> write(const ClearMirror& step);
     Result<> write(const UnknownToPf& step);
     Result<> write(const Software& step);
 
@@ -625,6 +628,16 @@ Result<> Igb::write(const SetRate& step) {
     return set_rate(step.pool, step.rate_mbps);
 }
 
+// The chip has none, so no plan has these.
+Result<> Igb::write(const SetMirror& step) {
+    return fail(Code::unsupported, "IVDS-O014", fmt::format("{}: the NIC has no mirrors", text(step)),
+                "let software carry it");
+}
+
+Result<> Igb::write(const ClearMirror& /*step*/) {
+    return {};
+}
+
 Result<> Igb::write(const UnknownToPf& step) {
     for (unsigned i = 0; i < uta_words; ++i)
         if (auto done = change(Reg::uta, i, all_ones, step.on ? all_ones : 0); !done) return done;
@@ -633,6 +646,22 @@ Result<> Igb::write(const UnknownToPf& step) {
 
 Result<> Igb::write(const Software& /*step*/) {
     return {};
+}
+
+Result<CountersOfPools> Igb::counters() {
+    CountersOfPools out;
+    for (unsigned vf = 0; vf < vfs_; ++vf) {
+        PoolCounters& of = out[vf];
+        for (const auto& [reg, counter] : {std::pair{Reg::pvfgprc, &of.rx_packets},
+                                           {Reg::pvfgorc, &of.rx_bytes},
+                                           {Reg::pvfgptc, &of.tx_packets},
+                                           {Reg::pvfgotc, &of.tx_bytes}}) {
+            const auto value = get(reg, vf);
+            if (!value) return std::unexpected(value.error());
+            counter->value = *value;
+        }
+    }
+    return out;
 }
 
 Result<> Igb::clear() {

@@ -106,12 +106,14 @@ Result<> Writer82599::clear() {
     const auto each = [&](unsigned first, unsigned count, auto&& access) {
         for (unsigned i = first; done && i < count; ++i) done = access(i);
     };
+    // Mirrors first: of copies for a pool that does not receive nothing is known but that they did harm.
+    each(0, chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrctl, i, 0); });
     for (unsigned word = 0; word < 2; ++word) {
         const std::uint32_t own = half(pool_bit(pf_), word);
         each(word, word + 1, [&](unsigned i) { return put(Reg::pfvfte, i, own); });
         each(word, word + 1, [&](unsigned i) { return put(Reg::pfvfre, i, own); });
     }
-    each(0, chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrctl, i, 0); });
+    each(0, 2 * chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrvm, i, 0); });
     each(0, chip().pools, [&](unsigned i) { return i == pf_ ? Result<>{} : put(Reg::pfvml2flt, i, 0); });
     each(1, chip().mac_entries, [&](unsigned i) { return put(Reg::rah, i, 0); });
     each(1, chip().mac_entries, [&](unsigned i) { return put_pools_of_mac(i, 0); });
@@ -130,6 +132,40 @@ Result<PoolSet> Writer82599::get64(Reg reg, unsigned pair) {
     const auto high = get(reg, 2 * pair + 1);
     if (!high) return std::unexpected(high.error());
     return PoolSet{*high} << 32 | *low;
+}
+
+// The two halves are of one moment where the upper one did not change in between; it does so every 4 GB.
+Result<Counter> Writer82599::get36(Reg low, Reg high, unsigned pool) {
+    auto upper = get(high, pool);
+    if (!upper) return std::unexpected(upper.error());
+    auto lower = get(low, pool);
+    if (!lower) return std::unexpected(lower.error());
+    const auto after = get(high, pool);
+    if (!after) return std::unexpected(after.error());
+    if (*after != *upper) lower = get(low, pool);
+    if (!lower) return std::unexpected(lower.error());
+    return Counter{.value = std::uint64_t{*after} << 32 | *lower, .bits = 36};
+}
+
+Result<CountersOfPools> Writer82599::counters() {
+    CountersOfPools out;
+    for (unsigned pool = 0; pool < pf_; ++pool) {
+        const auto rx = get(Reg::pvfgprc, pool);
+        if (!rx) return std::unexpected(rx.error());
+        const auto tx = get(Reg::pvfgptc, pool);
+        if (!tx) return std::unexpected(tx.error());
+        const auto rx_bytes = get36(Reg::pvfgorc_lsb, Reg::pvfgorc_msb, pool);
+        if (!rx_bytes) return std::unexpected(rx_bytes.error());
+        const auto tx_bytes = get36(Reg::pvfgotc_lsb, Reg::pvfgotc_msb, pool);
+        if (!tx_bytes) return std::unexpected(tx_bytes.error());
+        out[pool] = {
+            .rx_packets = {.value = *rx}, .rx_bytes = *rx_bytes, .tx_packets = {.value = *tx}, .tx_bytes = *tx_bytes};
+    }
+    // A counter may hold all ones; the status never does.
+    const auto status = get(Reg::status);
+    if (!status) return std::unexpected(status.error());
+    if (*status == all_ones) return gone("STATUS");
+    return out;
 }
 
 Result<unsigned> Writer82599::read_rate(unsigned pool) {
@@ -249,10 +285,30 @@ Result<NicState> Writer82599::read() {
         for (unsigned i = 0; i < 32; ++i)
             if ((*bits >> i & 1U) != 0) state.admitted.insert(static_cast<std::uint16_t>(32 * word + i));
     }
+    if (auto done = read_mirrors(state); !done) return std::unexpected(done.error());
     const auto own = get(Reg::pfvml2flt, pf_);
     if (!own) return std::unexpected(own.error());
     state.unknown_to_pf = pfvml2flt::rope(*own) != 0;
     return state;
+}
+
+Result<> Writer82599::read_mirrors(NicState& state) {
+    for (unsigned rule = 0; rule < chip().mirror_rules; ++rule) {
+        const auto control = get(Reg::pfmrctl, rule);
+        if (!control) return std::unexpected(control.error());
+        if (pfmrctl::types(*control) == 0) continue;
+        const auto low = get(Reg::pfmrvm, rule);
+        if (!low) return std::unexpected(low.error());
+        const auto high = get(Reg::pfmrvm, rule + chip().mirror_rules);
+        if (!high) return std::unexpected(high.error());
+        const bool by_pool_alone = pfmrctl::types(*control) == pfmrctl::vpme.put();
+        const NicMirror entry{.slot = rule, .sources = PoolSet{*high} << 32 | *low};
+        if (!by_pool_alone || !state.mirrors.try_emplace(pfmrctl::mp(*control), entry).second)
+            return fail(Code::conflict, "IVDS-O013",
+                        fmt::format("PFMRCTL[{}] is {:#x}, which no plan makes", rule, *control),
+                        "clear the NIC, and look for another writer");
+    }
+    return {};
 }
 
 Result<> Writer82599::apply(const Step& step) {
@@ -377,6 +433,19 @@ Result<> Writer82599::put_rate(unsigned pool, unsigned mbps) {
             !done)
             return done;
     return {};
+}
+
+// While its sources change it copies for some of them.
+Result<> Writer82599::write(const SetMirror& step) {
+    const unsigned rule = step.entry.slot;
+    return in_turn([&] { return put(Reg::pfmrvm, rule, half(step.entry.sources, 0)); },
+                   [&] { return put(Reg::pfmrvm, rule + chip().mirror_rules, half(step.entry.sources, 1)); },
+                   [&] { return put(Reg::pfmrctl, rule, pfmrctl::vpme.put() | pfmrctl::mp.put(step.target)); });
+}
+
+Result<> Writer82599::write(const ClearMirror& step) {
+    return in_turn([&] { return put(Reg::pfmrctl, step.slot, 0); }, [&] { return put(Reg::pfmrvm, step.slot, 0); },
+                   [&] { return put(Reg::pfmrvm, step.slot + chip().mirror_rules, 0); });
 }
 
 // The PF takes untagged frames and the floods of the V.VLANs that it is a member of.

@@ -69,14 +69,18 @@ public:
 
     void run() {
         const Groups groups = group(chosen_.vports, tables_);
+        // All that moves in the instance: a VF that is off has no frames of its own, and others have some for it.
+        std::map<std::uint32_t, std::uint64_t> heat;
+        for (const auto& [id, frames] : tables_.heat)
+            if (const auto port = tables_.ports.find(id); port != tables_.ports.end())
+                heat[port->second.instance] += frames;
         std::vector<Rank> ranks;
         for (const auto& [id, vports] : groups) {
-            Rank rank{.id = id};
+            Rank rank{.heat = heat[id], .id = id};
             for (const std::uint32_t vport : vports) {
                 const Rank one = rank_of(vport);
                 rank.must |= one.must;
                 rank.incumbent |= one.incumbent;
-                rank.heat += one.heat;
             }
             ranks.push_back(rank);
         }

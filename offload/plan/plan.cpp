@@ -5,8 +5,10 @@
 
 #include <algorithm>
 
+#include "plan/acl.h"
 #include "plan/choose.h"
 #include "plan/fdb.h"
+#include "plan/mirror.h"
 #include "plan/uplink.h"
 #include "plan/vport.h"
 
@@ -122,7 +124,7 @@ std::set<std::uint16_t> admitted(const Snapshot& tables, const Device& device, c
 }
 
 NicState make_state(const Chosen& chosen, const Sorting& sorting, const Snapshot& tables, const Device& device,
-                    const Addresses& addresses, const NicState& present) {
+                    const Addresses& addresses, const Mirrors& mirrors, const NicState& present) {
     NicState state;
     state.admitted = admitted(tables, device, sorting);
     for (const auto& [id, reason] : sorting.uplinks)
@@ -160,12 +162,19 @@ NicState make_state(const Chosen& chosen, const Sorting& sorting, const Snapshot
         state.vlans.at(tables.instances.at(port.instance).vlan).members |= pool_bit(device.pf);
         if ((port.flags & IVDS_PF_ANTI_SPOOF) == 0) state.unknown_to_pf = true;
     }
+    for (const auto& [session, reason] : mirrors.reasons()) {
+        if (reason != Reason::fits) continue;
+        NicMirror& mirror = state.mirrors[device.pools.at(tables.mirrors.at(session).target)];
+        for (const std::uint32_t vport : mirrors.sources(session)) mirror.sources |= pool_bit(device.pools.at(vport));
+    }
     keep_slots(state.macs, present.macs,
                Slots(staying(present.macs, state.macs), device.chip->kept_mac_entries, device.chip->mac_entries),
                true);
     keep_slots(state.vlans, present.vlans,
                Slots(staying(present.vlans, state.vlans), device.chip->kept_vlan_entries, device.chip->vlan_entries),
                false);
+    keep_slots(state.mirrors, present.mirrors,
+               Slots(staying(present.mirrors, state.mirrors), 0, device.chip->mirror_rules), false);
     return state;
 }
 
@@ -176,7 +185,8 @@ bool is_cut_short(const ivds_port& vport, const ivds_instance& instance, const i
 }
 
 // Where every object runs.
-void place(Plan& plan, const Chosen& chosen, const Sorting& sorting, const Snapshot& tables, const Device& device) {
+void place(Plan& plan, const Chosen& chosen, const Sorting& sorting, const Mirrors& mirrors, const Snapshot& tables,
+           const Device& device) {
     for (const auto& [id, reason] : sorting.uplinks)
         plan.uplinks[id] = {.where = reason == Reason::sorted ? Where::mixed : Where::sw, .reason = reason};
     for (const auto& [id, reason] : chosen.vports)
@@ -231,9 +241,9 @@ void place(Plan& plan, const Chosen& chosen, const Sorting& sorting, const Snaps
         plan.fdb.push_back(at);
     }
 
-    for (const auto& [id, list] : tables.acls) plan.lists[id] = {.where = Where::sw, .reason = Reason::rules};
-    for (const auto& [session, mirror] : tables.mirrors)
-        if (mirror.kind != IVDS_MIRROR_NONE) plan.mirrors[session] = {.where = Where::sw, .reason = Reason::mirror};
+    for (const auto& [id, reason] : why_not_nic(tables)) plan.lists[id] = {.where = Where::sw, .reason = reason};
+    for (const auto& [session, reason] : mirrors.reasons())
+        plan.mirrors[session] = {.where = reason == Reason::fits ? Where::hw : Where::sw, .reason = reason};
     for (const auto& [id, at] : plan.vports) {
         const ivds_port& port = tables.ports.at(id);
         if (port.rate[IVDS_WAY_IN].ns_per_mib != 0 || port.rate[IVDS_WAY_OUT].ns_per_mib != 0) plan.rates[id] = at;
@@ -296,17 +306,22 @@ Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choic
     if (auto ok = check_choices(choices); !ok) return std::unexpected(ok.error());
 
     const Addresses addresses(tables, device.uplink);
-    const Targets targets = find_targets(tables);
-    std::map<std::uint32_t, Reason> vports;
-    for (const auto& [id, port] : tables.ports)
-        if (port.kind != IVDS_PORT_NONE && port.kind != IVDS_PORT_UPLINK)
-            vports[id] = fit(id, tables, device, choices, targets, addresses);
-    const Chosen chosen = choose(std::move(vports), tables, device, choices, addresses, present);
+    const std::set<std::uint32_t> targets = find_targets(tables);
+    Mirrors mirrors(tables, device, choices, present);
+    Chosen chosen;
+    // A mirror and the vPorts that it watches are in the NIC together: each turn keeps one more of them out of it.
+    do {
+        std::map<std::uint32_t, Reason> vports;
+        for (const auto& [id, port] : tables.ports)
+            if (port.kind != IVDS_PORT_NONE && port.kind != IVDS_PORT_UPLINK)
+                vports[id] = fit(id, tables, device, choices, targets, mirrors, addresses);
+        chosen = choose(std::move(vports), tables, device, choices, addresses, present);
+    } while (mirrors.settle(chosen.vports));
 
     Plan plan;
     const Sorting sorting = sort_to_uplinks(tables, device, choices, present);
-    plan.state = make_state(chosen, sorting, tables, device, addresses, present);
-    place(plan, chosen, sorting, tables, device);
+    plan.state = make_state(chosen, sorting, tables, device, addresses, mirrors, present);
+    place(plan, chosen, sorting, mirrors, tables, device);
     if (auto ok = check_must(choices, plan.vports); !ok) return std::unexpected(ok.error());
     plan.pools = {.used = static_cast<unsigned>(plan.state.pools.size() + plan.state.uplinks.size()),
                   .reserved = 1,
@@ -315,6 +330,8 @@ Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choic
     plan.macs.used = static_cast<unsigned>(plan.state.macs.size());
     plan.vlans = vlan_room(device, choices);
     plan.vlans.used = static_cast<unsigned>(plan.state.vlans.size());
+    plan.mirror_rules = {
+        .used = static_cast<unsigned>(plan.state.mirrors.size()), .reserved = 0, .size = device.chip->mirror_rules};
     plan.steps = make_steps(present, plan.state, device.pf);
     return plan;
 }

@@ -9,6 +9,14 @@
 //
 // With two tags a VM would have to add the outer one, so vPorts are software's; the NIC then sorts what comes from
 // the wire to the VFs that the host has as uplinks (uplink.h).
+//
+// A VF whose vPort is software's is off, as no way leads its frames through software and back. While the NIC switches
+// between pools, a frame for an address that it knows goes to the pool of that address or nowhere, and every other
+// one to the wire. While it does not (VEPA: PFDTXGSWC.LBE is 0), all goes to the wire, the PF's too, and comes back
+// only from a fabric's port that sends frames back where they came from (802.1Qbg), which is not software. A VLAN for
+// each VF, with the PF as its other member, would bring its frames to the PF; but a neighbour's address then has to
+// mean two pools, the PF's and its own, which the maker forbids for unicast, or none, with which each frame goes to
+// the wire as well.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +51,7 @@ struct Quota {
     unsigned macs = std::numeric_limits<unsigned>::max();
     unsigned vlans = std::numeric_limits<unsigned>::max();
     unsigned rates = std::numeric_limits<unsigned>::max();
+    unsigned mirrors = std::numeric_limits<unsigned>::max();  // that copy to its vPorts
     bool operator==(const Quota&) const = default;
 };
 
@@ -58,46 +67,61 @@ struct Choices {
 };
 
 // X(name, text): why an object is where it is.
-#define IVDS_OFFLOAD_REASONS(X)                                                                      \
-    X(fits, "the NIC carries it")                                                                    \
-    X(to_wire, "the NIC sends what it does not know to the wire")                                    \
-    X(sink, "the NIC hands frames for it to software")                                               \
-    X(uplink_mtu, "the uplink's MTU lacks 4 bytes for the tag: full frames of software's are lost")  \
-    X(some_in_software, "some of its vPorts are software's")                                         \
-    X(none_in_nic, "none of its vPorts is in the NIC")                                               \
-    X(sorted, "the NIC sorts its V.VLANs to its VF, and software forwards them")                     \
-    X(not_a_vf, "it is no VF of this NIC")                                                           \
-    X(by_operator, "the operator keeps it in software")                                              \
-    X(outer_tag, "with double tags its VM would have to add the outer VLAN itself")                  \
-    X(tpid, "the NIC knows V.VLAN tags of TPID 0x8100 alone")                                        \
-    X(no_two_tags, "the NIC does not sort frames with two tags")                                     \
-    X(other_tags, "its tags are not the PF's, or not two, and the NIC sorts by the inner of two")    \
-    X(outer_tpid, "a VF's driver has the NIC insert tags of 0x8100, and that inserts the inner one") \
-    X(plain_hosts, "hosts without a V.VLAN are on it, and the NIC sorts by the V.VLAN")              \
-    X(network_twice, "another uplink of the NIC has one of its pairs of VLAN and V.VLAN too")        \
-    X(no_instance, "it is in no instance")                                                           \
-    X(inactive, "its instance does not forward")                                                     \
-    X(down, "it is down")                                                                            \
-    X(other_uplink, "its instance is not on this uplink")                                            \
-    X(local_scope, "its instance keeps off the wire, and the NIC sends floods there")                \
-    X(not_registered, "its V.VLAN is not registered on the uplink")                                  \
-    X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")               \
-    X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")  \
-    X(inspected, "its frames go to an inspector, and the NIC sends none there")                      \
-    X(dscp, "the NIC does not change the DSCP")                                                      \
-    X(learning, "it may have addresses that the NIC does not know")                                  \
-    X(address, "its vMAC is not among its addresses")                                                \
-    X(too_long, "its MTU is larger than what the NIC switches")                                      \
-    X(rules, "the NIC's filters see neither what a VM sends, nor frames between VMs, nor fragments") \
-    X(redirect_target, "a rule redirects frames to it")                                              \
-    X(mirrored, "a mirror watches it")                                                               \
-    X(mirror_target, "a mirror's copies go to it")                                                   \
-    X(mirror, "the NIC's mirrors know neither direction nor filter, nor the mirror's target")        \
-    X(rate_out, "the NIC does not limit what is sent to a VM")                                       \
-    X(rate_low, "the NIC cannot hold a queue to so low a rate")                                      \
-    X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                     \
-    X(quota, "its tenant has all that it may have of the NIC")                                       \
-    X(macs_full, "the NIC's table of addresses is full")                                             \
+#define IVDS_OFFLOAD_REASONS(X)                                                                       \
+    X(fits, "the NIC carries it")                                                                     \
+    X(to_wire, "the NIC sends what it does not know to the wire")                                     \
+    X(sink, "the NIC hands frames for it to software")                                                \
+    X(uplink_mtu, "the uplink's MTU lacks 4 bytes for the tag: full frames of software's are lost")   \
+    X(some_in_software, "some of its vPorts are software's")                                          \
+    X(none_in_nic, "none of its vPorts is in the NIC")                                                \
+    X(sorted, "the NIC sorts its V.VLANs to its VF, and software forwards them")                      \
+    X(not_a_vf, "it is no VF of this NIC")                                                            \
+    X(by_operator, "the operator keeps it in software")                                               \
+    X(outer_tag, "with double tags its VM would have to add the outer VLAN itself")                   \
+    X(tpid, "the NIC knows V.VLAN tags of TPID 0x8100 alone")                                         \
+    X(no_two_tags, "the NIC does not sort frames with two tags")                                      \
+    X(other_tags, "its tags are not the PF's, or not two, and the NIC sorts by the inner of two")     \
+    X(outer_tpid, "a VF's driver has the NIC insert tags of 0x8100, and that inserts the inner one")  \
+    X(plain_hosts, "hosts without a V.VLAN are on it, and the NIC sorts by the V.VLAN")               \
+    X(network_twice, "another uplink of the NIC has one of its pairs of VLAN and V.VLAN too")         \
+    X(no_instance, "it is in no instance")                                                            \
+    X(inactive, "its instance does not forward")                                                      \
+    X(down, "it is down")                                                                             \
+    X(other_uplink, "its instance is not on this uplink")                                             \
+    X(local_scope, "its instance keeps off the wire, and the NIC sends floods there")                 \
+    X(not_registered, "its V.VLAN is not registered on the uplink")                                   \
+    X(trunk, "its VM's tags are vPorts, and the NIC does not look behind its own tag")                \
+    X(guest_tags, "its VM may send tags, and the NIC drops frames that it would have to tag twice")   \
+    X(inspected, "its frames go to an inspector, and the NIC sends none there")                       \
+    X(dscp, "the NIC does not change the DSCP")                                                       \
+    X(learning, "it may have addresses that the NIC does not know")                                   \
+    X(address, "its vMAC is not among its addresses")                                                 \
+    X(too_long, "its MTU is larger than what the NIC switches")                                       \
+    X(rules_from_vm, "it has rules on what its VM sends, which none of the NIC's filters look at")    \
+    X(rules_stateful, "its rules keep connections, and the NIC keeps none")                           \
+    X(rules_on_ip, "the NIC's filters on IP and ports see neither frames between VMs nor fragments")  \
+    X(rules_on_type, "the NIC's filter on an EtherType is one for all VFs, and a VM can turn it off") \
+    X(rules_on_macs, "the NIC drops nothing for the MACs that it comes from or by default")           \
+    X(redirect_target, "a rule redirects frames to it")                                               \
+    X(mirrored, "a mirror watches it that the NIC does not make")                                     \
+    X(mirror_target, "copies of a mirror go to it that the NIC does not make")                        \
+    X(mirror_none, "the NIC has no mirrors")                                                          \
+    X(mirror_kind, "the NIC's copies go to a VF, and not to a VLAN, an address or a ring")            \
+    X(mirror_uplink, "it watches an uplink, and sees there what software passes on alone")            \
+    X(mirror_by_rule, "a rule names it, and the NIC knows no rules")                                  \
+    X(mirror_drops, "the NIC makes no copies of what is dropped")                                     \
+    X(mirror_senders, "the NIC copies what is sent to a VM, and not what a VM sends")                 \
+    X(mirror_part, "it filters, cuts or samples, and the NIC copies all frames as they are")          \
+    X(mirror_chain, "another mirror watches its target, and the NIC may copy its copies")             \
+    X(mirror_twice, "another mirror has its target, and the NIC gives one pool one copy")             \
+    X(mirror_target_away, "its target is none of the NIC's vPorts")                                   \
+    X(mirror_source_away, "not all that it watches is in the NIC")                                    \
+    X(mirrors_full, "the NIC's mirrors are all in use")                                               \
+    X(rate_out, "the NIC does not limit what is sent to a VM")                                        \
+    X(rate_low, "the NIC cannot hold a queue to so low a rate")                                       \
+    X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                      \
+    X(quota, "its tenant has all that it may have of the NIC")                                        \
+    X(macs_full, "the NIC's table of addresses is full")                                              \
     X(vlans_full, "the NIC's table of VLANs is full")
 
 enum class Reason : std::uint8_t {
@@ -118,7 +142,8 @@ enum class Reason : std::uint8_t {
     X(wire_source, "frames from the wire with the source address of a local VM are not dropped")                 \
     X(foreign, "frames to an address that only a neighbour in another instance has do not go to the wire")       \
     X(copies, "an RSPAN mirror's copies of frames for its address do not go to the wire")                        \
-    X(inner_alone, "frames with the V.VLAN's tag alone, which are the host's, may go to an uplink's VF")
+    X(inner_alone, "frames with the V.VLAN's tag alone, which are the host's, may go to an uplink's VF")         \
+    X(one_copy, "a mirror's target that gets a frame itself has no copy of it besides")
 
 enum class Limit : std::uint8_t {
 #define IVDS_X(name, words) name,
@@ -157,7 +182,7 @@ struct Plan {
     std::map<std::uint32_t, Placement> mirrors;  // by session
     std::map<std::uint32_t, Placement> rates;    // by vPort: of what it sends, or else of what is sent to it
 
-    Use pools, macs, vlans;
+    Use pools, macs, vlans, mirror_rules;
 };
 
 // Fails where the choices contradict the tables or each other, or ask for what cannot be.

@@ -27,7 +27,7 @@ struct Snapshot {
     std::map<std::uint32_t, std::shared_ptr<const AclRow>> acls;
     std::map<std::uint32_t, ivds_pool> pools;      // of vPorts, that rules redirect to
     std::map<std::uint32_t, ivds_mirror> mirrors;  // by session
-    std::map<std::uint32_t, std::uint64_t> heat;   // by port: its frames since the last look; none: 0
+    std::map<std::uint32_t, std::uint64_t> heat;   // by port (heat.h); none: 0
 };
 
 // The data plane's tables where the NIC carries these vPorts, VFs: their addresses are static entries at the uplink,

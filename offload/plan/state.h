@@ -56,6 +56,13 @@ struct NicVlan {
     bool operator==(const NicVlan&) const = default;
 };
 
+// What reaches one of the sources reaches the pool that this is of as well, once.
+struct NicMirror {
+    unsigned slot = 0;
+    PoolSet sources = 0;
+    bool operator==(const NicMirror&) const = default;
+};
+
 struct NicState {
     std::map<unsigned, NicPool> pools;
     // VFs that are on as uplinks of the host's, with two tags: the NIC gives such a one all frames of the V.VLANs
@@ -63,7 +70,8 @@ struct NicState {
     std::set<unsigned> uplinks;
     std::map<Mac, NicMac> macs;  // unicast
     std::map<std::uint16_t, NicVlan> vlans;
-    std::set<std::uint16_t> admitted;  // VLANs that are taken in from the wire, those of software ports too
+    std::set<std::uint16_t> admitted;       // VLANs that are taken in from the wire, those of software ports too
+    std::map<unsigned, NicMirror> mirrors;  // by the pool that gets the copies
     bool unknown_to_pf = false;  // what VFs send to unknown addresses goes to the PF as well, where it is a member
     bool operator==(const NicState&) const = default;
 };

@@ -26,6 +26,21 @@ public:
     Builder(NicState state, const NicState& wanted, unsigned pf)
         : state_(std::move(state)), wanted_(wanted), pf_(pf), stay_(staying_pools(state_, wanted, pf)) {}
 
+    // Before its target is off, as copies for a pool that does not receive may hold up the others.
+    void give_up_mirrors() {
+        const std::map<unsigned, NicMirror> mirrors = state_.mirrors;
+        for (const auto& [target, entry] : mirrors) {
+            const auto next = wanted_.mirrors.find(target);
+            if (next == wanted_.mirrors.end() || !is_staying(target) || next->second.slot != entry.slot) {
+                add(ClearMirror{.target = target, .slot = entry.slot});
+                continue;
+            }
+            const PoolSet sources = entry.sources & next->second.sources & stay_;
+            if (sources != entry.sources)
+                add(SetMirror{.target = target, .entry = {.slot = entry.slot, .sources = sources}});
+        }
+    }
+
     void give_up_macs() {
         const std::map<Mac, NicMac> macs = state_.macs;
         for (const auto& [mac, entry] : macs) {
@@ -76,6 +91,10 @@ public:
             if (now == state_.vlans.end() || now->second != entry) add(SetVlan{.vvlan = vvlan, .entry = entry});
         }
         if (wanted_.unknown_to_pf && !state_.unknown_to_pf) add(UnknownToPf{.on = true});
+        for (const auto& [target, entry] : wanted_.mirrors) {
+            const auto now = state_.mirrors.find(target);
+            if (now == state_.mirrors.end() || now->second != entry) add(SetMirror{.target = target, .entry = entry});
+        }
         for (const auto& [pool, as] : wanted_.pools) {
             const auto now = state_.pools.find(pool);
             if (now == state_.pools.end())
@@ -127,6 +146,7 @@ struct Overloaded : F... {
 
 std::vector<Step> make_steps(const NicState& present, const NicState& wanted, unsigned pf) {
     Builder builder(present, wanted, pf);
+    builder.give_up_mirrors();
     builder.give_up_macs();
     builder.give_up_the_rest();
     builder.tell_software(true);
@@ -155,6 +175,8 @@ void advance(NicState& state, const Step& step) {
                        state.uplinks.erase(clear.pool);
                    },
                    [&](const SetRate& set) { state.pools.at(set.pool).rate_mbps = set.rate_mbps; },
+                   [&](const SetMirror& set) { state.mirrors[set.target] = set.entry; },
+                   [&](const ClearMirror& clear) { state.mirrors.erase(clear.target); },
                    [&](const UnknownToPf& set) { state.unknown_to_pf = set.on; },
                    [](const Software&) {},
                },
@@ -189,6 +211,13 @@ std::string text(const Step& step) {
             [](const SetRate& set) {
                 return set.rate_mbps != 0 ? fmt::format("pool {}: {} Mb/s", set.pool, set.rate_mbps)
                                           : fmt::format("pool {}: no rate", set.pool);
+            },
+            [](const SetMirror& set) {
+                return fmt::format("mirror {}: what reaches pools {:#x} to pool {} too", set.entry.slot,
+                                   set.entry.sources, set.target);
+            },
+            [](const ClearMirror& clear) {
+                return fmt::format("mirror {}: off, was to pool {}", clear.slot, clear.target);
             },
             [](const UnknownToPf& set) {
                 return fmt::format("unknown addresses {} to the PF", set.on ? "also" : "no more");

@@ -4,12 +4,13 @@
 // miss one that it reaches before and after. A vPort that itself moves between NIC and software, or to another
 // instance, is away while it does.
 //
-//   1. The NIC gives up what is not so in the end: addresses first, then VFs, then V.VLANs. An address is given to
+//   1. The NIC gives up what is not so in the end: mirrors and addresses first, then VFs, then V.VLANs. An address is
+//   given to
 //      the PF, and not forgotten yet: frames to one that the NIC does not know go to the wire.
 //   2. Software takes the new tables (Software::take_tables).
 //   3. The NIC forgets addresses that no one needs any more, and learns all new ones, at the PF.
 //   4. Software regards what moves to the NIC as being behind the uplink.
-//   5. The NIC takes up what is new: V.VLANs, VFs, and last their addresses from the PF.
+//   5. The NIC takes up what is new: V.VLANs, mirrors, VFs, and last their addresses from the PF.
 #pragma once
 
 #include <cstdint>
@@ -56,6 +57,14 @@ struct SetRate {
     unsigned pool = 0;
     unsigned rate_mbps = 0;
 };
+struct SetMirror {  // `target` gets copies; while it is off it gets none
+    unsigned target = 0;
+    NicMirror entry;
+};
+struct ClearMirror {
+    unsigned target = 0;
+    unsigned slot = 0;
+};
 struct UnknownToPf {
     bool on = false;
 };
@@ -68,7 +77,7 @@ struct Software {
 };
 
 using Step = std::variant<SetMac, ClearMac, SetVlan, ClearVlan, Admit, SetPool, SetUplink, ClearPool, SetRate,
-                          UnknownToPf, Software>;
+                          SetMirror, ClearMirror, UnknownToPf, Software>;
 
 // `pf` is the PF's pool. There is always a step that takes the tables.
 [[nodiscard]] std::vector<Step> make_steps(const NicState& present, const NicState& wanted, unsigned pf);

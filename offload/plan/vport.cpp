@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "plan/acl.h"
+
 namespace ivds::offload {
 
 namespace {
@@ -21,23 +23,21 @@ bool has_rate(const ivds_rate& rate) {
 
 }  // namespace
 
-Targets find_targets(const Snapshot& tables) {
-    Targets targets;
+std::set<std::uint32_t> find_targets(const Snapshot& tables) {
+    std::set<std::uint32_t> targets;
     for (const auto& [id, list] : tables.acls) {
         for (const auto& [key, rule] : list->rules) {
             if (rule.action != IVDS_ACL_REDIRECT) continue;
             if ((rule.target & IVDS_TARGET_POOL) == 0) {
-                targets.of_rules.insert(rule.target);
+                targets.insert(rule.target);
                 continue;
             }
             const auto pool = tables.pools.find(rule.target & ~IVDS_TARGET_POOL);
             if (pool == tables.pools.end()) continue;
             for (unsigned i = 0; i < std::min(pool->second.count, IVDS_MAX_POOL_PORTS); ++i)
-                targets.of_rules.insert(pool->second.member[i]);
+                targets.insert(pool->second.member[i]);
         }
     }
-    for (const auto& [session, mirror] : tables.mirrors)
-        if (mirror.kind == IVDS_MIRROR_SPAN) targets.of_mirrors.insert(mirror.target);
     return targets;
 }
 
@@ -63,7 +63,7 @@ Reason fit_instance(std::uint32_t id, const Snapshot& tables, const Device& devi
 }
 
 Reason fit(std::uint32_t id, const Snapshot& tables, const Device& device, const Choices& choices,
-           const Targets& targets, const Addresses& addresses) {
+           const std::set<std::uint32_t>& targets, const Mirrors& mirrors, const Addresses& addresses) {
     const ivds_port& port = tables.ports.at(id);
     const auto is = [&](unsigned flag) { return (port.flags & flag) != 0; };
     if (!device.pools.contains(id) || (port.kind != IVDS_PORT_VPORT && port.kind != IVDS_PORT_VF))
@@ -76,10 +76,10 @@ Reason fit(std::uint32_t id, const Snapshot& tables, const Device& device, const
     if (is(IVDS_PF_CARRY_TAGS)) return Reason::guest_tags;
     if (port.inspector != 0) return Reason::inspected;
     if (port.dscp != 0) return Reason::dscp;
-    if (port.acl_in != 0 || port.acl_out != 0 || is(IVDS_PF_STATEFUL)) return Reason::rules;
-    if (targets.of_rules.contains(id)) return Reason::redirect_target;
-    if ((port.mirror_in | port.mirror_out | port.mirror_drop) != 0) return Reason::mirrored;
-    if (targets.of_mirrors.contains(id)) return Reason::mirror_target;
+    if (const Reason reason = why_not_nic(port, tables); reason != Reason::fits) return reason;
+    if (targets.contains(id)) return Reason::redirect_target;
+    if ((port.mirror_in | port.mirror_drop | (port.mirror_out & ~mirrors.in_nic())) != 0) return Reason::mirrored;
+    if (mirrors.sends_to(id)) return Reason::mirror_target;
     if (has_rate(port.rate[IVDS_WAY_OUT])) return Reason::rate_out;
     const unsigned queues_of_pool = device.chip->queues / device.chip->pools;
     if (has_rate(port.rate[IVDS_WAY_IN]) && rate_in_mbps(port) < device.chip->min_rate_mbps * queues_of_pool)

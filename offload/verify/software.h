@@ -4,7 +4,8 @@
 //
 // Lists of rules, rates, inspectors and mirrors are taken to let everything pass: where the ports that have them are
 // software's they say the same with and without a NIC, and a vPort in the NIC must not have them (verify.h, policy).
-// Nothing is learned: the walk is about the tables of one moment. Members of an instance are the ports that name it.
+// Copies of mirrors that are the NIC's are the walk's to add. Nothing is learned: the walk is about the tables of one
+// moment. Members of an instance are the ports that name it.
 #pragma once
 
 #include <cstdint>

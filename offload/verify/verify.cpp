@@ -467,7 +467,8 @@ private:
         if (out.port == to_host) return from_wire && instance == 0;
         const ivds_port* port = of_.alone_.port(out.via);
         if (instance == 0 || port == nullptr) return false;
-        if (port->kind != IVDS_PORT_UPLINK) return port->instance == instance;
+        if (port->kind != IVDS_PORT_UPLINK)
+            return port->instance == instance || of_.is_mirrored_to(out.via, instance);
         const ivds_instance* of = of_.alone_.instance(instance);
         if (of == nullptr || of->uplink != out.port || (of->flags & IVDS_IF_WIRE) == 0 || out.tags.empty())
             return false;
@@ -582,6 +583,12 @@ private:
             const auto why = why_missing(probe, expected_, got_, out);
             if (!why) return fault(has(got_, out.via) ? Fault::altered : Fault::lost, out.via);
             excused.insert(*why);
+        }
+        for (const Out& out : expected_.outs) {
+            if (std::ranges::count(expected_.outs, out) == std::ranges::count(got_, out) || !excused.empty())
+                continue;
+            if (!of_.is_mirrored_to(out.via, expected_.instance)) return fault(Fault::lost, out.via);
+            excused.insert(Limit::one_copy);
         }
         for (const Limit limit : excused) ++verdict_.limits[limit];
     }

@@ -151,6 +151,10 @@ private:
         return port == subject_.device.uplink || subject_.device.uplinks.contains(port);
     }
     void find_policies();
+    void find_mirrors();
+    void add_copies(Software::Told& told) const;
+    // Whether copies of frames of the instance may go to it.
+    [[nodiscard]] bool is_mirrored_to(std::uint32_t vport, std::uint32_t instance) const;
 
     Subject subject_;
     Views views_;
@@ -162,6 +166,7 @@ private:
     std::unordered_set<std::uint64_t> local_;                      // addresses that some instance has on this host
     std::map<std::uint32_t, std::vector<Mac>> macs_;               // of the forwarding table, by instance
     std::vector<std::pair<std::uint32_t, std::string>> policies_;  // by port
+    std::uint32_t by_nic_ = 0;                                     // sessions of mirrors
 };
 
 // For people: the verdict in a line, and its counterexamples.

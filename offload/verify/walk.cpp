@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "plan/vport.h"
 #include "verify/verify.h"
@@ -46,7 +47,8 @@ void Verifier::find_policies() {
                 fmt::format("instance {} would send with other tags than its V.VLAN's alone, which is all that "
                             "the uplink has",
                             id));
-    const Targets targets = find_targets(subject_.tables);
+    const std::set<std::uint32_t> targets = find_targets(subject_.tables);
+    find_mirrors();
     for (const std::uint32_t id : subject_.told.vports) {
         const auto say = [&](std::string_view what) { policies_.emplace_back(id, what); };
         const auto found = subject_.tables.ports.find(id);
@@ -61,12 +63,12 @@ void Verifier::find_policies() {
             say("it has rules, and the NIC does not ask them");
         if (port.inspector != 0) say("it has an inspector, and the NIC does not send frames there");
         if (port.dscp != 0) say("it marks packets, and the NIC does not change the DSCP");
-        if ((port.mirror_in | port.mirror_out | port.mirror_drop) != 0) say("a mirror watches it");
+        if ((port.mirror_in | port.mirror_drop | (port.mirror_out & ~by_nic_)) != 0)
+            say("a mirror watches it that is software's");
         if (port.rate[IVDS_WAY_OUT].ns_per_mib != 0)
             say("what is sent to it has a rate, which the NIC does not hold");
         if ((port.flags & IVDS_PF_TRUNK) != 0) say("vPorts are behind its tags, and the NIC does not look for those");
-        if (targets.of_rules.contains(id)) say("rules redirect to it, and software does not send to it");
-        if (targets.of_mirrors.contains(id)) say("a mirror's copies go to it, and software does not send to it");
+        if (targets.contains(id)) say("rules redirect to it, and software does not send to it");
         if (!subject_.device.pools.contains(id)) say("software was told that the NIC carries it, and it is no VF");
     }
 }
@@ -79,6 +81,63 @@ std::uint32_t Verifier::home(const Frame& frame) const {
     for (const auto& [port, pool] : subject_.device.uplinks)
         if (subject_.tables.vvlans.contains({port, tags[0].vid(), tags[1].vid()})) return port;
     return pf;
+}
+
+// A mirror to a vPort in the NIC is the NIC's to make: software has no way there. What such a mirror asks for and the
+// NIC does not do is a policy.
+void Verifier::find_mirrors() {
+    const auto& told = subject_.told.vports;
+    for (const auto& [session, mirror] : subject_.tables.mirrors)
+        if (mirror.kind == IVDS_MIRROR_SPAN && told.contains(mirror.target)) by_nic_ |= 1U << session;
+    if (by_nic_ == 0) return;
+    const auto say = [&](std::uint32_t session, std::string_view what) {
+        const std::uint32_t target = subject_.tables.mirrors.at(session).target;
+        policies_.emplace_back(target, fmt::format("mirror session {} copies to it, and {}", session, what));
+    };
+    std::uint32_t by_rules = 0;
+    for (const auto& [id, list] : subject_.tables.acls)
+        for (const auto& [key, rule] : list->rules) by_rules |= rule.mirrors;
+    std::set<std::uint32_t> targets;
+    for (const auto& [session, mirror] : subject_.tables.mirrors) {
+        const std::uint32_t bit = 1U << session;
+        if ((by_nic_ & bit) == 0) continue;
+        if (mirror.filter != 0 || mirror.snap_bytes != 0 || mirror.sample > 1) say(session, "not all, or cut");
+        if ((by_rules & bit) != 0) say(session, "a rule names it");
+        if (!targets.insert(mirror.target).second) say(session, "so does another");
+        for (const auto& [id, port] : subject_.tables.ports) {
+            if (((port.mirror_in | port.mirror_drop) & bit) != 0)
+                say(session, fmt::format("of what port {} sends or drops", id));
+            if ((port.mirror_out & bit) != 0 && !told.contains(id))
+                say(session, fmt::format("watches port {}, which is not the NIC's", id));
+        }
+    }
+}
+
+// A frame is copied once for a mirror, as it is sent to the first that it watches.
+void Verifier::add_copies(Software::Told& told) const {
+    if (by_nic_ == 0) return;
+    std::uint32_t made = 0;
+    const std::size_t sent = told.outs.size();
+    for (std::size_t i = 0; i < sent; ++i) {
+        const ivds_port* port = alone_.port(told.outs[i].via);
+        if (port == nullptr) continue;
+        for (std::uint32_t left = port->mirror_out & by_nic_ & ~made; left != 0; left &= left - 1) {
+            const auto session = static_cast<std::uint32_t>(std::countr_zero(left));
+            const std::uint32_t target = subject_.tables.mirrors.at(session).target;
+            made |= 1U << session;
+            told.outs.push_back({.port = target, .via = target, .tags = told.outs[i].tags});
+        }
+    }
+}
+
+bool Verifier::is_mirrored_to(std::uint32_t vport, std::uint32_t instance) const {
+    for (std::uint32_t left = by_nic_; left != 0; left &= left - 1) {
+        const auto session = static_cast<std::uint32_t>(std::countr_zero(left));
+        if (subject_.tables.mirrors.at(session).target != vport) continue;
+        for (const auto& [id, port] : subject_.tables.ports)
+            if (port.instance == instance && (port.mirror_out >> session & 1U) != 0) return true;
+    }
+    return false;
 }
 
 void Verifier::alone(const Probe& probe, Software::Told& told, Trail* trail) const {
@@ -100,6 +159,7 @@ void Verifier::alone(const Probe& probe, Software::Told& told, Trail* trail) con
         case Enter::By::host:
             break;
     }
+    add_copies(told);
     std::ranges::sort(told.outs);
 }
 

@@ -74,7 +74,7 @@ TEST_CASE("offload plan tells what a NIC would carry of a file, without agent or
     CHECK_THAT(squeezed(done.out), ContainsSubstring("uplink up0 (eth1): planned, 82599") &&
                                        ContainsSubstring("instance red mixed some_in_software") &&
                                        ContainsSubstring("vport pa hw fits") &&
-                                       ContainsSubstring("vport pb sw rules") &&
+                                       ContainsSubstring("vport pb sw rules_from_vm") &&
                                        ContainsSubstring("fdb red 02:00:00:00:00:0d mixed sink") &&
                                        ContainsSubstring("V.VLAN 10 is taken from the wire"));
     CHECK(shell({"offload", "plan", "--nic", "82576", file.name}).code == 0);

@@ -170,7 +170,7 @@ def _(bench):
         check_paths(made)
         # What the NIC cannot do: the VF is off, and says why; and what is required is refused.
         made.host.ctl("rule", "add", "vport", "red-1", "--name", "no-udp", "--protocol", "udp", "--action", "drop")
-        check_equal(made.where()["red-1"], ("sw", "rules"), "a VF with a rule")
+        check_equal(made.where()["red-1"], ("sw", "rules_from_vm"), "a VF with a rule")
         check(not made.ping("red-0", "red-1"), "red-1 is reached though the NIC cannot hold its rule")
         made.host.ctl("rule", "remove", "vport", "red-1", "no-udp")
         made.lab.wait(lambda: made.ping("red-0", "red-1"), 60, "red-1 does not come back")

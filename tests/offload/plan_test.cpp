@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "offload/nic/82599.h"
+#include "offload/plan/heat.h"
 #include "together.h"
 
 using namespace ivds;
@@ -28,8 +29,9 @@ AclRule redirect_to(std::uint32_t target) {
     return rule;
 }
 
-void clear(__u16& flags, unsigned flag) {
-    flags = static_cast<__u16>(flags & ~flag);
+template <class Flags>
+void clear(Flags& flags, unsigned flag) {
+    flags = static_cast<Flags>(flags & ~flag);
 }
 
 // Two instances; red has VFs 0 and 1, blue VF 2. Ports of software are added by the cases.
@@ -129,8 +131,25 @@ TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[
         {"learning", [](World& w) { w.learned_mac(red, vmac(6), vf0); }},
         {"address", [](World& w) { w.local_mac(red, vmac(0), vf1); }},
         {"too_long", [](World& w) { w.ports.at(vf0).mtu_bytes = 9710; }},
-        {"rules", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_in = 1; }},
-        {"rules", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_out = 1; }},
+        {"rules_from_vm", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_in = 1; }},
+        {"rules_stateful",
+         [](World& w) {
+             w.acls[1] = {}, w.ports.at(vf0).acl_out = 1;
+             w.ports.at(vf0).flags |= IVDS_PF_STATEFUL;
+         }},
+        {"rules_on_ip",
+         [](World& w) {
+             w.acls[1].rules = {AclRule{}};
+             w.acls[1].rules[0].proto = 17;
+             w.ports.at(vf0).acl_out = 1;
+         }},
+        {"rules_on_type",
+         [](World& w) {
+             w.acls[1].rules = {AclRule{}};
+             w.acls[1].rules[0].ethertypes = {0x88f7};
+             w.ports.at(vf0).acl_out = 1;
+         }},
+        {"rules_on_macs", [](World& w) { w.acls[1] = {}, w.ports.at(vf0).acl_out = 1; }},
         {"redirect_target", [](World& w) { w.acls[1].rules = {redirect_to(vf0)}; }},
         {"redirect_target",
          [](World& w) {
@@ -138,6 +157,7 @@ TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[
              w.acls[1].rules = {redirect_to(IVDS_TARGET_POOL | 1)};
          }},
         {"mirrored", [](World& w) { w.ports.at(vf0).mirror_drop = 1; }},
+        {"mirror_target", [](World& w) { w.vport(soft0, red, vmac(7)).span(0, vf0, {soft0}); }},
         {"rate_out", [](World& w) { w.rate(vf0, IVDS_WAY_OUT); }},
         {"rate_low", [](World& w) { w.rate(vf0, IVDS_WAY_IN); }},
         {"inactive", [](World& w) { clear(w.instances.at(red).flags, IVDS_IF_ACTIVE); }},
@@ -156,6 +176,151 @@ TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[
     }
 }
 
+TEST_CASE("a mirror of what is sent to VFs, for a VF, is the NIC's", "[unit][R139]") {
+    World world = two_instances();
+    world.span(3, vf2, {vf0, vf1});
+    const Plan plan = plan_of(world);
+    CHECK(at(plan.mirrors, 3) == "hw fits");
+    for (const std::uint32_t vf : {vf0, vf1, vf2}) CHECK(at(plan.vports, vf) == "hw fits");
+    CHECK(plan.state.mirrors == std::map<unsigned, offload::NicMirror>{{2, {.slot = 0, .sources = 0b011}}});
+    CHECK(plan.mirror_rules.used == 1);
+    CHECK(plan.mirror_rules.free() == 3);
+    SECTION("and may be within an instance") {
+        clear(world.ports.at(vf1).mirror_out, ~0U);
+        world.mirrors.at(3).target = vf1;
+        CHECK(plan_of(world).state.mirrors.at(1).sources == 0b001);
+    }
+}
+
+TEST_CASE("what the NIC does not copy has its reason, and keeps its vPorts in software", "[unit][R139][R188]") {
+    struct Case {
+        const char* reason;
+        void (*ask)(World&);
+    };
+    const Case cases[] = {
+        {"mirror_kind", [](World& w) { w.mirrors.at(3).kind = IVDS_MIRROR_RING; }},
+        {"mirror_kind", [](World& w) { w.mirrors.at(3).kind = IVDS_MIRROR_ERSPAN_II; }},
+        {"mirror_uplink", [](World& w) { w.ports.at(up).mirror_out = 1U << 3; }},
+        {"mirror_by_rule", [](World& w) { w.acls[1].rules = {AclRule{}}, w.acls[1].rules[0].mirrors = 1U << 3; }},
+        {"mirror_drops", [](World& w) { w.ports.at(vf0).mirror_drop = 1U << 3; }},
+        {"mirror_senders", [](World& w) { w.ports.at(vf0).mirror_in = 1U << 3; }},
+        {"mirror_part", [](World& w) { w.mirrors.at(3).snap_bytes = 128; }},
+        {"mirror_part", [](World& w) { w.mirrors.at(3).sample = 10; }},
+        {"mirror_part", [](World& w) { w.mirrors.at(3).filter = 1; }},
+        {"mirror_chain", [](World& w) { w.span(4, vf1, {vf2}); }},
+        {"mirror_twice", [](World& w) { w.span(4, vf2, {vf1}); }},
+        {"mirror_target_away", [](World& w) { w.vport(soft0, blue, vmac(7)).mirrors.at(3).target = soft0; }},
+        {"mirror_target_away", [](World& w) { w.ports.at(vf2).dscp = 1; }},
+        {"mirror_source_away", [](World& w) { w.vport(soft0, red, vmac(7)).span(3, vf2, {soft0}); }},
+        {"mirror_source_away", [](World& w) { w.ports.at(vf0).dscp = 1; }},
+        {"mirror_source_away", [](World& w) { w.ports.at(vf0).mirror_out = 0; }},
+    };
+    for (const auto& [reason, ask] : cases) {
+        World world = two_instances();
+        world.span(3, vf2, {vf0});
+        ask(world);
+        CAPTURE(reason);
+        const Plan plan = plan_of(world);
+        CHECK(at(plan.mirrors, 3) == std::string("sw ") + reason);
+        CHECK(plan.state.mirrors.empty());
+        // A vPort that nothing watches any more is the NIC's.
+        CHECK(plan.state.pools.contains(0) == (world.ports.at(vf0).mirror_out == 0));
+    }
+    World world = two_instances();
+    world.span(3, vf2, {vf0});
+    world.mirrors.at(3).sample = 2;
+    CHECK(why(world, vf0) == "sw mirrored");
+    CHECK(why(world, vf2) == "sw mirror_target");
+    CHECK(why(world, vf1) == "hw fits");
+}
+
+namespace {
+
+// Pairs of VFs, of which one gets copies of what is sent to the other.
+struct Pairs {
+    explicit Pairs(unsigned count) {
+        world.uplink(up, 9216, tpid_c, 0).instance(red, up, 10, 1).single_tag(red);
+        on.pools.clear();
+        for (unsigned n = 0; n < 2 * count; ++n) {
+            world.vport(vf0 + n, red, vmac(n));
+            on.pools[vf0 + n] = n < together_pf ? n : n + 1;
+        }
+        for (unsigned n = 0; n < count; ++n) world.span(n, vf0 + 2 * n + 1, {vf0 + 2 * n});
+    }
+    [[nodiscard]] Plan plan(const NicState& present = {}, const Choices& choices = {}) const {
+        return offload::make_plan(snapshot_of(world), on, choices, present).value();
+    }
+    World world;
+    Device on = device();
+};
+
+}  // namespace
+
+TEST_CASE("the fifth mirror is software's, and those that are in the NIC stay", "[unit][R139][R188]") {
+    Pairs pairs(5);
+    const Plan plan = pairs.plan();
+    for (std::uint32_t session = 0; session < 4; ++session) CHECK(at(plan.mirrors, session) == "hw fits");
+    CHECK(at(plan.mirrors, 4) == "sw mirrors_full");
+    CHECK(at(plan.vports, vf0 + 8) == "sw mirrored");
+    CHECK(at(plan.vports, vf0 + 9) == "sw mirror_target");
+    CHECK(plan.mirror_rules.free() == 0);
+    // One that comes, with a number before theirs, finds no room.
+    const ivds_mirror first = pairs.world.mirrors.at(0);
+    pairs.world.mirrors.erase(0);
+    pairs.world.ports.at(vf0).mirror_out = 0;
+    const Plan without = pairs.plan(plan.state);
+    CHECK(at(without.mirrors, 4) == "hw fits");
+    for (std::uint32_t session = 1; session < 4; ++session)
+        CHECK(without.state.mirrors.at(2 * session + 1) == plan.state.mirrors.at(2 * session + 1));
+    pairs.world.mirrors[0] = first;
+    pairs.world.ports.at(vf0).mirror_out = 1;
+    const Plan again = pairs.plan(without.state);
+    CHECK(at(again.mirrors, 0) == "sw mirrors_full");
+    CHECK(again.state.mirrors == without.state.mirrors);
+}
+
+TEST_CASE("a tenant has no more mirrors in the NIC than it may", "[unit][R185]") {
+    Pairs pairs(3);
+    Choices choices;
+    choices.tenants = {{red, 7}};
+    choices.quotas[7].mirrors = 2;
+    const Plan plan = pairs.plan({}, choices);
+    CHECK(at(plan.mirrors, 1) == "hw fits");
+    CHECK(at(plan.mirrors, 2) == "sw quota");
+    CHECK(at(plan.vports, vf0 + 4) == "sw mirrored");
+}
+
+TEST_CASE("a mirror whose vPorts find no room leaves its rule to another", "[unit]") {
+    Pairs pairs(5);
+    Choices choices;
+    choices.must_not = {vf0 + 3};
+    const Plan plan = pairs.plan({}, choices);
+    CHECK(at(plan.mirrors, 1) == "sw mirror_target_away");
+    CHECK(at(plan.vports, vf0 + 2) == "sw mirrored");
+    CHECK(at(plan.mirrors, 4) == "hw fits");
+    CHECK(plan.state.mirrors.size() == 4);
+}
+
+TEST_CASE("a mirror is given up before its target is, and taken up before there is anything to copy", "[unit]") {
+    World world = two_instances();
+    const Plan before = plan_of(world);
+    world.span(3, vf2, {vf0, vf1});
+    const Plan with = plan_of(world, {}, before.state);
+    world.ports.at(vf2).dscp = 1;
+    const Plan after = plan_of(world, {}, with.state);
+    const auto place = [](const Plan& plan, auto is) {
+        return std::ranges::find_if(plan.steps, is) - plan.steps.begin();
+    };
+    const auto off =
+        place(after, [](const offload::Step& step) { return std::holds_alternative<offload::ClearMirror>(step); });
+    const auto pool_off = place(after, [](const offload::Step& step) {
+        const auto* clear = std::get_if<offload::ClearPool>(&step);
+        return clear != nullptr && clear->pool == 2;
+    });
+    CHECK(off < pool_off);
+    CHECK(pool_off < std::ssize(after.steps));
+}
+
 TEST_CASE("a VF whose vPort is software's is off, and its addresses are sunk", "[unit]") {
     World world = two_instances();
     world.acls[1] = {};
@@ -164,7 +329,7 @@ TEST_CASE("a VF whose vPort is software's is off, and its addresses are sunk", "
     CHECK_FALSE(plan.state.pools.contains(0));
     CHECK(plan.state.macs.at(vmac(0)).pool == together_pf);
     CHECK(at(plan.instances, red) == "mixed some_in_software");
-    CHECK(at(plan.lists, 1) == "sw rules");
+    CHECK(at(plan.lists, 1) == "sw rules_from_vm");
 }
 
 TEST_CASE("one MAC in two V.VLANs is in software in both", "[unit]") {
@@ -253,6 +418,39 @@ TEST_CASE("which instances are in the NIC changes with their heat, and not witho
     CHECK(second.vlans.contains(20));
     CHECK(in_nic(second, 100, 100) == second);
     CHECK(in_nic(second, 0, 0) == second);
+}
+
+TEST_CASE("heat is what maps and NICs count between looks, and fades", "[unit]") {
+    offload::Heat heat;
+    const auto pools = [](std::uint64_t rx, std::uint64_t tx) {
+        return std::map<std::uint32_t, offload::PoolCounters>{
+            {vf0, {.rx_packets = {.value = rx}, .rx_bytes = {}, .tx_packets = {.value = tx}, .tx_bytes = {}}}};
+    };
+    const auto of = [&](std::uint32_t port) { return heat.by_port().at(port); };
+    heat.look({{vf0, 5}, {soft0, 1000}}, pools(0xffffff00, 7));
+    CHECK(of(vf0) == 0);  // since when, nobody knows
+    CHECK(of(soft0) == 0);
+    heat.look({{vf0, 5}, {soft0, 1100}}, pools(0x100, 47));  // the NIC's went round
+    CHECK(of(vf0) == 0x200 + 40);
+    CHECK(of(soft0) == 100);
+    heat.look({{vf0, 5}, {soft0, 30}}, pools(3, 47));  // set back, both of them
+    CHECK(of(vf0) == (0x200 + 40) / 2 + 3);
+    CHECK(of(soft0) == 50 + 30);
+    heat.look({{soft0, 30}}, {});
+    CHECK(of(soft0) == 40);
+    CHECK_FALSE(heat.by_port().contains(vf0));
+}
+
+TEST_CASE("what software has for an instance speaks for its VFs that are off", "[unit]") {
+    Choices choices;
+    choices.reserved_vlans = 62;
+    World world = two_instances();
+    world.vport(soft0, blue, vmac(7));
+    offload::Snapshot tables = snapshot_of(world);
+    const NicState first = offload::make_plan(tables, device(), choices, {})->state;
+    REQUIRE(first.vlans.contains(10));
+    tables.heat = {{vf0, 100}, {soft0, 126}};
+    CHECK(offload::make_plan(tables, device(), choices, first)->state.vlans.contains(20));
 }
 
 TEST_CASE("a plan made from its own result has no steps but software's", "[unit]") {

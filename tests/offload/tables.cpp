@@ -29,7 +29,30 @@ offload::Snapshot snapshot_of(const World& world) {
         ivds_pool& pool = snapshot.pools[id];
         for (const std::uint32_t member : members) pool.member[pool.count++] = member;
     }
+    snapshot.mirrors = world.mirrors;
     return snapshot;
+}
+
+void add_copies(std::vector<Sent>& sent, const World& world, const std::set<std::uint32_t>& sessions) {
+    const std::size_t own = sent.size();
+    for (const std::uint32_t session : sessions)
+        for (std::size_t i = 0; i < own; ++i) {
+            const auto port = world.ports.find(sent[i].port);
+            if (port == world.ports.end() || (port->second.mirror_out >> session & 1U) == 0) continue;
+            sent.push_back({world.mirrors.at(session).target, sent[i].bytes});
+            break;
+        }
+    std::ranges::sort(sent);
+}
+
+void leave_out_seconds(std::vector<Sent>& sent, const World& world) {
+    for (const auto& [session, mirror] : world.mirrors) {
+        const auto own =
+            std::ranges::stable_partition(sent, [&](const Sent& copy) { return copy.port != mirror.target; });
+        std::ranges::sort(own);
+        sent.erase(std::ranges::unique(own).begin(), sent.end());
+    }
+    std::ranges::sort(sent);
 }
 
 }  // namespace ivds::test

@@ -31,8 +31,8 @@ constexpr std::uint32_t up = witness_uplink;
 constexpr std::uint32_t first_soft = witness_trunk, behind = witness_behind;
 constexpr unsigned vfs = 3;
 
-// Instance 1: VFs, a port of software's and one behind its tag, and one that may have unknown addresses; 2: VFs
-// alone; 3: software's alone.
+// A mirror from one VF to the other tenant's. Instance 1: VFs, a port of software's and one behind its tag, and one
+// that may have unknown addresses; 2: VFs alone; 3: software's alone.
 World make_world() {
     World world;
     world.uplink(up, 9216, tpid_c, 0);
@@ -47,6 +47,7 @@ World make_world() {
     world.local_mac(1, vmac(20), first_vf).remote_mac(1, vmac(30), 0);
     world.fdb.at({1, vmac(30)}).flags |= IVDS_FDB_PLAIN;
     world.learned_mac(1, vmac(32), first_soft + 2);
+    world.span(7, first_vf + 2, {first_vf + 1});
     return world;
 }
 

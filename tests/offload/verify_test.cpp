@@ -258,6 +258,12 @@ World draw_world() {
     };
     for (unsigned n = 0; n < vfs; ++n) add(first_vf + n, n);
     for (unsigned n = 0; n < softs; ++n) add(first_soft + n, vfs + n);
+    if (one_in(3)) {
+        const std::uint32_t target = first_vf + below(vfs);
+        const std::uint32_t source = first_vf + below(vfs);
+        if (source != target) world.span(0, target, {source});
+        if (source != target && one_in(8)) world.ports.at(source).mirror_in = 1;
+    }
     if (coin()) world.behind(first_soft, witness_vid, behind, 2, vmac(10));
     for (unsigned n = below(4U); n > 0; --n) {
         const std::uint32_t instance = 1 + below(4U);
@@ -409,7 +415,7 @@ TEST_CASE("what the planner makes of any tables leaves no frame out of its insta
     INFO(fmt::format("{} worlds, {} vPorts in the NIC, {} classes, {} walks; limits:{}", worlds, in_nic, classes,
                      walks, words));
     CHECK(in_nic > 50);
-    CHECK(limits.size() == 6);
+    CHECK(limits.size() == 7);
 }
 
 TEST_CASE("a broken card on which any frame comes to harm is found", "[unit]") {
@@ -624,6 +630,37 @@ TEST_CASE("a vPort in the NIC with what the NIC does not do is told", "[unit]") 
     CHECK(verdict.found == 1);
     CHECK(only(verdict, Fault::policy).port == first_vf);
     CHECK_FALSE(only(verdict, Fault::policy).enter);
+}
+
+TEST_CASE("mirrors that are the NIC's are walked, and a rule that copies other frames or to others is told",
+          "[unit]") {
+    World world = two_tenants();
+    world.span(5, first_vf + 2, {first_vf});
+    Case one(std::move(world));
+    REQUIRE(one.check().holds());
+    REQUIRE(one.card.nic.get(Reg::pfmrctl) == (reg::pfmrctl::vpme.put() | reg::pfmrctl::mp.put(2)));
+    SECTION("other sources") {
+        one.card.nic.put(Reg::pfmrvm, 0, 0b11);
+        const verify::Verdict verdict = one.check();
+        CHECK(only(verdict, Fault::extra).port == first_vf + 2);
+    }
+    SECTION("another target") {
+        one.card.nic.put(Reg::pfmrctl, 0, reg::pfmrctl::vpme.put() | reg::pfmrctl::mp.put(1));
+        CHECK(only(one.check(), Fault::extra).port == first_vf + 1);
+    }
+    SECTION("none") {
+        one.card.nic.put(Reg::pfmrctl, 0, 0);
+        CHECK(only(one.check(), Fault::lost).port == first_vf + 2);
+    }
+    SECTION("what it is asked for besides") {
+        one.world.ports.at(first_vf).mirror_in = 1U << 5;
+        const verify::Verdict verdict = one.check();
+        CHECK(only(verdict, Fault::policy).what.find("session 5") != std::string::npos);
+    }
+    SECTION("of software's ports") {
+        one.world.ports.at(first_soft).mirror_out = 1U << 5;
+        CHECK(only(one.check(), Fault::policy).what.find("which is not the NIC's") != std::string::npos);
+    }
 }
 
 TEST_CASE("registers that contradict each other, or hide what decides, are told", "[unit]") {

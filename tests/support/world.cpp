@@ -129,6 +129,14 @@ World& World::rate(std::uint32_t port, ivds_way way) {
     return *this;
 }
 
+World& World::span(std::uint32_t session, std::uint32_t target, const std::set<std::uint32_t>& sources) {
+    mirrors[session] = {};
+    mirrors[session].kind = IVDS_MIRROR_SPAN;
+    mirrors[session].target = target;
+    for (const std::uint32_t port : sources) ports.at(port).mirror_out |= 1U << session;
+    return *this;
+}
+
 World& World::local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port) {
     ivds_fdb_entry entry{};
     entry.port = port;
@@ -247,6 +255,14 @@ std::string World::text() const {
         if (port.acl_in != 0 || port.acl_out != 0) {
             out += fmt::format("port {}: rules in {} out {}\n", id, port.acl_in, port.acl_out);
         }
+    }
+    for (const auto& [session, mirror] : mirrors) {
+        out += fmt::format("mirror {}: kind {} to {} of", session, mirror.kind, mirror.target);
+        for (const auto& [id, port] : ports) {
+            if ((port.mirror_out >> session & 1U) != 0) out += fmt::format(" {}", id);
+            if ((port.mirror_in >> session & 1U) != 0) out += fmt::format(" {} (in)", id);
+        }
+        out += "\n";
     }
     for (const auto& [id, members] : pools) {
         out += fmt::format("pool {}: {}\n", id, fmt::join(members, " "));

@@ -37,7 +37,9 @@ struct World {
     std::map<FdbKey, ivds_fdb_entry> fdb;
     std::map<std::uint32_t, Acl> acls;
     std::map<std::uint32_t, std::vector<std::uint32_t>> pools;  // members
-    std::set<std::uint32_t> listening;                          // inspectors that were heard of
+    // Sessions, for planners of NICs: neither the reference switch nor the rigs copy for them.
+    std::map<std::uint32_t, ivds_mirror> mirrors;
+    std::set<std::uint32_t> listening;  // inspectors that were heard of
     std::set<std::uint32_t> strangers;  // interfaces that carry the programs and are no port of the switch
 
     // A port that is up, may be a redirect target, and has room for 16 learned MACs.
@@ -62,6 +64,8 @@ struct World {
     World& inspector(std::uint32_t id);
     // One frame may pass that way, and the next after a minute: long after any test.
     World& rate(std::uint32_t port, ivds_way way);
+    // A mirror to a vPort of what is sent to these.
+    World& span(std::uint32_t session, std::uint32_t target, const std::set<std::uint32_t>& sources);
     World& local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port);
     World& remote_mac(std::uint32_t instance, const Mac& mac, std::uint16_t vlan);
     // An entry learned long ago; vlan is 0 for one learned at a vPort.

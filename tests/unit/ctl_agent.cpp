@@ -111,6 +111,7 @@ public:
     }
     void learned(const std::function<void(const FdbRow&)>&) const override {}
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }  // no test here reads maps
+    [[nodiscard]] std::uint64_t frames(std::uint32_t) const override { return 0; }
     Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool xdp) override {
         traced_xdp = xdp;
         return rungs;
@@ -411,6 +412,7 @@ TEST_CASE("when even taking back fails, the error says both") {
         }
         void learned(const std::function<void(const FdbRow&)>&) const override {}
         [[nodiscard]] const MapsView& maps() const override { std::abort(); }
+        [[nodiscard]] std::uint64_t frames(std::uint32_t) const override { return 0; }
         [[nodiscard]] std::uint64_t generation() const override { return 0; }
 
     private:

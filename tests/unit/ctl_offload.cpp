@@ -7,6 +7,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 
+#include "agent/capture.h"
 #include "agent/offload.h"
 #include "api/codec.h"
 #include "compile/compile.h"
@@ -20,6 +21,7 @@ namespace {
 // A NIC that holds what it is told, unless it fails.
 struct Chips {
     offload::NicState state;
+    offload::CountersOfPools counters;
     int fail_in = -1;      // at so many steps from now
     bool is_there = true;  // else it cannot be opened, and reads fail
     int opened = 0;
@@ -44,6 +46,7 @@ public:
         offload::advance(chips_.state, step);
         return {};
     }
+    Result<offload::CountersOfPools> counters() override { return chips_.counters; }
     Result<> clear() override {
         chips_.state = {};
         return {};
@@ -55,7 +58,8 @@ private:
 
 class FakeTables final : public Plane {
 public:
-    int fail_in = -1;  // at so many applies from now
+    std::map<std::uint32_t, std::uint64_t> had;  // frames, by port
+    int fail_in = -1;                            // at so many applies from now
     int applies = 0;
     Result<> apply(Tables next, bool) override {
         ++applies;
@@ -81,6 +85,10 @@ public:
     }
     void learned(const std::function<void(const FdbRow&)>&) const override {}
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }
+    [[nodiscard]] std::uint64_t frames(std::uint32_t port) const override {
+        const auto found = had.find(port);
+        return found == had.end() ? 0 : found->second;
+    }
     Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool) override {
         return std::vector<RungTrace>{};
     }
@@ -120,10 +128,10 @@ struct Host {
         },
         [this](const std::string& uplink, const std::string& text) { told.push_back(uplink + " " + text); }};
 
-    Result<> apply(const std::string& vports) { return apply_config(base + "vports:\n" + vports); }
-    Result<> apply_config(const std::string& config) {
+    Result<> apply(const std::string& vports) { return configure(base + "vports:\n" + vports); }
+    Result<> configure(const std::string& yaml) {
         spdlog::set_level(spdlog::level::off);
-        auto next = next_from_config(model, config_from_yaml(config, "t").value(), {});
+        auto next = next_from_config(model, config_from_yaml(yaml, "t").value(), {});
         if (!next) return std::unexpected(next.error());
         auto next_ids = assign_ids(*next, ids).value();
         auto tables = compile(*next, next_ids, model, offload.tables()).value();
@@ -191,11 +199,42 @@ TEST_CASE("a VF that the NIC cannot carry is off, and says why", "[unit]") {
     const pb::OffloadNic nic = host.view();
     const auto at = std::ranges::find(nic.objects(), std::string("pa"), &pb::Placement::name);
     REQUIRE(at != nic.objects().end());
-    CHECK(at->reason() == "rules");
+    CHECK(at->reason() == "rules_from_vm");
     SECTION("as is one that the PF does not have") {
         REQUIRE(host.apply(vf("pa", "a", 8)));
         CHECK(host.in_nic().empty());
     }
+}
+
+TEST_CASE("a mirror for a VF is the NIC's, or is refused", "[unit][R139]") {
+    Host host;
+    const std::string ports = vf("pa", "a", 0) + vf("pb", "b", 1);
+    const auto mirror = [](const std::string& sources, const std::string& more = "") {
+        return "mirrors: [{name: ids, sources: [" + sources + "], to_vport: pb" + more + "}]\n";
+    };
+    REQUIRE(host.apply(ports + mirror("{vport: pa, direction: out}")));
+    CHECK(host.in_nic() == both());
+    CHECK(host.chips.state.mirrors == std::map<unsigned, offload::NicMirror>{{1, {.slot = 0, .sources = 0b1}}});
+    for (const std::string& refused :
+         {mirror("{vport: pa}"), mirror("{vport: pa, direction: in}"), mirror("{vport: pa, drops: true}"),
+          mirror("{uplink: up0, direction: out}"), mirror("{vport: pa, direction: out}", ", snap_bytes: 64")}) {
+        CAPTURE(refused);
+        const auto done = host.apply(ports + refused);
+        REQUIRE_FALSE(done);
+        CHECK(done.error().id == "IVDS-M084");
+    }
+    CHECK_FALSE(host.apply(ports + soft + mirror("{vport: pc, direction: out}")));
+    REQUIRE(host.apply(ports));
+    CHECK(host.chips.state.mirrors.empty());
+}
+
+TEST_CASE("a capture leaves what it looks at in the NIC", "[unit]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+    Tables tables = host.offload.tables();
+    add_captures({{31, Capture{}}}, tables);  // of drops, wherever
+    REQUIRE(host.offload.put(tables, nic_intents(host.model, host.ids), false, true));
+    CHECK(host.in_nic() == both());
 }
 
 TEST_CASE("what must be in the NIC and cannot be is refused, and all is as before", "[unit]") {
@@ -287,6 +326,35 @@ TEST_CASE("what somebody else changes in the NIC is set right, and told", "[unit
     CHECK_THAT(host.told.back(), ContainsSubstring("not as they shall be"));
 }
 
+TEST_CASE("of two instances with room for one the busier is in the NIC, by what the NIC and the maps count",
+          "[unit]") {
+    Host host;
+    REQUIRE(host.configure(
+        "uplinks: [{name: up0, netdev: pf0, tags: single, transport_vlan: 100, offload: on, reserved_vlans: 62}]\n"
+        "instances:\n"
+        "  - {name: red, uplink: up0, mode: independent, vvlan: 10, scope: distributed}\n"
+        "  - {name: teal, uplink: up0, mode: independent, vvlan: 20, scope: distributed}\n"
+        "vnics: [{name: a, vmac: '02:00:00:00:00:0a'}, {name: b, vmac: '02:00:00:00:00:0b'},\n"
+        "        {name: c, vmac: '02:00:00:00:00:0c'}]\n"
+        "vports:\n"
+        "  - {name: pa, instance: red, vnic: a, vf: {pf: up0, index: 0}}\n"
+        "  - {name: pb, instance: teal, vnic: b, vf: {pf: up0, index: 1}}\n"
+        "  - {name: pc, instance: teal, vnic: c, netdev: veth0}\n"));
+    const std::set<std::string> first = host.in_nic();
+    REQUIRE(first.size() == 1);
+    REQUIRE(first.contains("pa"));
+    const auto moves = [&](std::uint64_t by_vf, std::uint64_t by_software) {
+        host.chips.counters[0].rx_packets.value += by_vf;
+        host.plane.had[host.ids.ports.at("pc")] += by_software;
+        host.offload.look();
+        return host.in_nic();
+    };
+    CHECK(moves(0, 0) == first);
+    CHECK(moves(1000, 1100) == first);  // not without need
+    CHECK(moves(0, 4000) == std::set<std::string>{"pb"});
+    CHECK(moves(0, 10) == std::set<std::string>{"pb"});  // a pause
+}
+
 TEST_CASE("a NIC that goes away is told once, and comes back", "[unit]") {
     Host host;
     REQUIRE(host.apply(vf("pa", "a", 0)));
@@ -326,7 +394,7 @@ TEST_CASE("with two tags the NIC sorts to uplinks that are VFs, and a change of 
                "  - {name: blue, uplink: up0, vlan: 100, vvlan: 20, scope: distributed}\n";
     };
     Host host;
-    REQUIRE(host.apply_config(config("0x88a8")));
+    REQUIRE(host.configure(config("0x88a8")));
     CHECK(host.chips.tags == offload::WireTags{.two = true, .outer_tpid = 0x88a8});
     CHECK(host.chips.state.uplinks == std::set<unsigned>{3});
     CHECK(host.chips.state.vlans.at(10).members == offload::pool_bit(3));
@@ -341,12 +409,12 @@ TEST_CASE("with two tags the NIC sorts to uplinks that are VFs, and a change of 
     CHECK(where("instance", "red") == "mixed sorted");
     CHECK(where("instance", "blue") == "sw outer_tag");
     const int opened = host.chips.opened;
-    REQUIRE(host.apply_config(config("0x9100")));
+    REQUIRE(host.configure(config("0x9100")));
     CHECK(host.chips.opened == opened + 1);
     CHECK(host.chips.tags == offload::WireTags{.two = true, .outer_tpid = 0x9100});
     CHECK(host.chips.state.uplinks.size() == 1);
     SECTION("a VF that the PF does not have") {
-        REQUIRE(host.apply_config(config("0x9100").replace(config("0x9100").find("index: 3"), 8, "index: 9")));
+        REQUIRE(host.configure(config("0x9100").replace(config("0x9100").find("index: 3"), 8, "index: 9")));
         CHECK(host.chips.state.uplinks.empty());
         CHECK(where("uplink", "red-up") == "sw not_a_vf");
         CHECK(where("instance", "red") == "sw not_a_vf");
