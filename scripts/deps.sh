@@ -23,7 +23,7 @@ BUILD=(build-essential cmake ninja-build ccache pkg-config git ca-certificates
 CHECK=(clang-format-19 clang-tidy-19 libclang-rt-19-dev librapidcheck-dev shellcheck
        systemd man-db)
 RUN=(iproute2 ethtool iputils-ping iperf3 tcpdump tshark nfdump openssl python3 python3-scapy python3-grpcio
-     python3-protobuf util-linux procps jq kmod)
+     python3-protobuf util-linux procps jq kmod etcd-server etcd-client)
 BACKPORTS=(libbpf-dev libbpf1 bpftool catch2)
 # The NIC with virtual functions, igb, is in QEMU from version 8 on.
 LAB=(qemu-system-x86 cpio xz-utils kmod)

@@ -139,7 +139,7 @@ Agent::Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::str
           }) {}
 
 Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of,
-                                            std::string state_dir) {
+                                            std::string state_dir, const std::optional<fabric::Settings>& registry) {
     std::unique_ptr<Agent> agent(
         new Agent(plane, std::move(open_nic), std::move(store), std::move(mac_of), std::move(state_dir)));
     if (agent->store_.dropped_tail())
@@ -147,7 +147,10 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, OpenNic open_nic, Stor
                      intent_path(agent->state_dir_));
     auto saved = agent->store_.take_loaded();
     if (saved) {
-        auto tables = compile(saved->model, saved->ids);
+        if (registry)
+            if (const auto last = load_tables(tables_path(agent->state_dir_)))
+                agent->remotes_ = fabric::remotes_in(*last, saved->model, saved->ids);
+        auto tables = compile(saved->model, saved->ids, {}, {}, agent->remotes_);
         if (!tables) return std::unexpected(tables.error().in("compile the saved intent"));
         if (auto done = agent->put(*saved, std::move(*tables), false, false); !done)
             return std::unexpected(done.error().in("apply the saved intent"));
@@ -165,6 +168,17 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, OpenNic open_nic, Stor
     }
     agent->states_ = agent->instance_states();
     agent->exports_.follow(agent->intent_);
+    if (registry) {
+        auto id = fabric::host_id(agent->state_dir_);
+        if (!id) return std::unexpected(id.error());
+        agent->registry_ = std::make_unique<fabric::Registry>(
+            *registry, std::move(*id), agent->remotes_,
+            [self = agent.get()](Remotes next) { return self->take_remotes(std::move(next)); },
+            [self = agent.get()](const std::string& vport, const std::string& text) {
+                self->note("registry", vport, "", text);
+            });
+        agent->tell_registry();
+    }
     return agent;
 }
 
@@ -188,8 +202,32 @@ Result<> Agent::put(const Intent& intent, Tables tables, bool strict, bool refus
     return offload_.put(std::move(tables), nic_intents(intent.model, intent.ids), strict, refuse);
 }
 
+Result<> Agent::take_remotes(Remotes next) {
+    const std::lock_guard lock(mutex_);
+    auto tables = compile(intent_->model, intent_->ids, intent_->model, offload_.tables(), next, remotes_);
+    if (!tables) return std::unexpected(tables.error());
+    if (auto done = put(*intent_, std::move(*tables), false, false); !done) return done;
+    remotes_ = std::move(next);
+    boot_tables_stale_ = true;
+    return {};
+}
+
+void Agent::tell_registry() {
+    if (registry_ == nullptr) return;
+    std::vector<fabric::registry::Nic> nics;
+    for (const auto& [name, uplink] : intent_->model.uplinks) {
+        // An interface that is away keeps its MAC: the bindings that tell it are not written anew for that.
+        if (auto mac = mac_of_(uplink->netdev())) uplink_macs_[name] = *mac;
+        fabric::registry::Nic& nic = nics.emplace_back();
+        nic.set_uplink(name);
+        nic.set_netdev(uplink->netdev());
+        if (const auto mac = uplink_macs_.find(name); mac != uplink_macs_.end()) nic.set_mac(format_mac(mac->second));
+    }
+    registry_->follow({intent_, &intent_->model}, uplink_macs_, std::move(nics));
+}
+
 Result<> Agent::put_again() {
-    auto tables = compile(intent_->model, intent_->ids, intent_->model, offload_.tables());
+    auto tables = compile(intent_->model, intent_->ids, intent_->model, offload_.tables(), remotes_, remotes_);
     if (!tables) return std::unexpected(tables.error());
     return put(*intent_, std::move(*tables), false, false);
 }
@@ -323,7 +361,9 @@ Result<> Agent::commit(Model next_model, bool strict) {
     auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids), std::move(came)});
 
     const auto changes = diff(intent_->model, next->model);
-    auto tables = compile(next->model, next->ids, intent_->model, offload_.tables());
+    if (registry_ != nullptr)
+        if (auto free = registry_->check(next->model, intent_->model); !free) return free;
+    auto tables = compile(next->model, next->ids, intent_->model, offload_.tables(), remotes_, remotes_);
     if (!tables) return std::unexpected(tables.error());
     watch.lap("compile");
     if (auto done = put(*next, std::move(*tables), strict, true); !done) return done;
@@ -331,7 +371,7 @@ Result<> Agent::commit(Model next_model, bool strict) {
     if (changes.empty() && next->ids == intent_->ids) return {};
 
     if (auto saved = store_.save(*intent_, *next); !saved) {
-        auto before = compile(intent_->model, intent_->ids, next->model, offload_.tables());
+        auto before = compile(intent_->model, intent_->ids, next->model, offload_.tables(), remotes_, remotes_);
         auto undone = before ? put(*intent_, std::move(*before), false, false)
                              : Result<>(std::unexpected(std::move(before.error())));
         Error error = saved.error().in("save the change, which is undone");
@@ -351,6 +391,7 @@ Result<> Agent::commit(Model next_model, bool strict) {
     const auto before = std::exchange(intent_, std::move(next));
     expiry_.watch(intent_->model);
     exports_.follow(intent_);
+    tell_registry();
     boot_tables_stale_ = true;
 
     std::size_t created = 0;
@@ -380,7 +421,9 @@ Result<pb::ApplyReply> Agent::apply(pb::ApplyRequest request) {
     if (request.dry_run()) {
         const auto ids = assign_ids(*next, intent_->ids);
         if (!ids) return std::unexpected(ids.error());
-        const auto tables = compile(*next, *ids, intent_->model, offload_.tables());
+        if (registry_ != nullptr)
+            if (auto free = registry_->check(*next, intent_->model); !free) return std::unexpected(free.error());
+        const auto tables = compile(*next, *ids, intent_->model, offload_.tables(), remotes_, remotes_);
         if (!tables) return std::unexpected(tables.error());
     } else {
         if (auto done = commit(std::move(*next), request.strict()); !done) return std::unexpected(done.error());
@@ -611,6 +654,8 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
         if (auto done = plane_.mend(); !done) return std::unexpected(done.error().in("mend the tables"));
     pb::DoctorReply reply;
     for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
+    if (registry_ != nullptr)
+        for (const Finding& finding : registry_->findings()) *reply.add_findings() = to_pb(finding);
     return reply;
 }
 
@@ -739,6 +784,7 @@ void Agent::on_watch() {
     if (reasons.empty()) return;
     note_ports(reasons);
     note_instances(intent_->model);
+    tell_registry();
 }
 
 void Agent::on_events() {

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "agent/offload.h"
 #include "agent/plane.h"
 #include "agent/store.h"
+#include "fabric/registry.h"
 #include "ivds.pb.h"
 #include "loader/error.h"
 #include "model/model.h"
@@ -29,9 +31,11 @@ namespace ivds {
 class Agent {
 public:
     // Takes up the saved intent and applies it, which does nothing where the data plane already holds it. Without a
-    // saved intent the data plane stays as it is until the first change.
+    // saved intent the data plane stays as it is until the first change. With a registry, the host is in it from now
+    // on; what the data plane had of it before stays until it answers.
     [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, OpenNic open_nic, Store store,
-                                                              MacOf mac_of, std::string state_dir);
+                                                              MacOf mac_of, std::string state_dir,
+                                                              const std::optional<fabric::Settings>& registry = {});
 
     // Whether an intent was ever saved: `--config` is for an agent without one.
     [[nodiscard]] bool has_intent() const;
@@ -90,6 +94,10 @@ private:
                                  const std::function<bool(pb::CapturePacket&, std::chrono::nanoseconds)>& sink);
     // The CPUs may owe flows, and flows their rules, what they counted in their last tick: a sweep tells them.
     [[nodiscard]] Result<> tell_flows();
+    // The MACs behind other hosts are these; after an error they are those from before.
+    [[nodiscard]] Result<> take_remotes(Remotes next);
+    // Tells the registry of the intent that holds.
+    void tell_registry();
     // Makes `next` the intent, or changes nothing. The caller holds mutex_.
     [[nodiscard]] Result<> commit(Model next, bool strict);
     // Say what changed since they were last called: which ports came up or went down (`reasons` knows why, by port),
@@ -124,11 +132,15 @@ private:
     std::map<std::string, bool> up_;             // ports, as the last events said
     std::map<std::string, std::string> states_;  // instances, as the last events said
     std::map<std::string, std::pair<std::string, std::string>> errors_;  // ports: why they were last not up, and when
+    Remotes remotes_;                                                    // in the data plane's tables
+    std::map<std::string, Mac> uplink_macs_;                             // by uplink, as last known
     RuleExpiry expiry_;
     bool boot_tables_stale_ = false;
     bool trim_ = false;  // much memory became free at once
     std::chrono::steady_clock::time_point next_sweep_ = started_;
-    FlowExports exports_;  // last: its threads ask for captures until they end
+    // Last: their threads ask for captures, and bring remote MACs, until they end.
+    FlowExports exports_;
+    std::unique_ptr<fabric::Registry> registry_;  // none: this host alone
 };
 
 }  // namespace ivds

@@ -47,6 +47,11 @@ struct Options {
     std::string config;
     std::string metrics;
     std::string metrics_tls;
+    std::string registry = "local";
+    std::string etcd = "127.0.0.1:2379";
+    etcd::Tls etcd_tls;
+    std::string host_name;
+    std::int64_t lease_s = 15;
     std::string log_level = "info";
     bool discard_state = false;
     bool xdp_coexist = false;
@@ -152,6 +157,12 @@ Result<> run(const Options& options, int signals) {
     // A wrong word is refused before anything is touched.
     if (!options.metrics.empty())
         if (auto right = check_metrics_address(options.metrics); !right) return right;
+    std::optional<fabric::Settings> registry;
+    if (options.registry == "etcd") {
+        auto settings = fabric::settings_of(options.etcd, options.etcd_tls, options.host_name, options.lease_s);
+        if (!settings) return std::unexpected(settings.error());
+        registry = std::move(*settings);
+    }
     auto opened = Switch::open({.root = options.root, .xdp_coexist = options.xdp_coexist});
     if (!opened) return std::unexpected(opened.error());
     Switch& sw = **opened;
@@ -165,7 +176,7 @@ Result<> run(const Options& options, int signals) {
 
     auto store = Store::open(options.state_dir, options.discard_state);
     if (!store) return std::unexpected(store.error());
-    auto started = Agent::start(plane, open_nic, std::move(*store), interface_mac, options.state_dir);
+    auto started = Agent::start(plane, open_nic, std::move(*store), interface_mac, options.state_dir, registry);
     if (!started) return std::unexpected(started.error());
     Agent& agent = **started;
     if (auto done = first_config(agent, options.config); !done) return done;
@@ -210,6 +221,24 @@ int main_of(int argc, char** argv) {
     app.add_option("--metrics-tls", options.metrics_tls,
                    "PEM file with a certificate and its key: the metrics are served by HTTPS alone")
         ->envname("IVDS_METRICS_TLS");
+    app.add_option("--registry", options.registry, "where this host shares its bindings with others")
+        ->check(CLI::IsMember({"local", "etcd"}))
+        ->envname("IVDS_REGISTRY")
+        ->capture_default_str();
+    app.add_option("--etcd", options.etcd, "HOST:PORT of etcd, or https://HOST:PORT; several with commas between")
+        ->envname("IVDS_ETCD")
+        ->capture_default_str();
+    app.add_option("--etcd-ca", options.etcd_tls.ca, "PEM file: the authority that signed etcd's certificate")
+        ->envname("IVDS_ETCD_CA");
+    app.add_option("--etcd-cert", options.etcd_tls.cert, "PEM file: this host's certificate for etcd")
+        ->envname("IVDS_ETCD_CERT");
+    app.add_option("--etcd-key", options.etcd_tls.key, "PEM file: the certificate's key")->envname("IVDS_ETCD_KEY");
+    app.add_option("--host-name", options.host_name, "this host's name in the registry; without it: its own")
+        ->envname("IVDS_HOST_NAME");
+    app.add_option("--lease-s", options.lease_s, "seconds of silence after which the registry forgets this host")
+        ->check(CLI::Range(3, 600))
+        ->envname("IVDS_LEASE_S")
+        ->capture_default_str();
     app.add_option("--log-level", options.log_level, "what is worth a line")
         ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error"}))
         ->capture_default_str();

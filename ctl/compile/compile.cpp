@@ -160,11 +160,34 @@ bool has_single_tag(const Model& model, const pb::Instance& instance) {
     return !instance.uplink().empty() && model.uplinks.at(instance.uplink())->tags() == pb::Uplink::SINGLE;
 }
 
-// `row` is the instance's, but for the list.
+using RemoteList = std::shared_ptr<const std::vector<RemoteMac>>;
+RemoteList remotes_of(const Remotes& remotes, const std::string& instance) {
+    const auto found = remotes.find(instance);
+    return found != remotes.end() ? found->second : nullptr;
+}
+
+// The MACs of each instance's ports, sorted.
+std::map<std::uint32_t, std::vector<Mac>> port_macs(const Tables& tables) {
+    std::map<std::uint32_t, std::vector<Mac>> macs;
+    for (const auto& [id, row] : tables.ports) {
+        auto& own = macs[row.value.instance];
+        own.insert(own.end(), row.macs.begin(), row.macs.end());
+    }
+    for (auto& [instance, own] : macs) std::ranges::sort(own);
+    return macs;
+}
+
+bool holds_any(const RemoteList& remotes, const std::vector<Mac>& macs) {
+    return std::ranges::any_of(
+        macs, [&](const Mac& mac) { return std::ranges::binary_search(*remotes, mac, {}, &RemoteMac::mac); });
+}
+
+// `row` is the instance's, but for the list; `own` are the MACs of its ports.
 std::shared_ptr<const std::vector<StaticMac>> static_macs(const Ids& ids, const pb::Instance& instance,
-                                                          const InstanceRow& row) {
+                                                          const InstanceRow& row, const RemoteList& remotes,
+                                                          const std::vector<Mac>& own) {
     auto list = std::make_shared<std::vector<StaticMac>>();
-    list->reserve(static_cast<std::size_t>(instance.fdb_size()));
+    list->reserve(static_cast<std::size_t>(instance.fdb_size()) + (remotes ? remotes->size() : 0));
     for (const pb::StaticMac& entry : instance.fdb())
         list->push_back({.mac = mac_of(entry.mac()),
                          .port = ids.ports.at(entry.vport().empty() ? instance.uplink() : entry.vport()),
@@ -172,6 +195,18 @@ std::shared_ptr<const std::vector<StaticMac>> static_macs(const Ids& ids, const 
                                      ? row.value.vlan
                                      : static_cast<std::uint16_t>(entry.vlan())});
     std::ranges::sort(*list, {}, &StaticMac::mac);
+    if (remotes == nullptr) return list;
+    const auto configured = list->size();
+    for (const RemoteMac& remote : *remotes) {
+        const auto end = list->begin() + static_cast<std::ptrdiff_t>(configured);
+        if (std::ranges::binary_search(own, remote.mac) ||
+            std::ranges::binary_search(list->begin(), end, remote.mac, {}, &StaticMac::mac))
+            continue;
+        list->push_back({.mac = remote.mac,
+                         .port = row.value.uplink,
+                         .vlan = row.value.vvlan == 0 ? row.value.vlan : remote.vlan});
+    }
+    std::ranges::inplace_merge(*list, list->begin() + static_cast<std::ptrdiff_t>(configured), {}, &StaticMac::mac);
     return list;
 }
 
@@ -251,7 +286,8 @@ Result<> check_capacity(const Tables& tables) {
 
 }  // namespace
 
-Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, const Tables& tables_now) {
+Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, const Tables& tables_now,
+                       const Remotes& remotes, const Remotes& remotes_now) {
     Tables tables;
     for (const auto& [name, uplink] : model.uplinks) tables.ports.emplace(ids.ports.at(name), uplink_row(*uplink));
     for (const auto& [name, inspector] : model.inspectors)
@@ -276,9 +312,17 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
         for (const std::string& vport : pool->vports()) row.value.member[row.value.count++] = ids.ports.at(vport);
     }
 
+    const bool any_remote = !remotes.empty() || !remotes_now.empty();
+    const auto own = any_remote ? port_macs(tables) : std::map<std::uint32_t, std::vector<Mac>>{};
+    const auto own_now = any_remote ? port_macs(tables_now) : std::map<std::uint32_t, std::vector<Mac>>{};
+    const auto macs_in = [](const auto& macs, std::uint32_t id) {
+        const auto found = macs.find(id);
+        return found != macs.end() ? found->second : std::vector<Mac>{};
+    };
     for (const auto& [name, instance] : model.instances) {
         const std::uint32_t id = ids.instances.at(name);
         InstanceRow row = instance_row(model, ids, *instance);
+        const RemoteList beyond = row.value.uplink != 0 ? remotes_of(remotes, name) : nullptr;
         if (row.value.uplink != 0) {
             std::uint32_t& plain = tables.vvlans[{row.value.uplink, row.value.vlan, 0}];
             if (row.value.vvlan != 0) tables.vvlans[{row.value.uplink, row.value.vlan, row.value.vvlan}] = id;
@@ -287,15 +331,22 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
                 tables.ports.at(row.value.uplink).value.flags |= IVDS_PF_PLAIN_IN;
             }
         }
-        if (!instance->fdb().empty()) {
+        if (!instance->fdb().empty() || beyond != nullptr) {
+            const std::vector<Mac> local = macs_in(own, id);
+            // A list without a remote MAC that a port has itself is made anew: the port may have it no more.
+            const bool same_remotes =
+                beyond == remotes_of(remotes_now, name) &&
+                (beyond == nullptr || (!holds_any(beyond, local) && !holds_any(beyond, macs_in(own_now, id))));
             // The list names only this instance's ports, and a port that is in both models kept its id.
             const auto old = now.instances.find(name);
             const auto old_row = tables_now.instances.find(id);
             if (old != now.instances.end() && old->second == instance && old_row != tables_now.instances.end() &&
-                old_row->second.fdb != nullptr && old_row->second.value.vvlan == row.value.vvlan)
+                old_row->second.fdb != nullptr && old_row->second.value.vvlan == row.value.vvlan &&
+                old_row->second.value.vlan == row.value.vlan && old_row->second.value.uplink == row.value.uplink &&
+                same_remotes)
                 row.fdb = old_row->second.fdb;
             else
-                row.fdb = static_macs(ids, *instance, row);
+                row.fdb = static_macs(ids, *instance, row, beyond, local);
         }
         tables.instances.emplace(id, std::move(row));
     }

@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fabric/bindings.h"
+
+#include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
+#include <google/protobuf/util/message_differencer.h>
+
+#include <algorithm>
+#include <charconv>
+#include <memory>
+#include <utility>
+
+#include "model/vmac_pool.h"
+
+namespace ivds::fabric {
+namespace {
+
+constexpr std::size_t kMaxPrintable = 160;
+
+// Decimal without sign or leading zeros, 1..4094.
+std::optional<std::uint16_t> parse_vlan(std::string_view text) {
+    std::uint16_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || text.front() == '0' || value < 1 ||
+        value > IVDS_VLAN_MAX)
+        return std::nullopt;
+    return value;
+}
+
+std::optional<Network> parse_network(std::string_view text) {
+    const auto dot = text.find('.');
+    Network network;
+    if (dot != std::string_view::npos) {
+        const auto vlan = parse_vlan(text.substr(0, dot));
+        if (!vlan) return std::nullopt;
+        network.vlan = *vlan;
+        text.remove_prefix(dot + 1);
+    }
+    const auto vvlan = parse_vlan(text);
+    if (!vvlan) return std::nullopt;
+    network.vvlan = *vvlan;
+    return network;
+}
+
+// Lower case and nothing else, so that one MAC has one key; no group address.
+std::optional<Mac> parse_vmac(std::string_view text) {
+    const auto mac = parse_mac(std::string(text));
+    if (!mac || format_mac(*mac) != text || (mac->front() & 1) != 0) return std::nullopt;
+    return *mac;
+}
+
+std::optional<Refused> read_json(const std::string& value, google::protobuf::Message& out) {
+    if (value.size() > kMaxValueBytes)
+        return Refused{Refusal::huge, fmt::format("{} bytes, where {} are the most", value.size(), kMaxValueBytes)};
+    google::protobuf::util::JsonParseOptions options;
+    options.ignore_unknown_fields = true;
+    const auto read = google::protobuf::util::JsonStringToMessage(value, &out, options);
+    if (!read.ok())
+        return Refused{Refusal::malformed,
+                       "not the JSON that belongs there: " + printable(std::string_view(read.message()))};
+    return std::nullopt;
+}
+
+bool is_same(const registry::Binding& claim, const registry::Binding& held) {
+    registry::Binding as_held = claim;
+    as_held.set_generation(held.generation());
+    return google::protobuf::util::MessageDifferencer::Equals(as_held, held);
+}
+
+}  // namespace
+
+std::string to_text(const Network& network) {
+    return network.vlan != 0 ? fmt::format("{}.{}", network.vlan, network.vvlan) : fmt::format("{}", network.vvlan);
+}
+
+std::string key_text(const BindingKey& key) {
+    return fmt::format("{}{}/{}", kBindings, to_text(key.network), format_mac(key.vmac));
+}
+
+std::string host_key(const std::string& name) {
+    return std::string(kHosts) + name;
+}
+
+std::string printable(std::string_view bytes) {
+    std::string out;
+    for (const char c : bytes) {
+        if (out.size() >= kMaxPrintable) return out + "…";
+        if (c >= 0x20 && c < 0x7f && c != '\\')
+            out += c;
+        else
+            out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    }
+    return out;
+}
+
+const char* to_text(Refusal refusal) {
+    switch (refusal) {
+        case Refusal::huge:
+            return "huge";
+        case Refusal::newer:
+            return "newer";
+        case Refusal::unknown:
+            return "unknown";
+        default:
+            return "malformed";
+    }
+}
+
+ParsedKey parse_key(std::string_view key) {
+    if (key.starts_with(kHosts)) {
+        std::string name(key.substr(kHosts.size()));
+        if (!validate_name("host", name)) return Refused{Refusal::malformed, "a host's name that cannot be one"};
+        return name;
+    }
+    if (key.starts_with(kBindings)) {
+        const std::string_view rest = key.substr(kBindings.size());
+        const auto slash = rest.find('/');
+        const auto network = parse_network(rest.substr(0, slash));
+        if (!network)
+            return Refused{Refusal::malformed, "the network is neither VLAN.VVLAN nor VVLAN, each 1 to 4094"};
+        const auto vmac = parse_vmac(slash == std::string_view::npos ? "" : rest.substr(slash + 1));
+        if (!vmac) return Refused{Refusal::malformed, "the vMAC is no unicast MAC in lower case"};
+        return BindingKey{*network, *vmac};
+    }
+    const std::string_view layout = key.substr(std::min(kRoot.size(), key.size()));
+    if (layout.starts_with("v1/")) return Refused{Refusal::unknown, "no object of layout 1"};
+    if (layout.size() > 1 && layout[0] == 'v' && layout[1] >= '1' && layout[1] <= '9' &&
+        layout.find('/') != std::string_view::npos)
+        return Refused{Refusal::newer, "another layout than 1, the one that this agent reads"};
+    return Refused{Refusal::unknown, "no layout's"};
+}
+
+std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, const std::string& value) {
+    registry::Binding binding;
+    if (auto refused = read_json(value, binding)) return *refused;
+    const auto wrong = [](std::string what) { return Refused{Refusal::malformed, std::move(what)}; };
+    if (binding.vvlan() != key.network.vvlan) return wrong("its vvlan is not the key's");
+    if (binding.vmac() != format_mac(key.vmac)) return wrong("its vmac is not the key's");
+    if (binding.vlan() < 1 || binding.vlan() > IVDS_VLAN_MAX) return wrong("its vlan is not 1 to 4094");
+    if (key.network.vlan != 0 && binding.vlan() != key.network.vlan) return wrong("its vlan is not the key's");
+    if (!validate_name("host", binding.host())) return wrong("its host cannot be a host's name");
+    if (!binding.vport().empty() && !validate_name("vport", binding.vport()))
+        return wrong("its vport cannot be a vPort's name");
+    if (!binding.physical_mac().empty() && !parse_mac(binding.physical_mac()))
+        return wrong("its physical_mac is no MAC");
+    return binding;
+}
+
+std::variant<registry::Host, Refused> parse_host(const std::string& name, const std::string& value) {
+    registry::Host host;
+    if (auto refused = read_json(value, host)) return *refused;
+    if (host.name() != name) return Refused{Refusal::malformed, "its name is not the key's"};
+    if (host.id().empty()) return Refused{Refusal::malformed, "it has no id"};
+    return host;
+}
+
+std::string value_text(const google::protobuf::Message& message) {
+    google::protobuf::util::JsonPrintOptions options;
+    options.preserve_proto_field_names = true;
+    std::string text;
+    // 64-bit numbers come as strings, as the mapping of protobuf has it; both forms read back.
+    (void)google::protobuf::util::MessageToJsonString(message, &text, options);
+    return text;
+}
+
+// ---------------------------------------------------------------------------------------- claims
+
+std::vector<Network> networks_of(const Model& model, const pb::Instance& instance) {
+    if (instance.scope() != pb::DISTRIBUTED || instance.draining() || instance.uplink().empty()) return {};
+    const auto vvlan = static_cast<std::uint16_t>(instance.vvlan());
+    if (instance.mode() == pb::INDEPENDENT) return {{0, vvlan}};
+    std::vector<Network> networks = {{static_cast<std::uint16_t>(outer_vlan(model, instance)), vvlan}};
+    for (const std::uint32_t vlan : instance.peer_vlans())
+        networks.push_back({static_cast<std::uint16_t>(vlan), vvlan});
+    return networks;
+}
+
+std::vector<Claim> claims_of(const Model& model, const std::string& host, const UplinkMacs& macs) {
+    std::map<BindingKey, Claim> claims;
+    for (const auto& [name, vport] : model.vports) {
+        if (vport->instance().empty() || !vport->patch().empty()) continue;
+        const pb::Instance& instance = *model.instances.at(vport->instance());
+        const auto networks = networks_of(model, instance);
+        const std::uint32_t vlan = outer_vlan(model, instance);
+        if (networks.empty() || vlan == 0) continue;
+        std::vector<std::string> vmacs(vport->extra_macs().begin(), vport->extra_macs().end());
+        if (const std::string& vnic = vnic_of(model, *vport); !vnic.empty())
+            vmacs.push_back(model.vnics.at(vnic)->vmac());
+        for (const std::string& text : vmacs) {
+            const auto vmac = parse_mac(text);
+            if (!vmac) continue;
+            Claim claim;
+            claim.key = {networks.front(), *vmac};
+            claim.networks = networks;
+            claim.instance = instance.name();
+            claim.binding.set_vvlan(instance.vvlan());
+            claim.binding.set_vmac(format_mac(*vmac));
+            claim.binding.set_vport(name);
+            claim.binding.set_vlan(vlan);
+            claim.binding.set_host(host);
+            if (const auto mac = macs.find(instance.uplink()); mac != macs.end())
+                claim.binding.set_physical_mac(format_mac(mac->second));
+            BindingKey key = claim.key;
+            claims.emplace(key, std::move(claim));
+        }
+    }
+    std::vector<Claim> out;
+    out.reserve(claims.size());
+    for (auto& [key, claim] : claims) out.push_back(std::move(claim));
+    return out;
+}
+
+// ---------------------------------------------------------------------------------------- mirror
+
+const std::map<Mac, Entry>* Mirror::bindings(const Network& network) const {
+    const auto found = bindings_.find(network);
+    return found != bindings_.end() ? &found->second : nullptr;
+}
+
+const Entry* Mirror::find(const BindingKey& key) const {
+    const auto* in = bindings(key.network);
+    if (in == nullptr) return nullptr;
+    const auto found = in->find(key.vmac);
+    return found != in->end() ? &found->second : nullptr;
+}
+
+void Mirror::refuse(const std::string& key, Refused refused) {
+    ++refused_total_;
+    if (refused_.size() < kMaxRefused) refused_.insert_or_assign(printable(key), std::move(refused));
+}
+
+void Mirror::drop_binding(const BindingKey& key) {
+    const auto in = bindings_.find(key.network);
+    if (in == bindings_.end()) return;
+    const auto found = in->second.find(key.vmac);
+    if (found == in->second.end()) return;
+    --(found->second.binding.host() == host_ ? own_ : others_);
+    in->second.erase(found);
+    if (in->second.empty()) bindings_.erase(in);
+    changed_ = true;
+}
+
+void Mirror::drop(const std::string& key) {
+    refused_.erase(printable(key));
+    const ParsedKey parsed = parse_key(key);
+    if (const auto* name = std::get_if<std::string>(&parsed)) hosts_.erase(*name);
+    if (const auto* binding = std::get_if<BindingKey>(&parsed)) drop_binding(*binding);
+}
+
+void Mirror::put(const etcd::KeyValue& kv) {
+    ParsedKey parsed = parse_key(kv.key);
+    if (auto* refused = std::get_if<Refused>(&parsed)) return refuse(kv.key, std::move(*refused));
+    if (const auto* name = std::get_if<std::string>(&parsed)) {
+        auto host = parse_host(*name, kv.value);
+        if (auto* refused = std::get_if<Refused>(&host)) {
+            hosts_.erase(*name);
+            return refuse(kv.key, std::move(*refused));
+        }
+        refused_.erase(printable(kv.key));
+        hosts_.insert_or_assign(*name, std::get<registry::Host>(std::move(host)));
+        return;
+    }
+    const auto& key = std::get<BindingKey>(parsed);
+    auto read = parse_binding(key, kv.value);
+    if (auto* refused = std::get_if<Refused>(&read)) {
+        drop_binding(key);
+        return refuse(kv.key, std::move(*refused));
+    }
+    refused_.erase(printable(kv.key));
+    Entry entry{std::get<registry::Binding>(std::move(read)), kv.create_revision, kv.mod_revision, kv.lease, 0};
+    auto& in = bindings_[key.network];
+    if (const auto old = in.find(key.vmac); old != in.end()) {
+        --(old->second.binding.host() == host_ ? own_ : others_);
+        if (old->second.binding.host() != entry.binding.host() || old->second.binding.vlan() != entry.binding.vlan())
+            changed_ = true;
+    } else {
+        changed_ = true;
+    }
+    ++(entry.binding.host() == host_ ? own_ : others_);
+    in.insert_or_assign(key.vmac, std::move(entry));
+}
+
+void Mirror::apply(const etcd::Change& change) {
+    const ParsedKey parsed = parse_key(change.kv.key);
+    if (const auto* key = std::get_if<BindingKey>(&parsed))
+        if (const Entry* known = find(*key); known != nullptr && known->mod_revision > change.kv.mod_revision) return;
+    if (change.deleted)
+        drop(change.kv.key);
+    else
+        put(change.kv);
+}
+
+void Mirror::relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s) {
+    std::set<BindingKey> listed;
+    hosts_.clear();
+    refused_.clear();
+    for (const etcd::KeyValue& kv : keys) {
+        put(kv);
+        const ParsedKey parsed = parse_key(kv.key);
+        if (const auto* key = std::get_if<BindingKey>(&parsed)) listed.insert(*key);
+    }
+    std::vector<BindingKey> own_gone;
+    for (auto& [network, in] : bindings_)
+        for (auto& [vmac, entry] : in) {
+            if (listed.contains({network, vmac})) continue;
+            if (entry.binding.host() == host_) {
+                own_gone.push_back({network, vmac});
+            } else if (entry.gone_at_s == 0) {
+                entry.gone_at_s = gone_at_s;
+                next_gone_s_ = next_gone_s_ == 0 ? gone_at_s : std::min(next_gone_s_, gone_at_s);
+            }
+        }
+    for (const BindingKey& key : own_gone) drop_binding(key);
+}
+
+void Mirror::expire(std::int64_t now_s) {
+    if (next_gone_s_ == 0 || now_s < next_gone_s_) return;
+    next_gone_s_ = 0;
+    std::vector<BindingKey> gone;
+    for (const auto& [network, in] : bindings_)
+        for (const auto& [vmac, entry] : in) {
+            if (entry.gone_at_s == 0) continue;
+            if (entry.gone_at_s <= now_s)
+                gone.push_back({network, vmac});
+            else
+                next_gone_s_ = next_gone_s_ == 0 ? entry.gone_at_s : std::min(next_gone_s_, entry.gone_at_s);
+        }
+    for (const BindingKey& key : gone) drop_binding(key);
+}
+
+const Entry* Mirror::holder(const Claim& claim) const {
+    for (const Network& network : claim.networks) {
+        const Entry* entry = find({network, claim.key.vmac});
+        if (entry != nullptr && entry->binding.host() != host_ && entry->gone_at_s == 0) return entry;
+    }
+    return nullptr;
+}
+
+Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t lease) const {
+    Publication out;
+    std::set<BindingKey> wanted;
+    for (const Claim& claim : claims) {
+        wanted.insert(claim.key);
+        if (const Entry* other = holder(claim)) {
+            out.conflicts.push_back({claim.key, claim.binding.vport(), *other});
+            continue;
+        }
+        // What is not understood there is not ours to overwrite.
+        if (refused_.contains(key_text(claim.key))) {
+            out.conflicts.push_back({claim.key, claim.binding.vport(), {}});
+            continue;
+        }
+        const Entry* held = find(claim.key);
+        const bool is_own = held != nullptr && held->binding.host() == host_;
+        if (is_own && held->lease == lease && is_same(claim.binding, held->binding)) continue;
+        registry::Binding binding = claim.binding;
+        binding.set_generation(is_own ? held->binding.generation() + 1 : 1);
+        Step step;
+        step.write = {key_text(claim.key), value_text(binding), lease};
+        for (const Network& network : claim.networks) {
+            const BindingKey key{network, claim.key.vmac};
+            // This host's own binding in another of its networks, from before a change of VLANs, goes by itself.
+            const Entry* there = find(key);
+            if (there == nullptr || there->gone_at_s != 0)
+                step.guards.push_back({key_text(key), 0});
+            else
+                step.guards.push_back({key_text(key), there->mod_revision});
+        }
+        out.steps.push_back(std::move(step));
+    }
+    for (const auto& [network, in] : bindings_)
+        for (const auto& [vmac, entry] : in) {
+            const BindingKey key{network, vmac};
+            if (entry.binding.host() != host_ || wanted.contains(key)) continue;
+            out.steps.push_back({{{key_text(key), entry.mod_revision}}, {key_text(key), std::nullopt, 0}});
+        }
+    return out;
+}
+
+// ---------------------------------------------------------------------------------------- remote MACs
+
+Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& host, const Remotes& now,
+                   std::vector<Unusable>* unusable) {
+    Remotes out;
+    for (const auto& [name, instance] : model.instances) {
+        const auto networks = networks_of(model, *instance);
+        const auto old = now.find(name);
+        const std::uint32_t outer = outer_vlan(model, *instance);
+        // Of two that hold one vMAC on two VLANs of the instance, the first to have come counts.
+        std::map<Mac, const Entry*> chosen;
+        for (const Network& network : networks) {
+            const auto* in = mirror.bindings(network);
+            if (in == nullptr) continue;
+            for (const auto& [vmac, entry] : *in) {
+                if (entry.binding.host() == host) continue;
+                const std::uint32_t vlan = entry.binding.vlan();
+                if (vlan != outer &&
+                    std::ranges::find(instance->peer_vlans(), vlan) == instance->peer_vlans().end()) {
+                    if (unusable != nullptr)
+                        unusable->push_back({{network, vmac},
+                                             entry,
+                                             name,
+                                             fmt::format("VLAN {} is not among those of instance {}", vlan, name)});
+                    continue;
+                }
+                const auto [at, is_first] = chosen.emplace(vmac, &entry);
+                if (is_first) continue;
+                const Entry* loser = &entry;
+                if (entry.create_revision < at->second->create_revision) loser = std::exchange(at->second, &entry);
+                if (unusable != nullptr)
+                    unusable->push_back({{network, vmac},
+                                         *loser,
+                                         name,
+                                         fmt::format("host {} had it before", at->second->binding.host())});
+            }
+        }
+        if (chosen.empty()) continue;
+        auto list = std::make_shared<std::vector<RemoteMac>>();
+        list->reserve(chosen.size());
+        for (const auto& [vmac, entry] : chosen)
+            list->push_back({vmac, static_cast<std::uint16_t>(entry->binding.vlan())});
+        if (old != now.end() && *old->second == *list)
+            out.insert(*old);
+        else
+            out.emplace(name, std::move(list));
+    }
+    return out;
+}
+
+Remotes remotes_in(const Tables& tables, const Model& model, const Ids& ids) {
+    Remotes out;
+    for (const auto& [name, instance] : model.instances) {
+        const auto id = ids.instances.find(name);
+        const auto row = id != ids.instances.end() ? tables.instances.find(id->second) : tables.instances.end();
+        if (row == tables.instances.end() || row->second.name != name || row->second.fdb == nullptr ||
+            networks_of(model, *instance).empty())
+            continue;
+        const auto index = model.static_macs.find(name);
+        auto list = std::make_shared<std::vector<RemoteMac>>();
+        for (const StaticMac& entry : *row->second.fdb) {
+            if (entry.port != row->second.value.uplink || entry.vport != 0) continue;
+            if (index != model.static_macs.end() &&
+                std::ranges::binary_search(index->second->macs, to_number(entry.mac)))
+                continue;
+            list->push_back({entry.mac, entry.vlan});
+        }
+        if (!list->empty()) out.emplace(name, std::move(list));
+    }
+    return out;
+}
+
+}  // namespace ivds::fabric

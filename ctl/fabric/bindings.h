@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// bindings.h -- what the registry holds, and what this host has to say to it: keys and values as text, a mirror of
+// the keys, what to write so that the host's bindings are there, and the remote MACs that follow. registry.proto has
+// the layout. Pure: no I/O, no clock.
+//
+// Keys and values may be anybody's. What does not read back is counted with a reason, told with its key, and
+// otherwise as if it were not there.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "compile/compile.h"
+#include "fabric/etcd.h"
+#include "loader/error.h"
+#include "model/model.h"
+#include "registry.pb.h"
+
+namespace ivds::fabric {
+
+namespace registry = ::ivds::registry::v1;
+
+constexpr std::string_view kRoot = "/ivds/";
+constexpr std::string_view kHosts = "/ivds/v1/hosts/";
+constexpr std::string_view kBindings = "/ivds/v1/bindings/";
+// A value that is larger is nobody's binding or host, and is not even parsed.
+constexpr std::size_t kMaxValueBytes = 16 << 10;
+// Refused keys that are remembered, to be told; more are only counted.
+constexpr std::size_t kMaxRefused = 256;
+
+// A network as the registry knows it: VLAN 0 for independent mode, where the V.VLAN alone is the identity.
+struct Network {
+    std::uint16_t vlan = 0;
+    std::uint16_t vvlan = 0;
+    auto operator<=>(const Network&) const = default;
+};
+[[nodiscard]] std::string to_text(const Network& network);  // "100.10", "10"
+
+struct BindingKey {
+    Network network;
+    Mac vmac{};
+    auto operator<=>(const BindingKey&) const = default;
+};
+[[nodiscard]] std::string key_text(const BindingKey& key);
+[[nodiscard]] std::string host_key(const std::string& name);
+
+// A key's bytes for people: what is not printable ASCII is escaped, what is long is cut.
+[[nodiscard]] std::string printable(std::string_view bytes);
+
+// Why a key or its value is refused.
+enum class Refusal : std::uint8_t { malformed, huge, newer, unknown };
+[[nodiscard]] const char* to_text(Refusal refusal);
+
+struct Refused {
+    Refusal why = Refusal::malformed;
+    std::string text;  // what is wrong with it
+};
+
+using ParsedKey = std::variant<BindingKey, std::string, Refused>;  // the string: a host's name
+[[nodiscard]] ParsedKey parse_key(std::string_view key);
+[[nodiscard]] std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, const std::string& value);
+[[nodiscard]] std::variant<registry::Host, Refused> parse_host(const std::string& name, const std::string& value);
+[[nodiscard]] std::string value_text(const google::protobuf::Message& message);
+
+// A binding that this host wants to have. Its networks are all those that its instance is in by its VLAN and its peer
+// VLANs: in none of them may another host have the vMAC.
+struct Claim {
+    BindingKey key;
+    registry::Binding binding;  // without generation
+    std::vector<Network> networks;
+    std::string instance;
+};
+// The MAC of each uplink by name, where it is known.
+using UplinkMacs = std::map<std::string, Mac>;
+// Of the vPorts of distributed instances that forward: the vMAC and the extra MACs of each.
+[[nodiscard]] std::vector<Claim> claims_of(const Model& model, const std::string& host, const UplinkMacs& macs);
+
+// A binding in the registry, and which revision of its key says so.
+struct Entry {
+    registry::Binding binding;
+    std::int64_t create_revision = 0;
+    std::int64_t mod_revision = 0;
+    std::int64_t lease = 0;
+    // Not in the last list, and not told to be deleted either: it goes at that time unless it comes back. 0: it is
+    // there.
+    std::int64_t gone_at_s = 0;
+};
+
+// One step towards the claims: it is for one transaction.
+struct Step {
+    std::vector<etcd::Guard> guards;
+    etcd::Write write;
+};
+
+struct Conflict {
+    BindingKey key;
+    std::string vport;  // of ours
+    Entry other;
+};
+
+struct Publication {
+    std::vector<Step> steps;
+    std::vector<Conflict>
+        conflicts;  // claims that another host holds; without a host: what is there is not understood
+};
+
+// The registry's keys as they are known here.
+class Mirror {
+public:
+    explicit Mirror(std::string host) : host_(std::move(host)) {}
+
+    // Takes a whole list. What it does not hold, and was another's binding, stays until `gone_at_s`: a registry that
+    // lost its content gets it back from the hosts within that time, and nothing flaps. Own bindings go at once.
+    void relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s);
+    // Something older than what is known of the key changes nothing.
+    void apply(const etcd::Change& change);
+    // What was to stay until now goes.
+    void expire(std::int64_t now_s);
+
+    [[nodiscard]] const std::map<std::string, registry::Host>& hosts() const { return hosts_; }
+    [[nodiscard]] const std::map<Mac, Entry>* bindings(const Network& network) const;
+    [[nodiscard]] std::uint64_t own() const { return own_; }
+    [[nodiscard]] std::uint64_t others() const { return others_; }
+    [[nodiscard]] const std::map<std::string, Refused>& refused() const { return refused_; }  // by printable key
+    [[nodiscard]] std::uint64_t refused_total() const { return refused_total_; }
+
+    // Whether anything about where others' bindings are changed since the last call.
+    [[nodiscard]] bool take_changed() { return std::exchange(changed_, false); }
+
+    [[nodiscard]] Publication publication(const std::vector<Claim>& claims, std::int64_t lease) const;
+    // The first other host that holds the claim.
+    [[nodiscard]] const Entry* holder(const Claim& claim) const;
+
+private:
+    void put(const etcd::KeyValue& kv);
+    void drop(const std::string& key);
+    void drop_binding(const BindingKey& key);
+    void refuse(const std::string& key, Refused refused);
+    [[nodiscard]] const Entry* find(const BindingKey& key) const;
+
+    const std::string host_;
+    std::map<std::string, registry::Host> hosts_;
+    std::map<Network, std::map<Mac, Entry>> bindings_;
+    std::map<std::string, Refused> refused_;
+    bool changed_ = false;
+    std::uint64_t refused_total_ = 0;
+    std::uint64_t own_ = 0;
+    std::uint64_t others_ = 0;
+    std::int64_t next_gone_s_ = 0;  // none is to go before; 0: none at all
+};
+
+// A binding that cannot be used here.
+struct Unusable {
+    BindingKey key;
+    Entry entry;
+    std::string instance;
+    std::string why;
+};
+
+// The MACs behind other hosts, by instance, and what the registry holds for these and cannot be used. Lists that did
+// not change are those of `now`.
+[[nodiscard]] Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& host,
+                                 const Remotes& now, std::vector<Unusable>* unusable);
+
+// The remote MACs that tables hold beside the intent's own: what the last agent had of the registry.
+[[nodiscard]] Remotes remotes_in(const Tables& tables, const Model& model, const Ids& ids);
+
+// The networks that the instance is in; none: it has none across hosts.
+[[nodiscard]] std::vector<Network> networks_of(const Model& model, const pb::Instance& instance);
+
+}  // namespace ivds::fabric

@@ -1,0 +1,543 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "fabric/registry.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <cerrno>
+#include <climits>
+#include <fstream>
+#include <ranges>
+
+namespace ivds::fabric {
+namespace {
+
+constexpr auto kRetry = std::chrono::seconds(1);
+constexpr auto kNewStart = std::chrono::milliseconds(100);
+constexpr std::size_t kToldKeys = 5;
+
+std::int64_t steady_s() {
+    return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
+}
+
+std::string text_of(const Conflict& conflict) {
+    const std::string what = fmt::format("vMAC {} of vport {} in network {}", format_mac(conflict.key.vmac),
+                                         conflict.vport, to_text(conflict.key.network));
+    const registry::Binding& other = conflict.other.binding;
+    if (other.host().empty())
+        return fmt::format("{} is not bound: what {} holds is not understood", what, key_text(conflict.key));
+    return fmt::format("{} is bound by host {}{}", what, other.host(),
+                       other.vport().empty() ? "" : fmt::format(" (vport {})", other.vport()));
+}
+constexpr const char* kConflictFix = "give one of the two vNICs another vMAC, or delete the vPort that is no more";
+
+}  // namespace
+
+Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, const std::string& host,
+                             std::int64_t lease_s) {
+    Settings settings;
+    settings.lease_s = lease_s;
+    if (tls.cert.empty() != tls.key.empty())
+        return fail(Code::invalid, "IVDS-R008", "a certificate for etcd without its key, or a key without it",
+                    "give --etcd-cert and --etcd-key");
+    if (endpoints.empty())
+        return fail(Code::invalid, "IVDS-R008", "--etcd names no endpoint", "give HOST:PORT, like 192.0.2.1:2379");
+    bool plain = false;
+    bool secure = !tls.ca.empty() || !tls.cert.empty();
+    for (const auto part : std::views::split(endpoints, ',')) {
+        std::string endpoint(part.begin(), part.end());
+        if (endpoint.starts_with("https://")) {
+            secure = true;
+            endpoint.erase(0, 8);
+        } else if (endpoint.starts_with("http://")) {
+            plain = true;
+            endpoint.erase(0, 7);
+        }
+        const auto colon = endpoint.rfind(':');
+        if (colon == std::string::npos || colon == 0 || colon + 1 == endpoint.size() ||
+            !std::ranges::all_of(endpoint.substr(colon + 1), [](unsigned char c) { return std::isdigit(c) != 0; }))
+            return fail(Code::invalid, "IVDS-R008", fmt::format("--etcd {}: no HOST:PORT", printable(endpoint)),
+                        "write it like 192.0.2.1:2379 or https://etcd1:2379, several with commas between");
+        settings.endpoints.push_back(std::move(endpoint));
+    }
+    if (plain && secure)
+        return fail(Code::invalid, "IVDS-R008", "some of etcd's endpoints are without TLS, and some are with it",
+                    "use https:// for all, or leave --etcd-ca, --etcd-cert and --etcd-key out");
+    tls.on = secure;
+    settings.tls = std::move(tls);
+    settings.host = host;
+    if (host.empty()) {
+        std::array<char, HOST_NAME_MAX + 1> name{};
+        if (::gethostname(name.data(), name.size() - 1) != 0) return os_error(errno, "IVDS-R008", "this host's name");
+        settings.host = name.data();
+        std::ranges::transform(settings.host, settings.host.begin(),
+                               [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    }
+    if (auto right = validate_name("host", settings.host); !right) {
+        Error error = right.error();
+        error.fix += "; --host-name gives the host another in the registry";
+        return std::unexpected(error);
+    }
+    return settings;
+}
+
+Result<std::string> host_id(const std::string& state_dir) {
+    const std::string path = state_dir + "/host-id";
+    {
+        std::ifstream file(path);
+        std::string id;
+        if (file >> id) {
+            if (id.size() == 32 && std::ranges::all_of(id, [](unsigned char c) { return std::isxdigit(c) != 0; }))
+                return id;
+            return fail(Code::invalid, "IVDS-R008", path + " does not hold 32 hex digits",
+                        "remove it once no other agent runs by this host's name: a new one is drawn");
+        }
+    }
+    std::array<unsigned char, 16> bytes{};
+    if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+        return os_error(errno, "IVDS-R008", "draw an id for this host");
+    std::string id;
+    for (const unsigned char byte : bytes) id += fmt::format("{:02x}", byte);
+    const std::string text = id + "\n";
+    const std::string temporary = path + ".new";
+    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    if (fd < 0) return os_error(errno, "IVDS-R008", "write " + temporary);
+    const bool written =
+        ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
+    const int err = errno;
+    ::close(fd);
+    if (!written) return os_error(err, "IVDS-R008", "write " + temporary);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error(errno, "IVDS-R008", "write " + path);
+    return id;
+}
+
+Registry::Registry(Settings settings, std::string id, Remotes remotes, Sink sink, Tell tell)
+    : settings_(std::move(settings)),
+      id_(std::move(id)),
+      sink_(std::move(sink)),
+      tell_(std::move(tell)),
+      mirror_(settings_.host),
+      remotes_(std::move(remotes)) {
+    thread_ = std::thread([this] { run(); });
+}
+
+Registry::~Registry() {
+    {
+        const std::lock_guard lock(mutex_);
+        stopping_ = true;
+        if (client_ != nullptr) client_->stop_watch();
+    }
+    wake_.notify_all();
+    thread_.join();
+}
+
+void Registry::follow(std::shared_ptr<const Model> model, UplinkMacs macs, std::vector<registry::Nic> nics) {
+    auto claims = claims_of(*model, settings_.host, macs);
+    const std::lock_guard lock(mutex_);
+    model_ = std::move(model);
+    macs_ = std::move(macs);
+    const auto text = [](const auto& list) {
+        std::string all;
+        for (const registry::Nic& nic : list) all += value_text(nic);
+        return all;
+    };
+    nics_changed_ = nics_changed_ || text(nics) != text(nics_);
+    nics_ = std::move(nics);
+    claims_ = std::move(claims);
+    claims_changed_ = model_changed_ = true;
+    wake_.notify_all();
+}
+
+Result<> Registry::check(const Model& next, const Model& now) const {
+    const auto wanted = claims_of(next, settings_.host, {});
+    std::set<BindingKey> before;
+    for (const Claim& claim : claims_of(now, settings_.host, {})) before.insert(claim.key);
+    const std::lock_guard lock(mutex_);
+    if (!listed_) return {};
+    for (const Claim& claim : wanted) {
+        if (before.contains(claim.key)) continue;
+        if (const Entry* other = mirror_.holder(claim))
+            return fail(Code::conflict, "IVDS-R003", text_of({claim.key, claim.binding.vport(), *other}),
+                        kConflictFix);
+    }
+    return {};
+}
+
+// ---------------------------------------------------------------------------------------- the thread
+
+void Registry::set_state(const std::string& state, const Error* reason) {
+    std::string told;
+    {
+        const std::lock_guard lock(mutex_);
+        const bool same = state_ == state && (reason == nullptr ? !reason_ : reason_ && reason_->id == reason->id);
+        state_ = state;
+        reason_ = reason != nullptr ? std::optional(*reason) : std::nullopt;
+        if (same) return;
+        told = reason != nullptr ? fmt::format("{}: {}", state, reason->text())
+                                 : fmt::format("{} with etcd {}", state, endpoint_);
+    }
+    tell_("", told);
+}
+
+void Registry::run() {
+    {
+        // Without an intent the host claims nothing, and would take back what it holds.
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [&] { return stopping_ || model_ != nullptr; });
+        if (stopping_) return;
+    }
+    for (;;) {
+        const auto done = session();
+        auto pause = kNewStart;
+        if (!done) {
+            set_state(done.error().code == Code::exists ? "refused" : "away", &done.error());
+            ++next_endpoint_;
+            pause = std::chrono::duration_cast<std::chrono::milliseconds>(kRetry);
+        }
+        std::unique_lock lock(mutex_);
+        if (wake_.wait_for(lock, pause, [&] { return stopping_; })) return;
+    }
+}
+
+Result<> Registry::session() {
+    const std::string endpoint = settings_.endpoints[next_endpoint_ % settings_.endpoints.size()];
+    auto opened = etcd::Client::open(endpoint, settings_.tls);
+    if (!opened) return std::unexpected(opened.error());
+    etcd::Client& client = **opened;
+    {
+        const std::lock_guard lock(mutex_);
+        endpoint_ = endpoint;
+        queue_.clear();
+        watch_ended_.reset();
+        if (stopping_) return {};
+    }
+
+    auto enrolled = enroll(client);
+    if (!enrolled) return std::unexpected(enrolled.error());
+    // A host whose lease went may have missed that everything went.
+    if (!*enrolled || !listed_)
+        if (auto done = resync(client); !done) return done;
+
+    std::thread watch([&, from = revision_ + 1] {
+        auto ended = client.watch(std::string(kRoot), from, [this](etcd::Changes changes) {
+            const std::lock_guard lock(mutex_);
+            queue_.push_back(std::move(changes));
+            wake_.notify_all();
+        });
+        const std::lock_guard lock(mutex_);
+        watch_ended_ = std::move(ended);
+        wake_.notify_all();
+    });
+    {
+        const std::lock_guard lock(mutex_);
+        client_ = &client;
+        claims_changed_ = model_changed_ = true;
+    }
+    const auto work = [&]() -> Result<> {
+        for (;;) {
+            auto more = take_changes();
+            if (!more) return std::unexpected(more.error());
+            if (!*more) return {};
+            if (Clock::now() >= next_keep_alive_) {
+                const auto left_s = client.keep_alive(lease_);
+                if (!left_s) return std::unexpected(left_s.error());
+                if (*left_s == 0) return {};
+                next_keep_alive_ = Clock::now() + std::chrono::seconds(settings_.lease_s) / 3;
+            }
+            if (auto done = publish(client); !done) {
+                // The lease went: the host enrols anew.
+                if (done.error().code == Code::not_found) return {};
+                return done;
+            }
+            deliver();
+            set_state("synced", nullptr);
+            std::unique_lock lock(mutex_);
+            auto until = next_keep_alive_;
+            if (retry_) until = std::min(until, *retry_);
+            until = std::min(until, Clock::now() + kRetry);  // what is to go looks at the clock
+            wake_.wait_until(lock, until, [&] {
+                return stopping_ || !queue_.empty() || watch_ended_ || claims_changed_ || model_changed_ ||
+                       nics_changed_;
+            });
+            if (stopping_ || nics_changed_) return {};
+        }
+    };
+    auto result = work();
+    client.stop_watch();
+    watch.join();
+    const std::lock_guard lock(mutex_);
+    client_ = nullptr;
+    return result;
+}
+
+Result<bool> Registry::enroll(etcd::Client& client) {
+    registry::Host host;
+    host.set_name(settings_.host);
+    host.set_id(id_);
+    host.set_version(IVDS_VERSION);
+    {
+        const std::lock_guard lock(mutex_);
+        for (const registry::Nic& nic : nics_) *host.add_nics() = nic;
+        nics_changed_ = false;
+    }
+    const std::string key = host_key(settings_.host);
+    const std::string value = value_text(host);
+    std::optional<etcd::KeyValue> there;
+    const auto header = client.get(key, there);
+    if (!header) return std::unexpected(header.error());
+    const bool same_registry = header->cluster == cluster_ && header->revision >= revision_;
+    cluster_ = header->cluster;
+
+    std::int64_t lease = 0;
+    if (there) {
+        const auto held = parse_host(settings_.host, there->value);
+        if (const auto* refused = std::get_if<Refused>(&held))
+            return fail(Code::exists, "IVDS-R002",
+                        fmt::format("{} is there, and no agent wrote it: {}", key, refused->text),
+                        fmt::format("delete it with `etcdctl del {}`, or use another --host-name", key));
+        if (std::get<registry::Host>(held).id() != id_)
+            return fail(
+                Code::exists, "IVDS-R002",
+                fmt::format("another host is in the registry by the name {}", settings_.host),
+                fmt::format("give one of the two another --host-name; of a host that is gone the name is free "
+                            "{} s after its end",
+                            settings_.lease_s));
+        if (there->lease != 0) {
+            const auto left_s = client.keep_alive(there->lease);
+            if (!left_s) return std::unexpected(left_s.error());
+            // A lease of another length is let go of: it ends by itself.
+            if (*left_s == settings_.lease_s) lease = there->lease;
+        }
+    }
+    const bool kept = lease != 0;
+    if (!kept) {
+        const auto granted = client.grant(settings_.lease_s);
+        if (!granted) return std::unexpected(granted.error());
+        lease = *granted;
+    }
+    if (!kept || there->value != value) {
+        const auto written = client.transact({{key, there ? there->mod_revision : 0}}, {{key, value, lease}});
+        if (!written) return std::unexpected(written.error());
+        if (*written == 0)
+            return fail(Code::unavailable, "IVDS-R002", key + " was written by another at the same moment");
+        const std::lock_guard lock(mutex_);
+        ++writes_;
+    }
+    next_keep_alive_ = Clock::now() + std::chrono::seconds(settings_.lease_s) / 3;
+    const std::lock_guard lock(mutex_);
+    lease_ = lease;
+    return kept && same_registry;
+}
+
+Result<> Registry::resync(etcd::Client& client) {
+    std::vector<etcd::KeyValue> keys;
+    // A list of a hundred thousand takes its seconds: the lease must not end meanwhile.
+    Result<> kept;
+    const auto header = client.list(
+        std::string(kRoot), [&](etcd::KeyValue kv) { keys.push_back(std::move(kv)); },
+        [&] {
+            if (Clock::now() < next_keep_alive_) return;
+            if (const auto left_s = client.keep_alive(lease_); !left_s) kept = std::unexpected(left_s.error());
+            next_keep_alive_ = Clock::now() + std::chrono::seconds(settings_.lease_s) / 3;
+        });
+    if (!header) return std::unexpected(header.error());
+    if (!kept) return kept;
+    const std::lock_guard lock(mutex_);
+    mirror_.relist(std::move(keys), steady_s() + settings_.lease_s);
+    revision_ = header->revision;
+    listed_ = true;
+    ++resyncs_;
+    return {};
+}
+
+Result<bool> Registry::take_changes() {
+    const std::lock_guard lock(mutex_);
+    for (const etcd::Changes& changes : std::exchange(queue_, {})) {
+        if (changes.compacted) {
+            listed_ = false;
+            return false;
+        }
+        for (const etcd::Change& change : changes.changes) mirror_.apply(change);
+        if (!changes.changes.empty()) claims_changed_ = true;
+        revision_ = std::max(revision_, changes.revision);
+    }
+    mirror_.expire(steady_s());
+    if (watch_ended_) {
+        if (!*watch_ended_) return std::unexpected(watch_ended_->error());
+        return false;
+    }
+    // Somebody removed or took this host's key, or its lease ended.
+    const auto host = mirror_.hosts().find(settings_.host);
+    if (host == mirror_.hosts().end() || host->second.id() != id_) {
+        listed_ = false;
+        return false;
+    }
+    return true;
+}
+
+Result<> Registry::publish(etcd::Client& client) {
+    Publication publication;
+    std::vector<std::pair<std::string, std::string>> told;
+    {
+        const std::lock_guard lock(mutex_);
+        const bool due = retry_ && Clock::now() >= *retry_;
+        if (!claims_changed_ && !due) return {};
+        claims_changed_ = false;
+        retry_.reset();
+        publication = mirror_.publication(claims_, lease_);
+        for (const Conflict& conflict : publication.conflicts)
+            if (std::ranges::none_of(conflicts_, [&](const Conflict& old) {
+                    return old.key == conflict.key && old.other.binding.host() == conflict.other.binding.host();
+                }))
+                told.emplace_back(conflict.vport, "IVDS-R003 " + text_of(conflict));
+        conflicts_ = publication.conflicts;
+    }
+    for (const auto& [vport, text] : told) tell_(vport, text);
+
+    bool all = true;
+    std::vector<Step> batch;
+    std::size_t operations = 0;
+    const auto flush = [&]() -> Result<> {
+        if (batch.empty()) return {};
+        operations = 0;
+        auto steps = std::exchange(batch, {});
+        auto done = write(client, steps);
+        if (!done) return std::unexpected(done.error());
+        if (*done) return {};
+        // One of them did not hold: the others go alone.
+        for (Step& step : steps) {
+            auto one = write(client, {std::move(step)});
+            if (!one) return std::unexpected(one.error());
+            all = all && *one;
+        }
+        return {};
+    };
+    for (Step& step : publication.steps) {
+        const std::size_t cost = step.guards.size() + 1;
+        if (operations + cost > etcd::kMaxOperations)
+            if (auto done = flush(); !done) return done;
+        operations += cost;
+        batch.push_back(std::move(step));
+    }
+    if (auto done = flush(); !done) return done;
+    // What did not hold was changed by somebody: the watch will say.
+    if (!all) retry_ = Clock::now() + kRetry;
+    return {};
+}
+
+Result<bool> Registry::write(etcd::Client& client, std::vector<Step> steps) {
+    std::vector<etcd::Guard> guards;
+    std::vector<etcd::Write> writes;
+    for (const Step& step : steps) {
+        guards.insert(guards.end(), step.guards.begin(), step.guards.end());
+        writes.push_back(step.write);
+    }
+    const auto revision = client.transact(guards, writes);
+    if (!revision) return std::unexpected(revision.error());
+    if (*revision == 0) return false;
+    const std::lock_guard lock(mutex_);
+    writes_ += writes.size();
+    // The watch brings it too; until then it is not written once more.
+    for (const etcd::Write& each : writes)
+        mirror_.apply({{each.key, each.value.value_or(""), *revision, *revision, each.lease}, !each.value});
+    return true;
+}
+
+void Registry::deliver() {
+    Remotes next;
+    {
+        const std::lock_guard lock(mutex_);
+        const bool changed = mirror_.take_changed();
+        if (!std::exchange(model_changed_, false) && !changed && !sink_error_) return;
+        unusable_.clear();
+        next = remotes_of(*model_, mirror_, settings_.host, remotes_, &unusable_);
+        if (next == remotes_ && !sink_error_) return;
+    }
+    auto done = sink_(next);
+    const std::lock_guard lock(mutex_);
+    if (done) {
+        remotes_ = std::move(next);
+        sink_error_.reset();
+    } else {
+        sink_error_ = done.error();
+        retry_ = Clock::now() + kRetry;
+    }
+}
+
+// ---------------------------------------------------------------------------------------- views
+
+std::vector<Finding> Registry::findings() const {
+    const State now = state();
+    const std::lock_guard lock(mutex_);
+    std::vector<Finding> out;
+    const auto add = [&](Finding::Severity severity, const char* id, std::string object, std::string text,
+                         std::string fix) {
+        out.push_back({.severity = severity,
+                       .id = id,
+                       .object = std::move(object),
+                       .text = std::move(text),
+                       .fix = std::move(fix)});
+    };
+    add(Finding::Severity::info, "IVDS-R007", "registry",
+        fmt::format(
+            "etcd {}: {} as host {}, revision {}; hosts: {}; bindings: {} own, {} of others, {} remote MACs in "
+            "the FDB; {} keys written, {} changes wait; {} resyncs, {} keys refused",
+            now.endpoint, now.state, now.host, now.revision, fmt::join(now.hosts, " "), now.own_bindings,
+            now.other_bindings, now.remote_macs, now.writes, now.pending, now.resyncs, now.refused_keys),
+        "");
+    if (reason_) add(Finding::Severity::error, reason_->id.c_str(), "registry", reason_->what, reason_->fix);
+    for (const Conflict& conflict : conflicts_)
+        add(Finding::Severity::error, "IVDS-R003", conflict.vport, text_of(conflict),
+            conflict.other.binding.host().empty() ? "delete the key, or write there what registry.proto says"
+                                                  : kConflictFix);
+    if (!mirror_.refused().empty()) {
+        std::string keys;
+        std::size_t told = 0;
+        for (const auto& [key, refused] : mirror_.refused()) {
+            if (told++ == kToldKeys) break;
+            keys += fmt::format("{}{} ({}: {})", keys.empty() ? "" : ", ", key, to_text(refused.why), refused.text);
+        }
+        add(Finding::Severity::warning, "IVDS-R004", "registry",
+            fmt::format("{}{} keys are not understood, and nothing comes of them: {}{}", mirror_.refused().size(),
+                        mirror_.refused().size() == kMaxRefused ? " or more" : "", keys,
+                        told > kToldKeys ? ", …" : ""),
+            "whoever wrote them keeps to layout 1, or to a prefix of its own");
+    }
+    for (const Unusable& each : unusable_)
+        add(Finding::Severity::warning, "IVDS-R005", each.instance,
+            fmt::format("{} of host {} is not used: {}", key_text(each.key), each.entry.binding.host(), each.why),
+            "add the VLAN to the instance's peer_vlans, or have the binding's owner right it");
+    if (sink_error_)
+        add(Finding::Severity::error, "IVDS-R006", "registry", "remote MACs are not in the FDB: " + sink_error_->what,
+            sink_error_->fix);
+    return out;
+}
+
+State Registry::state() const {
+    const std::lock_guard lock(mutex_);
+    State out;
+    out.state = state_;
+    if (reason_) out.reason = reason_->text();
+    out.endpoint = endpoint_;
+    out.host = settings_.host;
+    out.lease = lease_;
+    out.revision = revision_;
+    out.own_bindings = mirror_.own();
+    out.other_bindings = mirror_.others();
+    for (const auto& [instance, list] : remotes_) out.remote_macs += list->size();
+    out.pending = mirror_.publication(claims_, lease_).steps.size();
+    out.refused_keys = mirror_.refused_total();
+    out.writes = writes_;
+    out.resyncs = resyncs_;
+    for (const auto& [name, host] : mirror_.hosts()) out.hosts.push_back(name);
+    return out;
+}
+
+}  // namespace ivds::fabric

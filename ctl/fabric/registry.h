@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// registry.h -- this host in the registry: its key and its bindings are there under one lease, and what the other
+// hosts bind comes from there as remote MACs. One thread talks to etcd, and waits for nobody else: etcd that is away,
+// slow or new costs what it would have told, and nothing else. All functions return at once.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "fabric/bindings.h"
+#include "fabric/etcd.h"
+#include "loader/error.h"
+#include "loader/switch.h"
+
+namespace ivds::fabric {
+
+struct Settings {
+    std::vector<std::string> endpoints;  // HOST:PORT, tried in turn
+    etcd::Tls tls;
+    std::string host;           // this one's name
+    std::int64_t lease_s = 15;  // 3..600: a host that is silent for so long is gone
+};
+
+// From what the command line says: endpoints as "HOST:PORT" or "https://HOST:PORT", with commas between. An empty
+// `host` is this host's own name.
+[[nodiscard]] Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, const std::string& host,
+                                           std::int64_t lease_s);
+
+// The id that tells this host from another by its name: kept in the state directory, drawn at the first call.
+[[nodiscard]] Result<std::string> host_id(const std::string& state_dir);
+
+// How this host stands with the registry.
+struct State {
+    std::string state = "connecting";  // synced; away: etcd does not answer; refused: see reason
+    std::string reason;                // why it is not synced; empty: it is
+    std::string endpoint;              // that it is connected to, or was
+    std::string host;                  // this one's name there
+    std::int64_t lease = 0;            // that the host's keys are under; 0: none
+    std::int64_t revision = 0;         // of the registry, as far as it is known here
+    std::uint64_t own_bindings = 0;    // this host's, in the registry
+    std::uint64_t other_bindings = 0;  // all other hosts'
+    std::uint64_t remote_macs = 0;     // of those, in this host's FDB
+    std::uint64_t pending = 0;         // changes that are not in the registry yet
+    std::uint64_t refused_keys = 0;    // that were not understood, all in all
+    std::uint64_t writes = 0;          // keys that this agent wrote or removed
+    std::uint64_t resyncs = 0;         // times that the whole registry was read
+    std::vector<std::string> hosts;
+};
+
+class Registry {
+public:
+    // Takes remote MACs into the FDB. Called from the registry's thread, without a lock of its own.
+    using Sink = std::function<Result<>(Remotes)>;
+    // Gets what happened, for the event log: the vPort that it is about, or empty.
+    using Tell = std::function<void(const std::string& vport, const std::string& text)>;
+
+    // `remotes` are those in the FDB from before, which stay until the registry says better.
+    Registry(Settings settings, std::string id, Remotes remotes, Sink sink, Tell tell);
+    Registry(const Registry&) = delete;
+    Registry& operator=(const Registry&) = delete;
+    // The lease is not given back: the data plane forwards on, and the next agent goes on with it.
+    ~Registry();
+
+    // The intent is this from now on; nothing is done before the first call.
+    void follow(std::shared_ptr<const Model> model, UplinkMacs macs, std::vector<registry::Nic> nics);
+    // Whether `next` claims nothing new that another host is known to hold.
+    [[nodiscard]] Result<> check(const Model& next, const Model& now) const;
+    [[nodiscard]] State state() const;
+    // How it stands, as one of severity info, and what is wrong.
+    [[nodiscard]] std::vector<Finding> findings() const;
+
+private:
+    using Clock = std::chrono::steady_clock;
+
+    void run();
+    // Talks to one endpoint until the connection fails, or something needs a new start (no error).
+    [[nodiscard]] Result<> session();
+    // The host's key is there under a lease that lives. Whether the lease is the one from before.
+    [[nodiscard]] Result<bool> enroll(etcd::Client& client);
+    [[nodiscard]] Result<> resync(etcd::Client& client);
+    // Takes what the watch brought; false: a new start is needed.
+    [[nodiscard]] Result<bool> take_changes();
+    [[nodiscard]] Result<> publish(etcd::Client& client);
+    [[nodiscard]] Result<bool> write(etcd::Client& client, std::vector<Step> steps);
+    void deliver();
+    void set_state(const std::string& state, const Error* reason);
+
+    const Settings settings_;
+    const std::string id_;
+    const Sink sink_;
+    const Tell tell_;
+
+    mutable std::mutex mutex_;
+    std::condition_variable wake_;
+    bool stopping_ = false;
+    // Of the agent: the intent, and whether it changed since it was last looked at.
+    std::shared_ptr<const Model> model_;
+    UplinkMacs macs_;
+    std::vector<registry::Nic> nics_;
+    std::vector<Claim> claims_;
+    bool claims_changed_ = false;
+    bool model_changed_ = false;
+    bool nics_changed_ = false;
+    // Of the watch.
+    std::vector<etcd::Changes> queue_;
+    std::optional<Result<>> watch_ended_;
+    // What is known. Only the thread writes it.
+    Mirror mirror_;
+    bool listed_ = false;
+    std::string state_ = "connecting";
+    std::optional<Error> reason_;
+    std::string endpoint_;
+    std::vector<Conflict> conflicts_;
+    std::vector<Unusable> unusable_;
+    std::optional<Error> sink_error_;
+    Remotes remotes_;
+    std::int64_t lease_ = 0;
+    std::int64_t revision_ = 0;
+    std::uint64_t writes_ = 0;
+    std::uint64_t resyncs_ = 0;
+
+    // The thread's own.
+    std::uint64_t cluster_ = 0;
+    std::size_t next_endpoint_ = 0;
+    Clock::time_point next_keep_alive_;
+    std::optional<Clock::time_point> retry_;
+    etcd::Client* client_ = nullptr;  // guarded by mutex_, so that the end can stop its watch
+    std::thread thread_;
+};
+
+}  // namespace ivds::fabric

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""registry_test.py -- hosts on a plain Linux bridge that share their bindings through etcd, which runs in a place of its
+own and is stopped, killed and written to by strangers."""
+import json
+import signal
+import tempfile
+
+from harness import case, check, check_equal, main
+from scene import Scene, Stream, Tally, mac, network
+
+ETCD = "10.9.0.1:2379"
+LEASE_S = 10
+
+
+class Etcd:
+    """A real etcd, reached by all hosts over a network of its own."""
+
+    def __init__(self, lab):
+        self.lab, self.place = lab, lab.place("etcd")
+        self.data = tempfile.TemporaryDirectory()
+        self.place.ip("link add mgmt type bridge", "link set mgmt up", "addr add 10.9.0.1/24 dev mgmt")
+        self.process = None
+        self.start()
+
+    def connect(self, host, number):
+        self.lab.cable(host, "mgmt0", self.place, f"mgmt-{host.name}", 1500)
+        self.place.ip(f"link set mgmt-{host.name} master mgmt")
+        host.ip(f"addr add 10.9.0.{number}/24 dev mgmt0")
+
+    def start(self):
+        self.process = self.place.start(
+            "etcd", "--data-dir", self.data.name, "--listen-client-urls", f"http://{ETCD}", "--advertise-client-urls",
+            f"http://{ETCD}", "--listen-peer-urls", "http://127.0.0.1:2380", stdout=-3, stderr=-3)
+        self.lab.wait(lambda: self.ctl("endpoint", "health", check=False).returncode == 0, 60, "etcd does not answer")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+        self.place.processes.remove(self.process)
+
+    def ctl(self, *words, **options):
+        return self.place.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", f"http://{ETCD}", *words, **options)
+
+    def keys(self, prefix="/ivds/"):
+        """What is there, as etcdctl reads it: {key: value}."""
+        lines = self.ctl("get", "--prefix", prefix).stdout.splitlines()
+        return dict(zip(lines[::2], lines[1::2]))
+
+    def revision(self):
+        return json.loads(self.ctl("endpoint", "status", "-w", "json").stdout)[0]["Status"]["header"]["revision"]
+
+
+def hosts_with_etcd(lab, names="abc", lease_s=LEASE_S):
+    """Hosts on a bridge, a VM of one network on each, and etcd."""
+    networks = {"red": network()}
+    scene, fabric, etcd = Scene(lab, networks), lab.place("fabric"), Etcd(lab)
+    fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
+    fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+    for number, name in enumerate(names, 1):
+        host = scene.host(name)
+        lab.cable(host, "wire0", fabric, f"port-{name}")
+        fabric.ip(f"link set port-{name} master fabric")
+        etcd.connect(host, 10 + number)
+        scene.vm(name, "red", number)
+        start(host, lease_s)
+    scene.start()
+    for name in names:
+        lab.wait(lambda name=name: remote(scene, name) == len(names) - 1, 60, f"{name} does not know the others' vMACs")
+    return scene, fabric, etcd
+
+
+def start(host, lease_s=LEASE_S, name=None):
+    host.start_agent("--registry", "etcd", "--etcd", ETCD, "--host-name", name or host.name, "--lease-s", lease_s)
+
+
+def remote(scene, host):
+    """Static entries behind the uplink."""
+    return sum(1 for entry in scene.hosts[host].ctl_json_lines("fdb", "show")
+               if entry.get("static") and entry["port"] == "uplink")
+
+
+def findings(scene, host, ident):
+    report = json.loads(scene.hosts[host].ctl("--json", "doctor", check=False).stdout)
+    return [finding for finding in report.get("findings", []) if finding["id"] == ident]
+
+
+def says(scene, host, text):
+    """Whether the registry's state on the host has this text."""
+    return any(text in finding["text"] for finding in findings(scene, host, "IVDS-R007"))
+
+
+@case("a vMAC is known before its VM sent a frame: the first unicast is not flooded, and a host without etcd floods it [R79][R80][R88]")
+def _(bench):
+    for with_etcd in (True, False):
+        with bench.lab() as lab:
+            if with_etcd:
+                scene, fabric, etcd = hosts_with_etcd(lab)
+                value = json.loads(etcd.keys()["/ivds/v1/bindings/100.10/" + mac(2)])
+                check_equal((value["host"], value["vport"], value["vlan"], value["vvlan"]), ("b", "red-2", 100, 10),
+                            "the binding of b's VM")
+                check_equal([key for key in etcd.keys("/ivds/v1/hosts/")], [f"/ivds/v1/hosts/{n}" for n in "abc"], "hosts")
+            else:
+                scene, fabric = Scene(lab, {"red": network()}), lab.place("fabric")
+                fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
+                for number, name in enumerate("abc", 1):
+                    lab.cable(scene.host(name), "wire0", fabric, f"port-{name}")
+                    fabric.ip(f"link set port-{name} master fabric")
+                    scene.vm(name, "red", number)
+                scene.start()
+            # The same host has a second VM: a flood reaches it, and the third host's.
+            scene.vm("a", "red", 9)
+            scene.apply("a")
+            tally = Tally(scene)
+            for _ in range(5):
+                tally.send("red-1", scene.vms["red-2"].mac)
+            tally.settle(5)
+            check_equal(tally.got.get(("red-1", "red-2")), 5, "frames at the VM that they are for")
+            for other in ("red-9", "red-3"):
+                check_equal(tally.got.get(("red-1", other), 0), 0 if with_etcd else 5, f"flooded copies at {other}")
+            tally.close()
+            check_equal(scene.counters("a", "red-1")["rx_flood"], 0 if with_etcd else 5, "frames that a flooded")
+
+
+@case("etcd killed and started again under traffic: no frame is lost, and what did not change is not written again [R82][R147]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab)
+        stream = Stream(scene, "red-1", "red-3", 500)
+        before, revision = etcd.keys(), etcd.revision()
+        etcd.stop()
+        for name in "abc":
+            lab.wait(lambda name=name: findings(scene, name, "IVDS-R001"), 60, f"{name} does not say that etcd is away")
+        check_equal([remote(scene, name) for name in "abc"], [2, 2, 2], "remote MACs while etcd is away")
+        # A change meanwhile holds here, waits for etcd, and is told.
+        scene.vm("a", "red", 9)
+        scene.apply("a")
+        check(says(scene, "a", "1 changes wait"), f"a says {findings(scene, 'a', 'IVDS-R007')}")
+        etcd.start()
+        for name in "bc":
+            lab.wait(lambda name=name: remote(scene, name) == 3, 60, f"{name} does not learn of the change meanwhile")
+        for name in "abc":
+            lab.wait(lambda name=name: says(scene, name, "synced"), 60, f"{name} is not synced again")
+        stream.check_whole()
+        after = etcd.keys()
+        check_equal(sorted(set(after) - set(before)), ["/ivds/v1/bindings/100.10/" + mac(9)], "new keys")
+        check_equal({key: after[key] for key in before}, before, "the keys from before")
+        check_equal(etcd.revision(), revision + 1, "etcd's revision: one write")
+
+
+@case("an agent that starts again, or applies what holds already, writes nothing, and the others see no change [R81][R147]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab")
+        revision = etcd.revision()
+        scene.apply("a")
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            scene.hosts["a"].stop_agent(how)
+            start(scene.hosts["a"])
+            lab.wait(lambda: says(scene, "a", "synced"), 60, "a is not synced again")
+            check_equal(remote(scene, "a"), 1, "remote MACs of the agent that started again")
+        check_equal(etcd.revision(), revision, "etcd's revision")
+        check_equal(remote(scene, "b"), 1, "remote MACs on the other host")
+
+
+@case("what was compacted away meanwhile is read anew, and only what changed is changed [R82]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab", lease_s=120)
+        etcd.place.ip("link set mgmt-b down")
+        lab.wait(lambda: findings(scene, "b", "IVDS-R001"), 60, "b does not say that etcd is away")
+        stranger = f"/ivds/v1/bindings/100.10/{mac(50)}"
+        etcd.ctl("put", stranger, json.dumps({"vvlan": 10, "vmac": mac(50), "vlan": 100, "host": "machine"}))
+        etcd.ctl("put", "/elsewhere", 1)
+        etcd.ctl("compact", etcd.revision())
+        etcd.place.ip("link set mgmt-b up")
+        lab.wait(lambda: remote(scene, "b") == 2, 60, "b does not know the vMAC that a controller bound")
+        check(says(scene, "b", "2 resyncs"), f"b says {findings(scene, 'b', 'IVDS-R007')}")
+        etcd.ctl("del", stranger)
+        lab.wait(lambda: remote(scene, "b") == 1, 60, "b keeps a binding that is gone")
+
+
+@case("a host that dies loses its bindings with its lease, and the others forget its vMACs [R83]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab)
+        scene.hosts["c"].stop_agent(signal.SIGKILL)
+        scene.hosts["c"].ip("link set wire0 down", "link set mgmt0 down")
+        for name in "ab":
+            lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} still knows the dead host's vMAC")
+        check_equal(sorted(etcd.keys()), ["/ivds/v1/bindings/100.10/" + mac(1), "/ivds/v1/bindings/100.10/" + mac(2),
+                                          "/ivds/v1/hosts/a", "/ivds/v1/hosts/b"], "what is left in etcd")
+
+
+@case("a vMAC that another host has is refused, and two hosts by one name are told apart [R79][R174]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab")
+        keys = etcd.keys()
+        config = scene.config("b")
+        config["vnics"][0]["vmac"] = mac(1)
+        done = scene.hosts["b"].ctl("apply", "-f", "-", stdin=json.dumps(config), check=False)
+        check(done.returncode != 0 and "IVDS-R003" in done.stderr and "host a" in done.stderr,
+              f"exit {done.returncode}: {done.stderr}")
+        check_equal(etcd.keys(), keys, "what etcd holds")
+
+        # While etcd is away nobody can know; when it is back, who came second is told.
+        etcd.place.ip("link set mgmt-b down")
+        lab.wait(lambda: findings(scene, "b", "IVDS-R001"), 60, "b does not say that etcd is away")
+        scene.vm("a", "red", 9)
+        scene.apply("a")
+        lab.wait(lambda: "/ivds/v1/bindings/100.10/" + mac(9) in etcd.keys(), 60, "a does not bind its new vMAC")
+        config["vnics"][0]["vmac"] = mac(9)
+        scene.hosts["b"].apply(config)
+        etcd.place.ip("link set mgmt-b up")
+        lab.wait(lambda: findings(scene, "b", "IVDS-R003"), 60, "b does not say that its vMAC is bound by a")
+        check_equal(json.loads(etcd.keys()["/ivds/v1/bindings/100.10/" + mac(9)])["host"], "a", "who has it")
+
+        # Another machine by the name of a.
+        other = scene.lab.host("a2")
+        etcd.connect(other, 30)
+        start(other, name="a")
+        scene.hosts["a2"] = other
+        lab.wait(lambda: findings(scene, "a2", "IVDS-R002"), 60, "the second host by one name is not told")
+        check(says(scene, "a2", "refused"), "its state")
+        check(says(scene, "a", "synced"), "the first one goes on")
+
+
+@case("keys by strangers: malformed, huge, of a newer layout: counted and told, and the rest goes on [R174]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab")
+        bad = f"/ivds/v1/bindings/100.10/{mac(60)}"
+        etcd.ctl("put", bad, "{not json")
+        etcd.ctl("put", "/ivds/v1/bindings/nowhere/x", "1")
+        etcd.ctl("put", "/ivds/v2/hosts/new", "{}")
+        etcd.ctl("put", "/ivds/v1/hosts/huge", stdin="x" * 1_000_000)
+        for name in "ab":
+            lab.wait(lambda name=name: says(scene, name, "4 keys refused"), 60, f"{name} does not count them")
+            told = findings(scene, name, "IVDS-R004")[0]["text"]
+            for word in (bad, "malformed", "huge", "newer"):
+                check(word in told, f"{word} is not in: {told}")
+        etcd.ctl("put", bad, json.dumps({"vvlan": 10, "vmac": mac(60), "vlan": 100, "host": "machine"}))
+        for name in "ab":
+            lab.wait(lambda name=name: remote(scene, name) == 2, 60, f"{name} does not take the key that was righted")
+        check_equal(scene.ping("red-1", "red-2"), 3, "answers")
+
+
+main()
