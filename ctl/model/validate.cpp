@@ -256,7 +256,7 @@ private:
     }
 
     // What a VF is: an uplink, or a vPort.
-    using VfUsers = std::map<std::pair<std::string_view, std::uint32_t>, std::string>;
+    using VfUsers = std::map<std::pair<std::string, std::uint32_t>, std::string>;
 
     // An uplink that is a VF has the wire of its PF, whose NIC sorts by the inner of two tags.
     Result<> vf_uplinks(VfUsers& users) {
