@@ -35,6 +35,7 @@ public:
         advance(state_, step);
         return {};
     }
+    Result<CountersOfPools> counters() override { return CountersOfPools{}; }
     Result<> clear() override {
         state_ = {};
         return {};

@@ -32,6 +32,7 @@
 
 #include "loader/error.h"
 #include "nic/chip.h"
+#include "nic/counters.h"
 #include "plan/state.h"
 #include "plan/steps.h"
 
@@ -72,6 +73,10 @@ public:
     // the caller goes on from read(), with a new plan. A step that is made already changes nothing. A step of
     // software's does nothing here. A rate that is no limit at the link's present speed is not set, and reads as 0.
     virtual Result<> apply(const Step& step) = 0;
+
+    // What the NIC counts of each of its VFs, those that are off too. Nothing is changed by it, and no state is
+    // needed: it may be asked at any time. Empty where the backend has no VFs.
+    virtual Result<CountersOfPools> counters() = 0;
 
     // Turns off all VFs, and takes back whatever apply() may have left: afterwards read() gives an empty state. What
     // prepare() did stays, and so does what others gave the PF. Safe at any time and after any failure; it goes on

@@ -61,6 +61,7 @@ public:
     Result<> prepare() override;
     Result<NicState> read() override;
     Result<> apply(const Step& step) override;
+    Result<CountersOfPools> counters() override;
     Result<> clear() override;
 
 private:
@@ -524,6 +525,22 @@ Result<> Igb::write(const UnknownToPf& step) {
 
 Result<> Igb::write(const Software& /*step*/) {
     return {};
+}
+
+Result<CountersOfPools> Igb::counters() {
+    CountersOfPools out;
+    for (unsigned vf = 0; vf < vfs_; ++vf) {
+        PoolCounters& of = out[vf];
+        for (const auto& [reg, counter] : {std::pair{Reg::pvfgprc, &of.rx_packets},
+                                           {Reg::pvfgorc, &of.rx_bytes},
+                                           {Reg::pvfgptc, &of.tx_packets},
+                                           {Reg::pvfgotc, &of.tx_bytes}}) {
+            const auto value = get(reg, vf);
+            if (!value) return std::unexpected(value.error());
+            counter->value = *value;
+        }
+    }
+    return out;
 }
 
 Result<> Igb::clear() {

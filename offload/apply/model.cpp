@@ -24,6 +24,7 @@ public:
         return writer_.read();
     }
     Result<> apply(const Step& step) override { return writer_.apply(step); }
+    Result<CountersOfPools> counters() override { return writer_.counters(); }
     Result<> clear() override { return writer_.clear(); }
 
 private:

@@ -116,6 +116,40 @@ Result<PoolSet> Writer82599::get64(Reg reg, unsigned pair) {
     return PoolSet{*high} << 32 | *low;
 }
 
+// The two halves are of one moment where the upper one did not change in between; it does so every 4 GB.
+Result<Counter> Writer82599::get36(Reg low, Reg high, unsigned pool) {
+    auto upper = get(high, pool);
+    if (!upper) return std::unexpected(upper.error());
+    auto lower = get(low, pool);
+    if (!lower) return std::unexpected(lower.error());
+    const auto after = get(high, pool);
+    if (!after) return std::unexpected(after.error());
+    if (*after != *upper) lower = get(low, pool);
+    if (!lower) return std::unexpected(lower.error());
+    return Counter{.value = std::uint64_t{*after} << 32 | *lower, .bits = 36};
+}
+
+Result<CountersOfPools> Writer82599::counters() {
+    CountersOfPools out;
+    for (unsigned pool = 0; pool < pf_; ++pool) {
+        const auto rx = get(Reg::pvfgprc, pool);
+        if (!rx) return std::unexpected(rx.error());
+        const auto tx = get(Reg::pvfgptc, pool);
+        if (!tx) return std::unexpected(tx.error());
+        const auto rx_bytes = get36(Reg::pvfgorc_lsb, Reg::pvfgorc_msb, pool);
+        if (!rx_bytes) return std::unexpected(rx_bytes.error());
+        const auto tx_bytes = get36(Reg::pvfgotc_lsb, Reg::pvfgotc_msb, pool);
+        if (!tx_bytes) return std::unexpected(tx_bytes.error());
+        out[pool] = {
+            .rx_packets = {.value = *rx}, .rx_bytes = *rx_bytes, .tx_packets = {.value = *tx}, .tx_bytes = *tx_bytes};
+    }
+    // A counter may hold all ones; the status never does.
+    const auto status = get(Reg::status);
+    if (!status) return std::unexpected(status.error());
+    if (*status == all_ones) return gone("STATUS");
+    return out;
+}
+
 Result<unsigned> Writer82599::read_rate(unsigned pool) {
     if (auto done = put(Reg::rttdqsel, 0, pool * queues_of_pool); !done) return std::unexpected(done.error());
     const auto value = get(Reg::rttbcnrc);

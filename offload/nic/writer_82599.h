@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "nic/82599.h"
+#include "nic/counters.h"
 #include "nic/registers.h"
 #include "plan/steps.h"
 
@@ -25,6 +26,8 @@ public:
     Result<> clear();
     // What the registers hold, as Backend::read() tells it (apply/backend.h).
     Result<NicState> read();
+    // What it counts of the pools before the PF's, which are the VFs'.
+    Result<CountersOfPools> counters();
     // A step of software's does nothing here.
     Result<> apply(const Step& step);
 
@@ -39,6 +42,8 @@ private:
 
     // A register with a bit or an entry for each pool, in pairs of words.
     Result<PoolSet> get64(Reg reg, unsigned pair);
+    // One of the counters of bytes, whose upper bits are in a register of their own.
+    Result<Counter> get36(Reg low, Reg high, unsigned pool);
     Result<NicPool> read_pool(unsigned pool);
     Result<unsigned> read_rate(unsigned pool);
 

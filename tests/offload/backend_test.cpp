@@ -64,6 +64,8 @@ public:
     void fail_write(unsigned number) override { registers_.left = static_cast<int>(number); }
     void mend() override { registers_.left = -1; }
 
+    Nic& nic() { return nic_; }
+
 private:
     Nic nic_;
     Failing registers_;
@@ -220,6 +222,60 @@ TEST_CASE("after a write that failed a backend tells what the NIC holds, and goe
         check_holds(backend, another(backend));
         REQUIRE(backend.clear());
         check_holds(backend, {});
+    }
+}
+
+TEST_CASE("a counter goes round, and one that was set back tells what came since then", "[unit]") {
+    using ivds::offload::Counter;
+    CHECK(Counter{.value = 7}.since({.value = 7}) == 0);
+    CHECK(Counter{.value = 9}.since({.value = 7}) == 2);
+    CHECK(Counter{.value = 3}.since({.value = 0xfffffffe}) == 5);
+    CHECK(Counter{.value = 3}.since({.value = 100}) == 3);
+    CHECK(Counter{.value = 3, .bits = 36}.since({.value = 0xffffffffeULL, .bits = 36}) == 5);
+    CHECK(Counter{.value = 3, .bits = 36}.since({.value = 0xfffffffeULL, .bits = 36}) == 3);
+}
+
+TEST_CASE("a backend tells what the NIC counts of each VF", "[unit]") {
+    SECTION("82599: frames between VFs count at both, with tag and CRC") {
+        ModelBed bed;
+        Backend& backend = bed.backend();
+        REQUIRE(go(backend, two_instances(backend)));
+        const auto before = backend.counters();
+        REQUIRE(before);
+        CHECK(before->size() == pf);
+        CHECK_FALSE(before->contains(pf));
+        const auto sent = frame(vm(1), vm(0));
+        bed.nic().send(0, sent);
+        bed.nic().send(0, sent);
+        const auto after = backend.counters();
+        REQUIRE(after);
+        CHECK(after->at(0).tx_packets.since(before->at(0).tx_packets) == 2);
+        CHECK(after->at(0).tx_bytes.since(before->at(0).tx_bytes) == 2 * (sent.size() + 4 + 4));
+        CHECK(after->at(1).rx_packets.since(before->at(1).rx_packets) == 2);
+        CHECK(after->at(1).rx_bytes.since(before->at(1).rx_bytes) == 2 * (sent.size() + 4 + 4));
+        CHECK(after->at(0).rx_packets == before->at(0).rx_packets);
+        CHECK(after->at(2) == before->at(2));
+        CHECK(after->at(0).rx_bytes.bits == 36);
+    }
+    SECTION("82576: its four registers of each VF") {
+        IgbBed bed;
+        bed.fake.put(igb::Reg::pvfgprc, 2, 5);
+        bed.fake.put(igb::Reg::pvfgorc, 2, 500);
+        bed.fake.put(igb::Reg::pvfgptc, 2, 6);
+        bed.fake.put(igb::Reg::pvfgotc, 2, 600);
+        const auto counters = bed.backend().counters();
+        REQUIRE(counters);
+        CHECK(counters->size() == 4);
+        CHECK(counters->at(2) == ivds::offload::PoolCounters{.rx_packets = {.value = 5},
+                                                             .rx_bytes = {.value = 500},
+                                                             .tx_packets = {.value = 6},
+                                                             .tx_bytes = {.value = 600}});
+        CHECK(counters->at(1) == ivds::offload::PoolCounters{});
+        bed.fake.gone = true;
+        CHECK(bed.backend().counters().error().code == Code::unavailable);
+    }
+    SECTION("and none without a NIC") {
+        CHECK(make_none("a veth")->counters()->empty());
     }
 }
 

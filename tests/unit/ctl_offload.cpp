@@ -20,6 +20,7 @@ namespace {
 // A NIC that holds what it is told, unless it fails.
 struct Chips {
     offload::NicState state;
+    offload::CountersOfPools counters;
     int fail_in = -1;      // at so many steps from now
     bool is_there = true;  // else it cannot be opened, and reads fail
     int opened = 0;
@@ -43,6 +44,7 @@ public:
         offload::advance(chips_.state, step);
         return {};
     }
+    Result<offload::CountersOfPools> counters() override { return chips_.counters; }
     Result<> clear() override {
         chips_.state = {};
         return {};
