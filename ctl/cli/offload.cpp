@@ -189,11 +189,13 @@ struct Doubted {
 };
 
 // The registers that the plan makes of a modelled card, or those that somebody read from a real one.
-Result<offload::verify::Image> image_of(const Doubted& doubted, const offload::Plan& plan, unsigned pf) {
+Result<std::unique_ptr<offload::verify::Nic>> card_of(const Doubted& doubted, const offload::Plan& plan,
+                                                      unsigned pf) {
+    const offload::Chip& chip = offload::i82599::chip();
     if (!doubted.registers.empty()) {
         auto dump = Dump::read_file(doubted.registers);
         if (!dump) return std::unexpected(dump.error());
-        return offload::verify::read_image(*dump);
+        return offload::verify::read_nic(chip, *dump);
     }
     offload::Model82599 card;
     if (auto done = set_up_as_driver(card, pf); !done) return std::unexpected(done.error());
@@ -201,7 +203,7 @@ Result<offload::verify::Image> image_of(const Doubted& doubted, const offload::P
     if (auto done = backend->clear(); !done) return std::unexpected(done.error());
     for (const offload::Step& step : plan.steps)
         if (auto done = backend->apply(step); !done) return std::unexpected(done.error().in(text(step)));
-    return offload::verify::read_image(card);
+    return offload::verify::read_nic(chip, card);
 }
 
 Result<int> verify(const Context& context, const Doubted& doubted) {
@@ -216,10 +218,10 @@ Result<int> verify(const Context& context, const Doubted& doubted) {
         for (const offload::Step& step : made->steps)
             if (const auto* software = std::get_if<offload::Software>(&step)) told = *software;
         const offload::Device device = draft->device(intent);
-        const auto image = image_of(doubted, *made, device.pf);
-        if (!image) return std::unexpected(image.error());
+        const auto card = card_of(doubted, *made, device.pf);
+        if (!card) return std::unexpected(card.error());
         const auto verdict =
-            offload::verify::Verifier({.tables = draft->tables, .device = device, .told = told}).check(*image);
+            offload::verify::Verifier({.tables = draft->tables, .device = device, .told = told}).check(**card);
         pb::Verdict& out = *reply.add_verdicts();
         out.set_uplink(intent.uplink);
         out.set_holds(verdict.holds());

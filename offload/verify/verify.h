@@ -46,7 +46,7 @@
 #include <vector>
 
 #include "plan/plan.h"
-#include "verify/nic_82599.h"
+#include "verify/nic.h"
 #include "verify/software.h"
 
 namespace ivds::offload::verify {
@@ -56,6 +56,9 @@ struct Subject {
     const Snapshot& tables;
     const Device& device;
     const offload::Software& told;  // what software has been told of the NIC
+    // Of ports and instances, for people; without, they are numbers.
+    const std::map<std::uint32_t, std::string>* port_names = nullptr;
+    const std::map<std::uint32_t, std::string>* instance_names = nullptr;
 };
 
 struct Enter {
@@ -128,22 +131,30 @@ public:
     Verifier(const Verifier&) = delete;
     Verifier& operator=(const Verifier&) = delete;
 
-    [[nodiscard]] Verdict check(const Image& image, const Options& options = {}) const;
+    [[nodiscard]] Verdict check(const Nic& nic, const Options& options = {}) const;
 
     // One frame: where the switch alone sends it, and where NIC and software together do. Sorted. A pool that is no
     // vPort's counts as a port, stray(pool).
     void alone(const Probe& probe, Software::Told& told, Trail* trail = nullptr) const;
-    void together(const Nic82599& nic, const Probe& probe, Doubts& doubts, std::vector<Out>& outs,
+    void together(const Nic& nic, const Probe& probe, Doubts& doubts, std::vector<Out>& outs,
                   Trail* trail = nullptr) const;
+    // The frame as the PF's driver hands it to software, where the NIC gives a copy to the PF; what the texts leave
+    // open as they most likely mean it.
+    [[nodiscard]] std::optional<Frame> given_to_software(const Nic& nic, const Probe& probe) const;
     [[nodiscard]] static constexpr std::uint32_t stray(unsigned pool) { return 0x80000000U | pool; }
+    // In words: "port web (VF 1)", "the wire, tags 10".
+    [[nodiscard]] std::string place(const Out& out) const;
+    [[nodiscard]] std::string port_name(std::uint32_t port) const;
+    [[nodiscard]] std::string instance_name(std::uint32_t instance) const;
 
 private:
     class Run;
-    void from_software(const Nic82599& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
+    void from_software(const Nic& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
                        std::vector<Out>& outs, Trail* trail, unsigned depth) const;
-    void from_nic(const Nic82599& nic, const Frame& frame, const Nic82599::Passage& passage, Doubts& doubts,
+    void from_nic(const Nic& nic, const Frame& frame, const Nic::Passage& passage, Doubts& doubts,
                   std::vector<Out>& outs, Trail* trail, unsigned depth) const;
     void find_policies();
+    [[nodiscard]] Frame as_taken(const Frame& frame, const Nic::Copy& copy) const;
 
     Subject subject_;
     Views views_;

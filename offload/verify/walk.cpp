@@ -89,10 +89,10 @@ void Verifier::alone(const Probe& probe, Software::Told& told, Trail* trail) con
     std::ranges::sort(told.outs);
 }
 
-void Verifier::together(const Nic82599& nic, const Probe& probe, Doubts& doubts, std::vector<Out>& outs,
+void Verifier::together(const Nic& nic, const Probe& probe, Doubts& doubts, std::vector<Out>& outs,
                         Trail* trail) const {
     outs.clear();
-    Nic82599::Passage passage;
+    Nic::Passage passage;
     Software::Told told;
     Frame frame = probe.frame;
     switch (probe.enter.by) {
@@ -123,11 +123,31 @@ void Verifier::together(const Nic82599& nic, const Probe& probe, Doubts& doubts,
     std::ranges::sort(outs);
 }
 
-void Verifier::from_nic(const Nic82599& nic, const Frame& frame, const Nic82599::Passage& passage, Doubts& doubts,
+// The driver hands on what the NIC took off.
+Frame Verifier::as_taken(const Frame& frame, const Nic::Copy& copy) const {
+    Frame taken = frame;
+    taken.tags = copy.tags;
+    if (copy.stripped) taken.tags.insert(cable_.is_single() ? 0 : 1, *copy.stripped);
+    return taken;
+}
+
+std::optional<Frame> Verifier::given_to_software(const Nic& nic, const Probe& probe) const {
+    Doubts doubts;
+    Nic::Passage passage;
+    if (probe.enter.by == Enter::By::uplink)
+        nic.from_wire(probe.frame, doubts, passage);
+    else
+        nic.from_pool(probe.enter.pool, probe.frame, doubts, passage);
+    for (const Nic::Copy& copy : passage.copies)
+        if (copy.pool == subject_.device.pf && copy.listens) return as_taken(probe.frame, copy);
+    return std::nullopt;
+}
+
+void Verifier::from_nic(const Nic& nic, const Frame& frame, const Nic::Passage& passage, Doubts& doubts,
                         std::vector<Out>& outs, Trail* trail, unsigned depth) const {
     if (passage.wire)
         outs.push_back({.port = subject_.device.uplink, .via = subject_.device.uplink, .tags = *passage.wire});
-    for (const Nic82599::Copy& copy : passage.copies) {
+    for (const Nic::Copy& copy : passage.copies) {
         if (copy.pool != subject_.device.pf) {
             const auto vf = vport_of_.find(copy.pool);
             const bool in_nic = vf != vport_of_.end() && subject_.told.vports.contains(vf->second);
@@ -138,17 +158,14 @@ void Verifier::from_nic(const Nic82599& nic, const Frame& frame, const Nic82599:
             continue;
         }
         if (!copy.listens || depth == most_turns) continue;
-        // The driver hands on what the NIC took off.
-        Frame taken = frame;
-        taken.tags = copy.tags;
-        if (copy.stripped) taken.tags.insert(cable_.is_single() ? 0 : 1, *copy.stripped);
+        const Frame taken = as_taken(frame, copy);
         Software::Told told;
         beside_.from_port(subject_.device.uplink, taken, told, trail);
         from_software(nic, taken, told, doubts, outs, trail, depth + 1);
     }
 }
 
-void Verifier::from_software(const Nic82599& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
+void Verifier::from_software(const Nic& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
                              std::vector<Out>& outs, Trail* trail, unsigned depth) const {
     for (const Out& out : told.outs) {
         if (out.port != subject_.device.uplink) {
@@ -157,7 +174,7 @@ void Verifier::from_software(const Nic82599& nic, const Frame& frame, const Soft
         }
         Frame sent = frame;
         sent.tags = out.tags;
-        Nic82599::Passage passage;
+        Nic::Passage passage;
         nic.from_pool(subject_.device.pf, sent, doubts, passage, trail);
         from_nic(nic, sent, passage, doubts, outs, trail, depth);
     }
