@@ -698,7 +698,15 @@ Result<pb::TraceReply> Agent::trace_with_nic(const std::string& uplink, std::uin
                                              std::span<const std::uint8_t> frame) {
     namespace verify = offload::verify;
     const auto looks = offload_.look(uplink);
-    if (!looks) return std::unexpected(looks.error());
+    if (!looks) {
+        if (plane_.tables().ports.at(port).value.kind == IVDS_PORT_VF) return std::unexpected(looks.error());
+        const auto rungs = trace_in_software(port, frame);
+        if (!rungs) return std::unexpected(rungs.error());
+        pb::TraceReply reply = view_trace(intent_->model, intent_->ids, *rungs);
+        reply.mutable_nic()->set_uplink(uplink);
+        reply.mutable_nic()->set_error(looks.error().text());
+        return reply;
+    }
     const Offload::Look& look = *looks->front();
     const auto pinned = pinned_tables(plane_.maps(), plane_.tables());
     if (!pinned) return std::unexpected(pinned.error());

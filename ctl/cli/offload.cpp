@@ -337,7 +337,9 @@ Result<int> verify(const Context& context, const Doubted& doubted) {
 
 void add_offload_commands(Commands& commands) {
     CLI::App& group =
-        Commands::group(commands.root(), "offload", "What NICs carry of the switch, and why not the rest");
+        Commands::group(commands.root(), "offload",
+                        "What NICs carry of the switch, and why not the rest. What they shall: uplink\n"
+                        "update --offload, --reserved-macs, --reserved-vlans, and vport update --offload");
     auto wanted = std::make_shared<Wanted>();
     CLI::App& show_app = commands.leaf(group, "show", "Where every object runs: in the NIC, in software or in both",
                                        "ivds-ctl offload show\nivds-ctl offload show up0 --why",

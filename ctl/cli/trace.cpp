@@ -63,6 +63,10 @@ Result<std::vector<std::vector<std::uint8_t>>> frames_of(const Context& context,
 // What the NIC decides comes before what software then gets, and after what it sends.
 void print_nic(std::ostream& out, const pb::NicTrace& nic) {
     out << fmt::format("nic of uplink {}\n", nic.uplink());
+    if (!nic.error().empty()) {
+        out << fmt::format("  {:17} {}\n", "not known", nic.error());
+        return;
+    }
     for (const std::string& step : nic.steps()) out << fmt::format("  {:17} {}\n", "", step);
     const auto list = [&](const char* title, const auto& places) {
         out << fmt::format("  {:17} {}\n", title,
