@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "apply/parking.h"
 #include "nic/82576.h"
 #include "nic/access.h"
 
@@ -305,12 +306,7 @@ Result<> Igb::prepare() {
     for (unsigned vf = 0; vf < vfs_; ++vf) {
         const VfSettings& now = view->vfs[vf];
         if (now.vlan != 0) continue;
-        Mac mac = now.mac;
-        if (mac == Mac{}) {
-            mac = view->mac;
-            mac[0] ^= 0x0eU;  // locally administered, and none of those that the switch gives to vNICs
-            mac[5] = static_cast<std::uint8_t>(mac[5] + vf);
-        }
+        const Mac mac = now.mac == Mac{} ? parking_address(view->mac, vf) : now.mac;
         auto done = in_turn([&] { return park(vf, *view); }, [&] { return set_address(vf, mac); },
                             [&] { return clear_entry(own_entry(vf)); });
         if (!done) return done;

@@ -18,13 +18,18 @@ public:
     Writer82599(Registers& registers, unsigned pf) : registers_(registers), pf_(pf) {}
 
     // Checks what the driver must have set up: pools, replication, the PF as default pool, switching between pools,
-    // and a port filter that takes in all broadcast, multicast and unicast. Changes nothing.
+    // and a port filter that takes in all broadcast, multicast and unicast; and that there are 64 pools, each with
+    // two queues. Changes nothing.
     Result<> check_setup();
+    // All of that but for the number of pools, which says nothing but how many queues each has.
+    Result<> check_switching();
     // Turns all VFs off and empties the tables, so that the NIC holds an empty NicState and all is the PF's. The
     // station address in RAL[0] stays.
     Result<> clear();
     // What the registers hold, as Backend::read() tells it (apply/backend.h).
     Result<NicState> read();
+    // Of that, what is of V.VLANs and of the PF alone.
+    Result<> read_vlans(NicState& state);
     // A step of software's does nothing here.
     Result<> apply(const Step& step);
 

@@ -74,6 +74,7 @@ struct Choices {
     X(dscp, "the NIC does not change the DSCP")                                                      \
     X(learning, "it may have addresses that the NIC does not know")                                  \
     X(address, "its vMAC is not among its addresses")                                                \
+    X(addresses, "it has several addresses, and the NIC's driver gives a VF one")                    \
     X(too_long, "its MTU is larger than what the NIC switches")                                      \
     X(rules, "the NIC's filters see neither what a VM sends, nor frames between VMs, nor fragments") \
     X(redirect_target, "a rule redirects frames to it")                                              \
