@@ -30,8 +30,8 @@ class Agent {
 public:
     // Takes up the saved intent and applies it, which does nothing where the data plane already holds it. Without a
     // saved intent the data plane stays as it is until the first change.
-    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, OpenNic open_nic, Store store,
-                                                              MacOf mac_of, std::string state_dir);
+    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, Nics nics, Store store, MacOf mac_of,
+                                                              std::string state_dir);
 
     // Whether an intent was ever saved: `--config` is for an agent without one.
     [[nodiscard]] bool has_intent() const;
@@ -78,7 +78,7 @@ public:
     [[nodiscard]] std::string summary() const;
 
 private:
-    Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::string state_dir);
+    Agent(Plane& plane, Nics nics, Store store, MacOf mac_of, std::string state_dir);
 
     // Data plane and NICs hold what was compiled of the intent, and what only the running system knows: sessions of
     // captures, and the addresses that copies in ERSPAN come from. `refuse` as in Offload::put(). The caller holds

@@ -31,6 +31,7 @@ std::vector<NicIntent> nic_intents(const Model& model, const Ids& ids) {
         intent.uplink = name;
         intent.netdev = uplink->netdev();
         intent.port = ids.ports.at(name);
+        intent.num_vfs = uplink->vfs();
         intent.choices.reserved_macs = uplink->reserved_macs();
         intent.choices.reserved_vlans = uplink->reserved_vlans();
         intent.choices.quotas = quotas;

@@ -263,6 +263,11 @@ private:
                 return refuse(Code::conflict, "IVDS-M084", "a VF is one vPort",
                               "vport {}: VF {} of uplink {} is vport {}", name, vport->vf().index(), vport->vf().pf(),
                               place->second);
+            const pb::Uplink& uplink = *next_.uplinks.at(vport->vf().pf());
+            if (uplink.vfs() != 0 && vport->vf().index() >= uplink.vfs())
+                return refuse(Code::conflict, "IVDS-M084", "use another VF, or more vfs",
+                              "vport {}: uplink {} has vfs: {}, and it is VF {}, counted from 0", name, uplink.name(),
+                              uplink.vfs(), vport->vf().index());
             if (vport->instance().empty()) continue;
             const pb::Instance& instance = *next_.instances.at(vport->instance());
             if (instance.uplink() != vport->vf().pf())
@@ -665,6 +670,9 @@ Result<> validate_object(const pb::Uplink& uplink) {
     check.that(uplink.offload() == pb::Uplink::ON || (uplink.reserved_macs() == 0 && uplink.reserved_vlans() == 0),
                "IVDS-M003", "reserved_macs and reserved_vlans without offload have no effect",
                "set offload: on, or leave them out");
+    check.number("vfs", uplink.vfs(), 1, kMaxVf + 1, true);
+    check.that(uplink.offload() == pb::Uplink::ON || uplink.vfs() == 0, "IVDS-M003",
+               "vfs without offload has no effect", "set offload: on, or leave it out");
     return check.result();
 }
 
