@@ -179,8 +179,7 @@ Result<unsigned> Writer82599::read_rate(unsigned pool) {
     return static_cast<unsigned>(((*speed << rttbcnrc::rf_int.shift) * queues_of_pool + factor / 2) / factor);
 }
 
-// V.VLAN 0 where it is not as SetPool leaves it.
-Result<NicPool> Writer82599::read_pool(unsigned pool) {
+Result<Writer82599::PoolBits> Writer82599::read_bits(unsigned pool) {
     const auto tag = get(Reg::pfvmvir, pool);
     if (!tag) return std::unexpected(tag.error());
     const auto checks = get(Reg::pfvfspoof, pool / 8);
@@ -191,46 +190,41 @@ Result<NicPool> Writer82599::read_pool(unsigned pool) {
     if (!receives) return std::unexpected(receives.error());
     const auto sends = get64(Reg::pfvfte, 0);
     if (!sends) return std::unexpected(sends.error());
-    const auto to_itself = get64(Reg::pfvmtxsw, 0);
-    if (!to_itself) return std::unexpected(to_itself.error());
     const auto rate = read_rate(pool);
     if (!rate) return std::unexpected(rate.error());
     const std::uint32_t bit = 1U << (pool % 8);
-    const bool proper = (*receives & *sends & ~*to_itself & pool_bit(pool)) != 0 &&
-                        (pfvfspoof::macas(*checks) & pfvfspoof::vlanas(*checks) & bit) != 0 &&
-                        *takes == (pfvml2flt::bam.put() | pfvml2flt::mpe.put()) &&
-                        pfvmvir::vlana(*tag) == pfvmvir::always;
-    const std::uint32_t tci = pfvmvir::port_vlan(*tag);
+    return PoolBits{.tag = *tag,
+                    .takes = *takes,
+                    .on = (*receives & *sends & pool_bit(pool)) != 0,
+                    .checks_mac = (pfvfspoof::macas(*checks) & bit) != 0,
+                    .checks_vlan = (pfvfspoof::vlanas(*checks) & bit) != 0,
+                    .rate_mbps = *rate};
+}
+
+// V.VLAN 0 where it is not as SetPool leaves it.
+Result<NicPool> Writer82599::read_pool(unsigned pool, const PoolBits& bits) {
+    const auto to_itself = get64(Reg::pfvmtxsw, 0);
+    if (!to_itself) return std::unexpected(to_itself.error());
+    const bool proper = bits.on && (*to_itself & pool_bit(pool)) == 0 && bits.checks_mac && bits.checks_vlan &&
+                        bits.takes == (pfvml2flt::bam.put() | pfvml2flt::mpe.put()) &&
+                        pfvmvir::vlana(bits.tag) == pfvmvir::always;
+    const std::uint32_t tci = pfvmvir::port_vlan(bits.tag);
     NicPool as;
     as.vvlan = proper ? static_cast<std::uint16_t>(tci & 0xfff) : std::uint16_t{0};
     as.pcp = static_cast<std::uint8_t>(tci >> 13);
-    as.rate_mbps = *rate;
+    as.rate_mbps = bits.rate_mbps;
     return as;
 }
 
-Result<bool> Writer82599::is_uplink(unsigned pool) {
+Result<bool> Writer82599::is_uplink(unsigned pool, const PoolBits& bits) {
     if (!tags_.two) return false;
-    const auto tag = get(Reg::pfvmvir, pool);
-    if (!tag) return std::unexpected(tag.error());
-    const auto checks = get(Reg::pfvfspoof, pool / 8);
-    if (!checks) return std::unexpected(checks.error());
-    const auto takes = get(Reg::pfvml2flt, pool);
-    if (!takes) return std::unexpected(takes.error());
-    const auto receives = get64(Reg::pfvfre, 0);
-    if (!receives) return std::unexpected(receives.error());
-    const auto sends = get64(Reg::pfvfte, 0);
-    if (!sends) return std::unexpected(sends.error());
     for (unsigned i = 0; i < queues_of_pool; ++i) {
         const auto queue = get(Reg::rxdctl, pool * queues_of_pool + i);
         if (!queue) return std::unexpected(queue.error());
         if (rxdctl::vme(*queue) != 0) return false;
     }
-    const auto rate = read_rate(pool);
-    if (!rate) return std::unexpected(rate.error());
-    const std::uint32_t bit = 1U << (pool % 8);
-    return (*receives & *sends & pool_bit(pool)) != 0 &&
-           ((pfvfspoof::macas(*checks) | pfvfspoof::vlanas(*checks)) & bit) == 0 && *takes == uplink_takes &&
-           *tag == 0 && *rate == 0;
+    return bits.on && !bits.checks_mac && !bits.checks_vlan && bits.takes == uplink_takes && bits.tag == 0 &&
+           bits.rate_mbps == 0;
 }
 
 Result<NicState> Writer82599::read() {
@@ -241,13 +235,15 @@ Result<NicState> Writer82599::read() {
     if (!sends) return std::unexpected(sends.error());
     for (unsigned pool = 0; pool < chip().pools; ++pool) {
         if (pool == pf_ || ((*receives | *sends) & pool_bit(pool)) == 0) continue;
-        const auto uplink = is_uplink(pool);
+        const auto bits = read_bits(pool);
+        if (!bits) return std::unexpected(bits.error());
+        const auto uplink = is_uplink(pool, *bits);
         if (!uplink) return std::unexpected(uplink.error());
         if (*uplink) {
             state.uplinks.insert(pool);
             continue;
         }
-        const auto as = read_pool(pool);
+        const auto as = read_pool(pool, *bits);
         if (!as) return std::unexpected(as.error());
         state.pools[pool] = *as;
     }

@@ -46,8 +46,18 @@ private:
     Result<PoolSet> get64(Reg reg, unsigned pair);
     // One of the counters of bytes, whose upper bits are in a register of their own.
     Result<Counter> get36(Reg low, Reg high, unsigned pool);
-    Result<NicPool> read_pool(unsigned pool);
-    Result<bool> is_uplink(unsigned pool);
+    // How a VF's frames are held, as both SetPool and SetUplink set it.
+    struct PoolBits {
+        std::uint32_t tag = 0;    // PFVMVIR
+        std::uint32_t takes = 0;  // PFVML2FLT
+        bool on = false;          // receives and sends
+        bool checks_mac = false;
+        bool checks_vlan = false;
+        unsigned rate_mbps = 0;
+    };
+    Result<PoolBits> read_bits(unsigned pool);
+    Result<NicPool> read_pool(unsigned pool, const PoolBits& bits);
+    Result<bool> is_uplink(unsigned pool, const PoolBits& bits);
     Result<unsigned> read_rate(unsigned pool);
     Result<> read_mirrors(NicState& state);
 

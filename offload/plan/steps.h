@@ -4,9 +4,8 @@
 // miss one that it reaches before and after. A vPort that itself moves between NIC and software, or to another
 // instance, is away while it does.
 //
-//   1. The NIC gives up what is not so in the end: mirrors and addresses first, then VFs, then V.VLANs. An address is
-//   given to
-//      the PF, and not forgotten yet: frames to one that the NIC does not know go to the wire.
+//   1. The NIC gives up what is not so in the end: mirrors and addresses first, then VFs, then V.VLANs. An address
+//      is given to the PF, and not forgotten yet: frames to one that the NIC does not know go to the wire.
 //   2. Software takes the new tables (Software::take_tables).
 //   3. The NIC forgets addresses that no one needs any more, and learns all new ones, at the PF.
 //   4. Software regards what moves to the NIC as being behind the uplink.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/uplink.h"
 
+#include <arpa/inet.h>
+
 #include <algorithm>
 #include <array>
 #include <set>
@@ -13,11 +15,6 @@ namespace ivds::offload {
 namespace {
 
 constexpr std::uint16_t tpid_of_vvlans = 0x8100;
-
-std::uint16_t host_order(std::uint16_t big_endian) {
-    const auto* bytes = reinterpret_cast<const std::uint8_t*>(&big_endian);
-    return static_cast<std::uint16_t>(bytes[0] << 8 | bytes[1]);
-}
 
 struct Network {
     std::uint16_t vlan = 0;
@@ -85,7 +82,7 @@ private:
         if (!wire_tags(tables_, device_.uplink).two || port.outer_tpid_be != pf.outer_tpid_be ||
             port.inner_tpid_be != pf.inner_tpid_be)
             return Reason::other_tags;
-        if (host_order(pf.inner_tpid_be) != tpid_of_vvlans) return Reason::tpid;
+        if (ntohs(pf.inner_tpid_be) != tpid_of_vvlans) return Reason::tpid;
         // Drivers of VFs cannot be told not to, and the tag would come to be behind the V.VLAN's (X550 7.4.5).
         if (port.outer_tpid_be == pf.inner_tpid_be) return Reason::outer_tpid;
         if ((port.flags & IVDS_PF_UP) == 0) return Reason::down;
@@ -140,7 +137,7 @@ private:
 WireTags wire_tags(const Snapshot& tables, std::uint32_t uplink) {
     const ivds_port& port = tables.ports.at(uplink);
     if (port.inner_tpid_be == 0) return {};
-    return {.two = true, .outer_tpid = host_order(port.outer_tpid_be)};
+    return {.two = true, .outer_tpid = ntohs(port.outer_tpid_be)};
 }
 
 Sorting sort_to_uplinks(const Snapshot& tables, const Device& device, const Choices& choices,

@@ -191,21 +191,6 @@ std::vector<Sent> alone(const World& world, const Plan& plan, const Probe& probe
     return sent;
 }
 
-class Watched final : public Registers {
-public:
-    explicit Watched(Registers& registers) : registers_(registers) {}
-    Result<std::uint32_t> read(std::uint32_t offset) override { return registers_.read(offset); }
-    Result<> write(std::uint32_t offset, std::uint32_t value) override {
-        auto done = registers_.write(offset, value);
-        if (after_write) after_write();
-        return done;
-    }
-    std::function<void()> after_write;
-
-private:
-    Registers& registers_;
-};
-
 // The NIC with the reference switch behind the PF and behind each VF that is an uplink.
 class Sorting {
 public:
@@ -268,9 +253,6 @@ public:
     }
 
 private:
-    static void must(const Result<>& done) {
-        if (!done) throw std::runtime_error(done.error().text());
-    }
     void to_software(std::uint32_t port, const Bytes& frame, std::vector<Sent>& sent) {
         if (!world_.ports.contains(port)) return;
         for (const Sent& copy : ReferenceSwitch(world_).forward(port, frame).sent) {

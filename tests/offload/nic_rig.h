@@ -3,7 +3,9 @@
 // that the maker does not allow fails the test, unless the test takes the violations itself.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
+#include <stdexcept>
 #include <string>
 
 #include "nic/model_82599.h"
@@ -30,6 +32,27 @@ struct Setup {
     bool two_tags = false;  // with 0x88a8 outside
     bool pools_on = true;   // PFVFRE, PFVFTE
     std::uint32_t fctrl = reg::fctrl::bam.put();
+};
+
+// For what a test does not go on without.
+inline void must(const Result<>& done) {
+    if (!done) throw std::runtime_error(done.error().text());
+}
+
+// Registers behind which somebody looks after each write.
+class Watched final : public Registers {
+public:
+    explicit Watched(Registers& registers) : registers_(registers) {}
+    Result<std::uint32_t> read(std::uint32_t offset) override { return registers_.read(offset); }
+    Result<> write(std::uint32_t offset, std::uint32_t value) override {
+        auto done = registers_.write(offset, value);
+        if (after_write) after_write();
+        return done;
+    }
+    std::function<void()> after_write;
+
+private:
+    Registers& registers_;
 };
 
 class Nic {

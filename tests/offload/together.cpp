@@ -14,29 +14,6 @@
 
 namespace ivds::test {
 
-namespace {
-
-class Watched final : public Registers {
-public:
-    explicit Watched(Registers& registers) : registers_(registers) {}
-    Result<std::uint32_t> read(std::uint32_t offset) override { return registers_.read(offset); }
-    Result<> write(std::uint32_t offset, std::uint32_t value) override {
-        auto done = registers_.write(offset, value);
-        if (after_write) after_write();
-        return done;
-    }
-    std::function<void()> after_write;
-
-private:
-    Registers& registers_;
-};
-
-void must(const Result<>& done) {
-    if (!done) throw std::runtime_error(done.error().text());
-}
-
-}  // namespace
-
 struct Together::Hardware {
     explicit Hardware(const Uncertain& uncertain)
         : nic({.uncertain = uncertain,

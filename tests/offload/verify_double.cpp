@@ -45,9 +45,6 @@ struct Sorted {
                .two_tags = true,
                .pools_on = false,
                .fctrl = reg::fctrl::bam.put() | reg::fctrl::mpe.put() | reg::fctrl::upe.put()}) {
-        const auto must = [](const Result<>& done) {
-            if (!done) throw std::runtime_error(done.error().text());
-        };
         for (unsigned queue = 0; queue < 2 * pf; ++queue)
             nic.put(Reg::rxdctl, queue, reg::rxdctl::enable.put() | reg::rxdctl::vme.put());
         nic.set_bits(Reg::hlreg0, 0, reg::hlreg0::jumboen.put());

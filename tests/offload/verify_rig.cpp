@@ -292,9 +292,6 @@ Card::Card(const offload::Snapshot& tables, const offload::Device& device, const
     : nic({.uncertain = uncertain,
            .pools_on = false,
            .fctrl = reg::fctrl::bam.put() | reg::fctrl::mpe.put() | reg::fctrl::upe.put()}) {
-    const auto must = [](const Result<>& done) {
-        if (!done) throw std::runtime_error(done.error().text());
-    };
     // As drivers of VFs do, for a tag that they did not ask for.
     for (unsigned queue = 0; queue < 2 * device.pf; ++queue)
         nic.put(Reg::rxdctl, queue, reg::rxdctl::enable.put() | reg::rxdctl::vme.put());
