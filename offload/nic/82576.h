@@ -83,13 +83,10 @@ inline constexpr Field enable{25};
 namespace tctl {
 inline constexpr Field en{1};
 }
-namespace rplolr {  // of frames that several pools get
-inline constexpr Field strvlan{30};
-}
 namespace rah {
 inline constexpr Field address{0, 16}, pools{18, 8}, av{31};
 }
-namespace rplolr {  // of copies of group frames, for all pools
+namespace rplolr {  // of the copies of frames that several pools get
 inline constexpr Field strvlan{30}, strcrc{31};
 }
 namespace mrqc {
