@@ -23,30 +23,34 @@ double gigabits(const std::string& report) {
     return std::strtod(report.c_str() + rate + std::strlen("\"bits_per_second\":"), nullptr) / 1e9;
 }
 
+// Until the namespace's iperf3 takes connections. On a busy machine its start alone takes seconds.
+void await_listener() {
+    for (int tries = 0; tries < 600; ++tries) {
+        std::string listening;
+        run_command("ss -ltnH sport = 5201", &listening);
+        if (!listening.empty()) return;
+        usleep(100'000);
+    }
+    throw Failure("iperf3 does not listen within a minute");
+}
+
 double transfer(const Namespace& from, const Namespace& to, const Vm& receiver, double seconds) {
     const Ahead ahead;
     std::optional<Process> server;
     {
         const Inside inside(to);
         server.emplace("iperf3 -s -1");
+        await_listener();
     }
     // Client and server on a core each where there are two, so that the scheduler's choice is not measured.
     const char* cores = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? " -A 0,1" : "";
     const std::string command =
         seconds < 1 ? fmt::format("iperf3 -J --connect-timeout 1000 -c {} -n 20M{}", receiver.ip, cores)
                     : fmt::format("iperf3 -J --connect-timeout 1000 -c {} -t {:.0f}{}", receiver.ip, seconds, cores);
-    for (int tries = 0;; ++tries) {
-        try {
-            std::string report;
-            const Inside inside(from);
-            run_command(command, &report);
-            return gigabits(report);
-        } catch (const Failure&) {
-            // The server takes a moment before it listens.
-            if (tries == 20) throw;
-            usleep(50'000);
-        }
-    }
+    std::string report;
+    const Inside inside(from);
+    run_command(command, &report);
+    return gigabits(report);
 }
 
 }  // namespace
