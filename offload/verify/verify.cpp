@@ -103,7 +103,8 @@ private:
                     .port = uplink});
         for (const unsigned queue : queues.unlike)
             report({.fault = Fault::altered,
-                    .what = fmt::format("queues 0 and {} of pool {} differ in whether they take the tag off", queue, pool),
+                    .what = fmt::format("queues 0 and {} of pool {} differ in whether they take the tag off", queue,
+                                        pool),
                     .port = uplink});
     }
 
