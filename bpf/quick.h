@@ -29,10 +29,14 @@ INLINE struct ivds_recent *quick_recent(const struct ivds_recent_key *key, const
 {
 	__u32 id = key->port, at = slot_of(key);
 	const struct ivds_port_state *ps = bpf_map_lookup_elem(&port_state, &id);
-	const __u64 tick = bpf_jiffies64();
-	struct ivds_recent *r = bpf_map_lookup_elem(&recents, &at);
+	struct ivds_recent *r;
+	__u64 tick;
 
-	if (!r || !ps || !recent_holds(r, key, port, ps, tick) || r->decision.action != IVDS_ACL_ALLOW ||
+	if (!ps)
+		return 0;
+	tick = bpf_jiffies64();
+	r = bpf_map_lookup_elem(&recents, &at);
+	if (!r || !recent_holds(r, key, port, ps, tick) || r->decision.action != IVDS_ACL_ALLOW ||
 	    r->decision.mirrors)
 		return 0;
 	return r;

@@ -9,6 +9,7 @@
 
 #include "agent/names.h"
 #include "agent/nic_view.h"
+#include "agent/offload_view.h"
 
 namespace ivds {
 namespace {
@@ -79,6 +80,15 @@ Result<void> read_port(const ViewSource& source, const std::unordered_map<std::u
     counters.set_rx_flood(stats->rx_flood);
     counters.set_rx_host(stats->rx_host);
     if (const auto found = drops.find(state.id()); found != drops.end()) counters.set_drops(found->second);
+    const auto carried = source.maps.nic_stats(state.id());
+    if (!carried) return std::unexpected(carried.error());
+    if (*carried) {
+        const pb::Counters& nic = *state.mutable_nic_counters() = counters_of(**carried);
+        counters.set_rx_packets(counters.rx_packets() + nic.rx_packets());
+        counters.set_rx_bytes(counters.rx_bytes() + nic.rx_bytes());
+        counters.set_tx_packets(counters.tx_packets() + nic.tx_packets());
+        counters.set_tx_bytes(counters.tx_bytes() + nic.tx_bytes());
+    }
     return {};
 }
 

@@ -73,6 +73,7 @@ public:
     Result<NicState> read() override;
     Result<> apply(const Step& step) override;
     Result<CountersOfPools> counters() override;
+    [[nodiscard]] Registers* registers() override { return registers_.get(); }
     Result<> clear() override;
 
 private:

@@ -616,6 +616,7 @@ def _(bench):
         check_equal(list(stub.Exporters(pb.ExportersRequest()).exporters), [], "exporters")
         check_equal(list(stub.Inspectors(pb.InspectorsRequest()).inspectors), [], "inspectors")
         check_equal(list(stub.Offload(pb.OffloadRequest()).nics), [], "NICs with offload")
+        check_equal(list(stub.Verify(pb.VerifyRequest()).verdicts), [], "NICs to verify")
         packets = stub.Capture(pb.CaptureRequest(target="red-1"), timeout=20)
         check_equal(next(packets).port, "", "the port of a capture's first message")
         scene.ping("red-1", "red-2")
