@@ -14,6 +14,7 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 	struct ivds_scratch *s = scratch_of_cpu();
 	struct ivds_flow_detail detail = {};
 	struct ivds_recent *recent = 0;
+	const struct ivds_port_state *ps;
 	const struct ivds_port *port;
 	struct ivds_judged *judged;
 	struct ivds_flow *flow = 0;
@@ -22,7 +23,8 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 	int decided = 0;
 
 	port = bpf_map_lookup_elem(&ports, &port_id);
-	if (!s || !port)
+	ps = bpf_map_lookup_elem(&port_state, &port_id);
+	if (!s || !port || !ps)
 		return refused;
 	judged = way == IVDS_WAY_IN ? &s->judged[IVDS_WAY_IN] : &s->judged[IVDS_WAY_OUT];
 	judged->rule = 0;
@@ -31,7 +33,7 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 	if (make_recent_key(&s->recent, packet, ask)) {
 		at = slot_of(&s->recent);
 		recent = bpf_map_lookup_elem(&recents, &at);
-		if (recent && recent_holds(recent, &s->recent, port)) {
+		if (recent && recent_holds(recent, &s->recent, port, ps, bpf_jiffies64())) {
 			recent->packets += ask->packets;
 			recent->bytes += ask->bytes;
 			judged->recent = 1 + at;

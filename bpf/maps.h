@@ -86,6 +86,14 @@ struct {
 } port_stats SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_PORTS);
+	__type(key, __u32);
+	__type(value, struct ivds_nic_stats);
+} nic_stats SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, IVDS_MAX_INSTANCES);
 	__type(key, __u32);

@@ -29,6 +29,7 @@ enum class Map : std::uint8_t {
     fdb,
     tx,
     port_stats,
+    nic_stats,
     instance_stats,
     drops,
     misses,
@@ -48,7 +49,7 @@ enum class Map : std::uint8_t {
     scratch,
     events,
 };
-constexpr std::size_t kMapCount = 28;
+constexpr std::size_t kMapCount = 29;
 [[nodiscard]] const char* map_name(Map map);
 
 // A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one

@@ -132,10 +132,11 @@ void SkeletonFree::operator()(ivds_bpf* skeleton) const {
 
 const char* map_name(Map map) {
     static constexpr std::array names = {
-        "meta",         "ifports",   "ports",        "port_state",     "instances",  "instance_state", "vvlans",
-        "fdb",          "tx",        "port_stats",   "instance_stats", "drops",      "misses",         "acls",
-        "acl_masks",    "acl_rules", "rule_stats",   "flows",          "pools",      "mirrors",        "mirror_state",
-        "mirror_stats", "captures",  "capture_room", "recents",        "inspectors", "scratch",        "events"};
+        "meta",         "ifports", "ports",      "port_state",   "instances",    "instance_state",
+        "vvlans",       "fdb",     "tx",         "port_stats",   "nic_stats",    "instance_stats",
+        "drops",        "misses",  "acls",       "acl_masks",    "acl_rules",    "rule_stats",
+        "flows",        "pools",   "mirrors",    "mirror_state", "mirror_stats", "captures",
+        "capture_room", "recents", "inspectors", "scratch",      "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }
@@ -556,6 +557,7 @@ void LinuxKernel::forget_port(std::uint32_t port) {
         (void)erase(Map::drops, &key);
     }
     (void)erase(Map::inspectors, &port);
+    (void)erase(Map::nic_stats, &port);
     // Never what it was: what a CPU knows of the flows of the port before shall not hold for the next one of the id.
     const std::uint32_t epoch = port_state_[port].flow_epoch + 1;
     port_state_[port] = {};

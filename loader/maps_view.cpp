@@ -137,11 +137,12 @@ Result<MapsView> MapsView::open(const std::string& root) {
             }
         }
     }
-    const std::array<std::pair<Map, std::size_t>, 15> sizes = {{{Map::ports, sizeof(ivds_port)},
+    const std::array<std::pair<Map, std::size_t>, 16> sizes = {{{Map::ports, sizeof(ivds_port)},
                                                                 {Map::instances, sizeof(ivds_instance)},
                                                                 {Map::port_state, sizeof(ivds_port_state)},
                                                                 {Map::instance_state, sizeof(ivds_instance_state)},
                                                                 {Map::port_stats, sizeof(ivds_port_stats)},
+                                                                {Map::nic_stats, sizeof(ivds_nic_stats)},
                                                                 {Map::instance_stats, sizeof(ivds_instance_stats)},
                                                                 {Map::fdb, sizeof(ivds_fdb_entry)},
                                                                 {Map::vvlans, sizeof(ivds_vvlan)},
@@ -175,6 +176,9 @@ Result<ivds_instance> MapsView::instance(std::uint32_t id) const {
 }
 Result<ivds_port_stats> MapsView::port_stats(std::uint32_t id) const {
     return impl_->get_sum<ivds_port_stats>(Map::port_stats, id);
+}
+Result<std::optional<ivds_nic_stats>> MapsView::nic_stats(std::uint32_t id) const {
+    return impl_->find<ivds_nic_stats>(Map::nic_stats, id);
 }
 Result<ivds_instance_stats> MapsView::instance_stats(std::uint32_t id) const {
     return impl_->get_sum<ivds_instance_stats>(Map::instance_stats, id);
@@ -288,6 +292,16 @@ Result<std::uint32_t> MapsView::vvlan_count() const {
         return std::unexpected(r.error());
     }
     return count;
+}
+
+Result<> MapsView::vvlans(const std::function<void(const ivds_vvlan_key&, std::uint32_t)>& sink) const {
+    return impl_->each(Map::vvlans, sizeof(ivds_vvlan), [&](const void* key, const void* value) {
+        ivds_vvlan_key k{};
+        ivds_vvlan v{};
+        std::memcpy(&k, key, sizeof(k));
+        std::memcpy(&v, value, sizeof(v));
+        sink(k, v.instance);
+    });
 }
 
 Result<std::optional<std::uint32_t>> MapsView::xdp_target(std::uint32_t port) const {

@@ -136,6 +136,9 @@ Result<> Switch::forget(std::uint32_t instance, const Mac& mac) {
 Result<> Switch::carry_over(std::uint32_t port, const ivds_port_stats& stats, const std::vector<FlowRow>& flows) {
     return impl_->core->carry_over(port, stats, flows);
 }
+Result<> Switch::set_nic_stats(std::uint32_t port, const ivds_nic_stats& stats) {
+    return impl_->kernel->put(Map::nic_stats, &port, &stats);
+}
 Result<> Switch::upgrade(bool again) {
     return impl_->core->upgrade(again);
 }

@@ -114,6 +114,9 @@ public:
     [[nodiscard]] Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
                                       const std::vector<FlowRow>& flows);
 
+    // What NICs counted of a vPort, in the map of that name; forgotten with the port.
+    [[nodiscard]] Result<> set_nic_stats(std::uint32_t port, const ivds_nic_stats& stats);
+
     // Puts this build's programs into every hook over the same maps, by link update; all or none.
     // `open` adopts programs of another build as they are; the agent and ivds-loader then call this. Where
     // this build runs already nothing is done, unless `again`.
@@ -156,7 +159,9 @@ public:
     [[nodiscard]] Result<ivds_meta> meta() const;
     [[nodiscard]] Result<ivds_port> port(std::uint32_t id) const;
     [[nodiscard]] Result<ivds_instance> instance(std::uint32_t id) const;
-    [[nodiscard]] Result<ivds_port_stats> port_stats(std::uint32_t id) const;          // summed over CPUs
+    [[nodiscard]] Result<ivds_port_stats> port_stats(std::uint32_t id) const;  // summed over CPUs
+    // What NICs counted of it; no value: none ever carried it.
+    [[nodiscard]] Result<std::optional<ivds_nic_stats>> nic_stats(std::uint32_t id) const;
     [[nodiscard]] Result<ivds_instance_stats> instance_stats(std::uint32_t id) const;  // summed over CPUs
     [[nodiscard]] Result<ivds_port_state> port_state(std::uint32_t id) const;
     [[nodiscard]] Result<ivds_instance_state> instance_state(std::uint32_t id) const;
@@ -178,6 +183,8 @@ public:
     [[nodiscard]] Result<std::optional<std::uint32_t>> vvlan(std::uint32_t uplink, std::uint16_t vlan,
                                                              std::uint16_t vvlan) const;
     [[nodiscard]] Result<std::uint32_t> vvlan_count() const;
+    // Calls `sink` for every {uplink, VLAN, V.VLAN} and the instance that it names.
+    [[nodiscard]] Result<> vvlans(const std::function<void(const ivds_vvlan_key&, std::uint32_t)>& sink) const;
     // Where XDP redirects frames for a port to: an ifindex. No value: nowhere, they go by way of TC.
     [[nodiscard]] Result<std::optional<std::uint32_t>> xdp_target(std::uint32_t port) const;
 

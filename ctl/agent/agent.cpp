@@ -15,6 +15,8 @@
 #include "agent/flow_view.h"
 #include "agent/names.h"
 #include "agent/nic_view.h"
+#include "agent/offload_view.h"
+#include "agent/pinned.h"
 #include "agent/rule_view.h"
 #include "agent/trace_view.h"
 #include "agent/view.h"
@@ -23,6 +25,7 @@
 #include "compile/rules.h"
 #include "model/kinds.h"
 #include "model/rule.h"
+#include "offload/verify/verify.h"
 
 namespace ivds {
 namespace {
@@ -342,7 +345,49 @@ Result<pb::InspectorsReply> Agent::inspectors(const pb::InspectorsRequest& reque
 
 Result<pb::OffloadReply> Agent::offload(const pb::OffloadRequest& request) const {
     const std::lock_guard lock(mutex_);
-    return offload_.view(request, intent_->model, intent_->ids);
+    auto reply = offload_.view(request, intent_->model, intent_->ids);
+    if (!reply) return reply;
+    for (pb::OffloadNic& nic : *reply->mutable_nics()) {
+        const auto stats = plane_.maps().port_stats(intent_->ids.ports.at(nic.uplink()));
+        if (!stats) return std::unexpected(stats.error());
+        pb::Counters& software = *nic.mutable_software();
+        software.set_rx_packets(stats->rx_packets);
+        software.set_rx_bytes(stats->rx_bytes);
+        software.set_tx_packets(stats->tx_packets);
+        software.set_tx_bytes(stats->tx_bytes);
+    }
+    return reply;
+}
+
+// The walk takes its time: it goes over copies, and changes go on meanwhile.
+Result<pb::VerifyReply> Agent::verify(const pb::VerifyRequest& request) const {
+    std::vector<std::unique_ptr<Offload::Look>> looks;
+    Result<Pinned> pinned = Pinned{};
+    std::map<std::uint32_t, std::string> ports;
+    std::map<std::uint32_t, std::string> instances;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!request.uplink().empty() && !intent_->model.uplinks.contains(request.uplink()))
+            return fail(Code::not_found, "IVDS-O024", fmt::format("there is no uplink {}", request.uplink()),
+                        "ivds-ctl uplink list");
+        auto seen = offload_.look(request.uplink());
+        if (!seen) return std::unexpected(seen.error());
+        looks = std::move(*seen);
+        if (!looks.empty()) pinned = pinned_tables(plane_.maps(), plane_.tables());
+        if (!pinned) return std::unexpected(pinned.error());
+        ports = names_by_id(intent_->ids.ports);
+        instances = names_by_id(intent_->ids.instances);
+    }
+    pb::VerifyReply reply;
+    for (const auto& look : looks) {
+        const offload::verify::Verifier verifier({.tables = pinned->tables,
+                                                  .device = look->device,
+                                                  .told = pinned->told,
+                                                  .port_names = &ports,
+                                                  .instance_names = &instances});
+        *reply.add_verdicts() = view_verdict(look->uplink, verifier.check(*look->nic));
+    }
+    return reply;
 }
 
 Result<pb::ExportersReply> Agent::exporters(const pb::ExportersRequest& request) const {
@@ -552,6 +597,7 @@ pb::ObjectList Agent::list(pb::Kind kind) const {
 
 template <class View>
 auto Agent::with_source(const std::set<std::string>& netdevs, bool thorough, View&& view) const {
+    offload_.count();
     const auto ports = plane_.status();
     // A kernel that does not say is no reason to say nothing: what only it knows stays empty.
     const auto interfaces = plane_.look(netdevs, thorough);
@@ -685,13 +731,68 @@ Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {
                     fmt::format("vport {} is behind a trunk: no frame comes in by it as it is", request.port()),
                     fmt::format("trace vport {}, with a frame that has the tag {}", vport->second->trunk(),
                                 trunk_vid(intent_->model, *vport->second)));
-    const auto ports = plane_.status();
-    const auto port = std::ranges::find(ports, id->second, &PortStatus::id);
-    const bool xdp = port != ports.end() && (port->got.starts_with("native") || port->got.starts_with("generic"));
     const std::span frame(reinterpret_cast<const std::uint8_t*>(request.frame().data()), request.frame().size());
-    const auto rungs = plane_.trace(id->second, frame, xdp);
+    std::string uplink = request.port();
+    if (const auto vport = intent_->model.vports.find(request.port()); vport != intent_->model.vports.end()) {
+        const auto instance = intent_->model.instances.find(vport->second->instance());
+        uplink = instance == intent_->model.instances.end() ? "" : instance->second->uplink();
+    }
+    const auto nic = intent_->ids.ports.find(uplink);
+    if (nic != intent_->ids.ports.end() && offload_.is_on(nic->second) && frame.size() >= kTraceFrameMin)
+        return trace_with_nic(uplink, id->second, frame);
+    const auto rungs = trace_in_software(id->second, frame);
     if (!rungs) return std::unexpected(rungs.error());
     return view_trace(intent_->model, intent_->ids, *rungs);
+}
+
+Result<std::vector<RungTrace>> Agent::trace_in_software(std::uint32_t port, std::span<const std::uint8_t> frame) {
+    const auto ports = plane_.status();
+    const auto at = std::ranges::find(ports, port, &PortStatus::id);
+    const bool xdp = at != ports.end() && (at->got.starts_with("native") || at->got.starts_with("generic"));
+    return plane_.trace(port, frame, xdp);
+}
+
+// Software's own sources tell of what it gets: of a VF or the wire what the NIC gives to the PF, if anything.
+Result<pb::TraceReply> Agent::trace_with_nic(const std::string& uplink, std::uint32_t port,
+                                             std::span<const std::uint8_t> frame) {
+    namespace verify = offload::verify;
+    const auto looks = offload_.look(uplink);
+    if (!looks) {
+        if (plane_.tables().ports.at(port).value.kind == IVDS_PORT_VF) return std::unexpected(looks.error());
+        const auto rungs = trace_in_software(port, frame);
+        if (!rungs) return std::unexpected(rungs.error());
+        pb::TraceReply reply = view_trace(intent_->model, intent_->ids, *rungs);
+        reply.mutable_nic()->set_uplink(uplink);
+        reply.mutable_nic()->set_error(looks.error().text());
+        return reply;
+    }
+    const Offload::Look& look = *looks->front();
+    const auto pinned = pinned_tables(plane_.maps(), plane_.tables());
+    if (!pinned) return std::unexpected(pinned.error());
+    const auto ports = names_by_id(intent_->ids.ports);
+    const auto instances = names_by_id(intent_->ids.instances);
+    const verify::Verifier verifier({.tables = pinned->tables,
+                                     .device = look.device,
+                                     .told = pinned->told,
+                                     .port_names = &ports,
+                                     .instance_names = &instances});
+
+    verify::Probe probe{.enter = {.by = verify::Enter::By::port, .port = port}, .frame = verify::parse(frame)};
+    if (const auto vf = look.device.pools.find(port); vf != look.device.pools.end())
+        probe.enter = {.by = verify::Enter::By::pool, .port = port, .pool = vf->second};
+    else if (port == look.device.uplink)
+        probe.enter.by = verify::Enter::By::uplink;
+
+    Result<std::vector<RungTrace>> rungs;
+    if (probe.enter.by == verify::Enter::By::port)
+        rungs = trace_in_software(port, frame);
+    else if (const auto taken = verifier.given_to_software(*look.nic, probe))
+        rungs = trace_in_software(look.device.uplink, verify::with_tags(frame, taken->tags));
+    if (!rungs) return std::unexpected(rungs.error());
+    pb::TraceReply reply = view_trace(intent_->model, intent_->ids, *rungs);
+    reply.mutable_nic()->set_uplink(uplink);
+    view_nic_trace(verifier, *look.nic, probe, *reply.mutable_nic());
+    return reply;
 }
 
 Result<pb::RulesReply> Agent::rules(const pb::RulesRequest& request) {

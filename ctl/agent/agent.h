@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -66,6 +67,8 @@ public:
     [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request) const;
     [[nodiscard]] Result<pb::InspectorsReply> inspectors(const pb::InspectorsRequest& request) const;
     [[nodiscard]] Result<pb::OffloadReply> offload(const pb::OffloadRequest& request) const;
+    // NICs as their registers read back, against the maps as they are pinned.
+    [[nodiscard]] Result<pb::VerifyReply> verify(const pb::VerifyRequest& request) const;
     [[nodiscard]] Result<pb::ExportersReply> exporters(const pb::ExportersRequest& request) const;
     // Hands frames to `sink` until that says false; it is asked at least twice a second.
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,
@@ -121,6 +124,11 @@ private:
     template <class Reply>
     void add_errors(Result<Reply>& reply) const;
     void note(const char* kind, const std::string& port, const std::string& instance, const std::string& text);
+    // The caller of both holds mutex_.
+    [[nodiscard]] Result<std::vector<RungTrace>> trace_in_software(std::uint32_t port,
+                                                                   std::span<const std::uint8_t> frame);
+    [[nodiscard]] Result<pb::TraceReply> trace_with_nic(const std::string& uplink, std::uint32_t port,
+                                                        std::span<const std::uint8_t> frame);
     void save_boot_tables();
     void remove_expired_rules();
     [[nodiscard]] std::map<std::string, std::string> instance_states() const;

@@ -84,8 +84,11 @@ void add_vport(Families& to, const pb::PortState& port) {
     const pb::Counters& c = port.counters();
     add_traffic(to, "vport", who, c, "Packets from the vPort into the switch (rx) and to it (tx).",
                 "Bytes from the vPort into the switch (rx) and to it (tx).");
+    if (port.has_nic_counters())
+        add_traffic(to, "vport_nic", who, port.nic_counters(), "Of the vPort's packets those that a NIC carried.",
+                    "Of the vPort's bytes those that a NIC carried.");
     add_each(to.counter("ivds_vport_switched_packets_total",
-                        "Packets from the vPort by where they went: a local vPort, the wire, or flooded."),
+                        "Packets from the vPort by where software sent them: a local vPort, the wire, or flooded."),
              who, "to", {{"local", c.rx_local()}, {"wire", c.rx_wire()}, {"flood", c.rx_flood()}});
     add(to.gauge("ivds_vport_up", "1 if the vPort is up, else 0."), who, port.up() ? 1 : 0);
     add(to.gauge("ivds_vport_fdb_entries", "Learned MACs that the vPort owns."), who, port.learned());

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "agent/capture.h"
+#include "agent/names.h"
 #include "agent/offload_view.h"
 #include "offload/plan/uplink.h"
 
@@ -70,9 +71,11 @@ Result<> Offload::carry_out(const Tables& tables, const std::vector<NicIntent>& 
     for (auto nic = nics_.begin(); nic != nics_.end();) {
         const bool stays =
             std::ranges::any_of(intents, [&](const NicIntent& intent) { return intent.netdev == nic->first; });
-        if (!stays && nic->second.backend != nullptr)
+        if (!stays && nic->second.backend != nullptr) {
             if (auto done = nic->second.backend->clear(); !done)
                 spdlog::warn("{}: {}", nic->first, done.error().text());
+            count(nic->second, nic->second.known.pools, Reading::last);
+        }
         nic = stays ? std::next(nic) : nics_.erase(nic);
     }
     for (Work& work : *works) advance(work);
@@ -86,6 +89,7 @@ Result<> Offload::carry_out(const Tables& tables, const std::vector<NicIntent>& 
         work.plan.steps.clear();
         work.nic->plan = std::move(work.plan);
     }
+    count();
     return failed ? tell_software(tables, false) : Result<>{};
 }
 
@@ -96,6 +100,7 @@ Result<std::vector<Offload::Work>> Offload::plan_all(const Tables& tables, const
     const offload::Snapshot snapshot = look_at(tables);
     for (const NicIntent& intent : intents) {
         Nic& nic = nics_[intent.netdev];
+        nic.uplink = intent.port;
         offload::NicState present;
         const offload::WireTags tags = offload::wire_tags(snapshot, intent.port);
         if (nic.backend != nullptr && nic.tags != tags) close(intent, nic);
@@ -117,6 +122,13 @@ Result<std::vector<Offload::Work>> Offload::plan_all(const Tables& tables, const
         }
         auto plan = plan_one(snapshot, intent, *nic.backend, present, refuse);
         if (!plan) return std::unexpected(plan.error());
+        // What somebody else turned off has counted for the last time, too.
+        std::map<unsigned, offload::NicPool> gone = nic.known.pools;
+        std::erase_if(gone, [&](const auto& was) {
+            const auto now = present.pools.find(was.first);
+            return now != present.pools.end() && now->second.vport == was.second.vport;
+        });
+        count(nic, gone, Reading::last);
         nic.known = std::move(present);
         works.push_back({.intent = &intent, .nic = &nic, .plan = std::move(*plan)});
     }
@@ -164,24 +176,59 @@ Result<offload::NicState> Offload::read(const NicIntent& intent, Nic& nic) {
 }
 
 void Offload::advance(Work& work) {
+    Nic& nic = *work.nic;
+    if (nic.backend == nullptr) return;
+    // A VF counts for its vPort from before it is on until after it is off. No run of steps turns one off and on.
     const auto& steps = work.plan.steps;
-    if (work.nic->backend == nullptr) return;
+    std::map<unsigned, offload::NicPool> on;
+    std::map<unsigned, offload::NicPool> off;
+    for (std::size_t i = work.done; i < steps.size() && !std::holds_alternative<offload::Software>(steps[i]); ++i) {
+        if (const auto* set = std::get_if<offload::SetPool>(&steps[i])) on[set->pool] = set->as;
+        if (const auto* clear = std::get_if<offload::ClearPool>(&steps[i]))
+            if (const auto was = nic.known.pools.find(clear->pool); was != nic.known.pools.end())
+                off[clear->pool] = was->second;
+    }
+    count(nic, on, Reading::next);
     for (; work.done < steps.size(); ++work.done) {
         if (const auto* told = std::get_if<offload::Software>(&steps[work.done])) {
-            work.nic->vports = told->vports;
+            nic.vports = told->vports;
             ++work.done;
+            break;
+        }
+        if (auto done = nic.backend->apply(steps[work.done]); !done) {
+            give_up(*work.intent, nic, done.error().in(text(steps[work.done])));
             return;
         }
-        if (auto done = work.nic->backend->apply(steps[work.done]); !done) {
-            give_up(*work.intent, *work.nic, done.error().in(text(steps[work.done])));
-            return;
-        }
-        offload::advance(work.nic->known, steps[work.done]);
+        offload::advance(nic.known, steps[work.done]);
+    }
+    count(nic, off, Reading::last);
+}
+
+void Offload::count() const {
+    for (const auto& [netdev, nic] : nics_) count(nic, nic.known.pools, Reading::next);
+}
+
+// A NIC that does not answer is found at the next look at what it holds; here its vPorts only leave it.
+void Offload::count(const Nic& nic, const std::map<unsigned, offload::NicPool>& vfs, Reading reading) const {
+    if (nic.backend == nullptr || vfs.empty()) return;
+    const auto counters = nic.backend->counters();
+    for (const auto& [pool, as] : vfs) {
+        if (as.vport == 0) continue;
+        const auto before = plane_.nic_stats(as.vport);
+        if (!before) return spdlog::warn("counters of NICs: {}", before.error().text());
+        ivds_nic_stats sum = before->value_or(offload::uncounted());
+        if (counters)
+            if (const auto now = counters->find(pool); now != counters->end())
+                sum = offload::add_up(sum, {.uplink = nic.uplink, .pool = pool}, now->second);
+        if (reading == Reading::last) sum.pool = IVDS_NO_POOL;
+        if (auto done = plane_.set_nic_stats(as.vport, sum); !done)
+            return spdlog::warn("counters of NICs: {}", done.error().text());
     }
 }
 
 void Offload::close(const NicIntent& intent, Nic& nic) {
     if (auto cleared = nic.backend->clear(); !cleared) spdlog::warn("{}: {}", intent.netdev, cleared.error().text());
+    count(nic, nic.known.pools, Reading::last);
     nic.backend.reset();
     nic.known = {};
     nic.vports.clear();
@@ -268,6 +315,12 @@ Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const 
         out.set_vfs(nic.backend->pf());
         for (std::string& text : nic.backend->shortcomings()) out.add_shortcomings(std::move(text));
         view_plan(nic.plan, ids, out);
+        if (auto done = view_traffic(intent, nic, ids, out); !done) return std::unexpected(done.error());
+        if (request.registers()) {
+            const auto looks = look(intent.uplink);
+            if (!looks) return std::unexpected(looks.error());
+            view_registers(*looks->front()->nic, out);
+        }
         if (!request.fdb()) continue;
         // As it is now: what was learned since the last look is in no NIC yet.
         const offload::Snapshot snapshot = look_at(tables_);
@@ -276,6 +329,52 @@ Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const 
         view_fdb(*plan, snapshot, ids, out);
     }
     return reply;
+}
+
+bool Offload::is_on(std::uint32_t uplink) const {
+    return std::ranges::any_of(intents_, [&](const NicIntent& intent) {
+        return intent.port == uplink && nics_.at(intent.netdev).backend != nullptr;
+    });
+}
+
+Result<std::vector<std::unique_ptr<Offload::Look>>> Offload::look(const std::string& uplink) const {
+    std::vector<std::unique_ptr<Look>> looks;
+    for (const NicIntent& intent : intents_) {
+        if (!uplink.empty() && uplink != intent.uplink) continue;
+        const Nic& nic = nics_.at(intent.netdev);
+        const auto refuse = [&](const std::string& why) {
+            return fail(Code::unavailable, "IVDS-O035", fmt::format("uplink {}: {}", intent.uplink, why),
+                        "ivds-ctl offload show says what is in the way");
+        };
+        if (nic.backend == nullptr) return refuse("its NIC carries nothing: " + nic.error);
+        offload::Registers* registers = nic.backend->registers();
+        if (registers == nullptr) return refuse("its NIC's registers are not reached by this backend");
+        auto look = std::make_unique<Look>();
+        look->uplink = intent.uplink;
+        look->chip = nic.backend->chip();
+        look->device = device_of(intent, look->chip, nic.backend->pf());
+        std::erase_if(look->device.uplinks, [&](const auto& row) { return !nic.known.uplinks.contains(row.second); });
+        auto read = offload::verify::read_nic(look->chip, *registers);
+        if (!read) return std::unexpected(read.error().in("uplink " + intent.uplink));
+        look->nic = std::move(*read);
+        looks.push_back(std::move(look));
+    }
+    return looks;
+}
+
+Result<> Offload::view_traffic(const NicIntent& intent, const Nic& nic, const Ids& ids, pb::OffloadNic& out) const {
+    count(nic, nic.known.pools, Reading::next);
+    const auto names = names_by_id(ids.ports);
+    for (const auto& [vport, vf] : intent.vfs) {
+        const auto stats = plane_.nic_stats(vport);
+        if (!stats) return std::unexpected(stats.error());
+        if (!*stats) continue;
+        pb::NicTraffic& traffic = *out.add_traffic();
+        traffic.set_vport(name_or_number(names, vport));
+        traffic.set_vf(vf);
+        *traffic.mutable_counters() = counters_of(**stats);
+    }
+    return {};
 }
 
 }  // namespace ivds

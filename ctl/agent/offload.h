@@ -17,7 +17,9 @@
 #include "compile/offload.h"
 #include "ivds.pb.h"
 #include "offload/apply/backend.h"
+#include "offload/apply/tally.h"
 #include "offload/plan/heat.h"
+#include "offload/verify/nic.h"
 
 namespace ivds {
 
@@ -42,6 +44,22 @@ public:
     void look();
     void tick();
 
+    // An uplink's NIC as it is this moment, for those who ask what it makes of frames; it outlives the NIC.
+    struct Look {
+        std::string uplink;
+        offload::Chip chip{};
+        offload::Device device;  // of this chip
+        std::unique_ptr<offload::verify::Nic> nic;
+    };
+    // Of all uplinks with offload, or of one. Fails where a NIC carries nothing, or its registers are out of reach.
+    [[nodiscard]] Result<std::vector<std::unique_ptr<Look>>> look(const std::string& uplink) const;
+    // Whether the NIC of this uplink, by its port id, carries anything; else all its frames are software's.
+    [[nodiscard]] bool is_on(std::uint32_t uplink) const;
+
+    // Adds what the NICs counted of their vPorts since the last look to the data plane's map nic_stats. It is done at
+    // each tick, before a vPort's counters are another's, and before anybody is told of them.
+    void count() const;
+
     [[nodiscard]] Result<pb::OffloadReply> view(const pb::OffloadRequest& request, const Model& model,
                                                 const Ids& ids) const;
 
@@ -49,6 +67,7 @@ private:
     struct Nic {
         std::unique_ptr<offload::Backend> backend;
         offload::WireTags tags;          // that it was opened for
+        std::uint32_t uplink = 0;        // port id
         std::string error;               // why there is none
         offload::NicState known;         // as the last step left it
         offload::Plan plan;              // the one that holds
@@ -75,6 +94,11 @@ private:
     // Clears it, and lets go of it.
     void close(const NicIntent& intent, Nic& nic);
     void give_up(const NicIntent& intent, Nic& nic, const Error& error);
+    // One look at the counters of these VFs: the first where a vPort is about to have another, the last where it is
+    // without one from here on.
+    enum class Reading : std::uint8_t { next, last };
+    void count(const Nic& nic, const std::map<unsigned, offload::NicPool>& vfs, Reading reading) const;
+    Result<> view_traffic(const NicIntent& intent, const Nic& nic, const Ids& ids, pb::OffloadNic& out) const;
     // Why the NIC carries nothing; what is the same as before is told once.
     void note(const NicIntent& intent, Nic& nic, const Error& error);
     Result<> tell_software(const Tables& tables, bool strict);

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -43,6 +44,10 @@ public:
     // What NetdevQuery::look() says.
     [[nodiscard]] virtual Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                         bool thorough) const = 0;
+
+    // What NICs counted of a vPort: the map nic_stats.
+    [[nodiscard]] virtual Result<std::optional<ivds_nic_stats>> nic_stats(std::uint32_t port) const = 0;
+    virtual Result<> set_nic_stats(std::uint32_t port, const ivds_nic_stats& stats) = 0;
 
     // Calls `sink` with every learned entry of the FDB.
     virtual void learned(const std::function<void(const FdbRow&)>& sink) const = 0;
@@ -88,6 +93,12 @@ public:
     [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>& names,
                                                                 bool thorough) const override {
         return netdevs_.look(names, thorough);
+    }
+    [[nodiscard]] Result<std::optional<ivds_nic_stats>> nic_stats(std::uint32_t port) const override {
+        return maps_.nic_stats(port);
+    }
+    Result<> set_nic_stats(std::uint32_t port, const ivds_nic_stats& stats) override {
+        return switch_.set_nic_stats(port, stats);
     }
     void learned(const std::function<void(const FdbRow&)>& sink) const override {
         (void)maps_.fdb([&](const FdbRow& row) {

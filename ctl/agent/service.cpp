@@ -152,6 +152,9 @@ grpc::Status Service::Inspectors(grpc::ServerContext* context, const pb::Inspect
     return answer(*context, agent_.inspectors(*request), reply);
 }
 
+grpc::Status Service::Verify(grpc::ServerContext* context, const pb::VerifyRequest* request, pb::VerifyReply* reply) {
+    return answer(*context, agent_.verify(*request), reply);
+}
 grpc::Status Service::Offload(grpc::ServerContext* context, const pb::OffloadRequest* request,
                               pb::OffloadReply* reply) {
     return answer(*context, agent_.offload(*request), reply);

@@ -44,6 +44,8 @@ public:
                          pb::MirrorsReply* reply) override;
     grpc::Status Exporters(grpc::ServerContext* context, const pb::ExportersRequest* request,
                            pb::ExportersReply* reply) override;
+    grpc::Status Verify(grpc::ServerContext* context, const pb::VerifyRequest* request,
+                        pb::VerifyReply* reply) override;
     grpc::Status Offload(grpc::ServerContext* context, const pb::OffloadRequest* request,
                          pb::OffloadReply* reply) override;
     grpc::Status Inspectors(grpc::ServerContext* context, const pb::InspectorsRequest* request,

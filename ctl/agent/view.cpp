@@ -9,6 +9,7 @@
 
 #include "agent/names.h"
 #include "agent/nic_view.h"
+#include "agent/offload_view.h"
 
 namespace ivds {
 namespace {
@@ -69,9 +70,17 @@ Result<void> read_port(const ViewSource& source, const std::unordered_map<std::u
             *state.mutable_netdev_counters() = counters_of(interface->netdev);
         }
     }
-    *state.mutable_counters() = counters_of(*stats);
-    if (const auto found = drops.find(state.id()); found != drops.end())
-        state.mutable_counters()->set_drops(found->second);
+    pb::Counters& counters = *state.mutable_counters() = counters_of(*stats);
+    if (const auto found = drops.find(state.id()); found != drops.end()) counters.set_drops(found->second);
+    const auto carried = source.maps.nic_stats(state.id());
+    if (!carried) return std::unexpected(carried.error());
+    if (*carried) {
+        const pb::Counters& nic = *state.mutable_nic_counters() = counters_of(**carried);
+        counters.set_rx_packets(counters.rx_packets() + nic.rx_packets());
+        counters.set_rx_bytes(counters.rx_bytes() + nic.rx_bytes());
+        counters.set_tx_packets(counters.tx_packets() + nic.tx_packets());
+        counters.set_tx_bytes(counters.tx_bytes() + nic.tx_bytes());
+    }
     return {};
 }
 

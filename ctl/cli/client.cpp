@@ -139,6 +139,9 @@ Result<pb::RulesReply> Client::rules(const pb::RulesRequest& request) {
 Result<pb::MirrorsReply> Client::mirrors(const pb::MirrorsRequest& request) {
     return impl_->call(&pb::Switch::Stub::Mirrors, request);
 }
+Result<pb::VerifyReply> Client::verify(const pb::VerifyRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Verify, request);
+}
 Result<pb::OffloadReply> Client::offload(const pb::OffloadRequest& request) {
     return impl_->call(&pb::Switch::Stub::Offload, request);
 }

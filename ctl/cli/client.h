@@ -42,6 +42,7 @@ public:
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
     [[nodiscard]] Result<pb::MirrorsReply> mirrors(const pb::MirrorsRequest& request);
+    [[nodiscard]] Result<pb::VerifyReply> verify(const pb::VerifyRequest& request);
     [[nodiscard]] Result<pb::OffloadReply> offload(const pb::OffloadRequest& request);
     [[nodiscard]] Result<pb::InspectorsReply> inspectors(const pb::InspectorsRequest& request);
     [[nodiscard]] Result<pb::ExportersReply> exporters(const pb::ExportersRequest& request);

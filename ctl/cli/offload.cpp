@@ -10,7 +10,9 @@
 #include <fstream>
 #include <memory>
 #include <ostream>
+#include <sstream>
 
+#include "agent/names.h"
 #include "agent/offload_view.h"
 #include "command.h"
 #include "compile/compile.h"
@@ -19,11 +21,37 @@
 #include "offload/nic/82599.h"
 #include "offload/nic/model_82599.h"
 #include "offload/plan/uplink.h"
+#include "offload/verify/nic.h"
 #include "offload/verify/verify.h"
 #include "table.h"
 
 namespace ivds::cli {
 namespace {
+
+// The last line is for the reader to complete: the port's own counters are cleared by reading, and are the driver's.
+void print_traffic(const Context& context, const pb::OffloadNic& nic) {
+    std::ostream& out = context.io.out;
+    Table table({"CARRIED", ">VF", ">RX_PACKETS", ">RX_BYTES", ">TX_PACKETS", ">TX_BYTES"});
+    std::uint64_t sent = nic.software().tx_packets();
+    const auto row = [&](const std::string& name, const std::string& vf, const pb::Counters& c) {
+        table.row({{name},
+                   {vf},
+                   Cell::number(c.rx_packets()),
+                   Cell::number(c.rx_bytes()),
+                   Cell::number(c.tx_packets()),
+                   Cell::number(c.tx_bytes())});
+    };
+    for (const pb::NicTraffic& of : nic.traffic()) {
+        row(of.vport(), std::to_string(of.vf()), of.counters());
+        sent += of.counters().rx_packets();
+    }
+    if (nic.has_software()) row("software, by the PF", "", nic.software());
+    table.print(out, context.io.color);
+    out << fmt::format(
+        "from VF to VF or PF within the NIC: {} packets less what the port sent (ethtool -S {}: "
+        "tx_packets)\n",
+        sent, nic.netdev());
+}
 
 void print_nic(const Context& context, const pb::OffloadNic& nic, bool why) {
     std::ostream& out = context.io.out;
@@ -43,6 +71,13 @@ void print_nic(const Context& context, const pb::OffloadNic& nic, bool why) {
                         Cell::number(table.size() - table.reserved() - table.used()),
                         Cell::number(table.size())});
         tables.print(out, context.io.color);
+    }
+    if (!nic.traffic().empty()) print_traffic(context, nic);
+    if (!nic.slots().empty()) {
+        Table slots({"REGISTERS", ">SLOT", "HOLD"});
+        for (const pb::NicSlot& slot : nic.slots())
+            slots.row({{slot.table()}, Cell::number(slot.slot()), {slot.text()}});
+        slots.print(out, context.io.color);
     }
     if (nic.objects().empty()) return;
     std::vector<std::string> head{"KIND", "NAME", "WHERE"};
@@ -73,15 +108,36 @@ struct Wanted {
     std::string uplink;
     bool why = false;
     bool fdb = false;
+    bool registers = false;
 };
 
 Result<int> show(const Context& context, const Wanted& wanted) {
     pb::OffloadRequest request;
     request.set_uplink(wanted.uplink);
     request.set_fdb(wanted.fdb);
+    request.set_registers(wanted.registers);
     const auto reply = context.agent.offload(request);
     if (!reply) return std::unexpected(reply.error());
     return print(context, *reply, wanted.why);
+}
+
+// A dump, as `verify --registers` takes it.
+Result<int> dump(const Context& context, const std::string& uplink) {
+    pb::OffloadRequest request;
+    request.set_uplink(uplink);
+    request.set_registers(true);
+    const auto reply = context.agent.offload(request);
+    if (!reply) return std::unexpected(reply.error());
+    if (reply->nics().empty() || reply->nics(0).registers().empty())
+        return fail(Code::unavailable, "IVDS-U037", fmt::format("no registers of uplink {} are read", uplink),
+                    "ivds-ctl offload show says what is in the way");
+    if (context.options.json) {
+        context.json(reply->nics(0));
+        return exit_ok;
+    }
+    for (const pb::NicRegister& reg : reply->nics(0).registers())
+        context.io.out << fmt::format("{:05x} {:08x} {}\n", reg.offset(), reg.value(), reg.name());
+    return exit_ok;
 }
 
 const std::array<const offload::Chip*, 2>& chips() {
@@ -96,8 +152,11 @@ struct Draft {
     offload::Snapshot tables;
     std::vector<NicIntent> intents;
     const offload::Chip* chip = nullptr;
+    unsigned given_vfs = 0;  // 0: all
     // The PF has a pool as well.
-    [[nodiscard]] unsigned vfs() const { return std::min(chip->virtual_functions, chip->pools - 1); }
+    [[nodiscard]] unsigned vfs() const {
+        return given_vfs != 0 ? given_vfs : std::min(chip->virtual_functions, chip->pools - 1);
+    }
     [[nodiscard]] offload::Device device(const NicIntent& intent) const { return device_of(intent, *chip, vfs()); }
     [[nodiscard]] Result<offload::Plan> plan(const NicIntent& intent) const {
         auto made = offload::make_plan(tables, device(intent), intent.choices, {});
@@ -158,7 +217,8 @@ Result<int> plan(const Context& context, const Asked& asked) {
     return print(context, reply, asked.why);
 }
 
-// Registers as a file has them: "OFFSET VALUE" a line, both hexadecimal; what is not in it reads as 0.
+// Registers as a file has them: "OFFSET VALUE" a line, both hexadecimal, and what follows is not looked at; what is
+// not in it reads as 0.
 class Dump final : public offload::Registers {
 public:
     static Result<Dump> read_file(const std::string& name) {
@@ -166,9 +226,14 @@ public:
         Dump dump;
         std::uint32_t offset = 0;
         std::uint32_t value = 0;
-        file >> std::hex;
-        while (file >> offset >> value) dump.values_[offset] = value;
-        if (!file.eof() || dump.values_.empty())
+        std::string line;
+        bool is_right = true;
+        while (std::getline(file, line)) {
+            std::istringstream words(line);
+            is_right = is_right && (words >> std::hex >> offset >> value);
+            dump.values_[offset] = value;
+        }
+        if (!is_right || dump.values_.empty())
             return fail(Code::invalid, "IVDS-U032", name + " is no dump of registers",
                         "give a file of lines \"OFFSET VALUE\", both in hexadecimal");
         return dump;
@@ -186,32 +251,72 @@ private:
 };
 
 struct Doubted {
+    std::string uplink;  // of the agent
     std::string file;
+    std::string nic;
     std::string registers;
+    unsigned vfs = 0;  // 0: all that the chip can have
 };
 
 // The registers that the plan makes of a modelled card, or those that somebody read from a real one.
-Result<offload::verify::Image> image_of(const Doubted& doubted, const offload::Plan& plan, unsigned pf,
-                                        offload::WireTags tags) {
+Result<std::unique_ptr<offload::verify::Nic>> card_of(const Doubted& doubted, const offload::Chip& chip,
+                                                      const offload::Plan& plan, unsigned pf,
+                                                      offload::WireTags tags) {
     if (!doubted.registers.empty()) {
         auto dump = Dump::read_file(doubted.registers);
         if (!dump) return std::unexpected(dump.error());
-        return offload::verify::read_image(*dump);
+        return offload::verify::read_nic(chip, *dump);
     }
+    if (chip.name != offload::i82599::chip().name)
+        return fail(Code::unsupported, "IVDS-U035", fmt::format("there is no model of a card {}", chip.name),
+                    "give --registers of a real one, or ask the agent: ivds-ctl verify");
     offload::Model82599 card;
     if (auto done = set_up_as_driver(card, pf, tags); !done) return std::unexpected(done.error());
     const auto backend = make_model(card, pf, tags);
     if (auto done = backend->clear(); !done) return std::unexpected(done.error());
     for (const offload::Step& step : plan.steps)
         if (auto done = backend->apply(step); !done) return std::unexpected(done.error().in(text(step)));
-    return offload::verify::read_image(card);
+    return offload::verify::read_nic(chip, card);
+}
+
+Result<int> print(const Context& context, const pb::VerifyReply& reply, const char* none) {
+    if (context.options.json) {
+        context.json(reply);
+    } else {
+        if (reply.verdicts().empty()) context.io.out << none;
+        for (const pb::Verdict& verdict : reply.verdicts())
+            context.io.out << "uplink " << verdict.uplink() << ": " << verdict.text() << '\n';
+    }
+    return std::ranges::all_of(reply.verdicts(), &pb::Verdict::holds) ? exit_ok : exit_findings;
+}
+
+// The NICs in use, by the agent.
+Result<int> verify_running(const Context& context, const Doubted& doubted) {
+    if (!doubted.registers.empty())
+        return fail(Code::invalid, "IVDS-U034", "registers of a file are held against the configuration of a file",
+                    "give the configuration as FILE, or leave --registers out");
+    pb::VerifyRequest request;
+    request.set_uplink(doubted.uplink);
+    const auto reply = context.agent.verify(request);
+    if (!reply) return std::unexpected(reply.error());
+    return print(context, *reply, "no uplink has offload: all is software's\n");
 }
 
 Result<int> verify(const Context& context, const Doubted& doubted) {
-    const auto draft = read_draft(context.io, doubted.file, std::string(offload::i82599::chip().name));
+    if (doubted.file.empty()) return verify_running(context, doubted);
+    if (!doubted.uplink.empty())
+        return fail(Code::invalid, "IVDS-U034", "--uplink is for the NICs that the agent has",
+                    "leave out FILE, or --uplink");
+    auto draft = read_draft(context.io, doubted.file,
+                            doubted.nic.empty() ? std::string(offload::i82599::chip().name) : doubted.nic);
     if (!draft) return std::unexpected(draft.error());
+    if (doubted.vfs > draft->vfs())
+        return fail(Code::invalid, "IVDS-U036",
+                    fmt::format("a NIC {} has {} VFs at most", draft->chip->name, draft->vfs()), "give fewer --vfs");
+    if (doubted.vfs != 0) draft->given_vfs = doubted.vfs;
+    const auto ports = names_by_id(draft->ids.ports);
+    const auto instances = names_by_id(draft->ids.instances);
     pb::VerifyReply reply;
-    bool holds = true;
     for (const NicIntent& intent : draft->intents) {
         const auto made = draft->plan(intent);
         if (!made) return std::unexpected(made.error());
@@ -221,39 +326,26 @@ Result<int> verify(const Context& context, const Doubted& doubted) {
         offload::Device device = draft->device(intent);
         std::erase_if(device.uplinks,
                       [&](const auto& row) { return made->uplinks.at(row.first).reason != offload::Reason::sorted; });
-        const auto image = image_of(doubted, *made, device.pf, offload::wire_tags(draft->tables, intent.port));
-        if (!image) return std::unexpected(image.error());
-        const auto verdict =
-            offload::verify::Verifier({.tables = draft->tables, .device = device, .told = told}).check(*image);
-        pb::Verdict& out = *reply.add_verdicts();
-        out.set_uplink(intent.uplink);
-        out.set_holds(verdict.holds());
-        out.set_classes(verdict.classes);
-        out.set_found(verdict.found);
-        out.set_text(text(verdict));
-        for (const auto& example : verdict.examples) {
-            pb::Verdict::Example& shown = *out.add_examples();
-            shown.set_fault(std::string(name(example.fault)));
-            shown.set_text(text(example));
-            shown.set_frame(std::string(example.frame.begin(), example.frame.end()));
-        }
-        holds = holds && verdict.holds();
+        const auto card =
+            card_of(doubted, *draft->chip, *made, device.pf, offload::wire_tags(draft->tables, intent.port));
+        if (!card) return std::unexpected(card.error());
+        const offload::verify::Verifier verifier({.tables = draft->tables,
+                                                  .device = device,
+                                                  .told = told,
+                                                  .port_names = &ports,
+                                                  .instance_names = &instances});
+        *reply.add_verdicts() = view_verdict(intent.uplink, verifier.check(**card));
     }
-    if (context.options.json) {
-        context.json(reply);
-    } else {
-        if (reply.verdicts().empty()) context.io.out << "the file has no uplink\n";
-        for (const pb::Verdict& verdict : reply.verdicts())
-            context.io.out << "uplink " << verdict.uplink() << ": " << verdict.text() << '\n';
-    }
-    return holds ? exit_ok : exit_findings;
+    return print(context, reply, "the file has no uplink\n");
 }
 
 }  // namespace
 
 void add_offload_commands(Commands& commands) {
     CLI::App& group =
-        Commands::group(commands.root(), "offload", "What NICs carry of the switch, and why not the rest");
+        Commands::group(commands.root(), "offload",
+                        "What NICs carry of the switch, and why not the rest. What they shall: uplink\n"
+                        "update --offload, --reserved-macs, --reserved-vlans, and vport update --offload");
     auto wanted = std::make_shared<Wanted>();
     CLI::App& show_app = commands.leaf(group, "show", "Where every object runs: in the NIC, in software or in both",
                                        "ivds-ctl offload show\nivds-ctl offload show up0 --why",
@@ -261,6 +353,13 @@ void add_offload_commands(Commands& commands) {
     add_value(show_app, "UPLINK", "UPLINK", wanted->uplink, "the NIC of this uplink alone");
     show_app.add_flag("--why", wanted->why, "the reason for each");
     show_app.add_flag("--fdb", wanted->fdb, "each entry of the forwarding table too");
+    show_app.add_flag("--registers", wanted->registers, "what the NIC's tables hold, as they read back");
+
+    auto dumped = std::make_shared<std::string>();
+    CLI::App& dump_app = commands.leaf(
+        group, "dump", "The NIC's registers that decide about frames, for verify --registers",
+        "ivds-ctl offload dump up0 > card.txt", [dumped](const Context& context) { return dump(context, *dumped); });
+    add_value(dump_app, "UPLINK", "UPLINK", *dumped, "the uplink").required();
 
     auto asked = std::make_shared<Asked>();
     std::string words;
@@ -278,11 +377,15 @@ void add_offload_commands(Commands& commands) {
     auto doubted = std::make_shared<Doubted>();
     CLI::App& verify_app = commands.leaf(
         commands.root(), "verify",
-        "Whether a NIC (82599) and software do together what the switch alone would, for every class of frames",
-        "ivds-ctl verify switch.yaml\nivds-ctl verify --registers card.txt switch.yaml",
+        "Whether NIC and software do together what the switch alone would, for every class of frames. Without FILE:\n"
+        "the NICs that the agent has, by their registers as they read back, and the maps as they are pinned.",
+        "ivds-ctl verify\nivds-ctl verify switch.yaml\n"
+        "ivds-ctl verify --nic 82576 --vfs 3 --registers card.txt switch.yaml",
         [doubted](const Context& context) { return verify(context, *doubted); });
-    add_value(verify_app, "FILE", "FILE", doubted->file, "YAML file of the configuration; - is standard input")
-        .required();
+    add_value(verify_app, "FILE", "FILE", doubted->file, "YAML file of a configuration; - is standard input");
+    add_value(verify_app, "--uplink", "UPLINK", doubted->uplink, "without FILE: the NIC of this uplink alone");
+    add_value(verify_app, "--nic", words, doubted->nic, "with FILE: the chip of all uplinks; 82599 if not given");
+    add_value(verify_app, "--vfs", "N", doubted->vfs, "with FILE: VFs of the card; without: all that it can have");
     add_value(verify_app, "--registers", "FILE", doubted->registers,
               "registers read from a card, \"OFFSET VALUE\" a line in hexadecimal; without: those of a modelled card "
               "with the plan in it");

@@ -60,6 +60,21 @@ void print_stats(const Io& io, const pb::StatsReply& stats) {
     }
     ports.print(io.out, io.color);
 
+    Table carried({"OF THESE BY NICS", ">RX_PACKETS", ">RX_BYTES", ">TX_PACKETS", ">TX_BYTES"});
+    for (const pb::PortState& port : stats.ports()) {
+        if (!port.has_nic_counters()) continue;
+        const pb::Counters& c = port.nic_counters();
+        carried.row({{port.name()},
+                     Cell::number(c.rx_packets()),
+                     Cell::number(c.rx_bytes()),
+                     Cell::number(c.tx_packets()),
+                     Cell::number(c.tx_bytes())});
+    }
+    if (std::ranges::any_of(stats.ports(), &pb::PortState::has_nic_counters)) {
+        io.out << '\n';
+        carried.print(io.out, io.color);
+    }
+
     if (!stats.instances().empty()) {
         Table instances({"INSTANCE", ">PORT_PACKETS", ">PORT_BYTES", ">WIRE_PACKETS", ">WIRE_BYTES"});
         for (const pb::InstanceState& i : stats.instances()) {

@@ -60,7 +60,25 @@ Result<std::vector<std::vector<std::uint8_t>>> frames_of(const Context& context,
     return frames;
 }
 
+// What the NIC decides comes before what software then gets, and after what it sends.
+void print_nic(std::ostream& out, const pb::NicTrace& nic) {
+    out << fmt::format("nic of uplink {}\n", nic.uplink());
+    if (!nic.error().empty()) {
+        out << fmt::format("  {:17} {}\n", "not known", nic.error());
+        return;
+    }
+    for (const std::string& step : nic.steps()) out << fmt::format("  {:17} {}\n", "", step);
+    const auto list = [&](const char* title, const auto& places) {
+        out << fmt::format("  {:17} {}\n", title,
+                           places.empty() ? std::string("nobody") : fmt::format("{}", fmt::join(places, "; ")));
+    };
+    list("NIC and software", nic.together());
+    list("the switch alone", nic.alone());
+    for (const std::string& doubt : nic.doubts()) out << fmt::format("  {:17} {}\n", "", doubt);
+}
+
 void print(std::ostream& out, const pb::TraceReply& reply) {
+    if (reply.has_nic()) print_nic(out, reply.nic());
     std::string rung;
     std::uint32_t stage = 0;
     for (const pb::TraceStep& step : reply.steps()) {
@@ -77,6 +95,8 @@ void print(std::ostream& out, const pb::TraceReply& reply) {
 
 // "forwarded to web2", "dropped: acl"
 std::string outcome_of(const pb::TraceReply& reply) {
+    if (reply.has_nic() && reply.verdict().empty())
+        return reply.nic().together().empty() ? "dropped by the NIC" : "carried by the NIC alone";
     return fmt::format("{}{}{}", reply.verdict(),
                        reply.drop_reason().empty() ? "" : fmt::format(": {}", reply.drop_reason()),
                        reply.sent().empty() ? "" : fmt::format(" to {}", fmt::join(reply.sent(), ", ")));

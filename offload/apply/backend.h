@@ -33,6 +33,7 @@
 #include "loader/error.h"
 #include "nic/chip.h"
 #include "nic/counters.h"
+#include "nic/registers.h"
 #include "plan/state.h"
 #include "plan/steps.h"
 
@@ -77,6 +78,10 @@ public:
     // What the NIC counts of each of its VFs, those that are off too. Nothing is changed by it, and no state is
     // needed: it may be asked at any time. Empty where the backend has no VFs.
     virtual Result<CountersOfPools> counters() = 0;
+
+    // The NIC's registers, for those who look at what decides about frames (verify/nic.h); who writes there is
+    // another writer. Null where the backend has none.
+    [[nodiscard]] virtual Registers* registers() { return nullptr; }
 
     // Turns off all VFs, and takes back whatever apply() may have left: afterwards read() gives an empty state. What
     // prepare() did stays, and so does what others gave the PF. Safe at any time and after any failure; it goes on

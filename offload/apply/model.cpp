@@ -10,7 +10,8 @@ namespace {
 
 class Model final : public Backend {
 public:
-    Model(Registers& registers, unsigned pf, WireTags tags) : writer_(registers, pf, tags), pf_(pf) {}
+    Model(Registers& registers, unsigned pf, WireTags tags)
+        : registers_(registers), writer_(registers, pf, tags), pf_(pf) {}
 
     [[nodiscard]] std::string_view name() const override { return "model"; }
     [[nodiscard]] const Chip& chip() const override { return i82599::chip(); }
@@ -25,9 +26,11 @@ public:
     }
     Result<> apply(const Step& step) override { return writer_.apply(step); }
     Result<CountersOfPools> counters() override { return writer_.counters(); }
+    [[nodiscard]] Registers* registers() override { return &registers_; }
     Result<> clear() override { return writer_.clear(); }
 
 private:
+    Registers& registers_;
     Writer82599 writer_;
     unsigned pf_;
 };

@@ -31,6 +31,9 @@ enum class Reg : std::uint8_t {
     vfta,
     mrqc,
     uta,
+    etqf,
+    rxdctl,
+    txdctl,
     // Virtualization
     vfre,
     vfte,
@@ -66,16 +69,25 @@ namespace vet {  // the TPIDs: of the only tag or the inner one, and of the oute
 inline constexpr Field inner{0, 16}, outer{16, 16};
 }
 namespace rctl {
-inline constexpr Field rxen{1}, upe{3}, mpe{4}, bam{15}, vfe{18}, cfien{19};
+inline constexpr Field rxen{1}, upe{3}, mpe{4}, mo{12, 2}, bam{15}, vfe{18}, cfien{19}, cfi{20};
+}
+namespace etqf {
+inline constexpr Field etype{0, 16}, filter_en{26}, queue_en{31};
+}
+namespace rxdctl {  // of a queue; pool n has queues n and n + 8
+inline constexpr Field enable{25};
+}
+namespace txdctl {
+inline constexpr Field enable{25};
 }
 namespace tctl {
 inline constexpr Field en{1};
 }
-namespace rplolr {  // of frames that several pools get
-inline constexpr Field strvlan{30};
-}
 namespace rah {
 inline constexpr Field address{0, 16}, pools{18, 8}, av{31};
+}
+namespace rplolr {  // of the copies of frames that several pools get
+inline constexpr Field strvlan{30}, strcrc{31};
 }
 namespace mrqc {
 inline constexpr Field enable{0, 3};

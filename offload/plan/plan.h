@@ -139,6 +139,7 @@ enum class Reason : std::uint8_t {
     X(guest_tags, "of frames with tags of a VM's own the NIC drops or carries other ones than its profile says") \
     X(oversize, "frames longer than its MTU are not dropped, as the NIC has one limit for all")                  \
     X(control, "link-local control frames of a VM, or from the wire to it, are carried as other multicast")      \
+    X(multicast, "a VF gets the multicast that its VM's driver asks for, which other vPorts get unasked")        \
     X(wire_source, "frames from the wire with the source address of a local VM are not dropped")                 \
     X(foreign, "frames to an address that only a neighbour in another instance has do not go to the wire")       \
     X(copies, "an RSPAN mirror's copies of frames for its address do not go to the wire")                        \

@@ -65,6 +65,54 @@ std::vector<std::uint8_t> bytes(const Frame& frame) {
     return out;
 }
 
+Frame parse(std::span<const std::uint8_t> bytes) {
+    const auto get16 = [&](std::size_t at) {
+        return at + 2 <= bytes.size() ? static_cast<std::uint16_t>(bytes[at] << 8 | bytes[at + 1]) : std::uint16_t{0};
+    };
+    const auto get_address = [&](std::size_t at) {
+        std::uint32_t address = 0;
+        for (unsigned i = 0; i < 4; ++i) address |= std::uint32_t{bytes[at + i]} << (8 * i);
+        return address;
+    };
+    Frame frame;
+    std::copy_n(bytes.begin(), 6, frame.dst.begin());
+    std::copy_n(bytes.begin() + 6, 6, frame.src.begin());
+    std::size_t at = 12;
+    // Room is left for what the NIC and software add.
+    for (; frame.tags.size() + 3 < Tags::room && at + 4 <= bytes.size(); at += 4) {
+        const std::uint16_t type = get16(at);
+        if (type != tpid_c && type != tpid_s && type != tpid_q) break;
+        frame.tags.insert(frame.tags.size(), {.tpid = type, .tci = get16(at + 2)});
+    }
+    Payload& payload = frame.payload;
+    payload.ethertype = get16(at);
+    at += 2;
+    payload.l3_bytes = bytes.size() > at ? static_cast<unsigned>(bytes.size() - at) : 0;
+    payload.is_ipv4 = payload.ethertype == 0x0800 && payload.l3_bytes >= 20 && bytes[at] >> 4 == 4;
+    if (!payload.is_ipv4) return frame;
+    payload.protocol = bytes[at + 9];
+    payload.source = get_address(at + 12);
+    payload.destination = get_address(at + 16);
+    const std::size_t l4 = at + std::size_t{4} * (bytes[at] & 0xfU);
+    if (payload.has_ports()) {
+        payload.source_port = get16(l4);
+        payload.destination_port = get16(l4 + 2);
+    }
+    payload.syn = payload.protocol == 6 && l4 + 13 < bytes.size() && (bytes[l4 + 13] & 0x12U) == 0x02;
+    return frame;
+}
+
+std::vector<std::uint8_t> with_tags(std::span<const std::uint8_t> bytes, const Tags& tags) {
+    const std::size_t behind = 12 + std::size_t{4} * parse(bytes).tags.size();
+    std::vector<std::uint8_t> out(bytes.begin(), bytes.begin() + 12);
+    for (unsigned i = 0; i < tags.size(); ++i) {
+        put16(out, tags[i].tpid);
+        put16(out, tags[i].tci);
+    }
+    out.insert(out.end(), bytes.begin() + static_cast<std::ptrdiff_t>(behind), bytes.end());
+    return out;
+}
+
 std::string text(const Tags& tags) {
     std::string out;
     for (unsigned i = 0; i < tags.size(); ++i) {

@@ -3,9 +3,13 @@
 // a limit of size could look at behind them. Nothing on the way changes anything but the tags.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "loader/tables.h"
@@ -90,10 +94,20 @@ struct Frame {
 
 // As on the wire, without CRC.
 [[nodiscard]] std::vector<std::uint8_t> bytes(const Frame& frame);
+// The other way: tags of all TPIDs that are known here count as tags, as many as there is room for. At least 14
+// bytes.
+[[nodiscard]] Frame parse(std::span<const std::uint8_t> bytes);
+// The same bytes with these tags instead of those that parse() finds.
+[[nodiscard]] std::vector<std::uint8_t> with_tags(std::span<const std::uint8_t> bytes, const Tags& tags);
 [[nodiscard]] std::string text(const Tags& tags);
 [[nodiscard]] std::string text(const Frame& frame);
 
 // What decided, in words, in the order in which it was asked; nothing is noted where there is no trail.
 using Trail = std::vector<std::string>;
+
+template <class... Args>
+void note(Trail* trail, fmt::format_string<Args...> words, Args&&... args) {
+    if (trail != nullptr) trail->push_back(fmt::format(words, std::forward<Args>(args)...));
+}
 
 }  // namespace ivds::offload::verify

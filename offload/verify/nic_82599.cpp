@@ -4,8 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <map>
+#include <utility>
 
 namespace ivds::offload::verify {
 
@@ -13,19 +15,15 @@ using namespace i82599;
 
 namespace {
 
-template <class... Args>
-void note(Trail* trail, fmt::format_string<Args...> words, Args&&... args) {
-    if (trail != nullptr) trail->push_back(fmt::format(words, std::forward<Args>(args)...));
-}
-
-std::string names(PoolSet pools) {
-    std::string out;
-    for (PoolSet left = pools; left != 0; left &= left - 1)
-        out += fmt::format("{}{}", out.empty() ? "" : ",", std::countr_zero(left));
-    return out.empty() ? "none" : out;
-}
-
-constexpr std::array<unsigned, 4> first_bit_of_hash{4, 3, 2, 0};  // of the last two bytes, by MCSTCTRL.MO
+constexpr std::array registers_read{
+    Reg::ctrl_ext, Reg::gpie,     Reg::gcr_ext,  Reg::hlreg0,    Reg::maxfrs,    Reg::mflcn,     Reg::exvet,
+    Reg::rxctrl,   Reg::fctrl,    Reg::vlnctrl,  Reg::mcstctrl,  Reg::mta,       Reg::ral,       Reg::rah,
+    Reg::mpsar,    Reg::vfta,     Reg::mrqc,     Reg::psrtype,   Reg::reta,      Reg::rssrk,     Reg::etqf,
+    Reg::etqs,     Reg::saqf,     Reg::daqf,     Reg::sdpqf,     Reg::ftqf,      Reg::l34timir,  Reg::synqf,
+    Reg::rxdctl,   Reg::fdirctrl, Reg::fdirfree, Reg::dmatxctl,  Reg::mtqc,      Reg::txdctl,    Reg::pfvtctl,
+    Reg::pfvfre,   Reg::pfvfte,   Reg::pfvmtxsw, Reg::pfvfspoof, Reg::pfdtxgswc, Reg::pfvml2flt, Reg::pfvlvf,
+    Reg::pfvlvfb,  Reg::pfuta,    Reg::pfvmvir,  Reg::pfmrctl,   Reg::pfmrvlan,  Reg::pfmrvm,
+};
 
 unsigned pools_of(const Image& image) {
     switch (mrqc::mrqe(image(Reg::mrqc))) {
@@ -49,16 +47,44 @@ unsigned kind_of(std::uint8_t protocol) {
 
 }  // namespace
 
-Nic82599::Nic82599(const Image& image)
-    : image_(image),
-      virtualized_(pfvtctl::vt_en(image(Reg::pfvtctl)) != 0),
-      replicates_(pfvtctl::rpl_en(image(Reg::pfvtctl)) != 0),
-      pools_(pools_of(image)),
-      existing_(pools_ == 64 ? ~PoolSet{0} : pool_bit(pools_) - 1),
-      receiving_(image.pair(Reg::pfvfre) & existing_),
-      sending_(image.pair(Reg::pfvfte) & existing_),
-      hash_shift_(first_bit_of_hash[mcstctrl::mo(image(Reg::mcstctrl))]),
-      groups_(4096) {
+std::span<const Reg> Nic82599::deciding() {
+    return registers_read;
+}
+
+Result<Image> Nic82599::read(Registers& registers) {
+    Image image(map());
+    for (const Reg reg : registers_read) {
+        const auto skip = [&](unsigned i) {
+            return reg == Reg::l34timir && ftqf::queue_en(image(Reg::ftqf, i)) == 0;
+        };
+        if (auto done = image.read(registers, reg, skip); !done) return std::unexpected(done.error());
+    }
+    if (auto there = image.check_there(); !there) return std::unexpected(there.error());
+    return image;
+}
+
+Nic82599::Nic82599(Image read)
+    : Nic(std::move(read), {.addresses = "RAL/RAH",
+                            .groups = "PFVLVF",
+                            .flags = "PFVML2FLT",
+                            .unicast = "PFUTA",
+                            .multicast = "MTA",
+                            .filter = "VLNCTRL.VFE"}),
+      virtualized_(pfvtctl::vt_en(image_(Reg::pfvtctl)) != 0) {
+    const Image& image = image_;
+    pools_ = pools_of(image);
+    existing_ = pools_ == 64 ? ~PoolSet{0} : pool_bit(pools_) - 1;
+    replicates_ = pfvtctl::rpl_en(image(Reg::pfvtctl)) != 0;
+    filters_vlans_ = vlnctrl::vfe(image(Reg::vlnctrl)) != 0;
+    receiving_ = image.pair(Reg::pfvfre) & existing_;
+    sending_ = image.pair(Reg::pfvfte) & existing_;
+    hash_shift_ = first_bits_of_hash[mcstctrl::mo(image(Reg::mcstctrl))];
+    hashes_multicast_ = mcstctrl::mfe(image(Reg::mcstctrl)) != 0;
+    for (unsigned word = 0; word < 128; ++word) {
+        unicast_[word] = image(Reg::pfuta, word);
+        multicast_[word] = image(Reg::mta, word);
+        admit(word, image(Reg::vfta, word));
+    }
     for (unsigned i = 0; i < chip().mac_entries; ++i) {
         const std::uint32_t high = image(Reg::rah, i);
         if (rah::av(high) == 0) continue;
@@ -66,19 +92,11 @@ Nic82599::Nic82599(const Image& image)
         Mac mac{};
         for (unsigned byte = 0; byte < 6; ++byte)
             mac[byte] = static_cast<std::uint8_t>(byte < 4 ? low >> (8 * byte) : high >> (8 * (byte - 4)));
-        const auto [at, fresh] = addresses_.try_emplace(number(mac), Address{.pools = 0, .slot = i});
-        at->second.pools |= image.pair(Reg::mpsar, i);
+        add_address(mac, i, image.pair(Reg::mpsar, i));
     }
-    for (unsigned i = 0; i < chip().vlan_entries; ++i) {
-        const std::uint32_t value = image(Reg::pfvlvf, i);
-        if (pfvlvf::vi_en(value) == 0) continue;
-        Group& group = groups_[pfvlvf::vlan_id(value)];
-        group.pools |= image.pair(Reg::pfvlvfb, i);
-        group.slots |= std::uint64_t{1} << i;
-    }
-    for (unsigned word = 0; word < 128; ++word)
-        for (std::uint32_t left = image(Reg::vfta, word); left != 0; left &= left - 1)
-            groups_[32 * word + static_cast<unsigned>(std::countr_zero(left))].admitted = true;
+    for (unsigned i = 0; i < chip().vlan_entries; ++i)
+        if (const std::uint32_t value = image(Reg::pfvlvf, i); pfvlvf::vi_en(value) != 0)
+            add_group(static_cast<std::uint16_t>(pfvlvf::vlan_id(value)), i, image.pair(Reg::pfvlvfb, i));
     aupe_ = with_flag(pfvml2flt::aupe);
     bam_ = with_flag(pfvml2flt::bam);
     rompe_ = with_flag(pfvml2flt::rompe);
@@ -115,39 +133,10 @@ PoolSet Nic82599::with_flag(Field flag) const {
     return set;
 }
 
-const Nic82599::Address* Nic82599::address(const Mac& mac) const {
-    const auto found = addresses_.find(number(mac));
-    return found == addresses_.end() ? nullptr : &found->second;
-}
-
-bool Nic82599::in_hash(Reg table, const Mac& mac) const {
-    const unsigned hash = ((mac[4] | unsigned{mac[5]} << 8) >> hash_shift_) & 0xfff;
-    return (image_(table, hash / 32) >> (hash % 32) & 1U) != 0;
-}
-
-std::optional<unsigned> Nic82599::first_hash(Reg table, bool set) const {
-    for (unsigned word = 0; word < 128; ++word) {
-        const std::uint32_t value = set ? image_(table, word) : ~image_(table, word);
-        if (value != 0) return 32 * word + static_cast<unsigned>(std::countr_zero(value));
-    }
-    return std::nullopt;
-}
-
-Mac Nic82599::with_hash(Mac mac, unsigned hash) const {
-    const unsigned bytes = hash << hash_shift_;
-    mac[4] = static_cast<std::uint8_t>(bytes);
-    mac[5] = static_cast<std::uint8_t>(bytes >> 8);
-    return mac;
-}
-
 bool Nic82599::can_send(unsigned pool) const {
     const unsigned queue = virtualized_ ? pool * queues_of_pool() : 0;
     return dmatxctl::te(image_(Reg::dmatxctl)) != 0 && txdctl::enable(image_(Reg::txdctl, queue)) != 0 &&
            (virtualized_ ? (sending_ & pool_bit(pool)) != 0 : pool == 0);
-}
-
-bool Nic82599::can_receive(unsigned pool) const {
-    return !virtualized_ || (receiving_ & pool_bit(pool)) != 0;
 }
 
 bool Nic82599::strips(unsigned queue) const {
@@ -182,49 +171,8 @@ bool Nic82599::passes_port(const Frame& frame, const Address* address) const {
     const bool all_multicast = fctrl::mpe(control) != 0;
     if (frame.is_broadcast()) return all_multicast || fctrl::bam(control) != 0;
     if (address != nullptr) return true;
-    if (frame.is_unicast()) return fctrl::upe(control) != 0 || in_hash(Reg::pfuta, frame.dst);
-    return all_multicast || (mcstctrl::mfe(image_(Reg::mcstctrl)) != 0 && in_hash(Reg::mta, frame.dst));
-}
-
-PoolSet Nic82599::taking_tag(const Seen& seen) const {
-    if (vlnctrl::vfe(image_(Reg::vlnctrl)) == 0) return ~PoolSet{0};
-    return seen.tag ? groups_[seen.tag->vid()].pools : aupe_;
-}
-
-void Nic82599::note_tag(const Seen& seen, PoolSet before, PoolSet after, Trail* trail) const {
-    if (trail == nullptr || before == 0) return;
-    if (vlnctrl::vfe(image_(Reg::vlnctrl)) == 0)
-        note(trail, "VLNCTRL.VFE is 0: any VLAN");
-    else if (!seen.tag)
-        note(trail, "no tag, PFVML2FLT.AUPE of pools {}: pools {} of {}", names(aupe_), names(after), names(before));
-    else if (const Group& group = groups_[seen.tag->vid()]; group.slots == 0)
-        note(trail, "no PFVLVF has VID {}", seen.tag->vid());
-    else
-        note(trail, "PFVLVF[{}] has VID {} for pools {}: pools {} of {}", std::countr_zero(group.slots),
-             seen.tag->vid(), names(group.pools), names(after), names(before));
-}
-
-PoolSet Nic82599::by_address(const Frame& frame, const Address* address, Doubts& doubts, Trail* trail) const {
-    PoolSet list = 0;
-    if (address != nullptr) {
-        list = address->pools;
-        note(trail, "RAL/RAH[{}] is the destination: pools {}", address->slot, names(list));
-        if ((list & ~receiving_) != 0 && doubts.ask(&Uncertain::early_vfre)) list &= receiving_;
-    }
-    const auto add = [&](PoolSet more, const char* why) {
-        if ((more & ~list) != 0) note(trail, "{}: pools {}", why, names(more));
-        list |= more;
-    };
-    if (frame.is_unicast()) {
-        if (list == 0 && in_hash(Reg::pfuta, frame.dst)) add(rope_, "PFUTA has the destination, PFVML2FLT.ROPE");
-    } else if (replicates_ && frame.is_broadcast()) {
-        add(bam_, "PFVML2FLT.BAM");
-    } else if (replicates_) {
-        if (list == 0 && mcstctrl::mfe(image_(Reg::mcstctrl)) != 0 && in_hash(Reg::mta, frame.dst))
-            add(rompe_, "MTA has the destination, PFVML2FLT.ROMPE");
-        add(mpe_, "PFVML2FLT.MPE");
-    }
-    return list;
+    if (frame.is_unicast()) return fctrl::upe(control) != 0 || in_hash(Hash::unicast, frame.dst);
+    return all_multicast || (hashes_multicast_ && in_hash(Hash::multicast, frame.dst));
 }
 
 std::optional<unsigned> Nic82599::ethertype_filter(std::uint16_t ethertype) const {
@@ -254,7 +202,7 @@ void Nic82599::mirror(const Seen& seen, bool from_wire, bool to_wire, Doubts& do
 
 void Nic82599::from_wire(const Frame& frame, Doubts& doubts, Passage& out, Trail* trail) const {
     if (rxctrl::rxen(image_(Reg::rxctrl)) == 0) return note(trail, "RXCTRL.RXEN is 0: nothing is received");
-    const Seen seen = parse(frame, static_cast<std::uint16_t>(vlnctrl::vet(image_(Reg::vlnctrl))), doubts);
+    const Seen seen = parse(frame, type_in(), doubts);
     const unsigned most = hlreg0::jumboen(image_(Reg::hlreg0)) != 0 ? maxfrs::mfs(image_(Reg::maxfrs)) : 1518;
     if (frame.size() + 4 > most + (seen.tag ? 4 : 0) + (seen.outer ? 4 : 0))
         return note(trail, "MAXFRS: longer than {}", most);
@@ -282,8 +230,8 @@ void Nic82599::from_wire(const Frame& frame, Doubts& doubts, Passage& out, Trail
     const std::uint32_t control = image_(Reg::pfvtctl);
     const PoolSet default_pool = pool_bit(pfvtctl::def_pl(control));
     const PoolSet addressed = by_address(frame, address, doubts, trail);
-    list.pools = addressed & taking_tag(seen);
-    note_tag(seen, addressed, list.pools, trail);
+    list.pools = addressed & taking_tag(seen.tag);
+    note_tag(seen.tag, addressed, list.pools, trail);
     const bool nowhere = list.pools == 0 && pfvtctl::dis_def_pl(control) == 0;
     if (nowhere || (!replicates_ && !frame.is_unicast() && addressed == 0)) {
         note(trail, "PFVTCTL.DEF_PL: pool {}", pfvtctl::def_pl(control));
@@ -365,7 +313,7 @@ std::optional<unsigned> Nic82599::five_tuple(const Payload& payload, unsigned po
 
 void Nic82599::from_pool(unsigned pool, const Frame& frame, Doubts& doubts, Passage& out, Trail* trail) const {
     if (!can_send(pool)) return note(trail, "DMATXCTL, TXDCTL or PFVFTE: pool {} does not send", pool);
-    const auto type = static_cast<std::uint16_t>(dmatxctl::vt(image_(Reg::dmatxctl)));
+    const std::uint16_t type = type_out();
     Frame sent = frame;
     Seen seen = parse(sent, type, doubts);
     if (virtualized_) {
@@ -425,8 +373,8 @@ void Nic82599::switch_between(unsigned pool, const Frame& frame, const Tags& tag
     const bool to_itself = (image_.pair(Reg::pfvmtxsw) & existing_ & pool_bit(pool)) != 0;
     const PoolSet others = to_itself ? ~PoolSet{0} : ~pool_bit(pool);
     list.pools &= others;
-    const PoolSet members = list.pools & taking_tag(seen);
-    note_tag(seen, list.pools, members, trail);
+    const PoolSet members = list.pools & taking_tag(seen.tag);
+    note_tag(seen.tag, list.pools, members, trail);
     list.pools = members;
     if (list.pools == 0 && !frame.is_unicast() && pfvtctl::dis_def_pl(control) == 0 &&
         doubts.ask(replicates_ ? &Uncertain::tx_default_pool : &Uncertain::tx_default_pool_unreplicated)) {
@@ -503,6 +451,43 @@ std::vector<unsigned> Nic82599::hashed_queues(unsigned pool) const {
     return out;
 }
 
+std::uint16_t Nic82599::type_in() const {
+    return static_cast<std::uint16_t>(vlnctrl::vet(image_(Reg::vlnctrl)));
+}
+
+std::uint16_t Nic82599::type_out() const {
+    return static_cast<std::uint16_t>(dmatxctl::vt(image_(Reg::dmatxctl)));
+}
+
+bool Nic82599::looks_at_cfi() const {
+    return vlnctrl::cfien(image_(Reg::vlnctrl)) != 0;
+}
+
+std::optional<std::uint16_t> Nic82599::adds_tag(unsigned pool) const {
+    const std::uint32_t insert = image_(Reg::pfvmvir, pool);
+    if (pfvmvir::vlana(insert) != pfvmvir::always) return std::nullopt;
+    return static_cast<std::uint16_t>(pfvmvir::port_vlan(insert) & 0xfff);
+}
+
+std::string Nic82599::checks(unsigned pool) const {
+    const std::uint32_t on = image_(Reg::pfvfspoof, pool / 8);
+    const bool addresses = (pfvfspoof::macas(on) >> (pool % 8) & 1U) != 0;
+    const bool vlans = (pfvfspoof::vlanas(on) >> (pool % 8) & 1U) != 0;
+    return addresses ? vlans ? "checks addresses and VLANs" : "checks addresses" : vlans ? "checks VLANs" : "";
+}
+
+Nic::Queues Nic82599::queues(unsigned pool) const {
+    const unsigned first = pool * queues_of_pool();
+    const auto receives = [&](unsigned queue) { return rxdctl::enable(image_(Reg::rxdctl, first + queue)) != 0; };
+    Queues out{.sends = txdctl::enable(image_(Reg::txdctl, first)) != 0, .receives = receives(0)};
+    for (const unsigned queue : hashed_queues(pool))
+        if (!receives(queue))
+            out.off.push_back(queue);
+        else if (strips(first + queue) != strips(first))
+            out.unlike.push_back(queue);
+    return out;
+}
+
 std::vector<Payload> Nic82599::filtered_payloads() const {
     std::vector<Payload> out;
     out.reserve(ethertypes_.size());
@@ -569,8 +554,10 @@ std::vector<std::string> Nic82599::contradictions() const {
         const std::uint32_t high = image_(Reg::rah, i);
         if (rah::av(high) == 0) continue;
         const std::uint32_t low = image_(Reg::ral, i);
-        if (const auto [at, fresh] = macs.try_emplace(low | std::uint64_t{rah::address(high)} << 32, i); !fresh)
-            out.push_back(fmt::format("RAL/RAH[{}] and RAL/RAH[{}] hold one address", at->second, i));
+        const auto [at, fresh] = macs.try_emplace(low | std::uint64_t{rah::address(high)} << 32, i);
+        // The driver has an entry of its own for a VF's address, which leads where the switch's does.
+        if (!fresh && image_.pair(Reg::mpsar, at->second) != image_.pair(Reg::mpsar, i))
+            out.push_back(fmt::format("RAL/RAH[{}] and RAL/RAH[{}] hold one address, and lead apart", at->second, i));
         if ((low & 1U) == 0 && std::popcount(image_.pair(Reg::mpsar, i)) > 1)
             out.push_back(fmt::format("MPSAR[{}] gives a unicast address to more than one pool", 2 * i));
     }

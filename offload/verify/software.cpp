@@ -15,11 +15,6 @@ namespace {
 
 constexpr unsigned parsed_tags = 3;  // the pipeline reads no more
 
-template <class... Args>
-void note(Trail* trail, fmt::format_string<Args...> words, Args&&... args) {
-    if (trail != nullptr) trail->push_back(fmt::format(words, std::forward<Args>(args)...));
-}
-
 bool is_bad_source(const Mac& mac) {
     return (mac[0] & 1U) != 0 || number(mac) == 0;
 }

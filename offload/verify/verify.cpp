@@ -14,8 +14,6 @@ namespace ivds::offload::verify {
 
 namespace {
 
-using i82599::Reg;
-
 constexpr Mac everyone{0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 constexpr Mac some_group{0x01, 0x00, 0x5e, 0x7f, 0x00, 0x01};
 constexpr Mac nobody{0x02, 0xaa, 0x55, 0x01, 0x00, 0x01};    // as a destination
@@ -26,6 +24,12 @@ constexpr std::uint16_t guest_vid = 7;
 using Known = std::tuple<bool, std::uint32_t, std::uint16_t, std::uint8_t>;
 Known known(const ivds_fdb_entry* entry) {
     return entry == nullptr ? Known{} : Known{true, entry->port, entry->vlan, entry->flags};
+}
+
+std::string name_in(const std::map<std::uint32_t, std::string>* names, std::uint32_t id) {
+    if (names != nullptr)
+        if (const auto found = names->find(id); found != names->end()) return found->second;
+    return std::to_string(id);
 }
 
 unsigned kind_of(const Mac& mac) {
@@ -61,13 +65,15 @@ std::string_view text(Fault fault) {
 // One check of one image.
 class Verifier::Run {
 public:
-    Run(const Verifier& of, const Image& image, const Options& options)
-        : of_(of), options_(options), nic_(image), device_(of.subject_.device) {}
+    Run(const Verifier& of, const Nic& nic, const Options& options)
+        : of_(of), options_(options), nic_(nic), device_(of.subject_.device) {}
 
     Verdict run() {
         say_of_registers();
         for (const auto& [port, what] : of_.policies_)
-            report({.fault = Fault::policy, .what = fmt::format("port {}: {}", port, what), .port = port});
+            report({.fault = Fault::policy,
+                    .what = fmt::format("port {}: {}", of_.port_name(port), what),
+                    .port = port});
         make_payloads();
         from_the_wire();
         for (unsigned pool = 0; pool < nic_.pools() && !done_; ++pool)
@@ -89,47 +95,36 @@ private:
     }
 
     // An interface of the host's: its queues are all on, and leave the tags where they are alike.
-    template <class On>
-    void say_of_uplink(std::uint32_t uplink, unsigned pool, On&& on) {
-        const unsigned first = pool * nic_.queues_of_pool();
-        for (const unsigned queue : nic_.hashed_queues(pool)) {
-            if (!on(Reg::rxdctl, first + queue))
-                report({.fault = Fault::lost,
-                        .what = fmt::format("flows are hashed to queue {} of pool {}, which is off", queue, pool),
-                        .port = uplink});
-            else if (nic_.strips(first + queue) != nic_.strips(first))
-                report({.fault = Fault::altered,
-                        .what = fmt::format("queues 0 and {} of pool {} differ in RXDCTL.VME", queue, pool),
-                        .port = uplink});
-        }
+    void say_of_uplink(std::uint32_t uplink, unsigned pool) {
+        const Nic::Queues queues = nic_.queues(pool);
+        for (const unsigned queue : queues.off)
+            report({.fault = Fault::lost,
+                    .what = fmt::format("flows are hashed to queue {} of pool {}, which is off", queue, pool),
+                    .port = uplink});
+        for (const unsigned queue : queues.unlike)
+            report({.fault = Fault::altered,
+                    .what = fmt::format("queues 0 and {} of pool {} differ in whether they take the tag off", queue,
+                                        pool),
+                    .port = uplink});
     }
 
     void say_of_registers() {
         for (std::string& what : nic_.contradictions()) report({.fault = Fault::undefined, .what = std::move(what)});
         for (std::string& what : nic_.hidden()) report({.fault = Fault::hidden, .what = std::move(what)});
-        const auto on = [&](Reg reg, unsigned queue) {
-            return reg == Reg::rxdctl ? i82599::rxdctl::enable(nic_.image()(reg, queue)) != 0
-                                      : i82599::txdctl::enable(nic_.image()(reg, queue)) != 0;
-        };
-        for (const unsigned queue : nic_.hashed_queues(device_.pf))
-            if (!on(Reg::rxdctl, device_.pf * nic_.queues_of_pool() + queue))
-                report({.fault = Fault::lost,
-                        .what = fmt::format("flows are hashed to queue {} of the PF, which is off", queue)});
-        for (const auto& [uplink, pool] : device_.uplinks) say_of_uplink(uplink, pool, on);
+        for (const unsigned queue : nic_.queues(device_.pf).off)
+            report({.fault = Fault::lost,
+                    .what = fmt::format("flows are hashed to queue {} of the PF, which is off", queue)});
+        for (const auto& [uplink, pool] : device_.uplinks) say_of_uplink(uplink, pool);
         for (const std::uint32_t vport : of_.subject_.told.vports) {
             const auto pool = device_.pools.find(vport);
             if (pool == device_.pools.end() || pool->second >= nic_.pools()) continue;
-            const unsigned first = pool->second * nic_.queues_of_pool();
-            if (!on(Reg::rxdctl, first) || !on(Reg::txdctl, first)) verdict_.idle.insert(pool->second);
-            for (const unsigned queue : nic_.hashed_queues(pool->second)) {
-                if (!on(Reg::rxdctl, first + queue))
-                    verdict_.idle.insert(pool->second);
-                else if (nic_.strips(first + queue) != nic_.strips(first))
-                    report(
-                        {.fault = Fault::altered,
-                         .what = fmt::format("queues 0 and {} of pool {} differ in RXDCTL.VME", queue, pool->second),
-                         .port = vport});
-            }
+            const Nic::Queues queues = nic_.queues(pool->second);
+            if (!queues.sends || !queues.receives || !queues.off.empty()) verdict_.idle.insert(pool->second);
+            for (const unsigned queue : queues.unlike)
+                report({.fault = Fault::altered,
+                        .what = fmt::format("queues 0 and {} of pool {} differ in whether they take the tag off",
+                                            queue, pool->second),
+                        .port = vport});
         }
     }
 
@@ -185,14 +180,15 @@ private:
         all.push_back(everyone);
         for (std::uint8_t last = 0; last < 16; ++last) all.push_back({0x01, 0x80, 0xc2, 0, 0, last});
         for (const bool set : {false, true}) {
-            if (const auto hash = nic_.first_hash(Reg::pfuta, set)) all.push_back(fresh(nobody, in, hash));
-            if (const auto hash = nic_.first_hash(Reg::mta, set)) all.push_back(fresh(some_group, in, hash));
+            if (const auto hash = nic_.first_hash(Nic::Hash::unicast, set)) all.push_back(fresh(nobody, in, hash));
+            if (const auto hash = nic_.first_hash(Nic::Hash::multicast, set))
+                all.push_back(fresh(some_group, in, hash));
         }
         std::set<std::tuple<unsigned, bool, bool, bool, PoolSet, Known, Known>> seen;
         for (const Mac& mac : all) {
             const unsigned kind = kind_of(mac);
-            const Nic82599::Address* address = nic_.address(mac);
-            const bool in_hash = nic_.in_hash(kind == 0 ? Reg::pfuta : Reg::mta, mac);
+            const Nic::Address* address = nic_.address(mac);
+            const bool in_hash = nic_.in_hash(kind == 0 ? Nic::Hash::unicast : Nic::Hash::multicast, mac);
             const bool is_unicast = kind == 0;
             if (seen.emplace(kind, address != nullptr, in_hash, is_neighbour(mac),
                              address == nullptr ? 0 : address->pools,
@@ -207,9 +203,9 @@ private:
     // Whether a frame for an address that its instance does not know may be kept from the wire by the NIC: another
     // instance has it on this host, or the driver has it for the port.
     [[nodiscard]] bool is_neighbour(const Mac& mac) const {
-        const Nic82599::Address* address = nic_.address(mac);
+        const Nic::Address* address = nic_.address(mac);
         return address != nullptr &&
-               (of_.local_.contains(number(mac)) || address->slot < i82599::chip().kept_mac_entries);
+               (of_.local_.contains(number(mac)) || address->slot < device_.chip->kept_mac_entries);
     }
 
     // One source of each class, for frames that come in by `port`, or by a pool. The first is a good one.
@@ -235,7 +231,7 @@ private:
             return Known{true, where, std::uint16_t{0}, entry->flags};
         };
         for (const Mac& mac : all) {
-            const Nic82599::Address* address = nic_.address(mac);
+            const Nic::Address* address = nic_.address(mac);
             const bool of_pool = pool && address != nullptr && (address->pools & pool_bit(*pool)) != 0;
             if (seen.emplace((mac[0] & 1U) != 0, number(mac) == 0, is_vport && mac == vmac, of_pool,
                              shape(of_.alone_.entry(in.of, mac)), shape(of_.beside_.entry(in.taken_for, mac)))
@@ -251,7 +247,7 @@ private:
         std::set<std::tuple<bool, PoolSet, std::uint64_t, std::uint32_t, bool>> seen;
         for (unsigned n = 0; n < 4096; ++n) {
             const auto vid = static_cast<std::uint16_t>(n);
-            const Nic82599::Group& group = nic_.group(vid);
+            const Nic::Group& group = nic_.group(vid);
             // With two tags each registered one is a class of its own.
             const auto row = of_.cable_.vvlans().find(vid);
             const std::uint32_t registered = row != of_.cable_.vvlans().end()    ? row->second + 1
@@ -263,13 +259,6 @@ private:
                 vids_.push_back(vid);
         }
         return vids_;
-    }
-
-    [[nodiscard]] std::uint16_t type_in() const {
-        return static_cast<std::uint16_t>(i82599::vlnctrl::vet(nic_.image()(Reg::vlnctrl)));
-    }
-    [[nodiscard]] std::uint16_t type_out() const {
-        return static_cast<std::uint16_t>(i82599::dmatxctl::vt(nic_.image()(Reg::dmatxctl)));
     }
 
     // Tags behind whatever the fabric's port adds; of a type that somebody here knows each class of VIDs.
@@ -287,9 +276,9 @@ private:
 
     void from_the_wire() {
         const Enter enter{.by = Enter::By::uplink, .port = device_.uplink};
-        const bool counts_cfi = i82599::vlnctrl::cfien(nic_.image()(Reg::vlnctrl)) != 0;
+        const bool counts_cfi = nic_.looks_at_cfi();
         for (const Tags& outer : of_.cable_.outers())
-            for (const Tags& inner : stacks(type_in())) {
+            for (const Tags& inner : stacks(nic_.type_in())) {
                 if (done_) return;
                 Tags tags = outer;
                 for (unsigned i = 0; i < inner.size(); ++i) tags.insert(tags.size(), inner[i]);
@@ -365,28 +354,22 @@ private:
     void from_pool(unsigned pool) {
         const auto vf = of_.vport_of_.find(pool);
         const bool in_nic = vf != of_.vport_of_.end() && is_in_nic(vf->second);
-        if (!nic_.can_send(pool)) {
-            // Its own queue is off: nothing comes from it, and nothing is missed.
-            const unsigned queue = pool * nic_.queues_of_pool();
-            if (!in_nic || i82599::txdctl::enable(nic_.image()(Reg::txdctl, queue)) == 0) return;
-        }
+        // Where its own queue is off nothing comes from it, and nothing is missed.
+        if (!nic_.can_send(pool) && (!in_nic || !nic_.queues(pool).sends)) return;
         const Enter enter{.by = Enter::By::pool, .port = in_nic ? vf->second : 0, .pool = pool};
         const ivds_port* port = in_nic ? of_.alone_.port(enter.port) : nullptr;
         const std::uint32_t instance = port == nullptr ? 0 : port->instance;
         const ivds_instance* of = of_.alone_.instance(instance);
         const unsigned longest = port == nullptr || of == nullptr ? 0U : std::min(port->mtu_bytes, of->mtu_bytes);
-        const std::uint32_t insert = nic_.image()(Reg::pfvmvir, pool);
-        const bool adds = i82599::pfvmvir::vlana(insert) == i82599::pfvmvir::always;
+        const std::optional<std::uint16_t> adds = nic_.adds_tag(pool);
         std::vector<Tags> tags{{}};
-        for (const std::uint16_t tpid : std::set<std::uint16_t>{type_out(), tpid_c, tpid_s}) {
+        for (const std::uint16_t tpid : std::set<std::uint16_t>{nic_.type_out(), tpid_c, tpid_s}) {
             tags.push_back({{.tpid = tpid, .tci = 0}});
             tags.push_back({{.tpid = tpid, .tci = of == nullptr ? guest_vid : of->vvlan}});
         }
-        if (!adds) tags = stacks(type_out());
+        if (!adds) tags = stacks(nic_.type_out());
         for (const Tags& stack : tags) {
-            const std::uint16_t vid = adds            ? i82599::pfvmvir::port_vlan(insert) & 0xfff
-                                      : stack.empty() ? std::uint16_t{0}
-                                                      : stack[0].vid();
+            const std::uint16_t vid = adds ? *adds : stack.empty() ? std::uint16_t{0} : stack[0].vid();
             const auto behind = of_.cable_.vvlans().find(vid);
             const In in(instance, behind == of_.cable_.vvlans().end() ? instance : behind->second);
             Probe probe{.enter = enter, .frame = {.tags = stack}};
@@ -404,7 +387,7 @@ private:
                 const ivds_fdb_entry* entry = of_.beside_.entry(instance, mac);
                 plain |= entry != nullptr && (entry->flags & IVDS_FDB_PLAIN) != 0;
             }
-        if (plain) return stacks(type_out());
+        if (plain) return stacks(nic_.type_out());
         return {{},
                 {{.tpid = tpid_c, .tci = 0}},
                 {{.tpid = tpid_c, .tci = guest_vid}},
@@ -451,7 +434,7 @@ private:
 
     // The host's own frames, in no V.VLAN of the switch.
     void from_the_host() {
-        for (const Tags& tags : stacks(type_out())) {
+        for (const Tags& tags : stacks(nic_.type_out())) {
             if (done_) return;
             if (!tags.empty() && tags[0].tpid == of_.cable_.tpid() && of_.cable_.vvlans().contains(tags[0].vid()))
                 continue;
@@ -515,6 +498,8 @@ private:
     [[nodiscard]] std::optional<Limit> why_missing(const Probe& probe, const Software::Told& alone,
                                                    const std::vector<Out>& outs, const Out& missing) const {
         if (has_guest_tags(probe) && touches(probe, alone, outs)) return Limit::guest_tags;
+        if (probe.frame.is_multicast() && is_in_nic(missing.via) && nic_.vms_choose_multicast())
+            return Limit::multicast;
         const bool is_unknown =
             probe.frame.is_unicast() && of_.alone_.entry(alone.instance, probe.frame.dst) == nullptr;
         if (!is_unknown) return std::nullopt;
@@ -593,33 +578,17 @@ private:
         for (const Limit limit : excused) ++verdict_.limits[limit];
     }
 
-    [[nodiscard]] std::string place(const Out& out) const {
-        if (out.port == to_host) return "the host";
-        if (of_.is_on_wire(out.port)) return fmt::format("the wire, tags {}", text(out.tags));
-        const std::string tags = out.tags.empty() ? "" : fmt::format(", tags {}", text(out.tags));
-        if ((out.port & stray(0)) != 0)
-            return fmt::format("pool {}, which is no vPort's{}", out.port & ~stray(0), tags);
-        const ivds_port* port = of_.alone_.port(out.via);
-        const std::string in = port == nullptr || port->kind == IVDS_PORT_UPLINK
-                                   ? std::string{}
-                                   : fmt::format(" of instance {}", port->instance);
-        const auto pool = device_.pools.find(out.via);
-        const std::string vf =
-            is_in_nic(out.via) && pool != device_.pools.end() ? fmt::format(" (VF {})", pool->second) : std::string{};
-        return fmt::format("port {}{}{}{}", out.via, in, vf, tags);
-    }
-
     [[nodiscard]] std::string place_of_entry(const Enter& enter) const {
         switch (enter.by) {
             case Enter::By::uplink:
-                return fmt::format("by uplink {}", enter.port);
+                return fmt::format("by uplink {}", of_.port_name(enter.port));
             case Enter::By::pool:
                 return enter.port == 0 ? fmt::format("by pool {}, which is no vPort's", enter.pool)
-                                       : fmt::format("by vPort {} (VF {})", enter.port, enter.pool);
+                                       : fmt::format("by vPort {} (VF {})", of_.port_name(enter.port), enter.pool);
             case Enter::By::port:
-                return fmt::format("by vPort {}", enter.port);
+                return fmt::format("by vPort {}", of_.port_name(enter.port));
             case Enter::By::patch:
-                return fmt::format("by patch {}", enter.port);
+                return fmt::format("by patch {}", of_.port_name(enter.port));
             case Enter::By::host:
                 break;
         }
@@ -633,15 +602,16 @@ private:
                            .frame_text = text(probe.frame),
                            .port = (port & stray(0)) != 0 ? 0 : port,
                            .assumed = doubts.assumed()};
-        for (const Out& one : expected_.outs) out.expected.push_back(place(one));
-        for (const Out& one : got_) out.got.push_back(place(one));
+        for (const Out& one : expected_.outs) out.expected.push_back(of_.place(one));
+        for (const Out& one : got_) out.got.push_back(of_.place(one));
         const auto about = std::ranges::find(got_, port, &Out::via);
         const auto missed = std::ranges::find(expected_.outs, port, &Out::via);
-        const std::string where = about != got_.end()              ? place(*about)
-                                  : missed != expected_.outs.end() ? place(*missed)
-                                                                   : fmt::format("port {}", port);
-        const std::string whose =
-            expected_.instance == 0 ? "in no instance" : fmt::format("of instance {}", expected_.instance);
+        const std::string where = about != got_.end()              ? of_.place(*about)
+                                  : missed != expected_.outs.end() ? of_.place(*missed)
+                                                                   : fmt::format("port {}", of_.port_name(port));
+        const std::string whose = expected_.instance == 0
+                                      ? "in no instance"
+                                      : fmt::format("of instance {}", of_.instance_name(expected_.instance));
         constexpr std::array<std::string_view, 5> verbs{"reaches", "comes twice to", "comes also to",
                                                         "does not come to", "comes with other tags to"};
         out.what = fmt::format("a frame {} that comes in {} {} {}", whose, place_of_entry(probe.enter),
@@ -655,7 +625,7 @@ private:
 
     const Verifier& of_;
     const Options& options_;
-    Nic82599 nic_;
+    const Nic& nic_;
     const Device& device_;
     Verdict verdict_;
     bool done_ = false;
@@ -668,8 +638,32 @@ private:
     std::vector<Out> got_;
 };
 
-Verdict Verifier::check(const Image& image, const Options& options) const {
-    return Run(*this, image, options).run();
+std::string Verifier::port_name(std::uint32_t port) const {
+    return name_in(subject_.port_names, port);
+}
+
+std::string Verifier::instance_name(std::uint32_t instance) const {
+    return name_in(subject_.instance_names, instance);
+}
+
+std::string Verifier::place(const Out& out) const {
+    if (out.port == to_host) return "the host";
+    if (is_on_wire(out.port)) return fmt::format("the wire, tags {}", text(out.tags));
+    const std::string tags = out.tags.empty() ? "" : fmt::format(", tags {}", text(out.tags));
+    if ((out.port & stray(0)) != 0) return fmt::format("pool {}, which is no vPort's{}", out.port & ~stray(0), tags);
+    const ivds_port* port = alone_.port(out.via);
+    const std::string in = port == nullptr || port->kind == IVDS_PORT_UPLINK
+                               ? std::string{}
+                               : fmt::format(" of instance {}", instance_name(port->instance));
+    const auto pool = subject_.device.pools.find(out.via);
+    const std::string vf = subject_.told.vports.contains(out.via) && pool != subject_.device.pools.end()
+                               ? fmt::format(" (VF {})", pool->second)
+                               : std::string{};
+    return fmt::format("port {}{}{}{}", port_name(out.via), in, vf, tags);
+}
+
+Verdict Verifier::check(const Nic& nic, const Options& options) const {
+    return Run(*this, nic, options).run();
 }
 
 std::string text(const Counterexample& example) {

@@ -47,7 +47,7 @@
 #include <vector>
 
 #include "plan/plan.h"
-#include "verify/nic_82599.h"
+#include "verify/nic.h"
 #include "verify/software.h"
 
 namespace ivds::offload::verify {
@@ -57,6 +57,9 @@ struct Subject {
     const Snapshot& tables;
     const Device& device;           // of uplinks that are VFs those that the NIC is to sort to
     const offload::Software& told;  // what software has been told of the NIC
+    // Of ports and instances, for people; without, they are numbers.
+    const std::map<std::uint32_t, std::string>* port_names = nullptr;
+    const std::map<std::uint32_t, std::string>* instance_names = nullptr;
 };
 
 struct Enter {
@@ -129,21 +132,28 @@ public:
     Verifier(const Verifier&) = delete;
     Verifier& operator=(const Verifier&) = delete;
 
-    [[nodiscard]] Verdict check(const Image& image, const Options& options = {}) const;
+    [[nodiscard]] Verdict check(const Nic& nic, const Options& options = {}) const;
 
     // One frame: where the switch alone sends it, and where NIC and software together do. Sorted. A pool that is no
     // vPort's counts as a port, stray(pool).
     void alone(const Probe& probe, Software::Told& told, Trail* trail = nullptr) const;
-    void together(const Nic82599& nic, const Probe& probe, Doubts& doubts, std::vector<Out>& outs,
+    void together(const Nic& nic, const Probe& probe, Doubts& doubts, std::vector<Out>& outs,
                   Trail* trail = nullptr) const;
+    // The frame as the PF's driver hands it to software, where the NIC gives a copy to the PF; what the texts leave
+    // open as they most likely mean it.
+    [[nodiscard]] std::optional<Frame> given_to_software(const Nic& nic, const Probe& probe) const;
     [[nodiscard]] static constexpr std::uint32_t stray(unsigned pool) { return 0x80000000U | pool; }
+    // In words: "port web (VF 1)", "the wire, tags 10".
+    [[nodiscard]] std::string place(const Out& out) const;
+    [[nodiscard]] std::string port_name(std::uint32_t port) const;
+    [[nodiscard]] std::string instance_name(std::uint32_t instance) const;
 
 private:
     class Run;
-    void from_software(const Nic82599& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
+    void from_software(const Nic& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
                        std::vector<Out>& outs, Trail* trail, unsigned depth) const;
     // `sender`: the uplink by whose pool the frame was sent.
-    void from_nic(const Nic82599& nic, const Frame& frame, const Nic82599::Passage& passage, std::uint32_t sender,
+    void from_nic(const Nic& nic, const Frame& frame, const Nic::Passage& passage, std::uint32_t sender,
                   Doubts& doubts, std::vector<Out>& outs, Trail* trail, unsigned depth) const;
     // The uplink whose tables have the frame's V.VLAN: of those on the wire, the PF's where none has.
     [[nodiscard]] std::uint32_t home(const Frame& frame) const;
@@ -155,6 +165,7 @@ private:
     void add_copies(Software::Told& told) const;
     // Whether copies of frames of the instance may go to it.
     [[nodiscard]] bool is_mirrored_to(std::uint32_t vport, std::uint32_t instance) const;
+    [[nodiscard]] Frame as_taken(const Frame& frame, const Nic::Copy& copy) const;
 
     Subject subject_;
     Views views_;

@@ -163,10 +163,10 @@ void Verifier::alone(const Probe& probe, Software::Told& told, Trail* trail) con
     std::ranges::sort(told.outs);
 }
 
-void Verifier::together(const Nic82599& nic, const Probe& probe, Doubts& doubts, std::vector<Out>& outs,
+void Verifier::together(const Nic& nic, const Probe& probe, Doubts& doubts, std::vector<Out>& outs,
                         Trail* trail) const {
     outs.clear();
-    Nic82599::Passage passage;
+    Nic::Passage passage;
     Software::Told told;
     Frame frame = probe.frame;
     switch (probe.enter.by) {
@@ -197,11 +197,30 @@ void Verifier::together(const Nic82599& nic, const Probe& probe, Doubts& doubts,
     std::ranges::sort(outs);
 }
 
-void Verifier::from_nic(const Nic82599& nic, const Frame& frame, const Nic82599::Passage& passage,
-                        std::uint32_t sender, Doubts& doubts, std::vector<Out>& outs, Trail* trail,
-                        unsigned depth) const {
+// The driver hands on what the NIC took off, as the first tag.
+Frame Verifier::as_taken(const Frame& frame, const Nic::Copy& copy) const {
+    Frame taken = frame;
+    taken.tags = copy.tags;
+    if (copy.stripped) taken.tags.insert(0, *copy.stripped);
+    return taken;
+}
+
+std::optional<Frame> Verifier::given_to_software(const Nic& nic, const Probe& probe) const {
+    Doubts doubts;
+    Nic::Passage passage;
+    if (probe.enter.by == Enter::By::uplink)
+        nic.from_wire(probe.frame, doubts, passage);
+    else
+        nic.from_pool(probe.enter.pool, probe.frame, doubts, passage);
+    for (const Nic::Copy& copy : passage.copies)
+        if (copy.pool == subject_.device.pf && copy.listens) return as_taken(probe.frame, copy);
+    return std::nullopt;
+}
+
+void Verifier::from_nic(const Nic& nic, const Frame& frame, const Nic::Passage& passage, std::uint32_t sender,
+                        Doubts& doubts, std::vector<Out>& outs, Trail* trail, unsigned depth) const {
     if (passage.wire) outs.push_back({.port = sender, .via = sender, .tags = *passage.wire});
-    for (const Nic82599::Copy& copy : passage.copies) {
+    for (const Nic::Copy& copy : passage.copies) {
         const auto uplink = uplink_of_.find(copy.pool);
         if (copy.pool != subject_.device.pf && uplink == uplink_of_.end()) {
             const auto vf = vport_of_.find(copy.pool);
@@ -213,17 +232,14 @@ void Verifier::from_nic(const Nic82599& nic, const Frame& frame, const Nic82599:
             continue;
         }
         if (!copy.listens || depth == most_turns) continue;
-        // The driver hands on what the NIC took off, as the first tag.
-        Frame taken = frame;
-        taken.tags = copy.tags;
-        if (copy.stripped) taken.tags.insert(0, *copy.stripped);
+        const Frame taken = as_taken(frame, copy);
         Software::Told told;
         beside_.from_port(uplink != uplink_of_.end() ? uplink->second : subject_.device.uplink, taken, told, trail);
         from_software(nic, taken, told, doubts, outs, trail, depth + 1);
     }
 }
 
-void Verifier::from_software(const Nic82599& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
+void Verifier::from_software(const Nic& nic, const Frame& frame, const Software::Told& told, Doubts& doubts,
                              std::vector<Out>& outs, Trail* trail, unsigned depth) const {
     for (const Out& out : told.outs) {
         if (!is_on_wire(out.port)) {
@@ -232,7 +248,7 @@ void Verifier::from_software(const Nic82599& nic, const Frame& frame, const Soft
         }
         Frame sent = frame;
         sent.tags = out.tags;
-        Nic82599::Passage passage;
+        Nic::Passage passage;
         const auto vf = subject_.device.uplinks.find(out.port);
         nic.from_pool(vf == subject_.device.uplinks.end() ? subject_.device.pf : vf->second, sent, doubts, passage,
                       trail);

@@ -30,6 +30,7 @@ DEFINE(ivds_mirror);
 DEFINE(ivds_mirror_state);
 DEFINE(ivds_mirror_stats);
 DEFINE(ivds_port_stats);
+DEFINE(ivds_nic_stats);
 DEFINE(ivds_instance_stats);
 DEFINE(ivds_drop_key);
 DEFINE(ivds_count);

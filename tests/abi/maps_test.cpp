@@ -64,6 +64,7 @@ const std::map<std::string, std::pair<std::string, std::string>> structures = {
     {"fdb", {"ivds_fdb_key", "ivds_fdb_entry"}},
     {"tx", {"", ""}},
     {"port_stats", {"", "ivds_port_stats"}},
+    {"nic_stats", {"", "ivds_nic_stats"}},
     {"instance_stats", {"", "ivds_instance_stats"}},
     {"drops", {"ivds_drop_key", "ivds_count"}},
     {"misses", {"ivds_vvlan_key", "ivds_count"}},

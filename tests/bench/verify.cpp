@@ -11,6 +11,7 @@
 #include "nic.h"
 #include "offload/apply/model.h"
 #include "offload/nic/writer_82599.h"
+#include "offload/verify/nic_82599.h"
 
 namespace ivds::bench {
 
@@ -36,7 +37,7 @@ verify::Image make_image(const Snapshot& tables, const Device& device, offload::
         must(writer.apply(step));
         if (const auto* software = std::get_if<offload::Software>(&step)) told = *software;
     }
-    const auto image = verify::read_image(card);
+    const auto image = verify::Nic82599::read(card);
     if (!image) throw Failure(image.error().text());
     return *image;
 }
@@ -56,7 +57,7 @@ std::vector<Row> verify_rows(const Options& options) {
     for (int repetition = 0; repetition < options.repetitions; ++repetition) {
         const auto begin = std::chrono::steady_clock::now();
         const verify::Verifier verifier({.tables = tables, .device = device, .told = told});
-        verdict = verifier.check(image);
+        verdict = verifier.check(verify::Nic82599(image));
         took.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
         if (!verdict.holds()) throw Failure(text(verdict));
     }

@@ -44,6 +44,10 @@ public:
     pb::MapReply map;
     pb::TraceReply trace_reply;
     pb::RulesReply rules_reply;
+    pb::OffloadReply offload_reply;  // without a NIC: one that the call makes up
+    pb::OffloadRequest offload_request;
+    pb::VerifyReply verify_reply;
+    pb::VerifyRequest verify_request;
     pb::RulesRequest rules_request;
     std::vector<pb::CapturePacket> packets;
     pb::CaptureRequest capture_request;
@@ -152,7 +156,15 @@ public:
         exporter.set_failed_records(3);
         return answer(context, "Exporters", it, reply);
     }
-    grpc::Status Offload(grpc::ServerContext* context, const pb::OffloadRequest*, pb::OffloadReply* reply) override {
+    grpc::Status Verify(grpc::ServerContext* context, const pb::VerifyRequest* request,
+                        pb::VerifyReply* reply) override {
+        verify_request = *request;
+        return answer(context, "Verify", verify_reply, reply);
+    }
+    grpc::Status Offload(grpc::ServerContext* context, const pb::OffloadRequest* request,
+                         pb::OffloadReply* reply) override {
+        offload_request = *request;
+        if (!offload_reply.nics().empty()) return answer(context, "Offload", offload_reply, reply);
         pb::OffloadReply it;
         pb::OffloadNic& nic = *it.add_nics();
         nic.set_uplink("up0");

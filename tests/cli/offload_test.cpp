@@ -104,4 +104,84 @@ TEST_CASE("verify walks every class of frames through a planned card, and finds 
     std::filesystem::remove(dump);
 }
 
+TEST_CASE("offload show has what each VF passed, and what the NIC's tables hold", "[R98]") {
+    Shell shell;
+    pb::OffloadNic& nic = *shell.agent.offload_reply.add_nics();
+    nic.set_uplink("up0");
+    nic.set_netdev("eth1");
+    nic.set_state("on");
+    pb::NicTraffic& web = *nic.add_traffic();
+    web.set_vport("web0");
+    web.set_vf(3);
+    web.mutable_counters()->set_rx_packets(70);
+    web.mutable_counters()->set_tx_packets(5);
+    nic.mutable_software()->set_tx_packets(30);
+    pb::NicSlot& slot = *nic.add_slots();
+    slot.set_table("VLVF");
+    slot.set_slot(3);
+    slot.set_text("VID 10: pools 0,1");
+    pb::NicRegister& reg = *nic.add_registers();
+    reg.set_name("VLVF[3]");
+    reg.set_offset(0x5d0c);
+    reg.set_value(0x8000300a);
+    const std::string shown = squeezed(shell({"offload", "show", "--registers"}).out);
+    CHECK(shell.agent.offload_request.registers());
+    CHECK_THAT(shown, ContainsSubstring("web0 3 70 0 5 0") && ContainsSubstring("software, by the PF - 0 0 30 0") &&
+                          ContainsSubstring("within the NIC: 100 packets less what the port sent (ethtool -S eth1") &&
+                          ContainsSubstring("VLVF 3 VID 10: pools 0,1"));
+    const Outcome dump = shell({"offload", "dump", "up0"});
+    CHECK(dump.out == "05d0c 8000300a VLVF[3]\n");
+    CHECK(shell.agent.offload_request.uplink() == "up0");
+    // What it prints is what verify reads.
+    const File file(house);
+    const std::string card = file.name + ".card";
+    std::ofstream(card) << dump.out;
+    const Outcome read = shell({"verify", "--nic", "82576", "--vfs", "3", "--registers", card, file.name});
+    CHECK(read.code == cli::exit_findings);
+    CHECK_THAT(read.out, ContainsSubstring("do not agree"));
+    std::filesystem::remove(card);
+    nic.clear_registers();
+    CHECK_THAT(shell({"offload", "dump", "up0"}).err, ContainsSubstring("IVDS-U037"));
+}
+
+TEST_CASE("verify asks the agent where no file is given, and says what does not go together", "[R113]") {
+    Shell shell;
+    CHECK_THAT(shell({"verify"}).out, ContainsSubstring("no uplink has offload"));
+    pb::Verdict& verdict = *shell.agent.verify_reply.add_verdicts();
+    verdict.set_uplink("up0");
+    verdict.set_holds(true);
+    verdict.set_text("NIC and software agree: 5 classes");
+    const Outcome good = shell({"verify", "--uplink", "up0"});
+    CHECK(good.code == 0);
+    CHECK(shell.agent.verify_request.uplink() == "up0");
+    CHECK_THAT(good.out, ContainsSubstring("uplink up0: NIC and software agree"));
+    verdict.set_holds(false);
+    CHECK(shell({"verify"}).code == cli::exit_findings);
+    const File file(house);
+    CHECK_THAT(shell({"verify", "--registers", "x"}).err, ContainsSubstring("IVDS-U034"));
+    CHECK_THAT(shell({"verify", "--uplink", "up0", file.name}).err, ContainsSubstring("IVDS-U034"));
+    CHECK_THAT(shell({"verify", "--nic", "82576", file.name}).err, ContainsSubstring("IVDS-U035"));
+    CHECK_THAT(shell({"verify", "--nic", "82576", "--vfs", "8", file.name}).err, ContainsSubstring("IVDS-U036"));
+}
+
+TEST_CASE("trace begins with what the NIC does", "[R124]") {
+    Shell shell;
+    pb::NicTrace& nic = *shell.agent.trace_reply.mutable_nic();
+    nic.set_uplink("up0");
+    nic.add_steps("VMVIR[0] adds VID 10");
+    nic.add_together("port red-1 of instance red (VF 1)");
+    nic.add_alone("port red-1 of instance red (VF 1)");
+    const auto traced = [&] {
+        return squeezed(shell({"trace", "web1", "--hex", "020000000002020000000001080045"}).out);
+    };
+    shell.agent.trace_reply.clear_steps();
+    shell.agent.trace_reply.clear_verdict();
+    shell.agent.trace_reply.clear_sent();
+    CHECK_THAT(traced(), ContainsSubstring("nic of uplink up0\n VMVIR[0] adds VID 10\n") &&
+                             ContainsSubstring("NIC and software port red-1 of instance red (VF 1)") &&
+                             ContainsSubstring("carried by the NIC alone"));
+    nic.clear_together();
+    CHECK_THAT(traced(), ContainsSubstring("NIC and software nobody") && ContainsSubstring("dropped by the NIC"));
+}
+
 }  // namespace ivds::test

@@ -4,9 +4,10 @@ with VFs beside one with a veth, and what passes between them and the wire. scri
 import contextlib
 import json
 import signal
+import tempfile
 import time
 
-from nics import Here, Nic, Root, physical, wire_frames, wire_position
+from nics import Bar0, Here, Nic, Root, physical, wire_frames, wire_position
 from harness import case, check, check_equal, main
 from lab import RawPort, Vm
 from scene import BROADCAST, frame, mac, tag
@@ -185,6 +186,100 @@ def check_paths_without_agent(made):
     check_equal(made.send("red-0", made.vms["red-1"].mac), {"red-1": b""}, "VF to VF without an agent")
     check_equal(made.send("red-0", made.soft.mac), {SOFT: b""}, "a VF to software's without an agent")
     check_equal(made.send(SOFT, made.vms["red-0"].mac), {"red-0": b""}, "and back without an agent")
+
+
+def carried(made, name):
+    """What the NIC counted of a vPort so far: (frames from its VM, their bytes, frames to it, their bytes)."""
+    ports = {port["name"]: port for port in made.host.ctl_json("stats")["ports"]}
+    own = ports[name].get("nic_counters", {})
+    every = ports[name]["counters"]
+    fields = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
+    check_equal([every.get(field, 0) for field in fields], [own.get(field, 0) for field in fields],
+                f"counters of {name}, which the NIC alone carries")
+    return [int(own.get(field, 0)) for field in fields]
+
+
+def check_counters(made):
+    sent = 14 + 46  # of frame()
+
+    def five_frames():
+        before = carried(made, "red-0"), carried(made, "red-1")
+        for _ in range(5):
+            made.send("red-0", made.vms["red-1"].mac)
+        after = carried(made, "red-0"), carried(made, "red-1")
+        from_0, to_1 = (after[0][0] - before[0][0], after[0][1] - before[0][1]), \
+            (after[1][2] - before[1][2], after[1][3] - before[1][3])
+        check(from_0[0] >= 5 and to_1[0] >= 5, f"frames from VF to VF were not counted: {from_0} {to_1}")
+        return from_0 == to_1 == (5, 5 * sent)
+    # A VM may have something of its own to say meanwhile.
+    made.lab.wait(five_frames, 30, "five frames of 60 bytes are never counted as that")
+    table = made.host.ctl("offload", "show")
+    check("CARRIED" in table and "within the NIC" in table, f"offload show has no counters: {table}")
+
+
+def check_trace(made):
+    told = made.host.ctl("trace", "red-0", f"eth dst={made.vms['red-1'].mac}")
+    for words in ("VMVIR[0] adds VID 10", "RAL/RAH[", "VLVF[", "red-1 of instance red (VF 1)",
+                  "carried by the NIC alone"):
+        check(words in told, f"a trace from VF to VF lacks {words!r}:\n{told}")
+    told = made.host.ctl("trace", "red-0", f"eth dst={made.soft.mac}")
+    for words in ("VMVIR[0] adds VID 10", "V.VLAN look-up", f"forwarded to {SOFT}"):
+        check(words in told, f"a trace from a VF to software lacks {words!r}:\n{told}")
+    told = made.host.ctl_json("trace", "blue-2", f"eth dst={made.vms['red-0'].mac}")
+    check_equal(told["nic"].get("together", []), [], "who gets a frame of blue's for red")
+
+
+def check_verify(made):
+    def verdict():
+        done = made.host.ctl("verify", "--json", check=False)
+        return json.loads(done.stdout)["verdicts"][0]
+    good = verdict()
+    check(good.get("holds"), f"NIC and software do not agree:\n{good['text']}")
+    check(int(good["classes"]) > 1000, f"only {good['classes']} classes of frames")
+    # Somebody lets blue's VF into red's V.VLAN. The agent mends it every 5 s, so that it may come first.
+    shown = made.host.ctl_json("offload", "show", "--registers")["nics"][0]
+    slot = next(row["slot"] for row in shown["slots"]
+                if row["table"] == "VLVF" and row["text"].startswith(f"VID {RED}:"))
+    offset = next(row["offset"] for row in shown["registers"] if row["name"] == f"VLVF[{slot}]")
+    entry = Bar0(made.pf).word(offset)
+
+    def found():
+        entry.value = entry.value | 1 << 12 + VMS["blue-2"]
+        broken = verdict()
+        leaks = [one for one in broken.get("examples", []) if one["fault"] == "leak"]
+        return leaks and leaks[0]["text"]
+    leak = made.lab.wait(found, 60, "a VF in another V.VLAN is not found")
+    check(f"VLVF[{slot}]" in leak and "blue-2" in leak, f"the counterexample does not say where: {leak}")
+    made.lab.wait(lambda: verdict().get("holds"), 30, "the agent does not mend it")
+    # The same from a dump, without the agent.
+    with tempfile.NamedTemporaryFile("w") as dump:
+        dump.write(made.host.ctl("offload", "dump", "up0"))
+        dump.flush()
+        done = made.host.ctl("verify", "--nic", "82576", "--vfs", str(len(VMS)), "--registers", dump.name, "-",
+                             check=False, stdin=made.host.ctl("export"))
+        check_equal(done.returncode, 0, f"the exit code of the dump's verdict: {done.stdout}{done.stderr}")
+
+
+@case("the NIC's counters are its vPorts', traces say what it does with a frame, and verify walks its registers and finds "
+      "what somebody breaks there [R98][R113][R124]")
+def _(bench):
+    with rack(bench) as made:
+        check_counters(made)
+        check_trace(made)
+        check_verify(made)
+        # Totals stay when the driver resets the NIC, and when the agent ends.
+        before = carried(made, "red-0")
+        made.host.ip("link set wire0 down", "link set wire0 up")
+        made.wait_until_it_works()
+        after = carried(made, "red-0")
+        check(all(new >= old for new, old in zip(after, before)), f"totals went back: {before} {after}")
+        made.host.stop_agent(signal.SIGKILL)
+        made.send("red-0", made.vms["red-1"].mac)
+        made.host.start_agent()
+        made.wait_for_nic("on")
+        again = carried(made, "red-0")
+        check(all(new >= old for new, old in zip(again, after)) and again[0] > after[0],
+              f"the agent's end lost counts: {after} {again}")
 
 
 @case("VFs that go and come are told, and carried again [R9]")

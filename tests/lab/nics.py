@@ -5,8 +5,10 @@ The NICs are the machine's, and a namespace that ends gives them back; they are 
 their names change on the way.
 """
 import contextlib
+import ctypes
 import fcntl
 import itertools
+import mmap
 import os
 import pathlib
 import select
@@ -94,6 +96,19 @@ def physical(count):
         Root.ip(f"link set {netdev} down mtu 1508")
         os.system(f"ethtool -K {netdev} rxvlan on txvlan on >/dev/null 2>&1")
     return nics
+
+
+class Bar0:
+    """A PF's registers, for a writer beside the agent."""
+
+    def __init__(self, nic):
+        file = os.open(nic.device / "resource0", os.O_RDWR)
+        self.memory = mmap.mmap(file, os.fstat(file).st_size)
+        os.close(file)
+
+    def word(self, offset):
+        """A register; its `value` is read and written in one access."""
+        return ctypes.c_uint32.from_buffer(self.memory, offset)
 
 
 class Pump(threading.Thread):

@@ -186,9 +186,13 @@ void FakeIgb::reset_pf() {
     believed_vfta_ = {};
     put(Reg::status, 0, status::link_up.put() | status::speed.put(2));
     put(Reg::mrqc, 0, mrqc::vmdq);
-    put(Reg::vet, 0, vet::inner.put(0x8100));
+    put(Reg::vet, 0, vet::inner.put(0x8100) | vet::outer.put(0x8100));
     put(Reg::tctl, 0, tctl::en.put());
     put(Reg::rplolr, 0, rplolr::strvlan.put());
+    for (unsigned queue = 0; queue < 8; ++queue) {
+        put(Reg::rxdctl, queue, rxdctl::enable.put());
+        put(Reg::txdctl, queue, txdctl::enable.put());
+    }
     put(Reg::rctl, 0, rctl::rxen.put() | rctl::bam.put());
     put(Reg::vt_ctl, 0, vt_ctl::def_pl.put(pf()) | vt_ctl::rpl_en.put());
     put(Reg::vfre, 0, 1U << pf());

@@ -57,10 +57,10 @@ struct Sorted {
         for (const offload::Step& step : plan->steps) must(writer.apply(step));
     }
     [[nodiscard]] Verdict verdict() {
-        auto image = offload::verify::read_image(nic.model);
-        if (!image) throw std::runtime_error(image.error().text());
+        const auto card = offload::verify::read_nic(reg::chip(), nic.model);
+        if (!card) throw std::runtime_error(card.error().text());
         (void)nic.take();
-        return Verifier({.tables = tables, .device = device, .told = told}).check(*image);
+        return Verifier({.tables = tables, .device = device, .told = told}).check(**card);
     }
     // The first kind of what is found with these bits other than they are.
     [[nodiscard]] std::string with(Reg which, unsigned element, std::uint32_t bits) {

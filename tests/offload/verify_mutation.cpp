@@ -86,7 +86,7 @@ public:
           image_(card_.image()) {
         verify::Options options;
         options.each = [&](const Probe& probe) { classes_.push_back(probe); };
-        const verify::Verdict verdict = verifier_.check(image_, options);
+        const verify::Verdict verdict = verifier_.check(verify::Nic82599(image_), options);
         INFO(text(verdict));
         REQUIRE(verdict.holds());
         REQUIRE(verdict.idle.empty());
@@ -112,7 +112,7 @@ public:
         std::vector<Probe> more;
         verify::Options options{.examples = 1, .stop_at_first = true, .each = {}};
         options.each = [&](const Probe& probe) { more.push_back(probe); };
-        const verify::Verdict verdict = verifier_.check(image_, options);
+        const verify::Verdict verdict = verifier_.check(verify::Nic82599(image_), options);
         if (!judge(verdict, tally)) {
             std::string why = changes();
             for (const Probe& probe : more) {
@@ -140,7 +140,7 @@ public:
         std::vector<Probe> classes;
         verify::Options options{.examples = 1, .stop_at_first = true, .each = {}};
         options.each = [&](const Probe& probe) { classes.push_back(probe); };
-        if (judge(verifier.check(image_, options), tally)) return;
+        if (judge(verifier.check(verify::Nic82599(image_), options), tally)) return;
         Witness witness(other, device_, card_.told);
         std::string why;
         for (std::size_t i = all_bits() ? 0 : tally.harmless % 9; i < classes.size() && why.empty();
@@ -245,7 +245,7 @@ TEST_CASE("each broken bit of a register is found, or harms nobody", "[unit]") {
     Bench bench(make_world());
     Tally sum;
     std::string rows;
-    for (const Reg which : verify::deciding()) {
+    for (const Reg which : verify::Nic82599::deciding()) {
         if (which == Reg::fdirfree || which == Reg::fdirctrl) continue;  // of filters that no read shows
         Tally tally;
         const unsigned count = reg::describe(which).count();

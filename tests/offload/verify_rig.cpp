@@ -311,7 +311,7 @@ Card::Card(const offload::Snapshot& tables, const offload::Device& device, const
 }
 
 offload::verify::Image Card::image() {
-    auto read = offload::verify::read_image(nic.model);
+    auto read = offload::verify::Nic82599::read(nic.model);
     if (!read) throw std::runtime_error(read.error().text());
     return std::move(*read);
 }

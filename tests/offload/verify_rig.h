@@ -5,6 +5,7 @@
 
 #include "nic_rig.h"  // first: its Outcome is the model's
 // clang-format off
+#include "offload/verify/nic_82599.h"
 #include "offload/verify/verify.h"
 #include "reference.h"
 #include "tables.h"

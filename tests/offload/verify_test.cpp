@@ -192,14 +192,14 @@ TEST_CASE("with any registers a frame is walked to where the NIC's model brings 
         const offload::Uncertain uncertain = any_doubts();
         Nic nic({.uncertain = uncertain});
         draw_registers(nic);
-        const auto image = verify::read_image(nic.model);
+        const auto image = verify::Nic82599::read(nic.model);
         RC_ASSERT(image.has_value());
         const verify::Nic82599 walk(*image);
         for (unsigned n = 0; n < 60; ++n) {
             verify::Frame frame{.dst = any_mac(), .src = any_mac(), .tags = draw_tags(3), .payload = draw_payload()};
             const bool from_wire = coin();
             const unsigned pool = below(10U);
-            verify::Nic82599::Passage passage;
+            verify::Nic::Passage passage;
             verify::Doubts doubts(uncertain);
             if (from_wire)
                 walk.from_wire(frame, doubts, passage);
@@ -282,7 +282,7 @@ World draw_world() {
 
 // Bits here and there, and fields of tables.
 void break_registers(Nic& nic, unsigned times) {
-    const auto all = verify::deciding();
+    const auto all = verify::Nic82599::deciding();
     for (; times > 0; --times) {
         const Reg which = all[below(all.size())];
         const unsigned element = below(reg::describe(which).count());
@@ -402,7 +402,8 @@ TEST_CASE("what the planner makes of any tables leaves no frame out of its insta
         const verify::Image image = card.image();
         const offload::Snapshot tables = snapshot_of(world);
         const Device on = witness_device(vfs);
-        const verify::Verdict verdict = Verifier({.tables = tables, .device = on, .told = card.told}).check(image);
+        const verify::Verdict verdict =
+            Verifier({.tables = tables, .device = on, .told = card.told}).check(verify::Nic82599(image));
         if (!verdict.holds()) RC_FAIL(text(verdict) + world.text());
         classes += verdict.classes;
         walks += verdict.walks;
@@ -433,7 +434,7 @@ TEST_CASE("a broken card on which any frame comes to harm is found", "[unit]") {
         const offload::Snapshot tables = snapshot_of(world);
         const Device on = witness_device(vfs);
         const Verifier verifier({.tables = tables, .device = on, .told = card.told});
-        if (!verifier.check(image, {.examples = 0, .stop_at_first = true, .each = {}}).holds()) {
+        if (!verifier.check(verify::Nic82599(image), {.examples = 0, .stop_at_first = true, .each = {}}).holds()) {
             ++broken;
             return;
         }
@@ -479,7 +480,7 @@ struct Case {
         (void)card.nic.take();
         const offload::Snapshot tables = snapshot_of(world);
         const verify::Image image = card.image();
-        return Verifier({.tables = tables, .device = on, .told = card.told}).check(image);
+        return Verifier({.tables = tables, .device = on, .told = card.told}).check(verify::Nic82599(image));
     }
     // The slot of a V.VLAN in PFVLVF, or of an address in RAL.
     unsigned vlan_slot(std::uint16_t vvlan) {
@@ -715,7 +716,7 @@ TEST_CASE("registers that are not there are no image", "[unit]") {
         Result<std::uint32_t> read(std::uint32_t /*offset*/) override { return ~0U; }
         Result<> write(std::uint32_t /*offset*/, std::uint32_t /*value*/) override { return {}; }
     } gone;
-    const auto image = verify::read_image(gone);
+    const auto image = verify::Nic82599::read(gone);
     REQUIRE_FALSE(image);
     CHECK(image.error().id == "IVDS-O011");
 }

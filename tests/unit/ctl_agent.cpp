@@ -111,6 +111,10 @@ public:
         return found == packets.end() ? 0 : found->second;
     }
     void learned(const std::function<void(const FdbRow&)>&) const override {}
+    [[nodiscard]] Result<std::optional<ivds_nic_stats>> nic_stats(std::uint32_t) const override {
+        return std::nullopt;
+    }
+    Result<> set_nic_stats(std::uint32_t, const ivds_nic_stats&) override { return {}; }
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }  // no test here reads maps
     [[nodiscard]] std::uint64_t frames(std::uint32_t) const override { return 0; }
     Result<std::vector<RungTrace>> trace(std::uint32_t, std::span<const std::uint8_t>, bool xdp) override {
@@ -415,6 +419,10 @@ TEST_CASE("when even taking back fails, the error says both") {
             return std::vector<RungTrace>();
         }
         void learned(const std::function<void(const FdbRow&)>&) const override {}
+        [[nodiscard]] Result<std::optional<ivds_nic_stats>> nic_stats(std::uint32_t) const override {
+            return std::nullopt;
+        }
+        Result<> set_nic_stats(std::uint32_t, const ivds_nic_stats&) override { return {}; }
         [[nodiscard]] const MapsView& maps() const override { std::abort(); }
         [[nodiscard]] std::uint64_t frames(std::uint32_t) const override { return 0; }
         [[nodiscard]] std::uint64_t generation() const override { return 0; }

@@ -48,6 +48,8 @@ MetricsReading reading() {
     vport.mutable_counters()->set_rx_bytes(25);
     vport.mutable_counters()->set_tx_bytes(26);
     vport.mutable_counters()->set_rx_wire(27);
+    vport.mutable_nic_counters()->set_rx_packets(71);
+    vport.mutable_nic_counters()->set_tx_bytes(74);
 
     pb::InstanceState& instance = *it.stats.add_instances();
     instance.set_name("red");
@@ -97,6 +99,8 @@ TEST_CASE("what the replies count is there under names, types and labels by Prom
              "# TYPE ivds_vport_packets_total counter",
              R"(ivds_vport_packets_total{vport="web1",instance="red",direction="rx"} 9007199254740000)",
              R"(ivds_vport_packets_total{vport="web1",instance="red",direction="tx"} 24)",
+             R"(ivds_vport_nic_packets_total{vport="web1",instance="red",direction="rx"} 71)",
+             R"(ivds_vport_nic_bytes_total{vport="web1",instance="red",direction="tx"} 74)",
              R"(ivds_vport_bytes_total{vport="web1",instance="red",direction="rx"} 25)",
              R"(ivds_vport_bytes_total{vport="web1",instance="red",direction="tx"} 26)",
              R"(ivds_vport_switched_packets_total{vport="web1",instance="red",to="wire"} 27)",

@@ -85,6 +85,15 @@ public:
         return interfaces;
     }
     void learned(const std::function<void(const FdbRow&)>&) const override {}
+    [[nodiscard]] Result<std::optional<ivds_nic_stats>> nic_stats(std::uint32_t port) const override {
+        const auto found = counts.find(port);
+        return found == counts.end() ? std::nullopt : std::optional(found->second);
+    }
+    Result<> set_nic_stats(std::uint32_t port, const ivds_nic_stats& stats) override {
+        counts[port] = stats;
+        return {};
+    }
+    std::map<std::uint32_t, ivds_nic_stats> counts;
     [[nodiscard]] const MapsView& maps() const override { std::abort(); }
     [[nodiscard]] std::uint64_t frames(std::uint32_t port) const override {
         const auto found = had.find(port);
@@ -431,4 +440,88 @@ TEST_CASE("an uplink's MTU is looked at", "[unit]") {
     REQUIRE(at != nic.objects().end());
     CHECK(at->where() == "hw");
     CHECK(at->reason() == "uplink_mtu");
+}
+namespace {
+
+// As many frames of 100 bytes from the VF, and as many of 60 to it.
+void pass(Chips& chips, unsigned vf, unsigned sent, unsigned got) {
+    auto& of = chips.counters[vf];
+    of.tx_packets.value += sent;
+    of.tx_bytes.value += std::uint64_t{sent} * 108;
+    of.rx_packets.value += got;
+    of.rx_bytes.value += std::uint64_t{got} * 68;
+}
+
+}  // namespace
+
+TEST_CASE("what the NIC counts of a vPort adds up over moves, resets and restarts of the agent",
+          "[unit][R98][R144]") {
+    Host host;
+    for (unsigned vf = 0; vf < 4; ++vf) pass(host.chips, vf, 1000 * (vf + 1), 77);  // somebody's before
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+    const std::uint32_t pa = host.ids.ports.at("pa");
+    const auto sent = [&] {
+        host.offload.count();
+        return host.plane.counts.at(pa).rx_packets;
+    };
+    CHECK(sent() == 0);
+    pass(host.chips, 0, 5, 3);
+    pass(host.chips, 1, 50, 30);
+    CHECK(sent() == 5);
+    CHECK(host.plane.counts.at(pa).rx_bytes == 500);
+    CHECK(host.plane.counts.at(pa).tx_packets == 3);
+    CHECK(host.plane.counts.at(pa).tx_bytes == 180);
+    SECTION("to another VF, which counts for it from then on") {
+        pass(host.chips, 0, 1, 0);
+        pass(host.chips, 2, 400, 0);
+        REQUIRE(host.apply(vf("pa", "a", 2) + vf("pb", "b", 1)));
+        CHECK(sent() == 6);
+        pass(host.chips, 0, 10, 0);
+        pass(host.chips, 2, 7, 0);
+        CHECK(sent() == 13);
+    }
+    SECTION("to software and back, whose VF another vPort had meanwhile") {
+        REQUIRE(host.apply(vf("pa", "a", 0, ", rules: [{action: drop, protocol: udp}]") + vf("pb", "b", 1)));
+        CHECK(host.plane.counts.at(pa).pool == IVDS_NO_POOL);
+        pass(host.chips, 0, 10, 0);
+        CHECK(sent() == 5);
+        REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+        pass(host.chips, 0, 2, 0);
+        CHECK(sent() == 7);
+    }
+    SECTION("a NIC that is reset") {
+        host.chips.counters = {};
+        host.chips.state = {};
+        pass(host.chips, 0, 2, 0);
+        REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+        CHECK(sent() == 7);
+    }
+    SECTION("a NIC that fails and comes back") {
+        host.chips.is_there = false;
+        REQUIRE(host.apply(vf("pa", "a", 0)));
+        CHECK(sent() == 5);
+        host.chips.is_there = true;
+        REQUIRE(host.apply(vf("pa", "a", 0)));
+        pass(host.chips, 0, 2, 0);
+        CHECK(sent() == 7);
+    }
+    SECTION("an agent that ends, and one that goes on with what the NIC counted meanwhile") {
+        pass(host.chips, 0, 2, 0);
+        Offload next(
+            host.plane,
+            [&](const std::string&, offload::WireTags) -> Result<std::unique_ptr<offload::Backend>> {
+                return std::make_unique<FakeNic>(host.chips);
+            },
+            [](const std::string&, const std::string&) {});
+        REQUIRE(next.put(host.offload.tables(), nic_intents(host.model, host.ids), false, false));
+        CHECK(host.plane.counts.at(pa).rx_packets == 7);
+    }
+    SECTION("offload show has them") {
+        const pb::OffloadNic nic = host.view();
+        REQUIRE(nic.traffic_size() == 2);
+        CHECK(nic.traffic(0).vport() == "pa");
+        CHECK(nic.traffic(0).counters().rx_packets() == 5);
+        CHECK(nic.traffic(1).vf() == 1);
+        CHECK(nic.traffic(1).counters().tx_packets() == 30);
+    }
 }

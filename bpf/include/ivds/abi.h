@@ -366,6 +366,21 @@ struct ivds_port_stats {
 	__u64 rx_host;  /* uplink: passed to the host untouched (not in rx_packets) */
 };
 
+/* ------------------------------- nic_stats HASH: __u32 port id -> struct ivds_nic_stats
+ * What NICs counted of a vPort whose VF they carried, as of the agent's last look. No program saw these frames: what
+ * the vPort sent and got is this and its port_stats together. Only the agent writes here, and it goes on from what it
+ * finds: `read` are the NIC's counters as they were at that look, which wrap, and which a reset of the NIC clears. */
+#define IVDS_NO_POOL 0xffffffffu
+struct ivds_nic_stats {
+	__u64 rx_packets; /* directions and bytes as in port_stats */
+	__u64 rx_bytes;
+	__u64 tx_packets;
+	__u64 tx_bytes;
+	__u64 read[4]; /* in the order above */
+	__u32 uplink;  /* port id of the uplink whose NIC was read */
+	__u32 pool;    /* of its pools the vPort's; IVDS_NO_POOL: it is in no NIC now */
+};
+
 /* ------------------------------- instance_stats PERCPU_ARRAY: instance id -> struct ivds_instance_stats */
 struct ivds_instance_stats {
 	__u64 port_packets; /* accepted from its vPorts */

@@ -118,6 +118,9 @@ IVDS_OFFSET(ivds_fdb_entry, vlan, 8);
 IVDS_OFFSET(ivds_fdb_entry, flags, 10);
 
 IVDS_SIZE(ivds_port_stats, 64);
+IVDS_SIZE(ivds_nic_stats, 72);
+IVDS_OFFSET(ivds_nic_stats, read, 32);
+IVDS_OFFSET(ivds_nic_stats, uplink, 64);
 IVDS_SIZE(ivds_instance_stats, 32);
 IVDS_SIZE(ivds_drop_key, 8);
 IVDS_SIZE(ivds_count, 16);
