@@ -325,8 +325,9 @@ Result<> Registry::session() {
                 if (*left_s == 0) return {};
                 next_keep_alive_ = Clock::now() + std::chrono::seconds(settings_.lease_s) / 3;
             }
-            if (auto done = answer(client); !done) return done;
-            if (auto done = publish(client); !done) {
+            auto done = answer(client);
+            if (done) done = publish(client);
+            if (!done) {
                 // The lease went: the host enrols anew.
                 if (done.error().code == Code::not_found) return {};
                 return done;

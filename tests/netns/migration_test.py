@@ -85,13 +85,8 @@ class Moving:
     def host(self, name):
         return self.scene.hosts[name]
 
-    def plug_words(self, host, plugged):
-        words = ["/usr/bin/nsenter", f"--net=/proc/{self.vm.pid}/ns/net", "/usr/sbin/ip", "link", "set", f"to-{host}"]
-        return " ".join(words + (["master", "eth0"] if plugged else ["nomaster"]))
-
     def plug(self, host):
-        for each in (self.other(host), host):
-            self.vm.ip(f"link set to-{each} " + ("master eth0" if each == host else "nomaster"))
+        self.vm.ip(f"link set to-{self.other(host)} nomaster", f"link set to-{host} master eth0")
         self.at = host
 
     def state(self, host):
@@ -159,11 +154,13 @@ class Moving:
             self.went()
 
     def run(self):
-        """The whole way, as one command, with the VM's link changed in between."""
+        """The whole way, as one command, with the VM's link changed in between. It does not stand still: what it sends
+        before the commit is lost."""
         target = self.other()
+        replug = (f"printf '%s\\n' 'link set to-{self.at} nomaster' 'link set to-{target} master eth0' | "
+                  f"nsenter --net=/proc/{self.vm.pid}/ns/net ip -batch -")
         done = self.host(self.at).ctl("migrate", "run", NAME, "--to", self.host(target).path("/run/ivds/ivdsd.sock"),
-                                      "--netdev", NAME, "--stop", self.plug_words(self.at, False),
-                                      "--start", self.plug_words(target, True), check=False)
+                                      "--netdev", NAME, "--stop", replug, check=False)
         check_equal(done.returncode, 0, f"migrate run said {done.stderr}")
         self.at = target
         return done.stdout.strip()
