@@ -179,6 +179,9 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, OpenNic open_nic, Stor
             [self = agent.get()](Remotes next) { return self->take_remotes(std::move(next)); },
             [self = agent.get()](const std::string& vport, const std::string& text) {
                 self->note("registry", vport, "", text);
+            },
+            [self = agent.get()](const std::string& vport, const std::string& host) {
+                return self->withdraw(vport, host);
             });
         agent->tell_registry();
     }
@@ -702,6 +705,17 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
     if (registry_ != nullptr)
         for (const Finding& finding : registry_->findings()) *reply.add_findings() = to_pb(finding);
+    for (const auto& [name, vport] : intent_->model.vports) {
+        if (vport->state() == pb::VPort::ACTIVE) continue;
+        const bool comes = vport->state() == pb::VPort::PREPARED;
+        *reply.add_findings() = to_pb({.severity = Finding::Severity::info,
+                                       .id = "IVDS-R015",
+                                       .object = name,
+                                       .text = fmt::format("it forwards nothing: its VM {} host {}",
+                                                           comes ? "is to come from" : "went to", vport->peer_host()),
+                                       .fix = comes ? "`ivds-ctl migrate commit` or `migrate abort` it"
+                                                    : "delete it, if it is not to come back"});
+    }
     return reply;
 }
 

@@ -160,6 +160,11 @@ grpc::Status Service::Offload(grpc::ServerContext* context, const pb::OffloadReq
     return answer(*context, agent_.offload(*request), reply);
 }
 
+grpc::Status Service::Migrate(grpc::ServerContext* context, const pb::MigrateRequest* request,
+                              pb::MigrateReply* reply) {
+    return answer(*context, agent_.migrate(*request), reply);
+}
+
 grpc::Status Service::Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
                               pb::MirrorsReply* reply) {
     return answer(*context, agent_.mirrors(*request), reply);

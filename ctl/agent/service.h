@@ -52,6 +52,8 @@ public:
                             pb::InspectorsReply* reply) override;
     grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
                          grpc::ServerWriter<pb::CapturePacket>* writer) override;
+    grpc::Status Migrate(grpc::ServerContext* context, const pb::MigrateRequest* request,
+                         pb::MigrateReply* reply) override;
     grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override;
 
 private:

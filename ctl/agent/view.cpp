@@ -70,15 +70,7 @@ Result<void> read_port(const ViewSource& source, const std::unordered_map<std::u
             *state.mutable_netdev_counters() = counters_of(interface->netdev);
         }
     }
-    pb::Counters& counters = *state.mutable_counters();
-    counters.set_rx_packets(stats->rx_packets);
-    counters.set_rx_bytes(stats->rx_bytes);
-    counters.set_tx_packets(stats->tx_packets);
-    counters.set_tx_bytes(stats->tx_bytes);
-    counters.set_rx_local(stats->rx_local);
-    counters.set_rx_wire(stats->rx_wire);
-    counters.set_rx_flood(stats->rx_flood);
-    counters.set_rx_host(stats->rx_host);
+    pb::Counters& counters = *state.mutable_counters() = counters_of(*stats);
     if (const auto found = drops.find(state.id()); found != drops.end()) counters.set_drops(found->second);
     const auto carried = source.maps.nic_stats(state.id());
     if (!carried) return std::unexpected(carried.error());
@@ -230,6 +222,19 @@ pb::InspectorState inspector_state(const PortStatus& port, const ivds_port& valu
     out.set_refused(state.refused);
     out.set_reason(port.reason);
     return out;
+}
+
+pb::Counters counters_of(const ivds_port_stats& stats) {
+    pb::Counters counters;
+    counters.set_rx_packets(stats.rx_packets);
+    counters.set_rx_bytes(stats.rx_bytes);
+    counters.set_tx_packets(stats.tx_packets);
+    counters.set_tx_bytes(stats.tx_bytes);
+    counters.set_rx_local(stats.rx_local);
+    counters.set_rx_wire(stats.rx_wire);
+    counters.set_rx_flood(stats.rx_flood);
+    counters.set_rx_host(stats.rx_host);
+    return counters;
 }
 
 std::string instance_state_text(const pb::Instance& instance, std::uint32_t vports, std::uint32_t vports_up) {

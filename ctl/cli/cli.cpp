@@ -199,6 +199,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_inspector_command(commands);
     add_offload_commands(commands);
     add_boot_command(commands);
+    add_migrate_commands(commands);
 
     if (!arguments.empty() && arguments.front() == "__complete") {
         complete(root, {arguments.begin() + 1, arguments.end()}, options, io);

@@ -160,6 +160,10 @@ Result<pb::TraceReply> Client::trace(const pb::TraceRequest& request) {
     return impl_->call(&pb::Switch::Stub::Trace, request);
 }
 
+Result<pb::MigrateReply> Client::migrate(const pb::MigrateRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Migrate, request, long_call);
+}
+
 Result<pb::FlushReply> Client::flush_flows(const pb::FlowsRequest& request) {
     return impl_->call(&pb::Switch::Stub::FlushFlows, request);
 }

@@ -47,6 +47,7 @@ public:
     [[nodiscard]] Result<pb::InspectorsReply> inspectors(const pb::InspectorsRequest& request);
     [[nodiscard]] Result<pb::ExportersReply> exporters(const pb::ExportersRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
+    [[nodiscard]] Result<pb::MigrateReply> migrate(const pb::MigrateRequest& request);
     [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
 
     // Streams end early when the sink says false; `follow` has no deadline.

@@ -90,6 +90,8 @@ constexpr std::array help_table{
     FieldHelp{"VPort.trunk", "VPORT", "no interface of its own: behind a tag of this vPort's VM"},
     FieldHelp{"VPort.vid", "VID", "the tag, with trunk, 1 to 4094; 0: the V.VLAN of its instance"},
     FieldHelp{"VPort.patch", "VPORT", "no interface: the vPort at the other end, of another instance"},
+    FieldHelp{"VPort.state", nullptr, "active, or its VM is to come or went; see 'migrate'"},
+    FieldHelp{"VPort.peer_host", "HOST", "the other host of a VM that moves"},
     FieldHelp{"VPort.rules", "protocol=P,action=A", "a rule of its own; see 'rule add' for its fields"},
     FieldHelp{"Rule.name", "RULE", "its name, new in its list"},
     FieldHelp{"Rule.priority", "N", "higher first; equal: in the order of the list (0)"},

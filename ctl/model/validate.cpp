@@ -591,6 +591,10 @@ private:
                 return refuse(Code::conflict, "IVDS-M067", "name the vPort that has the interface",
                               "vport {}: its trunk, vport {}, {}", name, trunk.name(),
                               trunk.patch().empty() ? "is itself behind a trunk" : "is a patch");
+            if (trunk.state() != pb::VPort::ACTIVE)
+                return refuse(Code::conflict, "IVDS-M087", "delete the vPorts behind it first",
+                              "vport {}: its trunk, vport {}, is {}", name, trunk.name(),
+                              trunk.state() == pb::VPort::MOVED ? "moved" : "prepared");
             const std::uint32_t vid = trunk_vid(next_, *vport);
             if (vid == 0)
                 return refuse(Code::invalid, "IVDS-M067", "give the vid, or the instance whose V.VLAN it is",
@@ -873,6 +877,15 @@ Result<> validate_object(const pb::VPort& vport) {
     }
     check.that(vport.offload() == pb::VPort::AUTO || vport.has_vf(), "IVDS-M003", "offload without vf has no effect",
                "give the VF, or leave offload out");
+    check.that(vport.state() == pb::VPort::ACTIVE ? vport.peer_host().empty()
+                                                  : vport.trunk().empty() && vport.patch().empty() && !vport.has_vf(),
+               "IVDS-M087",
+               vport.state() == pb::VPort::ACTIVE ? "peer_host is of a vPort that is prepared or moved"
+                                                  : "only a vPort with an interface of its own moves",
+               vport.state() == pb::VPort::ACTIVE ? "leave peer_host out" : "leave state out, or give netdev alone");
+    if (!vport.peer_host().empty() && check.ok())
+        if (auto right = validate_name("host", vport.peer_host()); !right)
+            return std::unexpected(right.error().in("vport " + vport.name()));
     check.that(vport.vid() == 0 || !vport.trunk().empty(), "IVDS-M067", "vid is the tag of a trunk, and it has none",
                "give the trunk, or leave vid out");
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);

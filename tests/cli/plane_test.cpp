@@ -174,6 +174,7 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"exporter", "state"},
         {"inspector", "state"},
         {"offload", "show"},
+        {"migrate", "abort", "web1"},
         {"verify"},
         {"capture", "web1"},
         {"trace", "web1", "--hex", "020000000002020000000001080045"},

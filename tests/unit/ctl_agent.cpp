@@ -105,6 +105,7 @@ public:
     Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
         return 100 * port + instance;
     }
+    Result<> carry_over(std::uint32_t, const ivds_port_stats&, const std::vector<FlowRow>&) override { return {}; }
     [[nodiscard]] std::uint64_t decided(std::uint32_t rule) const override {
         const auto found = packets.find(rule);
         return found == packets.end() ? 0 : found->second;
@@ -407,6 +408,9 @@ TEST_CASE("when even taking back fails, the error says both") {
         Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
         Result<> forget(std::uint32_t, const Mac&) override { return {}; }
         Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
+        Result<> carry_over(std::uint32_t, const ivds_port_stats&, const std::vector<FlowRow>&) override {
+            return {};
+        }
         Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) override {
             return inner_.make_ring(session, bytes);
         }
