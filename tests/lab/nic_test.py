@@ -5,11 +5,16 @@ import json
 import signal
 import tempfile
 
-from nics import Bar0, Here, Nic, Root, physical, wire_frames, wire_position
-from harness import case, check, check_equal, main
+from nics import WIRE, Bar0, Here, Nic, Root, physical, wire_frames, wire_position
+from harness import Skip, case, check, check_equal, main
 from lab import RawPort
 from rack import BLUE, RED, SOFT, VMS, Rack, check_paths, rack
 from scene import BROADCAST, frame, mac, tag
+
+
+def needs_igb(why):
+    if physical(1)[0].driver().name != "igb":
+        raise Skip(why)
 
 
 @case("the agent has the NIC carry its VFs: VF to VF by the NIC alone, to and from software's vPorts and the wire with "
@@ -128,6 +133,7 @@ def check_verify(made):
 @case("the NIC's counters are its vPorts', traces say what it does with a frame, and verify walks its registers and finds "
       "what somebody breaks there [R98][R113][R124]")
 def _(bench):
+    needs_igb("it names registers of the 82576")
     with rack(bench) as made:
         check_counters(made)
         check_trace(made)
@@ -223,6 +229,8 @@ def check_sorted_paths(made):
                 continue
             position = wire_position()
             check_equal(made.send(sender, destination), {"far": both(100, vvlan)}, f"{sender} to {destination}")
+            if not WIRE.exists():
+                continue  # on hardware nobody but the far NIC sees the wire
             sent = frame(destination, made.vms[sender].mac, b"ivds-mark %d." % made.number)
             check_equal([data for data in wire_frames(position) if b"ivds-mark" in data],
                         [sent[:12] + both(100, vvlan) + sent[12:]], "on the wire")
@@ -231,6 +239,7 @@ def check_sorted_paths(made):
 @case("with two tags the agent has the NIC sort to a VF that is an uplink: the wire reaches the VM behind it by the VF, and "
       "its frames have both tags on the wire; through the agent's death and the VF's reset [R94][R98][R106][R113]")
 def _(bench):
+    needs_igb("the agent sets two tags up beside igb alone")
     with bench.lab() as lab:
         made = SortedRack(lab)
         try:
