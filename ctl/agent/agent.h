@@ -34,8 +34,8 @@ public:
     // Takes up the saved intent and applies it, which does nothing where the data plane already holds it. Without a
     // saved intent the data plane stays as it is until the first change. With a registry, the host is in it from now
     // on; what the data plane had of it before stays until it answers.
-    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, OpenNic open_nic, Store store,
-                                                              MacOf mac_of, std::string state_dir,
+    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, Nics nics, Store store, MacOf mac_of,
+                                                              std::string state_dir,
                                                               const std::optional<fabric::Settings>& registry = {});
 
     // Whether an intent was ever saved: `--config` is for an agent without one.
@@ -87,7 +87,7 @@ public:
     [[nodiscard]] std::string summary() const;
 
 private:
-    Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::string state_dir);
+    Agent(Plane& plane, Nics nics, Store store, MacOf mac_of, std::string state_dir);
 
     // Data plane and NICs hold what was compiled of the intent, and what only the running system knows: sessions of
     // captures, and the addresses that copies in ERSPAN come from. `refuse` as in Offload::put(). The caller holds

@@ -126,10 +126,22 @@ Result<> first_config(Agent& agent, const std::string& path) {
     return {};
 }
 
-Result<std::unique_ptr<offload::Backend>> open_nic(const std::string& netdev, offload::WireTags tags) {
-    auto pf = offload::find_pf("/sys", netdev);
-    if (!pf) return std::unexpected(pf.error());
-    return offload::open_kernel(*pf, tags);
+// The NICs of this host. What a PF has is looked up at each call.
+Nics host_nics() {
+    Nics nics;
+    nics.open = [](const std::string& netdev, offload::WireTags tags) -> Result<std::unique_ptr<offload::Backend>> {
+        const auto pf = offload::find_pf("/sys", netdev);
+        return pf ? offload::open_kernel(*pf, tags) : std::unexpected(pf.error());
+    };
+    nics.check_vfs = [](const std::string& netdev, unsigned count) -> Result<> {
+        const auto pf = offload::find_pf("/sys", netdev);
+        return pf ? offload::check_num_vfs(*pf, count) : Result<>(std::unexpected(pf.error()));
+    };
+    nics.set_vfs = [](const std::string& netdev, unsigned count) -> Result<> {
+        const auto pf = offload::find_pf("/sys", netdev);
+        return pf ? offload::set_num_vfs(*pf, count) : Result<>(std::unexpected(pf.error()));
+    };
+    return nics;
 }
 
 // Runs until SIGTERM or SIGINT.
@@ -176,7 +188,7 @@ Result<> run(const Options& options, int signals) {
 
     auto store = Store::open(options.state_dir, options.discard_state);
     if (!store) return std::unexpected(store.error());
-    auto started = Agent::start(plane, open_nic, std::move(*store), interface_mac, options.state_dir, registry);
+    auto started = Agent::start(plane, host_nics(), std::move(*store), interface_mac, options.state_dir, registry);
     if (!started) return std::unexpected(started.error());
     Agent& agent = **started;
     if (auto done = first_config(agent, options.config); !done) return done;

@@ -41,6 +41,7 @@ constexpr std::array help_table{
     FieldHelp{"Uplink.reserved_macs", "N", "entries of the NIC's table of addresses that stay free"},
     FieldHelp{"Uplink.reserved_vlans", "N", "entries of the NIC's table of VLANs that stay free"},
     FieldHelp{"Uplink.vf", "pf=UPLINK,index=N", "netdev is this VF: the NIC sorts its instances' V.VLANs to it"},
+    FieldHelp{"Uplink.vfs", "N", "VFs that the agent makes on the PF; 0: it leaves them as they are"},
     FieldHelp{"Instance.tenant", "TENANT",
               "whom it belongs to: groups instances, and counts against the tenant's quota"},
     FieldHelp{"Instance.uplink", "UPLINK", "uplink to the other hosts; may be empty with scope local"},

@@ -84,6 +84,23 @@ void print_nic(const Io& io, const pb::NicState& nic) {
     fact("instances", used_free(nic.instance_entries()));
     fact("V.VLAN entries", used_free(nic.vvlan_entries()));
     fact("FDB, learned", used_free(nic.fdb()));
+    if (nic.interrupts() != 0) fact("interrupts", fmt::to_string(nic.interrupts()));
+    if (nic.vfs_size() != 0) {
+        Table table({"  VF", "ADDRESS", "ROLE", "USED BY", "DRIVER", "NETDEV", ">RX QUEUES", ">TX QUEUES",
+                     ">INTERRUPTS", ">IOMMU GROUP"});
+        for (const pb::VfState& vf : nic.vfs())
+            table.row({{fmt::format("  {}", vf.index())},
+                       {vf.address()},
+                       {to_text(vf.role())},
+                       {vf.vport().empty() ? vf.uplink() : vf.vport()},
+                       {vf.driver()},
+                       {vf.netdev()},
+                       Cell::number(vf.rx_queues()),
+                       Cell::number(vf.tx_queues()),
+                       Cell::number(vf.interrupts()),
+                       {vf.iommu_group()}});
+        table.print(io.out, io.color);
+    }
     if (nic.instances().empty()) return;
     Table table({"  INSTANCE", ">VLAN", ">VVLAN", "STATE", "TENANT", ">VPORTS"});
     for (const pb::InstanceState& instance : nic.instances()) {

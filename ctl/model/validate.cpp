@@ -326,6 +326,13 @@ private:
                               instance.uplink().empty() ? "on none" : "on uplink " + instance.uplink());
         }
         if (users.empty()) return {};
+        for (const auto& [vf, user] : users) {
+            const pb::Uplink& pf = *next_.uplinks.at(vf.first);
+            if (pf.vfs() != 0 && vf.second >= pf.vfs())
+                return refuse(Code::conflict, "IVDS-M084", "use another VF, or more vfs",
+                              "{}: uplink {} has vfs: {}, and it is VF {}, counted from 0", user, pf.name(), pf.vfs(),
+                              vf.second);
+        }
         const auto target = [&](const std::string& who, const std::string& vport) -> Result<> {
             const auto found = next_.vports.find(vport);
             if (found == next_.vports.end() || !found->second->has_vf()) return {};
@@ -745,6 +752,9 @@ Result<> validate_object(const pb::Uplink& uplink) {
     check.that(uplink.offload() == pb::Uplink::ON || (uplink.reserved_macs() == 0 && uplink.reserved_vlans() == 0),
                "IVDS-M003", "reserved_macs and reserved_vlans without offload have no effect",
                "set offload: on, or leave them out");
+    check.number("vfs", uplink.vfs(), 1, kMaxVf + 1, true);
+    check.that(uplink.offload() == pb::Uplink::ON || uplink.vfs() == 0, "IVDS-M003",
+               "vfs without offload has no effect", "set offload: on, or leave it out");
     return check.result();
 }
 

@@ -98,18 +98,26 @@ nics:
   netdev: {name: eth1, ifindex: 4, driver: ice, bus_info: "0000:01:00.0", mac: "02:00:00:00:00:01", link: up, speed_mbps: 25000, mtu_bytes: 9000, rx_queues: 8, tx_queues: 8, vfs_total: 64, vfs_enabled: 2, native_xdp: yes, redirect_target: yes, vlan_strip: no, counters: {rx_errors: 3, rx_missed: 2, rx_crc: 1}}
   instances: [{name: red, vlan: 10, vvlan: 100, state: active, vports: 2}]
   ports: {used: 3, limit: 10}
+  interrupts: 9
+  vfs:
+  - {index: 0, address: "0000:01:10.0", driver: vfio-pci, role: vm, vport: web1, iommu_group: "14"}
+  - {index: 1, address: "0000:01:10.2", driver: iavf, netdev: eth9, role: vport, vport: db1, rx_queues: 4, tx_queues: 2, interrupts: 5}
+  - {index: 2, address: "0000:01:10.4", driver: iavf, netdev: eth10, role: uplink, uplink: red-up}
 - port: {kind: uplink, name: up1, netdev: eth2}
   netdev: {name: eth2}
 )");
     const Outcome done = shell({"nic", "show"});
     REQUIRE(done.code == 0);
-    for (const char* line : {"uplink up0\n", "  driver            ice\n", "  bus               0000:01:00.0\n",
-                             "  speed             25000 Mbit/s\n", "  queues            rx 8, tx 8\n",
-                             "  VFs               2 of 64 enabled\n", "  native XDP        yes\n",
-                             "  VLAN strip        no\n", "  errors            rx 3 (missed 2, CRC 1), tx 0\n",
-                             "  hooks             wanted native, got native+tcx: asked for\n",
-                             "  last error        carrier lost at 2026-01-01T00:00:00Z\n",
-                             "  ports             3 used, 7 free\n", "\n  red         10    100  active"})
+    for (const char* line :
+         {"uplink up0\n", "  driver            ice\n", "  bus               0000:01:00.0\n",
+          "  speed             25000 Mbit/s\n", "  queues            rx 8, tx 8\n",
+          "  VFs               2 of 64 enabled\n", "  native XDP        yes\n", "  VLAN strip        no\n",
+          "  errors            rx 3 (missed 2, CRC 1), tx 0\n",
+          "  hooks             wanted native, got native+tcx: asked for\n",
+          "  last error        carrier lost at 2026-01-01T00:00:00Z\n", "  ports             3 used, 7 free\n",
+          "  interrupts        9\n", "\n  0   0000:01:10.0  vm      web1     vfio-pci",
+          "\n  1   0000:01:10.2  vport   db1      iavf      eth9",
+          "\n  2   0000:01:10.4  uplink  red-up   iavf      eth10", "\n  red         10    100  active"})
         CHECK_THAT(done.out, ContainsSubstring(line));
     const std::string second = done.out.substr(done.out.find("uplink up1"));
     for (const char* line :
