@@ -25,13 +25,13 @@ ivds_nic_stats add_up(const ivds_nic_stats& before, const CountedAt& at, const P
     if (is_reset)
         for (std::size_t i = 0; i < counters.size(); ++i) more[i] = counters[i].value;
     // Frames and bytes are not read at one moment: of the last frames the bytes may come with the next look.
-    const auto frame_bytes = [&](std::size_t packets) {
-        return more[packets + 1] - std::min(more[packets + 1], more[packets] * counted_beside_frame_bytes);
+    const auto frame_bytes = [&](std::size_t packets, unsigned beside) {
+        return more[packets + 1] - std::min(more[packets + 1], more[packets] * beside);
     };
     sum.rx_packets += more[0];
-    sum.rx_bytes += frame_bytes(0);
+    sum.rx_bytes += frame_bytes(0, now.tx_beside_bytes);
     sum.tx_packets += more[2];
-    sum.tx_bytes += frame_bytes(2);
+    sum.tx_bytes += frame_bytes(2, now.rx_beside_bytes);
     return sum;
 }
 

@@ -23,9 +23,6 @@ struct CountedAt {
     return none;
 }
 
-// A frame is counted by the NIC with the V.VLAN's tag and the CRC, which its VM does not see.
-inline constexpr unsigned counted_beside_frame_bytes = 8;
-
 // The sum after a look at the counters of the vPort's pool. Where the look before was at another pool, this one is
 // the first, and what the counters hold came for somebody else. A counter that went back tells of a reset, after
 // which all four of the pool began at 0: of the four, those of frames take longest to go round, and so tell it

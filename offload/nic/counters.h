@@ -26,12 +26,15 @@ struct Counter {
 };
 
 // Of one VF, as its VM sees the direction. Frames that the NIC passes from VF to VF are the one's `tx` and the
-// other's `rx`. Bytes are those of whole frames as the switch has them, with the tag that it adds and with the CRC.
+// other's `rx`. Bytes are those of whole frames, and of what their VM does not see `*_beside_bytes` each: the CRC,
+// and the switch's tag where it is counted before it is taken off, or after it is put on.
 struct PoolCounters {
     Counter rx_packets;
     Counter rx_bytes;
     Counter tx_packets;
     Counter tx_bytes;
+    unsigned rx_beside_bytes = 8;
+    unsigned tx_beside_bytes = 8;
     bool operator==(const PoolCounters&) const = default;
 };
 using CountersOfPools = std::map<unsigned, PoolCounters>;

