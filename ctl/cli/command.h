@@ -62,7 +62,8 @@ CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string
 // Findings as lines for people: "error IVDS-P001 eth1: text", and the fix below.
 void print_findings(std::ostream& out, bool color, const google::protobuf::RepeatedPtrField<pb::Finding>& findings);
 
-// The configuration in a file, or with "-" on standard input.
+// The text of a file, or with "-" of standard input; and the configuration in it.
+[[nodiscard]] Result<std::string> read_all(Io& io, const std::string& file);
 [[nodiscard]] Result<pb::Config> read_config(Io& io, const std::string& file);
 
 void add_config_commands(Commands& commands);    // apply, export
@@ -82,6 +83,7 @@ void add_capture_command(Commands& commands);    // capture
 void add_exporter_command(Commands& commands);   // exporter state
 void add_inspector_command(Commands& commands);  // inspector state
 void add_offload_commands(Commands& commands);   // offload show, offload plan
+void add_fabric_commands(Commands& commands);    // fabric
 void add_boot_command(Commands& commands);       // boot
 
 }  // namespace ivds::cli

@@ -12,7 +12,6 @@
 #include "table.h"
 
 namespace ivds::cli {
-namespace {
 
 Result<std::string> read_all(Io& io, const std::string& file) {
     if (file == "-") return std::string(std::istreambuf_iterator<char>(io.in), {});
@@ -27,8 +26,6 @@ Result<std::string> read_all(Io& io, const std::string& file) {
     }
     return text;
 }
-
-}  // namespace
 
 Result<pb::Config> read_config(Io& io, const std::string& file) {
     auto text = read_all(io, file);

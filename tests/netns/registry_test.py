@@ -6,6 +6,7 @@ import signal
 import tempfile
 
 from harness import case, check, check_equal, main
+from pki import Authority
 from scene import Scene, Stream, Tally, mac, network
 
 ETCD = "10.9.0.1:2379"
@@ -13,10 +14,15 @@ LEASE_S = 10
 
 
 class Etcd:
-    """A real etcd, reached by all hosts over a network of its own."""
+    """A real etcd, reached by all hosts over a network of its own. With an authority it speaks TLS alone, to clients
+    that have a certificate of it."""
 
-    def __init__(self, lab):
-        self.lab, self.place = lab, lab.place("etcd")
+    def __init__(self, lab, authority=None):
+        self.lab, self.place, self.authority = lab, lab.place("etcd"), authority
+        self.url = f"{'https' if authority else 'http'}://{ETCD}"
+        if authority:
+            authority.issue("etcd", "IP:10.9.0.1")
+            authority.issue("etcdctl")
         self.data = tempfile.TemporaryDirectory()
         self.place.ip("link add mgmt type bridge", "link set mgmt up", "addr add 10.9.0.1/24 dev mgmt")
         self.process = None
@@ -28,9 +34,13 @@ class Etcd:
         host.ip(f"addr add 10.9.0.{number}/24 dev mgmt0")
 
     def start(self):
+        secure = []
+        if self.authority:
+            secure = ["--cert-file", self.authority.cert("etcd"), "--key-file", self.authority.key("etcd"),
+                      "--client-cert-auth", "--trusted-ca-file", self.authority.cert()]
         self.process = self.place.start(
-            "etcd", "--data-dir", self.data.name, "--listen-client-urls", f"http://{ETCD}", "--advertise-client-urls",
-            f"http://{ETCD}", "--listen-peer-urls", "http://127.0.0.1:2380", stdout=-3, stderr=-3)
+            "etcd", "--data-dir", self.data.name, "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+            "--listen-peer-urls", "http://127.0.0.1:2380", *secure, stdout=-3, stderr=-3)
         self.lab.wait(lambda: self.ctl("endpoint", "health", check=False).returncode == 0, 60, "etcd does not answer")
 
     def stop(self):
@@ -39,7 +49,11 @@ class Etcd:
         self.place.processes.remove(self.process)
 
     def ctl(self, *words, **options):
-        return self.place.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", f"http://{ETCD}", *words, **options)
+        secure = []
+        if self.authority:
+            secure = ["--cacert", self.authority.cert(), "--cert", self.authority.cert("etcdctl"), "--key",
+                      self.authority.key("etcdctl")]
+        return self.place.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", self.url, *secure, *words, **options)
 
     def keys(self, prefix="/ivds/"):
         """What is there, as etcdctl reads it: {key: value}."""
@@ -243,6 +257,36 @@ def _(bench):
         for name in "ab":
             lab.wait(lambda name=name: remote(scene, name) == 2, 60, f"{name} does not take the key that was righted")
         check_equal(scene.ping("red-1", "red-2"), 3, "answers")
+
+
+@case("etcd that asks for certificates: hosts share bindings by TLS, and one that a stranger vouches for is told and gets "
+      "nothing [R79][R142]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as elsewhere:
+        ca, stranger = Authority(folder), Authority(elsewhere, "stranger")
+        scene, etcd = Scene(lab, {"red": network()}), Etcd(lab, ca)
+        hosts = scene.two_hosts()
+        for number, host in enumerate(hosts, 1):
+            etcd.connect(host, 10 + number)
+            scene.vm(host.name, "red", number)
+            ca.issue(host.name)
+        stranger.issue("b")
+
+        def by_tls(host, authority):
+            host.start_agent("--registry", "etcd", "--etcd", f"https://{ETCD}", "--etcd-ca", ca.cert(), "--etcd-cert",
+                             authority.cert(host.name), "--etcd-key", authority.key(host.name), "--host-name", host.name)
+
+        by_tls(hosts[0], ca)
+        by_tls(hosts[1], stranger)
+        scene.start()
+        lab.wait(lambda: "/ivds/v1/hosts/a" in etcd.keys(), 60, "a is not in etcd")
+        lab.wait(lambda: findings(scene, "b", "IVDS-R001"), 60, "b does not say that etcd refuses it")
+        check_equal((sorted(etcd.keys("/ivds/v1/hosts/")), remote(scene, "a"), remote(scene, "b")),
+                    (["/ivds/v1/hosts/a"], 0, 0), "hosts in etcd, and what a and b know")
+        hosts[1].stop_agent()
+        by_tls(hosts[1], ca)
+        for name in "ab":
+            lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} does not know the other's vMAC")
 
 
 main()
