@@ -36,7 +36,9 @@ Result<std::string> read_pem(const char* option, const std::string& path) {
     std::ifstream file(path);
     std::stringstream text;
     text << file.rdbuf();
-    if (!file) return os_error(errno != 0 ? errno : EIO, "IVDS-U018", std::string(option) + ": read " + path);
+    if (!file)
+        return os_error(errno != 0 ? errno : EIO, "IVDS-U018", std::string(option) + ": read " + path,
+                        "name a file in PEM that you may read");
     if (text.str().find("-----BEGIN ") == std::string::npos)
         return fail(
             Code::invalid, "IVDS-U018", std::string(option) + " " + path + " is not in PEM",
