@@ -155,7 +155,6 @@ Result<std::unique_ptr<grpc::Server>> serve(Service& service, const std::string&
     builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.SetMaxSendMessageSize(kMaxMessageBytes);
-    builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials());
     int port = 0;
     if (tls != nullptr) {
         // A second agent on the same port is an error; who connects and says nothing, or vanishes, holds nothing for
@@ -166,6 +165,8 @@ Result<std::unique_ptr<grpc::Server>> serve(Service& service, const std::string&
         builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
         builder.AddListeningPort(listen, tls, &port);
     }
+    // Last: where the other cannot be, nobody finds a socket that goes at once.
+    builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials());
     builder.RegisterService(&service);
     const mode_t mask = ::umask(0117);
     std::unique_ptr<grpc::Server> server = builder.BuildAndStart();

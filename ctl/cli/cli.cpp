@@ -225,7 +225,10 @@ int run(const std::vector<std::string>& arguments, Io io) {
         return report(io.err, usage_error(root, error));
     }
 
-    const auto target = target_of(options.socket, options.address, options.ca, options.cert, options.key);
+    // Of fabric, the addresses are in its file, and the certificate is for all of them.
+    const auto target = root.got_subcommand("fabric")
+                            ? Result<Target>(Target{options.socket, "", "", "", ""})
+                            : target_of(options.socket, options.address, options.ca, options.cert, options.key);
     if (!target) return report(io.err, target.error());
     Client agent(*target, std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1000)));
     Source source(options, agent, io.err);

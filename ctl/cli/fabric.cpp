@@ -189,8 +189,7 @@ Result<> put_all(const Hosts& hosts, const std::vector<Place>& places) {
         std::string left;
         for (auto each = done.rbegin(); each != done.rend(); ++each) {
             auto back = take_back(*hosts.at((*each)->host), **each);
-            const bool was_not_made = !back && back.error().code == Code::not_found;
-            if (!back && !was_not_made)
+            if (!back)
                 left +=
                     fmt::format("; host {} keeps network {}: {}", (*each)->host, (*each)->network, back.error().what);
         }

@@ -144,9 +144,9 @@ def _(bench):
         check_equal([last[key] for key in ("who", "role", "call", "object", "result", "text")],
                     ["operate", "operate", "Create", "instance red", "ok", ""], "a change in the audit log")
         # An error of the agent is what it is over the socket, and is in the log too.
-        done = fabric.as_role("operate", "instance", "delete", "blue")
-        check_equal((done.returncode, done.stderr), (lambda it: (it.returncode, it.stderr))(
-            host.ctl("instance", "delete", "blue", check=False)), "an error by TCP and by the socket")
+        words = ("instance", "create", "blue", "--uplink", "nowhere", "--vlan", "100", "--vvlan", "11")
+        done, local = fabric.as_role("operate", *words), host.ctl(*words, check=False)
+        check_equal((done.returncode, done.stderr), (local.returncode, local.stderr), "an error by TCP and by the socket")
         lab.wait(lambda: len(lines()) == 8, 10, "two more lines")
         check_equal([(each["who"], each["from"]) for each in lines()[-1:]], [("", "unix:")], "the socket's peer")
         check(lines()[-1]["result"] == lines()[-2]["result"] != "ok", f"{lines()[-2:]}")
@@ -228,7 +228,8 @@ def _(bench):
             check(f"[{ident}]" in start(*options), f"{options}: {start(*options)}")
         with host.within():
             taken = socket.create_server(("10.9.0.11", PORT))
-        check("cannot listen on 10.9.0.11:7443 [IVDS-A015]" in start(*right), "a taken port")
+        said = start(*right)
+        check("cannot listen on 10.9.0.11:7443 [IVDS-A015]" in said, f"a taken port: {said}")
         taken.close()
 
 
