@@ -160,12 +160,18 @@ std::vector<pb::TenantState> tenants_of(const ViewSource& source, const Reading&
         state.set_max_instances(tenant->max_instances());
         state.set_max_vports(tenant->max_vports());
         state.set_max_fdb(tenant->max_fdb());
+        state.set_max_bindings(tenant->max_bindings());
+        state.set_max_rate_mbps(tenant->max_rate_mbps());
     }
     for (const auto& [name, use] : tenant_use(source.model)) {
         pb::TenantState& state = tenants[name];
         state.set_instances(use.instances);
         state.set_vports(use.vports);
         state.set_fdb(use.fdb);
+        state.set_bindings(use.bindings);
+        state.set_rate_in_mbps(use.rate_in_mbps);
+        state.set_rate_out_mbps(use.rate_out_mbps);
+        state.set_unlimited_rates(use.unlimited_rates);
     }
     std::unordered_map<std::string, pb::TenantState*> of_instance;
     for (const pb::InstanceState& instance : reading.instances) {

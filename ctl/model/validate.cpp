@@ -25,6 +25,7 @@ constexpr std::uint32_t kMinMtuBytes = 68;  // what IPv4 asks of every link
 constexpr std::uint32_t kMaxMtuBytes = 65535;
 constexpr std::uint32_t kMaxVf = 255;
 constexpr std::uint32_t kMaxNicQuota = 65535;
+constexpr std::uint32_t kMaxTenantRateMbps = 100'000'000;
 constexpr std::uint32_t kMaxPoolSize = 65536;
 constexpr std::uint32_t kMaxRateMbps = 100'000;
 constexpr std::uint32_t kMaxBurstKib = 1U << 20;
@@ -564,6 +565,22 @@ private:
                                    "give its instances a smaller fdb_limit");
                 !done)
                 return done;
+            if (auto done = within(use.bindings, tenant->max_bindings(), "bindings", "max-bindings",
+                                   "delete a vPort of its distributed instances or a fixed MAC");
+                !done)
+                return done;
+            if (tenant->max_rate_mbps() == 0) continue;
+            if (use.unlimited_rates != 0)
+                return refuse(
+                    Code::exhausted, "IVDS-M028",
+                    "give its vPorts profiles with rate_in_mbps and rate_out_mbps, or the tenant no max_rate_mbps",
+                    "tenant {}: {} of its vPorts have no rate both ways, and its quota is {} Mbit/s", name,
+                    use.unlimited_rates, tenant->max_rate_mbps());
+            for (const std::uint64_t mbps : {use.rate_in_mbps, use.rate_out_mbps})
+                if (auto done = within(mbps, tenant->max_rate_mbps(), "Mbit/s of its vPorts one way", "max-rate-mbps",
+                                       "give its vPorts smaller rates");
+                    !done)
+                    return done;
         }
         return {};
     }
@@ -720,6 +737,8 @@ Result<> validate_object(const pb::Tenant& tenant) {
     check.number("max_instances", tenant.max_instances(), 1, IVDS_MAX_INSTANCES - 1, true);
     check.number("max_vports", tenant.max_vports(), 1, IVDS_MAX_PORTS - 1, true);
     check.number("max_fdb", tenant.max_fdb(), 1, IVDS_MAX_FDB, true);
+    check.number("max_bindings", tenant.max_bindings(), 1, IVDS_MAX_FDB, true);
+    check.number("max_rate_mbps", tenant.max_rate_mbps(), 1, kMaxTenantRateMbps, true);
     for (const auto& [field, value] :
          {std::pair("max_vfs", tenant.max_vfs()), std::pair("max_nic_macs", tenant.max_nic_macs()),
           std::pair("max_nic_vlans", tenant.max_nic_vlans()), std::pair("max_nic_rates", tenant.max_nic_rates()),

@@ -9,10 +9,15 @@ LEASE_S = 10
 
 
 class Etcd:
-    """A real etcd, reached by all hosts over a network of its own."""
+    """A real etcd, reached by all hosts over a network of its own. With an authority it speaks TLS alone, to clients
+    that have a certificate of it."""
 
-    def __init__(self, lab):
-        self.lab, self.place = lab, lab.place("etcd")
+    def __init__(self, lab, authority=None):
+        self.lab, self.place, self.authority = lab, lab.place("etcd"), authority
+        self.url = f"{'https' if authority else 'http'}://{ETCD}"
+        if authority:
+            authority.issue("etcd", "IP:10.9.0.1")
+            authority.issue("etcdctl")
         self.data = tempfile.TemporaryDirectory()
         self.place.ip("link add mgmt type bridge", "link set mgmt up", "addr add 10.9.0.1/24 dev mgmt")
         self.process = None
@@ -24,9 +29,13 @@ class Etcd:
         host.ip(f"addr add 10.9.0.{number}/24 dev mgmt0")
 
     def start(self):
+        secure = []
+        if self.authority:
+            secure = ["--cert-file", self.authority.cert("etcd"), "--key-file", self.authority.key("etcd"),
+                      "--client-cert-auth", "--trusted-ca-file", self.authority.cert()]
         self.process = self.place.start(
-            "etcd", "--data-dir", self.data.name, "--listen-client-urls", f"http://{ETCD}", "--advertise-client-urls",
-            f"http://{ETCD}", "--listen-peer-urls", "http://127.0.0.1:2380", stdout=-3, stderr=-3)
+            "etcd", "--data-dir", self.data.name, "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+            "--listen-peer-urls", "http://127.0.0.1:2380", *secure, stdout=-3, stderr=-3)
         self.lab.wait(lambda: self.ctl("endpoint", "health", check=False).returncode == 0, 60, "etcd does not answer")
 
     def stop(self):
@@ -35,7 +44,11 @@ class Etcd:
         self.place.processes.remove(self.process)
 
     def ctl(self, *words, **options):
-        return self.place.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", f"http://{ETCD}", *words, **options)
+        secure = []
+        if self.authority:
+            secure = ["--cacert", self.authority.cert(), "--cert", self.authority.cert("etcdctl"), "--key",
+                      self.authority.key("etcdctl")]
+        return self.place.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", self.url, *secure, *words, **options)
 
     def keys(self, prefix="/ivds/"):
         """What is there, as etcdctl reads it: {key: value}."""

@@ -3,9 +3,11 @@
 own and is stopped, killed and written to by strangers."""
 import json
 import signal
+import tempfile
 
-from etcd import LEASE_S, Etcd, findings, remote, says, start
+from etcd import ETCD, LEASE_S, Etcd, findings, remote, says, start
 from harness import case, check, check_equal, main
+from pki import Authority
 from scene import Scene, Stream, Tally, mac, network
 
 
@@ -182,6 +184,36 @@ def _(bench):
         for name in "ab":
             lab.wait(lambda name=name: remote(scene, name) == 2, 60, f"{name} does not take the key that was righted")
         check_equal(scene.ping("red-1", "red-2"), 3, "answers")
+
+
+@case("etcd that asks for certificates: hosts share bindings by TLS, and one that a stranger vouches for is told and gets "
+      "nothing [R79][R142]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as elsewhere:
+        ca, stranger = Authority(folder), Authority(elsewhere, "stranger")
+        scene, etcd = Scene(lab, {"red": network()}), Etcd(lab, ca)
+        hosts = scene.two_hosts()
+        for number, host in enumerate(hosts, 1):
+            etcd.connect(host, 10 + number)
+            scene.vm(host.name, "red", number)
+            ca.issue(host.name)
+        stranger.issue("b")
+
+        def by_tls(host, authority):
+            host.start_agent("--registry", "etcd", "--etcd", f"https://{ETCD}", "--etcd-ca", ca.cert(), "--etcd-cert",
+                             authority.cert(host.name), "--etcd-key", authority.key(host.name), "--host-name", host.name)
+
+        by_tls(hosts[0], ca)
+        by_tls(hosts[1], stranger)
+        scene.start()
+        lab.wait(lambda: "/ivds/v1/hosts/a" in etcd.keys(), 60, "a is not in etcd")
+        lab.wait(lambda: findings(scene, "b", "IVDS-R001"), 60, "b does not say that etcd refuses it")
+        check_equal((sorted(etcd.keys("/ivds/v1/hosts/")), remote(scene, "a"), remote(scene, "b")),
+                    (["/ivds/v1/hosts/a"], 0, 0), "hosts in etcd, and what a and b know")
+        hosts[1].stop_agent()
+        by_tls(hosts[1], ca)
+        for name in "ab":
+            lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} does not know the other's vMAC")
 
 
 main()
