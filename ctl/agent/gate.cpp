@@ -103,6 +103,11 @@ Subject subject_of(const pb::CaptureRequest& request) {
     return {pb::KIND_NONE, request.target()};
 }
 
+Subject subject_of(const pb::MigrateRequest& request) {
+    const std::string& name = request.vport().empty() ? request.migration().vport().name() : request.vport();
+    return {pb::KIND_NONE, fmt::format("{} of {}", to_text(request.step()), joined("vport", name))};
+}
+
 Result<> Gate::allowed(const Caller& caller, const char* call, const Subject& subject, pb::Role needed) {
     if (needed == pb::NO_ROLE)
         return fail(Code::unsupported, "IVDS-A013", fmt::format("the schema gives the call {} no role", call),

@@ -51,6 +51,7 @@ template <class Request>
 [[nodiscard]] Subject subject_of(const pb::FlushRequest& request);
 [[nodiscard]] Subject subject_of(const pb::FlowsRequest& request);
 [[nodiscard]] Subject subject_of(const pb::CaptureRequest& request);
+[[nodiscard]] Subject subject_of(const pb::MigrateRequest& request);
 
 class Gate {
 public:

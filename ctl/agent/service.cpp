@@ -159,8 +159,9 @@ grpc::Status Service::Inspectors(grpc::ServerContext* context, const pb::Inspect
 }
 
 grpc::Status Service::Verify(grpc::ServerContext* context, const pb::VerifyRequest* request, pb::VerifyReply* reply) {
-    return answer(*context, agent_.verify(*request), reply);
+    return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.verify(*request); });
 }
+
 grpc::Status Service::Offload(grpc::ServerContext* context, const pb::OffloadRequest* request,
                               pb::OffloadReply* reply) {
     return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.offload(*request); });
@@ -168,7 +169,7 @@ grpc::Status Service::Offload(grpc::ServerContext* context, const pb::OffloadReq
 
 grpc::Status Service::Migrate(grpc::ServerContext* context, const pb::MigrateRequest* request,
                               pb::MigrateReply* reply) {
-    return answer(*context, agent_.migrate(*request), reply);
+    return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.migrate(*request); });
 }
 
 grpc::Status Service::Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest* request,
