@@ -96,7 +96,11 @@ Result<> shell(const std::string& what, const std::string& command) {
 // repeated, as the VM may be the other host's.
 Result<int> run(const Context& context, const RunWords& words) {
     Client& source = context.agent;
-    Client target(words.to, std::chrono::milliseconds(static_cast<std::int64_t>(context.options.timeout_s * 1000)));
+    const Options& options = context.options;
+    const auto to = words.to.contains('/') ? target_of(words.to, "", "", "", "")
+                                           : target_of("", words.to, options.ca, options.cert, options.key);
+    if (!to) return std::unexpected(to.error().in("--to"));
+    Client target(*to, std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1000)));
     std::ostream& progress = context.io.err;
     const auto begun = Clock::now();
     const auto say = [&](const std::string& text) {
@@ -252,7 +256,7 @@ void add_migrate_commands(Commands& commands) {
         "--start '…'\nWhat fails before the commit is taken back. Progress goes to standard error.",
         [words](const Context& context) { return run(context, *words); });
     add_value(run_app, "NAME", "VPORT", words->vport, "the vPort").required();
-    add_value(run_app, "--to", "FILE", words->to, "the other agent's socket").required();
+    add_value(run_app, "--to", "FILE", words->to, "the other agent: its socket, or HOST:PORT by TLS").required();
     add_value(run_app, "--netdev", "NETDEV", words->netdev, "the other host's side of the VM's interface").required();
     add_value(run_app, "--instance", "INSTANCE", words->instance, "its instance there, if that has another name");
     add_value(run_app, "--stop", "COMMAND", words->stop, "stops the VM and plugs it in on the other host; for sh");

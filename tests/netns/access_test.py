@@ -17,7 +17,7 @@ ROLES = ("read", "operate", "administer")
 
 # What changes something, or shows tenants' frames. All other calls read.
 MORE_THAN_READ = {"Apply": 3, "Create": 2, "Update": 2, "Delete": 2, "ReserveVmac": 2, "ReleaseVmac": 2, "Flush": 2,
-                  "FlushFlows": 2, "Doctor": 2, "Capture": 3}
+                  "FlushFlows": 2, "Doctor": 2, "Capture": 3, "Migrate": 3}
 
 # Makes every call of the schema with an empty request, and prints how each ended: {call: status}.
 EVERY_CALL = """

@@ -615,8 +615,9 @@ TEST_CASE("a tenant's quota bounds its bindings and the rates of its vPorts toge
     CHECK_THAT(next.error().what, ContainsSubstring(over.words));
     CHECK_THAT(next.error().fix, ContainsSubstring(over.fix));
     // A local instance's vMACs are no bindings, and half the rate is left.
-    REQUIRE(message_from_yaml("vport: {name: q, netdev: w, instance: b, vnic: n2, profile: half}", "t", object));
-    CHECK(next_with(model, object, mac_of));
+    pb::Object fits;
+    REQUIRE(message_from_yaml("vport: {name: q, netdev: w, instance: b, vnic: n2, profile: half}", "t", fits));
+    CHECK(next_with(model, fits, mac_of));
 }
 
 TEST_CASE("a tenant that is not declared, or without limits, has no quota", "[R87]") {
