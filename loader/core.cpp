@@ -1296,6 +1296,26 @@ Result<> Core::forget(std::uint32_t instance, const Mac& mac) {
     return {};
 }
 
+Result<> Core::carry_over(std::uint32_t port, const ivds_port_stats& stats, const std::vector<FlowRow>& flows) {
+    if (!tables_.ports.contains(port)) {
+        return fail(Code::not_found, "IVDS-F003", fmt::format("there is no port {}", port));
+    }
+    for (const auto& row : flows) {
+        auto fresh = kernel_.put_new(Map::flows, &row.key, &row.flow);
+        if (!fresh) {
+            return std::unexpected(fresh.error());
+        }
+        if (*fresh) {
+            kernel_.count_flows(port, 1);
+            continue;
+        }
+        if (auto r = kernel_.put(Map::flows, &row.key, &row.flow); !r) {
+            return r;
+        }
+    }
+    return kernel_.add_port_stats(port, stats);
+}
+
 // ------------------------------------------------------------------ following interfaces
 
 PortChange Core::change_of(std::uint32_t id) const {

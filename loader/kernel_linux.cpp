@@ -511,6 +511,31 @@ void LinuxKernel::learned(std::uint32_t port, std::uint32_t instance, int by) {
     }
 }
 
+void LinuxKernel::count_flows(std::uint32_t port, int by) {
+    if (port < IVDS_MAX_PORTS) {
+        add_clamped(port_state_[port].flows, by);
+    }
+}
+
+Result<> LinuxKernel::add_port_stats(std::uint32_t port, const ivds_port_stats& stats) {
+    // Readers sum over CPUs: what is added may be any CPU's.
+    std::vector<ivds_port_stats> all(static_cast<std::size_t>(libbpf_num_possible_cpus()));
+    auto found = lookup(Map::port_stats, &port, all.data());
+    if (!found) {
+        return std::unexpected(found.error());
+    }
+    auto& sum = all.front();
+    sum.rx_packets += stats.rx_packets;
+    sum.rx_bytes += stats.rx_bytes;
+    sum.tx_packets += stats.tx_packets;
+    sum.tx_bytes += stats.tx_bytes;
+    sum.rx_local += stats.rx_local;
+    sum.rx_wire += stats.rx_wire;
+    sum.rx_flood += stats.rx_flood;
+    sum.rx_host += stats.rx_host;
+    return put(Map::port_stats, &port, all.data());
+}
+
 bool LinuxKernel::has_learned(std::uint32_t port, std::uint32_t instance) {
     if (port == 0) {
         return __atomic_load_n(&instance_state_[instance].learned, __ATOMIC_RELAXED) != 0;

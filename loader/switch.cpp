@@ -133,6 +133,9 @@ Result<std::uint32_t> Switch::flush_flows(std::uint32_t port, std::uint32_t inst
 Result<> Switch::forget(std::uint32_t instance, const Mac& mac) {
     return impl_->core->forget(instance, mac);
 }
+Result<> Switch::carry_over(std::uint32_t port, const ivds_port_stats& stats, const std::vector<FlowRow>& flows) {
+    return impl_->core->carry_over(port, stats, flows);
+}
 Result<> Switch::set_nic_stats(std::uint32_t port, const ivds_nic_stats& stats) {
     return impl_->kernel->put(Map::nic_stats, &port, &stats);
 }

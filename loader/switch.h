@@ -56,6 +56,12 @@ struct PortChange {
     std::string reason;  // "interface vanished", "carrier lost", "attached: native+tcx" …
 };
 
+// An entry of the flow table.
+struct FlowRow {
+    ivds_flow_key key;
+    ivds_flow flow;
+};
+
 class Switch {
 public:
     // Takes the writer's lock of ROOT (Code::busy if held), adopts the pinned maps and programs or, where
@@ -103,6 +109,11 @@ public:
     // Forgets the flow entries of a port, or if that is 0 of an instance; returns how many.
     [[nodiscard]] Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance);
 
+    // What a port has of another host, from which its VM comes: adds to its counters, and puts flow entries of it in
+    // place, also of those that are there already.
+    [[nodiscard]] Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
+                                      const std::vector<FlowRow>& flows);
+
     // What NICs counted of a vPort, in the map of that name; forgotten with the port.
     [[nodiscard]] Result<> set_nic_stats(std::uint32_t port, const ivds_nic_stats& stats);
 
@@ -133,10 +144,6 @@ struct DropRow {
     std::uint32_t port = 0;
     std::uint32_t reason = 0;
     ivds_count count{};
-};
-struct FlowRow {
-    ivds_flow_key key;
-    ivds_flow flow;
 };
 struct MissRow {
     ivds_vvlan_key key{};

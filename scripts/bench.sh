@@ -12,7 +12,8 @@
 #
 # Rows: xdp-local xdp-to-wire xdp-from-wire tc-local (60 B frames, each also as NAME-1500); rules, new-flows, fdb, flows,
 # vports, rate, mirror-span (by XDP, as xdp-local); cost; latency (round trips by vPorts); tcp-local, tcp-wire (each also
-# as NAME-native); agent-rss agent-apply agent-change; plan; verify. It takes a core for itself while it measures.
+# as NAME-native); agent-rss agent-apply agent-change; registry-converge registry-rss registry-change (16 hosts and etcd);
+# plan; verify. It takes a core for itself while it measures.
 # Exit 0 when all rows ran; whether they met their bars is for the reader of the table.
 #
 # With --exact, scripts/lab.sh boots Linux 6.12 on an emulated CPU whose clock counts instructions, and one VM of a host

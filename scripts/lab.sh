@@ -5,6 +5,7 @@
 #
 #   sudo scripts/lab.sh [OPTION…] PROGRAM [ARGUMENT…]
 #   sudo scripts/lab.sh --prepare      fetch and unpack what is needed, and run nothing
+#   sudo scripts/lab.sh --on-hardware PF --wire NIC [--writable DIR] [--yes] [PROGRAM [ARGUMENT…]]
 #
 #   --nics N          NICs (2); each two are joined by a wire: eth0 and eth1, eth2 and eth3 …
 #   --writable DIR    the guest may write there; it has the same path in the guest
@@ -14,6 +15,14 @@
 #                     what keeps its CPU busy takes as many instructions as nanoseconds
 #   --timeout SECS    for the program (300)
 #   --memory SIZE     (2G)
+#
+# With --on-hardware nothing is emulated: the program runs on this machine, on an Intel 82599 or 82576 (PF) that a cable
+# joins with another port (NIC) of any kind, both by PCI address or interface. It is refused where one of the two has
+# addresses or routes, is under a bridge, bond, VLAN or XDP program, or where PF has VFs. Without --yes it tells what it
+# would do, and does nothing. It makes and removes VFs of PF, moves interfaces to namespaces and back, resets both ports
+# and writes registers of PF, for which the kernel's command line has iomem=relaxed. Without a program it runs the lab's
+# tests of NICs, after `cmake --build --preset release`; their records, hardware-*.xml, go to DIR. What is left of a run
+# that was ended in its midst goes with `echo 0 >sriov_numvfs` and when the driver of PF is bound anew.
 #
 # The guest's root is this machine's, read-only, under an overlay in memory: what was built here runs there at the same
 # path and leaves nothing behind. It has no network but the wires; what passes wire N is in the guest's
@@ -37,11 +46,15 @@ skip() {
     exit 77
 }
 
+pf='' wire='' yes=''
 nics=2 writable='' layer='' systemd='' count='' limit=300 memory=2G prepare_only=''
 while [ $# -gt 0 ]; do
     case $1 in
-    --nics | --writable | --layer | --timeout | --memory) [ $# -ge 2 ] || die "$1 takes a value; see --help" ;;&
+    --nics | --writable | --layer | --timeout | --memory | --on-hardware | --wire) [ $# -ge 2 ] || die "$1 takes a value; see --help" ;;&
     --nics) nics=$2 && shift ;;
+    --on-hardware) pf=$2 && shift ;;
+    --wire) wire=$2 && shift ;;
+    --yes) yes=1 ;;
     --writable) writable=$(realpath "$2") && shift ;;
     --layer) layer=$(realpath "$2") && shift ;;
     --timeout) limit=$2 && shift ;;
@@ -53,16 +66,25 @@ while [ $# -gt 0 ]; do
         sed -n '3,/^set -/{/^set -/d; s/^# \{0,1\}//; p}' "$script"
         exit 0
         ;;
+    --)
+        shift
+        break
+        ;;
     -*) die "unknown option $1; see --help" ;;
     *) break ;;
     esac
     shift
 done
-[ -n "$prepare_only" ] || [ $# -gt 0 ] || die "no program to run; see --help"
+[ -n "$prepare_only$pf" ] || [ $# -gt 0 ] || die "no program to run; see --help"
 [[ $nics =~ ^[0-9]$ ]] || die "--nics takes a number from 0 to 9"
 [[ $limit =~ ^[0-9]+$ ]] || die "--timeout takes seconds"
 [ -z "$writable" ] || [ -d "$writable" ] || die "--writable $writable: no such folder; make it first"
 [ -z "$layer" ] || [ -d "$layer" ] || die "--layer $layer: no such folder; make it first"
+if [ -n "$pf$wire$yes" ]; then
+    # shellcheck source=scripts/lib/hardware.sh
+    . "$scripts/lib/hardware.sh"
+    on_hardware "$@" # and ends
+fi
 [ "$(id -u)" -eq 0 ] || skip "the lab needs root: it shows the guest all of this machine's files"
 [ "$(uname -m)" = x86_64 ] || skip "the lab's guest is of x86_64, and runs this machine's programs"
 

@@ -124,9 +124,9 @@ std::string event_time(std::uint64_t time_ns) {
 
 }  // namespace
 
-Agent::Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::string state_dir)
+Agent::Agent(Plane& plane, Nics nics, Store store, MacOf mac_of, std::string state_dir)
     : plane_(plane),
-      offload_(plane, std::move(open_nic),
+      offload_(plane, std::move(nics),
                [this](const std::string& uplink, const std::string& text) { note("offload", uplink, "", text); }),
       store_(std::move(store)),
       mac_of_(std::move(mac_of)),
@@ -141,10 +141,10 @@ Agent::Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::str
                            [&](pb::CapturePacket& packet, std::chrono::nanoseconds) { return sink(packet); });
           }) {}
 
-Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of,
-                                            std::string state_dir, const std::optional<fabric::Settings>& registry) {
+Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Nics nics, Store store, MacOf mac_of, std::string state_dir,
+                                            const std::optional<fabric::Settings>& registry) {
     std::unique_ptr<Agent> agent(
-        new Agent(plane, std::move(open_nic), std::move(store), std::move(mac_of), std::move(state_dir)));
+        new Agent(plane, std::move(nics), std::move(store), std::move(mac_of), std::move(state_dir)));
     if (agent->store_.dropped_tail())
         spdlog::warn("{}: the last change had not been acknowledged when the agent ended, and is dropped",
                      intent_path(agent->state_dir_));
@@ -179,6 +179,9 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, OpenNic open_nic, Stor
             [self = agent.get()](Remotes next) { return self->take_remotes(std::move(next)); },
             [self = agent.get()](const std::string& vport, const std::string& text) {
                 self->note("registry", vport, "", text);
+            },
+            [self = agent.get()](const std::string& vport, const std::string& host) {
+                return self->withdraw(vport, host);
             });
         agent->tell_registry();
     }
@@ -702,6 +705,17 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
     if (registry_ != nullptr)
         for (const Finding& finding : registry_->findings()) *reply.add_findings() = to_pb(finding);
+    for (const auto& [name, vport] : intent_->model.vports) {
+        if (vport->state() == pb::VPort::ACTIVE) continue;
+        const bool comes = vport->state() == pb::VPort::PREPARED;
+        *reply.add_findings() = to_pb({.severity = Finding::Severity::info,
+                                       .id = "IVDS-R015",
+                                       .object = name,
+                                       .text = fmt::format("it forwards nothing: its VM {} host {}",
+                                                           comes ? "is to come from" : "went to", vport->peer_host()),
+                                       .fix = comes ? "`ivds-ctl migrate commit` or `migrate abort` it"
+                                                    : "delete it, if it is not to come back"});
+    }
     return reply;
 }
 

@@ -34,8 +34,8 @@ public:
     // Takes up the saved intent and applies it, which does nothing where the data plane already holds it. Without a
     // saved intent the data plane stays as it is until the first change. With a registry, the host is in it from now
     // on; what the data plane had of it before stays until it answers.
-    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, OpenNic open_nic, Store store,
-                                                              MacOf mac_of, std::string state_dir,
+    [[nodiscard]] static Result<std::unique_ptr<Agent>> start(Plane& plane, Nics nics, Store store, MacOf mac_of,
+                                                              std::string state_dir,
                                                               const std::optional<fabric::Settings>& registry = {});
 
     // Whether an intent was ever saved: `--config` is for an agent without one.
@@ -73,6 +73,8 @@ public:
     // Hands frames to `sink` until that says false; it is asked at least twice a second.
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,
                                    const std::function<bool(const pb::CapturePacket&)>& sink);
+    // A step of a VM's way to another host; one at a time.
+    [[nodiscard]] Result<pb::MigrateReply> migrate(const pb::MigrateRequest& request);
     [[nodiscard]] EventLog& events() { return events_; }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
@@ -85,7 +87,7 @@ public:
     [[nodiscard]] std::string summary() const;
 
 private:
-    Agent(Plane& plane, OpenNic open_nic, Store store, MacOf mac_of, std::string state_dir);
+    Agent(Plane& plane, Nics nics, Store store, MacOf mac_of, std::string state_dir);
 
     // Data plane and NICs hold what was compiled of the intent, and what only the running system knows: sessions of
     // captures, and the addresses that copies in ERSPAN come from. `refuse` as in Offload::put(). The caller holds
@@ -101,6 +103,12 @@ private:
     [[nodiscard]] Result<> take_remotes(Remotes next);
     // Tells the registry of the intent that holds.
     void tell_registry();
+    [[nodiscard]] Result<pb::Migration> exported(const std::string& vport);
+    [[nodiscard]] Result<pb::MigrateReply> prepare_migration(const pb::MigrateRequest& request);
+    [[nodiscard]] Result<pb::MigrateReply> commit_migration(const pb::MigrateRequest& request);
+    [[nodiscard]] Result<pb::MigrateReply> abort_migration(const pb::MigrateRequest& request);
+    // The vPort's VM went to that host: it forwards no more.
+    [[nodiscard]] Result<> withdraw(const std::string& vport, const std::string& host);
     // Makes `next` the intent, or changes nothing. The caller holds mutex_.
     [[nodiscard]] Result<> commit(Model next, bool strict);
     // Say what changed since they were last called: which ports came up or went down (`reasons` knows why, by port),
@@ -133,6 +141,11 @@ private:
     const std::string state_dir_;
     const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
     EventLog events_;
+
+    // Held for a whole step of a migration, which waits for etcd and does not hold mutex_ meanwhile. Taken before it.
+    std::mutex migration_mutex_;
+    // What prepared vPorts bring along, until they are committed: for hosts that cannot say it again by then.
+    std::map<std::string, pb::Migration> carried_;
 
     mutable std::mutex mutex_;
     std::map<std::uint32_t, Capture> captures_;  // by session

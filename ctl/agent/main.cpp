@@ -8,6 +8,8 @@
 #include <grpcpp/resource_quota.h>
 #include <malloc.h>
 #include <net/if.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
 #include <poll.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -27,6 +29,8 @@
 #include <sstream>
 
 #include "agent/agent.h"
+#include "agent/audit.h"
+#include "agent/gate.h"
 #include "agent/metrics.h"
 #include "agent/service.h"
 #include "api/codec.h"
@@ -39,6 +43,9 @@ namespace {
 constexpr int kMaxMessageBytes = 256 << 20;
 constexpr int kMaxThreads = 32;
 constexpr int kTickMs = 500;
+constexpr int kHandshakeMs = 10'000;
+constexpr int kPingMs = 30'000;
+constexpr int kPingTimeoutMs = 10'000;
 
 struct Options {
     std::string socket = "/run/ivds/ivdsd.sock";
@@ -47,6 +54,11 @@ struct Options {
     std::string config;
     std::string metrics;
     std::string metrics_tls;
+    std::string listen;
+    std::string listen_cert;
+    std::string listen_key;
+    std::string listen_ca;
+    std::string audit;
     std::string registry = "local";
     std::string etcd = "127.0.0.1:2379";
     etcd::Tls etcd_tls;
@@ -81,8 +93,54 @@ Result<std::string> read_text(const std::string& path) {
     return text.str();
 }
 
-// The socket is the door: whoever may write to it commands the switch. umask makes it right from its first moment.
-Result<std::unique_ptr<grpc::Server>> serve(Service& service, const std::string& path) {
+struct FreePem {
+    void operator()(BIO* bio) const { ::BIO_free(bio); }
+    void operator()(X509* cert) const { ::X509_free(cert); }
+    void operator()(EVP_PKEY* key) const { ::EVP_PKEY_free(key); }
+};
+
+// What of a PEM text `parse` finds first, or null.
+template <class T>
+std::unique_ptr<T, FreePem> first_of(const std::string& pem, T* (*parse)(BIO*, T**, pem_password_cb*, void*)) {
+    const std::unique_ptr<BIO, FreePem> bio(::BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+    // No password is ever asked for.
+    return std::unique_ptr<T, FreePem>(parse(bio.get(), nullptr, nullptr, const_cast<char*>("")));
+}
+
+// Clients show a certificate of the authority, or there is no connection. gRPC itself would say no more than that it
+// cannot listen, so the files are looked at first.
+Result<std::shared_ptr<grpc::ServerCredentials>> credentials_of(const Options& options) {
+    if (options.listen_cert.empty() || options.listen_key.empty() || options.listen_ca.empty())
+        return fail(Code::invalid, "IVDS-A014", "--listen without a certificate, its key and the clients' authority",
+                    "give --listen-cert, --listen-key and --listen-ca; there is no access by TCP without TLS");
+    auto cert = read_text(options.listen_cert);
+    if (!cert) return std::unexpected(cert.error());
+    auto key = read_text(options.listen_key);
+    if (!key) return std::unexpected(key.error());
+    auto ca = read_text(options.listen_ca);
+    if (!ca) return std::unexpected(ca.error());
+    const auto x509 = first_of(*cert, &::PEM_read_bio_X509);
+    const auto pkey = first_of(*key, &::PEM_read_bio_PrivateKey);
+    const auto bad = [](const std::string& option, const std::string& file, const std::string& what) {
+        return fail(Code::invalid, "IVDS-A014", fmt::format("{} {}: {}", option, file, what),
+                    "give files in PEM, the key without a password");
+    };
+    if (x509 == nullptr) return bad("--listen-cert", options.listen_cert, "no certificate");
+    if (pkey == nullptr) return bad("--listen-key", options.listen_key, "no key that can be read");
+    if (::X509_check_private_key(x509.get(), pkey.get()) != 1)
+        return bad("--listen-key", options.listen_key, "not the key of the certificate " + options.listen_cert);
+    if (first_of(*ca, &::PEM_read_bio_X509) == nullptr)
+        return bad("--listen-ca", options.listen_ca, "no certificate");
+    grpc::SslServerCredentialsOptions tls(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+    tls.pem_root_certs = *ca;
+    tls.pem_key_cert_pairs.push_back({*key, *cert});
+    return grpc::SslServerCredentials(tls);
+}
+
+// The socket is a door: whoever may write to it commands the switch. umask makes it right from its first moment. The
+// other, if any, is TCP with `tls`.
+Result<std::unique_ptr<grpc::Server>> serve(Service& service, const std::string& path, const std::string& listen,
+                                            const std::shared_ptr<grpc::ServerCredentials>& tls) {
     std::error_code error;
     const std::filesystem::path directory = std::filesystem::path(path).parent_path();
     if (!directory.empty()) std::filesystem::create_directories(directory, error);
@@ -97,11 +155,26 @@ Result<std::unique_ptr<grpc::Server>> serve(Service& service, const std::string&
     builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.SetMaxSendMessageSize(kMaxMessageBytes);
+    int port = 0;
+    if (tls != nullptr) {
+        // A second agent on the same port is an error; who connects and says nothing, or vanishes, holds nothing for
+        // long.
+        builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+        builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
+        builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kPingMs);
+        builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
+        builder.AddListeningPort(listen, tls, &port);
+    }
+    // Last: where the other cannot be, nobody finds a socket that goes at once.
     builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials());
     builder.RegisterService(&service);
     const mode_t mask = ::umask(0117);
     std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
     ::umask(mask);
+    if (tls != nullptr && port == 0)
+        return fail(
+            Code::system, "IVDS-A015", "cannot listen on " + listen,
+            "see with 'ss -ltnp' whether another program has the port, and whether the address is this host's");
     if (server == nullptr)
         return fail(Code::system, "IVDS-A006", "cannot listen on " + path, "see whether the directory is writable");
     if (const group* readers = ::getgrnam("ivds"); readers != nullptr)
@@ -126,10 +199,22 @@ Result<> first_config(Agent& agent, const std::string& path) {
     return {};
 }
 
-Result<std::unique_ptr<offload::Backend>> open_nic(const std::string& netdev, offload::WireTags tags) {
-    auto pf = offload::find_pf("/sys", netdev);
-    if (!pf) return std::unexpected(pf.error());
-    return offload::open_kernel(*pf, tags);
+// The NICs of this host. What a PF has is looked up at each call.
+Nics host_nics() {
+    Nics nics;
+    nics.open = [](const std::string& netdev, offload::WireTags tags) -> Result<std::unique_ptr<offload::Backend>> {
+        const auto pf = offload::find_pf("/sys", netdev);
+        return pf ? offload::open_kernel(*pf, tags) : std::unexpected(pf.error());
+    };
+    nics.check_vfs = [](const std::string& netdev, unsigned count) -> Result<> {
+        const auto pf = offload::find_pf("/sys", netdev);
+        return pf ? offload::check_num_vfs(*pf, count) : Result<>(std::unexpected(pf.error()));
+    };
+    nics.set_vfs = [](const std::string& netdev, unsigned count) -> Result<> {
+        const auto pf = offload::find_pf("/sys", netdev);
+        return pf ? offload::set_num_vfs(*pf, count) : Result<>(std::unexpected(pf.error()));
+    };
+    return nics;
 }
 
 // Runs until SIGTERM or SIGINT.
@@ -156,7 +241,14 @@ Result<> loop(Agent& agent, const Switch& sw, int signals) {
 Result<> run(const Options& options, int signals) {
     // A wrong word is refused before anything is touched.
     if (!options.metrics.empty())
-        if (auto right = check_metrics_address(options.metrics); !right) return right;
+        if (auto right = check_address("--metrics", options.metrics); !right) return right;
+    std::shared_ptr<grpc::ServerCredentials> tls;
+    if (!options.listen.empty()) {
+        if (auto right = check_address("--listen", options.listen); !right) return right;
+        auto credentials = credentials_of(options);
+        if (!credentials) return std::unexpected(credentials.error());
+        tls = std::move(*credentials);
+    }
     std::optional<fabric::Settings> registry;
     if (options.registry == "etcd") {
         auto settings = fabric::settings_of(options.etcd, options.etcd_tls, options.host_name, options.lease_s);
@@ -176,7 +268,7 @@ Result<> run(const Options& options, int signals) {
 
     auto store = Store::open(options.state_dir, options.discard_state);
     if (!store) return std::unexpected(store.error());
-    auto started = Agent::start(plane, open_nic, std::move(*store), interface_mac, options.state_dir, registry);
+    auto started = Agent::start(plane, host_nics(), std::move(*store), interface_mac, options.state_dir, registry);
     if (!started) return std::unexpected(started.error());
     Agent& agent = **started;
     if (auto done = first_config(agent, options.config); !done) return done;
@@ -188,10 +280,13 @@ Result<> run(const Options& options, int signals) {
         metrics = std::move(*listening);
         spdlog::info("metrics at {}://{}/metrics", options.metrics_tls.empty() ? "http" : "https", options.metrics);
     }
-    Service service(agent);
-    auto server = serve(service, options.socket);
+    AuditLog audit(options.audit);
+    Gate gate(agent, audit);
+    Service service(gate);
+    auto server = serve(service, options.socket, options.listen, tls);
     if (!server) return std::unexpected(server.error());
-    spdlog::info("ivdsd {} serves on {}: {}", IVDS_VERSION, options.socket, agent.summary());
+    spdlog::info("ivdsd {} serves on {}{}: {}", IVDS_VERSION, options.socket,
+                 tls == nullptr ? "" : " and, by TLS, on " + options.listen, agent.summary());
     sd_notify(0, "READY=1");
 
     auto result = loop(agent, sw, signals);
@@ -221,6 +316,17 @@ int main_of(int argc, char** argv) {
     app.add_option("--metrics-tls", options.metrics_tls,
                    "PEM file with a certificate and its key: the metrics are served by HTTPS alone")
         ->envname("IVDS_METRICS_TLS");
+    app.add_option("--listen", options.listen, "ADDRESS:PORT to serve on by TCP with mutual TLS; without it: nowhere")
+        ->envname("IVDS_LISTEN");
+    app.add_option("--listen-cert", options.listen_cert,
+                   "PEM file: this host's certificate, and those that vouch for it")
+        ->envname("IVDS_LISTEN_CERT");
+    app.add_option("--listen-key", options.listen_key, "PEM file: the certificate's key")->envname("IVDS_LISTEN_KEY");
+    app.add_option("--listen-ca", options.listen_ca,
+                   "PEM file: the authorities that signed the clients' certificates")
+        ->envname("IVDS_LISTEN_CA");
+    app.add_option("--audit", options.audit, "file for the audit log; without it: the agent's own log")
+        ->envname("IVDS_AUDIT");
     app.add_option("--registry", options.registry, "where this host shares its bindings with others")
         ->check(CLI::IsMember({"local", "etcd"}))
         ->envname("IVDS_REGISTRY")

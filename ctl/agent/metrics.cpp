@@ -143,6 +143,9 @@ void add_tenant(Families& to, const pb::TenantState& tenant) {
             "How many vPorts the tenant may have.", tenant.max_vports());
     used_of("ivds_tenant_fdb_reserved", "MACs that the tenant's instances may learn together.", tenant.fdb(),
             "ivds_tenant_fdb_quota", "How many MACs the tenant's instances may be given.", tenant.max_fdb());
+    used_of("ivds_tenant_bindings", "Bindings and fixed MACs of the tenant.", tenant.bindings(),
+            "ivds_tenant_bindings_quota", "How many bindings and fixed MACs the tenant may have.",
+            tenant.max_bindings());
 }
 
 void add_mirror(Families& to, const pb::MirrorState& mirror) {
@@ -293,9 +296,9 @@ std::vector<MetricFamily> metric_families(const MetricsReading& reading) {
     return to.take();
 }
 
-Result<> check_metrics_address(const std::string& address) {
+Result<> check_address(const std::string& option, const std::string& address) {
     if (parse_address(address)) return {};
-    return fail(Code::invalid, "IVDS-A008", fmt::format("--metrics {}: not an IP address and a port", address),
+    return fail(Code::invalid, "IVDS-A008", fmt::format("{} {}: not an IP address and a port", option, address),
                 "give one like 127.0.0.1:9464 or [::1]:9464");
 }
 
@@ -315,7 +318,7 @@ MetricsServer::~MetricsServer() = default;
 
 Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const Agent& agent, const std::string& address,
                                                             const std::string& tls) {
-    if (auto right = check_metrics_address(address); !right) return std::unexpected(right.error());
+    if (auto right = check_address("--metrics", address); !right) return std::unexpected(right.error());
     SocketAddress here = *parse_address(address);
     unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD;
     if (here.any.sa_family == AF_INET6) flags |= MHD_USE_IPv6;

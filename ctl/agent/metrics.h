@@ -27,8 +27,9 @@ struct MetricsReading {
 
 [[nodiscard]] std::vector<prometheus::MetricFamily> metric_families(const MetricsReading& reading);
 
-// "127.0.0.1:9464" or "[::1]:9464": in numbers, so that starting depends on no name service.
-[[nodiscard]] Result<> check_metrics_address(const std::string& address);
+// "127.0.0.1:9464" or "[::1]:9464": in numbers, so that starting depends on no name service. `option` is for the
+// error.
+[[nodiscard]] Result<> check_address(const std::string& option, const std::string& address);
 
 // Answers GET /metrics until it is destroyed. A scrape asks the agent like any client of the API does, from threads
 // of its own; the agent must outlive the server.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "offload/apply/nics.h"
+
 namespace ivds {
 namespace {
 
@@ -170,6 +172,45 @@ pb::Usage usage(std::uint64_t used, std::uint64_t limit) {
     return out;
 }
 
+pb::VfState vf_state(const offload::Vf& vf, const std::string& uplink, const Model& model) {
+    pb::VfState out;
+    out.set_index(vf.index);
+    out.set_address(vf.address);
+    out.set_driver(vf.driver);
+    out.set_netdev(vf.netdev);
+    out.set_rx_queues(vf.rx_queues);
+    out.set_tx_queues(vf.tx_queues);
+    out.set_interrupts(vf.interrupts);
+    if (vf.iommu_group) out.set_iommu_group(fmt::to_string(*vf.iommu_group));
+    switch (offload::holder_of(vf)) {
+        case offload::VfHolder::nobody:
+            out.set_role(pb::VfState::FREE);
+            break;
+        case offload::VfHolder::host:
+            out.set_role(pb::VfState::HOST);
+            break;
+        case offload::VfHolder::netns:
+            out.set_role(pb::VfState::NETNS);
+            break;
+        case offload::VfHolder::vm:
+            out.set_role(pb::VfState::VM);
+            break;
+    }
+    const auto is = [&](const auto& object) { return !vf.netdev.empty() && object.netdev() == vf.netdev; };
+    const auto means = [&](const auto& object) {
+        return object.has_vf() && object.vf().pf() == uplink && object.vf().index() == vf.index;
+    };
+    for (const auto& [name, vport] : model.vports) {
+        if (is(*vport)) out.set_role(pb::VfState::VPORT);
+        if (is(*vport) || means(*vport)) out.set_vport(name);
+    }
+    for (const auto& [name, other] : model.uplinks) {
+        if (is(*other)) out.set_role(pb::VfState::UPLINK);
+        if (is(*other) || means(*other)) out.set_uplink(name);
+    }
+    return out;
+}
+
 bool has_netdev(const pb::VPort& vport) {
     return !vport.netdev().empty();
 }
@@ -273,6 +314,11 @@ Result<pb::NicReply> view_nics(const ViewSource& source, const pb::StatusReply& 
             nic.mutable_netdev()->set_name(port.netdev());
             if (source.interfaces != nullptr) nic.mutable_netdev()->set_link(link_text(nullptr));
         }
+        if (port.kind() == pb::UPLINK && source.interfaces != nullptr)
+            if (const auto pf = offload::find_pf("/sys", port.netdev())) {
+                nic.set_interrupts(pf->interrupts);
+                for (const offload::Vf& vf : pf->vfs) *nic.add_vfs() = vf_state(vf, port.name(), source.model);
+            }
         for (const pb::InstanceState& instance : status.instances())
             if (port.kind() == pb::UPLINK ? instance.uplink() == port.name() : instance.name() == port.instance())
                 *nic.add_instances() = instance;

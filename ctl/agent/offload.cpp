@@ -66,6 +66,8 @@ void Offload::look() {
 
 Result<> Offload::carry_out(const Tables& tables, const std::vector<NicIntent>& intents, bool strict, bool refuse) {
     next_look_ = std::chrono::steady_clock::now() + kLook;
+    if (refuse)
+        if (auto may = check_vfs(intents); !may) return may;
     auto works = plan_all(tables, intents, refuse);
     if (!works) return std::unexpected(works.error());
     for (auto nic = nics_.begin(); nic != nics_.end();) {
@@ -76,6 +78,11 @@ Result<> Offload::carry_out(const Tables& tables, const std::vector<NicIntent>& 
                 spdlog::warn("{}: {}", nic->first, done.error().text());
             count(nic->second, nic->second.known.pools, Reading::last);
         }
+        if (!stays)
+            for (const NicIntent& intent : intents_)
+                if (intent.netdev == nic->first && intent.num_vfs != 0)
+                    if (auto done = access_.set_vfs(nic->first, 0); !done)
+                        spdlog::warn("{}: {}", nic->first, done.error().text());
         nic = stays ? std::next(nic) : nics_.erase(nic);
     }
     for (Work& work : *works) advance(work);
@@ -104,7 +111,10 @@ Result<std::vector<Offload::Work>> Offload::plan_all(const Tables& tables, const
         offload::NicState present;
         const offload::WireTags tags = offload::wire_tags(snapshot, intent.port);
         if (nic.backend != nullptr && nic.tags != tags) close(intent, nic);
-        if (nic.backend == nullptr) open(intent, nic, tags);
+        if (auto done = open(intent, nic, tags); done)
+            nic.error.clear();
+        else
+            note(intent, nic, done.error());
         if (nic.backend != nullptr) {
             auto state = read(intent, nic);
             if (state)
@@ -145,16 +155,45 @@ Result<offload::Plan> Offload::plan_one(const offload::Snapshot& snapshot, const
     return plan;
 }
 
-void Offload::open(const NicIntent& intent, Nic& nic, offload::WireTags tags) {
-    auto opened = open_(intent.netdev, tags);
+Result<> Offload::check_vfs(const std::vector<NicIntent>& next) const {
+    const auto of = [](const std::vector<NicIntent>& intents, const NicIntent& one) {
+        const auto found = std::ranges::find(intents, one.netdev, &NicIntent::netdev);
+        return found == intents.end() ? 0U : found->num_vfs;
+    };
+    const auto check = [&](const NicIntent& intent, unsigned count) -> Result<> {
+        const auto may = access_.check_vfs(intent.netdev, count);
+        // A NIC that is not there is no reason to refuse: it gets its VFs when it comes.
+        if (may || (may.error().code != Code::conflict && may.error().code != Code::invalid)) return {};
+        return std::unexpected(may.error().in("uplink " + intent.uplink));
+    };
+    for (const NicIntent& intent : next)
+        if (intent.num_vfs != 0 && intent.num_vfs != of(intents_, intent))
+            if (auto may = check(intent, intent.num_vfs); !may) return may;
+    for (const NicIntent& intent : intents_)
+        if (intent.num_vfs != 0 && std::ranges::find(next, intent.netdev, &NicIntent::netdev) == next.end())
+            if (auto may = check(intent, 0); !may) return may;
+    return {};
+}
+
+Result<> Offload::open(const NicIntent& intent, Nic& nic, offload::WireTags tags) {
+    Result<> provided;
+    if (const unsigned wanted = intent.num_vfs;
+        wanted != 0 && (nic.backend == nullptr || nic.backend->pf() != wanted)) {
+        provided = access_.check_vfs(intent.netdev, wanted);
+        if (provided && nic.backend != nullptr) close(intent, nic);
+        if (provided) provided = access_.set_vfs(intent.netdev, wanted);
+    }
+    if (nic.backend != nullptr) return provided;
+    auto opened = access_.open(intent.netdev, tags);
     if (opened)
         if (auto ready = (*opened)->prepare(); !ready) opened = std::unexpected(ready.error());
-    if (!opened) return note(intent, nic, opened.error());
+    // That it has not its VFs also says why it cannot be opened.
+    if (!opened) return provided ? Result<>(std::unexpected(opened.error())) : provided;
     nic.backend = std::move(*opened);
     nic.tags = tags;
     nic.known = {};
-    nic.error.clear();
     tell_(intent.uplink, fmt::format("NIC: {} by {}", nic.backend->chip().name, nic.backend->name()));
+    return provided;
 }
 
 Result<offload::NicState> Offload::read(const NicIntent& intent, Nic& nic) {
@@ -166,6 +205,9 @@ Result<offload::NicState> Offload::read(const NicIntent& intent, Nic& nic) {
     }
     if (!found) return std::unexpected(found.error());
     offload::NicState state = offload::named(std::move(*found), nic.known);
+    // Where the driver chooses an address's slot, that it chose another one than the plan is no news.
+    for (auto& [mac, entry] : nic.known.macs)
+        if (const auto held = state.macs.find(mac); held != state.macs.end()) entry.slot = held->second.slot;
     // A NIC that was never looked at is what somebody before left.
     if (!(state == nic.known) && !(nic.known == offload::NicState{})) {
         ++nic.drifts;
@@ -310,6 +352,7 @@ Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const 
             continue;
         }
         out.set_state("on");
+        out.set_error(nic.error);
         out.set_chip(std::string(nic.backend->chip().name));
         out.set_backend(std::string(nic.backend->name()));
         out.set_vfs(nic.backend->pf());

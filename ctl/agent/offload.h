@@ -23,19 +23,24 @@
 
 namespace ivds {
 
-// The NIC behind a PF's interface, for a wire with these tags. Called again after each failure.
-using OpenNic =
-    std::function<Result<std::unique_ptr<offload::Backend>>(const std::string& netdev, offload::WireTags tags)>;
+// What the NIC behind a PF's interface is asked for. Each is called again after a failure.
+struct Nics {
+    // For a wire with these tags.
+    std::function<Result<std::unique_ptr<offload::Backend>>(const std::string& netdev, offload::WireTags tags)> open;
+    // Whether it can have so many VFs now, and gives it so many (offload/apply/nics.h).
+    std::function<Result<>(const std::string& netdev, unsigned count)> check_vfs, set_vfs;
+};
 
 class Offload {
 public:
     // `plane` outlives it. `tell` gets what happened to an uplink's NIC, for the event log.
-    Offload(Plane& plane, OpenNic open, std::function<void(const std::string& uplink, const std::string& text)> tell)
-        : plane_(plane), open_(std::move(open)), tell_(std::move(tell)) {}
+    Offload(Plane& plane, Nics access, std::function<void(const std::string& uplink, const std::string& text)> tell)
+        : plane_(plane), access_(std::move(access)), tell_(std::move(tell)) {}
 
     // Makes data plane and NICs hold what was compiled. With `refuse`, a vPort that shall be in a NIC and cannot be
-    // is an error; otherwise it is left to software. After an error all is as it was before. A NIC that fails is no
-    // error: it carries nothing then, and is tried again.
+    // is an error; otherwise it is left to software; and so is another number of VFs while one of them is in use.
+    // After an error all is as it was before. A NIC that fails is no error: it carries nothing then, and is tried
+    // again.
     Result<> put(Tables tables, std::vector<NicIntent> intents, bool strict, bool refuse);
     // What was compiled last, as the next compilation wants it.
     [[nodiscard]] const Tables& tables() const { return tables_; }
@@ -68,7 +73,7 @@ private:
         std::unique_ptr<offload::Backend> backend;
         offload::WireTags tags;          // that it was opened for
         std::uint32_t uplink = 0;        // port id
-        std::string error;               // why there is none
+        std::string error;               // why there is none, or it has not the VFs that it shall have
         offload::NicState known;         // as the last step left it
         offload::Plan plan;              // the one that holds
         std::set<std::uint32_t> vports;  // that software takes to be in the NIC
@@ -87,7 +92,10 @@ private:
     static Result<offload::Plan> plan_one(const offload::Snapshot& snapshot, const NicIntent& intent,
                                           const offload::Backend& backend, const offload::NicState& present,
                                           bool refuse);
-    void open(const NicIntent& intent, Nic& nic, offload::WireTags tags);
+    // Gives the PF the VFs that it shall have, and opens it where it is not open. It may be open after a failure.
+    Result<> open(const NicIntent& intent, Nic& nic, offload::WireTags tags);
+    // Whether VFs could be made and taken away as `next` asks for, where it asks for another number than is held.
+    [[nodiscard]] Result<> check_vfs(const std::vector<NicIntent>& next) const;
     Result<offload::NicState> read(const NicIntent& intent, Nic& nic);
     // The steps up to software's next one, whose vPorts then are the NIC's.
     void advance(Work& work);
@@ -106,7 +114,7 @@ private:
     void take_heat();
 
     Plane& plane_;
-    OpenNic open_;
+    Nics access_;
     std::function<void(const std::string&, const std::string&)> tell_;
     Tables tables_;
     std::vector<NicIntent> intents_;

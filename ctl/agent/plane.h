@@ -35,6 +35,8 @@ public:
     virtual Result<std::uint32_t> flush_instance(std::uint32_t instance) = 0;
     virtual Result<> forget(std::uint32_t instance, const Mac& mac) = 0;
     virtual Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) = 0;
+    virtual Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
+                                const std::vector<FlowRow>& flows) = 0;
 
     // A ring for a session of kind RING, as a descriptor that the caller closes.
     virtual Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) = 0;
@@ -80,6 +82,10 @@ public:
     Result<> forget(std::uint32_t instance, const Mac& mac) override { return switch_.forget(instance, mac); }
     Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
         return switch_.flush_flows(port, instance);
+    }
+    Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
+                        const std::vector<FlowRow>& flows) override {
+        return switch_.carry_over(port, stats, flows);
     }
     Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) override {
         return switch_.make_ring(session, bytes);

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // service.h -- the gRPC service over the Agent: words of the schema in, words of the schema out, nothing decided.
+// Each call goes through the gate, which has the agent.
 #pragma once
 
 #include <atomic>
 
-#include "agent/agent.h"
+#include "agent/gate.h"
 #include "ivds.grpc.pb.h"
 
 namespace ivds {
 
 class Service final : public pb::Switch::Service {
 public:
-    explicit Service(Agent& agent) : agent_(agent) {}
+    explicit Service(Gate& gate) : gate_(gate) {}
 
     grpc::Status Apply(grpc::ServerContext* context, const pb::ApplyRequest* request, pb::ApplyReply* reply) override;
     grpc::Status Export(grpc::ServerContext* context, const pb::ExportRequest* request, pb::Config* reply) override;
@@ -52,10 +53,17 @@ public:
                             pb::InspectorsReply* reply) override;
     grpc::Status Capture(grpc::ServerContext* context, const pb::CaptureRequest* request,
                          grpc::ServerWriter<pb::CapturePacket>* writer) override;
+    grpc::Status Migrate(grpc::ServerContext* context, const pb::MigrateRequest* request,
+                         pb::MigrateReply* reply) override;
     grpc::Status Map(grpc::ServerContext* context, const pb::MapRequest* request, pb::MapReply* reply) override;
 
 private:
-    Agent& agent_;
+    // The call by this name, which is __func__ of its function, and whose value is the reply.
+    template <class Request, class Reply, class Work>
+    grpc::Status answer(grpc::ServerContext& context, const char* call, const Request& request, Reply* reply,
+                        Work&& work);
+
+    Gate& gate_;
     std::atomic<int> followers_ = 0;
 };
 

@@ -70,15 +70,7 @@ Result<void> read_port(const ViewSource& source, const std::unordered_map<std::u
             *state.mutable_netdev_counters() = counters_of(interface->netdev);
         }
     }
-    pb::Counters& counters = *state.mutable_counters();
-    counters.set_rx_packets(stats->rx_packets);
-    counters.set_rx_bytes(stats->rx_bytes);
-    counters.set_tx_packets(stats->tx_packets);
-    counters.set_tx_bytes(stats->tx_bytes);
-    counters.set_rx_local(stats->rx_local);
-    counters.set_rx_wire(stats->rx_wire);
-    counters.set_rx_flood(stats->rx_flood);
-    counters.set_rx_host(stats->rx_host);
+    pb::Counters& counters = *state.mutable_counters() = counters_of(*stats);
     if (const auto found = drops.find(state.id()); found != drops.end()) counters.set_drops(found->second);
     const auto carried = source.maps.nic_stats(state.id());
     if (!carried) return std::unexpected(carried.error());
@@ -168,12 +160,18 @@ std::vector<pb::TenantState> tenants_of(const ViewSource& source, const Reading&
         state.set_max_instances(tenant->max_instances());
         state.set_max_vports(tenant->max_vports());
         state.set_max_fdb(tenant->max_fdb());
+        state.set_max_bindings(tenant->max_bindings());
+        state.set_max_rate_mbps(tenant->max_rate_mbps());
     }
     for (const auto& [name, use] : tenant_use(source.model)) {
         pb::TenantState& state = tenants[name];
         state.set_instances(use.instances);
         state.set_vports(use.vports);
         state.set_fdb(use.fdb);
+        state.set_bindings(use.bindings);
+        state.set_rate_in_mbps(use.rate_in_mbps);
+        state.set_rate_out_mbps(use.rate_out_mbps);
+        state.set_unlimited_rates(use.unlimited_rates);
     }
     std::unordered_map<std::string, pb::TenantState*> of_instance;
     for (const pb::InstanceState& instance : reading.instances) {
@@ -230,6 +228,19 @@ pb::InspectorState inspector_state(const PortStatus& port, const ivds_port& valu
     out.set_refused(state.refused);
     out.set_reason(port.reason);
     return out;
+}
+
+pb::Counters counters_of(const ivds_port_stats& stats) {
+    pb::Counters counters;
+    counters.set_rx_packets(stats.rx_packets);
+    counters.set_rx_bytes(stats.rx_bytes);
+    counters.set_tx_packets(stats.tx_packets);
+    counters.set_tx_bytes(stats.tx_bytes);
+    counters.set_rx_local(stats.rx_local);
+    counters.set_rx_wire(stats.rx_wire);
+    counters.set_rx_flood(stats.rx_flood);
+    counters.set_rx_host(stats.rx_host);
+    return counters;
 }
 
 std::string instance_state_text(const pb::Instance& instance, std::uint32_t vports, std::uint32_t vports_up) {

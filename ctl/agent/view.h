@@ -46,6 +46,9 @@ struct ViewSource {
 [[nodiscard]] pb::InspectorState inspector_state(const PortStatus& port, const ivds_port& value,
                                                  const ivds_inspector& state, std::uint64_t now_ns);
 
+// But for the drops, which are not in it.
+[[nodiscard]] pb::Counters counters_of(const ivds_port_stats& stats);
+
 // How far an instance is in its life: "created" (no vPorts), "configured" (none of them up), "active", "draining".
 [[nodiscard]] std::string instance_state_text(const pb::Instance& instance, std::uint32_t vports,
                                               std::uint32_t vports_up);

@@ -144,10 +144,15 @@ void complete(const CLI::App& root, std::vector<std::string> words, Options opti
         if (const auto found = at.root_values.find(name); found != at.root_values.end()) value = found->second;
     };
     given("--socket", options.socket);
+    given("--address", options.address);
+    given("--ca", options.ca);
+    given("--cert", options.cert);
+    given("--key", options.key);
     given("--root", options.root);
     given("--state-dir", options.state_dir);
     // Nobody waits long for a TAB, and notes have no place on the line.
-    Client agent(options.socket, std::chrono::seconds(1));
+    const auto target = target_of(options.socket, options.address, options.ca, options.cert, options.key);
+    Client agent(target.value_or(Target{options.socket, "", "", "", ""}), std::chrono::seconds(1));
     std::ostream nowhere(nullptr);
     Source source(options, agent, nowhere);
     const auto names = [&](pb::Kind kind) {
@@ -172,6 +177,10 @@ int run(const std::vector<std::string>& arguments, Io io) {
     options.root = IVDS_PIN_ROOT;
     options.state_dir = "/var/lib/ivds";
     add_value(root, "--socket", "FILE", options.socket, "the agent's socket").capture_default_str();
+    add_value(root, "--address", "HOST:PORT", options.address, "the agent of another host, by TCP with TLS");
+    add_value(root, "--ca", "FILE", options.ca, "with --address: the authority of the agent's certificate");
+    add_value(root, "--cert", "FILE", options.cert, "with --address: the certificate that says who you are");
+    add_value(root, "--key", "FILE", options.key, "with --address: the certificate's key");
     add_value(root, "--root", "DIR", options.root, "directory of the pins, read when the agent is down")
         .capture_default_str();
     add_value(root, "--state-dir", "DIR", options.state_dir, "the agent's saved state, read when it is down")
@@ -198,7 +207,9 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_exporter_command(commands);
     add_inspector_command(commands);
     add_offload_commands(commands);
+    add_fabric_commands(commands);
     add_boot_command(commands);
+    add_migrate_commands(commands);
 
     if (!arguments.empty() && arguments.front() == "__complete") {
         complete(root, {arguments.begin() + 1, arguments.end()}, options, io);
@@ -215,7 +226,12 @@ int run(const std::vector<std::string>& arguments, Io io) {
         return report(io.err, usage_error(root, error));
     }
 
-    Client agent(options.socket, std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1000)));
+    // Of fabric, the addresses are in its file, and the certificate is for all of them.
+    const auto target = root.got_subcommand("fabric")
+                            ? Result<Target>(Target{options.socket, "", "", "", ""})
+                            : target_of(options.socket, options.address, options.ca, options.cert, options.key);
+    if (!target) return report(io.err, target.error());
+    Client agent(*target, std::chrono::milliseconds(static_cast<std::int64_t>(options.timeout_s * 1000)));
     Source source(options, agent, io.err);
     const auto code = commands.parsed()(Context{io, options, agent, source});
     if (!code) {

@@ -5,6 +5,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <tuple>
+#include <utility>
 
 #include "api/status.h"
 #include "ivds.grpc.pb.h"
@@ -17,18 +21,36 @@ constexpr int max_message_bytes = 256 * 1024 * 1024;
 constexpr std::chrono::seconds short_call{10};
 constexpr std::chrono::seconds long_call{60};
 
-std::shared_ptr<grpc::Channel> channel_to(const std::string& socket) {
+std::shared_ptr<grpc::Channel> channel_to(const Target& target) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(max_message_bytes);
     arguments.SetMaxSendMessageSize(max_message_bytes);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-    return grpc::CreateCustomChannel("unix:" + socket, grpc::InsecureChannelCredentials(), arguments);
+    if (target.address.empty())
+        return grpc::CreateCustomChannel("unix:" + target.socket, grpc::InsecureChannelCredentials(), arguments);
+    return grpc::CreateCustomChannel(target.address, grpc::SslCredentials({target.ca, target.key, target.cert}),
+                                     arguments);
+}
+
+Result<std::string> read_pem(const char* option, const std::string& path) {
+    std::ifstream file(path);
+    std::stringstream text;
+    text << file.rdbuf();
+    if (!file)
+        return os_error(errno != 0 ? errno : EIO, "IVDS-U018", std::string(option) + ": read " + path,
+                        "name a file in PEM that you may read");
+    if (text.str().find("-----BEGIN ") == std::string::npos)
+        return fail(
+            Code::invalid, "IVDS-U018", std::string(option) + " " + path + " is not in PEM",
+            "give a file that begins with -----BEGIN CERTIFICATE----- or, for --key, ends with a PRIVATE KEY");
+    return text.str();
 }
 
 }  // namespace
 
 struct Client::Impl {
     std::string socket;
+    std::string address;
     std::chrono::milliseconds timeout;
     std::unique_ptr<pb::Switch::Stub> stub;
 
@@ -41,6 +63,12 @@ struct Client::Impl {
         Error error = from_status(context, status);
         // What the agent says itself has an id of its own.
         if (error.id != "IVDS-G001" || error.code != Code::unavailable) return std::unexpected(std::move(error));
+        if (!address.empty())
+            return fail(
+                Code::unavailable, "IVDS-U013",
+                "no agent at " + address + " answers this certificate: " + status.error_message(),
+                "see on that host whether ivdsd runs with --listen; its certificate must be signed by --ca and "
+                "name this host, and --cert be signed by its --listen-ca and not have expired");
         if (status.error_code() == grpc::DEADLINE_EXCEEDED) {
             return fail(Code::unavailable, "IVDS-U011", "the agent at " + socket + " does not answer in time",
                         "see 'systemctl status ivdsd' and 'journalctl -u ivdsd'; a change that was asked for may "
@@ -78,8 +106,30 @@ struct Client::Impl {
     }
 };
 
-Client::Client(const std::string& socket, std::chrono::milliseconds timeout)
-    : impl_(std::make_unique<Impl>(socket, timeout, pb::Switch::NewStub(channel_to(socket)))) {}
+Result<Target> target_of(const std::string& socket, const std::string& address, const std::string& ca,
+                         const std::string& cert, const std::string& key) {
+    if (address.empty()) {
+        if (ca.empty() && cert.empty() && key.empty()) return Target{socket, "", "", "", ""};
+        return fail(Code::invalid, "IVDS-U018", "--ca, --cert and --key are for an agent at --address",
+                    "give --address HOST:PORT, or leave them out for the agent of this host");
+    }
+    if (ca.empty() || cert.empty() || key.empty())
+        return fail(Code::invalid, "IVDS-U018", "--address without --ca, --cert and --key",
+                    "give all three; there is no access by TCP without TLS");
+    Target target{"", address, "", "", ""};
+    for (const auto& [option, path, text] :
+         {std::tuple("--ca", &ca, &target.ca), std::tuple("--cert", &cert, &target.cert),
+          std::tuple("--key", &key, &target.key)}) {
+        auto read = read_pem(option, *path);
+        if (!read) return std::unexpected(read.error());
+        *text = std::move(*read);
+    }
+    return target;
+}
+
+Client::Client(const Target& target, std::chrono::milliseconds timeout)
+    : impl_(std::make_unique<Impl>(target.socket, target.address, timeout, pb::Switch::NewStub(channel_to(target)))) {
+}
 Client::~Client() = default;
 
 Result<pb::ApplyReply> Client::apply(const pb::ApplyRequest& request) {
@@ -158,6 +208,10 @@ Result<> Client::capture(const pb::CaptureRequest& request,
 }
 Result<pb::TraceReply> Client::trace(const pb::TraceRequest& request) {
     return impl_->call(&pb::Switch::Stub::Trace, request);
+}
+
+Result<pb::MigrateReply> Client::migrate(const pb::MigrateRequest& request) {
+    return impl_->call(&pb::Switch::Stub::Migrate, request, long_call);
 }
 
 Result<pb::FlushReply> Client::flush_flows(const pb::FlowsRequest& request) {

@@ -16,10 +16,23 @@ namespace pb = ::ivds::v1;
 
 namespace ivds::cli {
 
+// Where an agent is: behind a socket, or at HOST:PORT by TLS, with these texts in PEM.
+struct Target {
+    std::string socket;
+    std::string address;  // empty: the socket
+    std::string ca;
+    std::string cert;
+    std::string key;
+};
+
+// Reads the files of a client's certificate. An empty address is the socket, and needs none.
+[[nodiscard]] Result<Target> target_of(const std::string& socket, const std::string& address, const std::string& ca,
+                                       const std::string& cert, const std::string& key);
+
 class Client {
 public:
     // `timeout` 0 takes each call's own default: 10 s, and 60 s for those that move a whole configuration.
-    Client(const std::string& socket, std::chrono::milliseconds timeout);
+    Client(const Target& target, std::chrono::milliseconds timeout);
     ~Client();
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
@@ -47,6 +60,7 @@ public:
     [[nodiscard]] Result<pb::InspectorsReply> inspectors(const pb::InspectorsRequest& request);
     [[nodiscard]] Result<pb::ExportersReply> exporters(const pb::ExportersRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
+    [[nodiscard]] Result<pb::MigrateReply> migrate(const pb::MigrateRequest& request);
     [[nodiscard]] Result<pb::FlushReply> flush_flows(const pb::FlowsRequest& request);
 
     // Streams end early when the sink says false; `follow` has no deadline.

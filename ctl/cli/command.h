@@ -62,6 +62,10 @@ CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string
 // Findings as lines for people: "error IVDS-P001 eth1: text", and the fix below.
 void print_findings(std::ostream& out, bool color, const google::protobuf::RepeatedPtrField<pb::Finding>& findings);
 
+// A file's text, or with "-" that of standard input.
+[[nodiscard]] Result<std::string> read_file(Io& io, const std::string& file);
+// Writes the text into a file, or on standard output if `file` is empty.
+[[nodiscard]] Result<> write_file(Io& io, const std::string& file, const std::string& text);
 // The configuration in a file, or with "-" on standard input.
 [[nodiscard]] Result<pb::Config> read_config(Io& io, const std::string& file);
 
@@ -82,6 +86,8 @@ void add_capture_command(Commands& commands);    // capture
 void add_exporter_command(Commands& commands);   // exporter state
 void add_inspector_command(Commands& commands);  // inspector state
 void add_offload_commands(Commands& commands);   // offload show, offload plan
+void add_fabric_commands(Commands& commands);    // fabric
 void add_boot_command(Commands& commands);       // boot
+void add_migrate_commands(Commands& commands);   // migrate
 
 }  // namespace ivds::cli

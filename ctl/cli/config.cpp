@@ -12,9 +12,8 @@
 #include "table.h"
 
 namespace ivds::cli {
-namespace {
 
-Result<std::string> read_all(Io& io, const std::string& file) {
+Result<std::string> read_file(Io& io, const std::string& file) {
     if (file == "-") return std::string(std::istreambuf_iterator<char>(io.in), {});
     std::ifstream stream(file, std::ios::binary);
     std::string text(std::istreambuf_iterator<char>(stream), {});
@@ -28,10 +27,20 @@ Result<std::string> read_all(Io& io, const std::string& file) {
     return text;
 }
 
-}  // namespace
+Result<> write_file(Io& io, const std::string& file, const std::string& text) {
+    if (file.empty()) {
+        io.out << text;
+        return {};
+    }
+    std::ofstream stream(file, std::ios::binary | std::ios::trunc);
+    stream << text;
+    stream.close();
+    if (!stream) return os_error(errno, "IVDS-U004", "write " + file);
+    return {};
+}
 
 Result<pb::Config> read_config(Io& io, const std::string& file) {
-    auto text = read_all(io, file);
+    auto text = read_file(io, file);
     if (!text) return std::unexpected(text.error());
     return config_from_yaml(*text, file == "-" ? "standard input" : file);
 }
@@ -84,14 +93,7 @@ Result<int> export_config(const Context& context, const std::string& file) {
     const auto config = context.source.export_config();
     if (!config) return std::unexpected(config.error());
     const std::string text = context.options.json ? to_json(*config) + "\n" : to_yaml(*config);
-    if (file.empty()) {
-        context.io.out << text;
-        return exit_ok;
-    }
-    std::ofstream stream(file, std::ios::binary | std::ios::trunc);
-    stream << text;
-    stream.close();
-    if (!stream) return os_error(errno, "IVDS-U004", "write " + file);
+    if (auto done = write_file(context.io, file, text); !done) return std::unexpected(done.error());
     return exit_ok;
 }
 

@@ -42,7 +42,7 @@ Result<int> doctor(const Context& context, const pb::DoctorRequest& request) {
                          .fix = "restart the one that is older: systemctl restart ivdsd"},
                         "ivdsd");
         }
-    } else if (reply.error().code == Code::unavailable && !request.mend()) {
+    } else if (reply.error().code == Code::unavailable && !request.mend() && context.options.address.empty()) {
         found = context.source.doctor();
         *found.add_findings() = finding("error", reply.error(), "ivdsd");
     } else {

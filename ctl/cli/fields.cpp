@@ -41,6 +41,7 @@ constexpr std::array help_table{
     FieldHelp{"Uplink.reserved_macs", "N", "entries of the NIC's table of addresses that stay free"},
     FieldHelp{"Uplink.reserved_vlans", "N", "entries of the NIC's table of VLANs that stay free"},
     FieldHelp{"Uplink.vf", "pf=UPLINK,index=N", "netdev is this VF: the NIC sorts its instances' V.VLANs to it"},
+    FieldHelp{"Uplink.vfs", "N", "VFs that the agent makes on the PF; 0: it leaves them as they are"},
     FieldHelp{"Instance.tenant", "TENANT",
               "whom it belongs to: groups instances, and counts against the tenant's quota"},
     FieldHelp{"Instance.uplink", "UPLINK", "uplink to the other hosts; may be empty with scope local"},
@@ -90,6 +91,8 @@ constexpr std::array help_table{
     FieldHelp{"VPort.trunk", "VPORT", "no interface of its own: behind a tag of this vPort's VM"},
     FieldHelp{"VPort.vid", "VID", "the tag, with trunk, 1 to 4094; 0: the V.VLAN of its instance"},
     FieldHelp{"VPort.patch", "VPORT", "no interface: the vPort at the other end, of another instance"},
+    FieldHelp{"VPort.state", nullptr, "active, or its VM is to come or went; see 'migrate'"},
+    FieldHelp{"VPort.peer_host", "HOST", "the other host of a VM that moves"},
     FieldHelp{"VPort.rules", "protocol=P,action=A", "a rule of its own; see 'rule add' for its fields"},
     FieldHelp{"Rule.name", "RULE", "its name, new in its list"},
     FieldHelp{"Rule.priority", "N", "higher first; equal: in the order of the list (0)"},
@@ -155,6 +158,8 @@ constexpr std::array help_table{
     FieldHelp{"Tenant.max_nic_vlans", "N", "entries of a NIC's table of VLANs; 0: unlimited"},
     FieldHelp{"Tenant.max_nic_rates", "N", "VFs whose rate a NIC limits; 0: unlimited"},
     FieldHelp{"Tenant.max_nic_mirrors", "N", "mirrors of a NIC whose copies go to its vPorts; 0: unlimited"},
+    FieldHelp{"Tenant.max_bindings", "N", "vMACs in its distributed instances, and fixed MACs; 0: unlimited"},
+    FieldHelp{"Tenant.max_rate_mbps", "N", "Mbit/s each way: the rates of its vPorts together; 0: unlimited"},
     FieldHelp{"Tenant.max_fdb", "N", "learned MACs: the fdb-limits of its instances together; 0: unlimited"},
 };
 

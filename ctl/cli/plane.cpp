@@ -84,6 +84,23 @@ void print_nic(const Io& io, const pb::NicState& nic) {
     fact("instances", used_free(nic.instance_entries()));
     fact("V.VLAN entries", used_free(nic.vvlan_entries()));
     fact("FDB, learned", used_free(nic.fdb()));
+    if (nic.interrupts() != 0) fact("interrupts", fmt::to_string(nic.interrupts()));
+    if (nic.vfs_size() != 0) {
+        Table table({"  VF", "ADDRESS", "ROLE", "USED BY", "DRIVER", "NETDEV", ">RX QUEUES", ">TX QUEUES",
+                     ">INTERRUPTS", ">IOMMU GROUP"});
+        for (const pb::VfState& vf : nic.vfs())
+            table.row({{fmt::format("  {}", vf.index())},
+                       {vf.address()},
+                       {to_text(vf.role())},
+                       {vf.vport().empty() ? vf.uplink() : vf.vport()},
+                       {vf.driver()},
+                       {vf.netdev()},
+                       Cell::number(vf.rx_queues()),
+                       Cell::number(vf.tx_queues()),
+                       Cell::number(vf.interrupts()),
+                       {vf.iommu_group()}});
+        table.print(io.out, io.color);
+    }
     if (nic.instances().empty()) return;
     Table table({"  INSTANCE", ">VLAN", ">VVLAN", "STATE", "TENANT", ">VPORTS"});
     for (const pb::InstanceState& instance : nic.instances()) {
@@ -206,8 +223,12 @@ Result<int> show_tenants(const Context& context, const std::string& name) {
         context.json(*status);
         return exit_ok;
     }
-    Table table({"TENANT", "QUOTA", ">INSTANCES", ">VPORTS", ">UP", ">FDB", ">LEARNED", ">PORT_PACKETS",
-                 ">WIRE_PACKETS", ">DROPS"});
+    // The rate of a vPort that has none is without end, and so is the sum.
+    const auto rate = [](const pb::TenantState& tenant, std::uint64_t mbps) {
+        return tenant.unlimited_rates() != 0 ? Cell{"unlimited"} : Cell{used_of(mbps, tenant.max_rate_mbps())};
+    };
+    Table table({"TENANT", "QUOTA", ">INSTANCES", ">VPORTS", ">UP", ">FDB", ">LEARNED", ">BINDINGS", ">IN_MBPS",
+                 ">OUT_MBPS", ">PORT_PACKETS", ">WIRE_PACKETS", ">DROPS"});
     for (const pb::TenantState& tenant : *tenants) {
         table.row({{tenant.name()},
                    {tenant.declared() ? "declared" : "none"},
@@ -216,6 +237,9 @@ Result<int> show_tenants(const Context& context, const std::string& name) {
                    Cell::number(tenant.vports_up()),
                    {used_of(tenant.fdb(), tenant.max_fdb())},
                    Cell::number(tenant.learned()),
+                   {used_of(tenant.bindings(), tenant.max_bindings())},
+                   rate(tenant, tenant.rate_in_mbps()),
+                   rate(tenant, tenant.rate_out_mbps()),
                    Cell::number(tenant.port_packets()),
                    Cell::number(tenant.wire_packets()),
                    {std::to_string(tenant.drops()), tenant.drops() > 0 ? Color::bad : Color::none}});

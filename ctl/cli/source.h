@@ -12,6 +12,10 @@ namespace ivds::cli {
 
 struct Options {
     std::string socket = "/run/ivds/ivdsd.sock";
+    std::string address;  // HOST:PORT instead of the socket, by TLS with these files
+    std::string ca;
+    std::string cert;
+    std::string key;
     std::string root;       // of the pins
     std::string state_dir;  // of the agent's saved state
     double timeout_s = 0;   // 0: each call's own

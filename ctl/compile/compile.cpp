@@ -124,7 +124,8 @@ PortRow vport_row(const Model& model, const Ids& ids, const pb::VPort& vport) {
     std::uint32_t mtu = vport.mtu_bytes() != 0 ? vport.mtu_bytes() : profile.mtu_bytes();
     if (!vport.instance().empty()) {
         const pb::Instance& instance = *model.instances.at(vport.instance());
-        row.value.instance = ids.instances.at(instance.name());
+        // One that is another host's has hooks and lists, and is in no instance: nothing passes.
+        if (vport.state() == pb::VPort::ACTIVE) row.value.instance = ids.instances.at(instance.name());
         mtu = mtu != 0 ? std::min(mtu, mtu_bytes(instance)) : mtu_bytes(instance);
     } else if (mtu == 0) {
         mtu = kDefaultMtuBytes;

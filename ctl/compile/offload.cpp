@@ -33,6 +33,7 @@ std::vector<NicIntent> nic_intents(const Model& model, const Ids& ids) {
         intent.uplink = name;
         intent.netdev = uplink->netdev();
         intent.port = ids.ports.at(name);
+        intent.num_vfs = uplink->vfs();
         std::set<std::string> on_it{name};
         for (const auto& [vf_name, vf] : model.uplinks) {
             if (!vf->has_vf() || vf->vf().pf() != name) continue;

@@ -18,6 +18,7 @@ struct NicIntent {
     std::string uplink;
     std::string netdev;  // the PF
     std::uint32_t port = 0;
+    unsigned num_vfs = 0;                       // that it shall have; 0: those that it has
     std::map<std::uint32_t, unsigned> vfs;      // of vPorts
     std::map<std::uint32_t, unsigned> uplinks;  // VFs of uplinks that are such
     offload::Choices choices;

@@ -64,6 +64,7 @@ std::optional<Refused> read_json(const std::string& value, google::protobuf::Mes
 bool is_same(const registry::Binding& claim, const registry::Binding& held) {
     registry::Binding as_held = claim;
     as_held.set_generation(held.generation());
+    as_held.set_moved_from(held.moved_from());
     return google::protobuf::util::MessageDifferencer::Equals(as_held, held);
 }
 
@@ -143,6 +144,8 @@ std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, co
         return wrong("its vport cannot be a vPort's name");
     if (!binding.physical_mac().empty() && !parse_mac(binding.physical_mac()))
         return wrong("its physical_mac is no MAC");
+    if (!binding.moved_from().empty() && !validate_name("host", binding.moved_from()))
+        return wrong("its moved_from cannot be a host's name");
     return binding;
 }
 
@@ -178,7 +181,7 @@ std::vector<Network> networks_of(const Model& model, const pb::Instance& instanc
 std::vector<Claim> claims_of(const Model& model, const std::string& host, const UplinkMacs& macs) {
     std::map<BindingKey, Claim> claims;
     for (const auto& [name, vport] : model.vports) {
-        if (vport->instance().empty() || !vport->patch().empty()) continue;
+        if (vport->instance().empty() || !vport->patch().empty() || vport->state() == pb::VPort::MOVED) continue;
         const pb::Instance& instance = *model.instances.at(vport->instance());
         const auto networks = networks_of(model, instance);
         const std::uint32_t vlan = outer_vlan(model, instance);
@@ -193,6 +196,7 @@ std::vector<Claim> claims_of(const Model& model, const std::string& host, const 
             claim.key = {networks.front(), *vmac};
             claim.networks = networks;
             claim.instance = instance.name();
+            claim.waits = vport->state() == pb::VPort::PREPARED;
             claim.binding.set_vvlan(instance.vvlan());
             claim.binding.set_vmac(format_mac(*vmac));
             claim.binding.set_vport(name);
@@ -341,6 +345,9 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
     std::set<BindingKey> wanted;
     for (const Claim& claim : claims) {
         wanted.insert(claim.key);
+        const Entry* held = find(claim.key);
+        const bool is_own = held != nullptr && held->binding.host() == host_;
+        if (claim.waits && !is_own) continue;
         if (const Entry* other = holder(claim)) {
             out.conflicts.push_back({claim.key, claim.binding.vport(), *other});
             continue;
@@ -350,11 +357,10 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
             out.conflicts.push_back({claim.key, claim.binding.vport(), {}});
             continue;
         }
-        const Entry* held = find(claim.key);
-        const bool is_own = held != nullptr && held->binding.host() == host_;
         if (is_own && held->lease == lease && is_same(claim.binding, held->binding)) continue;
         registry::Binding binding = claim.binding;
         binding.set_generation(is_own ? held->binding.generation() + 1 : 1);
+        if (is_own) binding.set_moved_from(held->binding.moved_from());
         Step step;
         step.write = {key_text(claim.key), value_text(binding), lease};
         for (const Network& network : claim.networks) {
@@ -374,6 +380,57 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
             if (entry.binding.host() != host_ || wanted.contains(key)) continue;
             out.steps.push_back({{{key_text(key), entry.mod_revision}}, {key_text(key), std::nullopt, 0}});
         }
+    return out;
+}
+
+Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, const std::string& from,
+                                          std::int64_t lease) const {
+    Takeover out;
+    for (const Claim& claim : claims) {
+        const std::string what =
+            fmt::format("vMAC {} in network {}", format_mac(claim.key.vmac), to_text(claim.key.network));
+        const Entry* held = find(claim.key);
+        if (held != nullptr && held->binding.host() == host_) {
+            out.generation = std::max(out.generation, held->binding.generation());
+            continue;
+        }
+        Step take;
+        std::uint64_t generation = 0;
+        for (const Network& network : claim.networks) {
+            const BindingKey key{network, claim.key.vmac};
+            const Entry* there = find(key);
+            if (refused_.contains(key_text(key)))
+                return fail(Code::conflict, "IVDS-R003",
+                            fmt::format("{}: what {} holds is not understood", what, key_text(key)),
+                            "delete the key, or write there what registry.proto says");
+            if (there == nullptr || there->gone_at_s != 0) {
+                take.guards.push_back({key_text(key), 0});
+                continue;
+            }
+            const registry::Binding& other = there->binding;
+            if (other.host() != from && other.host() != host_)
+                return fail(Code::conflict, "IVDS-R003",
+                            fmt::format("{} is bound by host {}, not by {}", what, other.host(), from),
+                            "abort here, and prepare anew with what that host exports");
+            take.guards.push_back({key_text(key), there->mod_revision});
+            generation = std::max(generation, other.generation());
+            if (key != claim.key)
+                out.steps.push_back({{{key_text(key), there->mod_revision}}, {key_text(key), std::nullopt, 0}});
+        }
+        registry::Binding binding = claim.binding;
+        binding.set_generation(generation + 1);
+        binding.set_moved_from(from);
+        take.write = {key_text(claim.key), value_text(binding), lease};
+        out.generation = std::max(out.generation, binding.generation());
+        out.steps.push_back(std::move(take));
+    }
+    std::size_t operations = 0;
+    for (const Step& step : out.steps) operations += step.guards.size() + 1;
+    if (operations > etcd::kMaxOperations)
+        return fail(Code::exhausted, "IVDS-R012",
+                    fmt::format("{} bindings in {} networks are more than one transaction takes", claims.size(),
+                                claims.front().networks.size()),
+                    "give the vPort fewer extra_macs, or the instance fewer peer_vlans");
     return out;
 }
 

@@ -76,10 +76,12 @@ struct Claim {
     registry::Binding binding;  // without generation
     std::vector<Network> networks;
     std::string instance;
+    // Its vPort is prepared: the binding is not asked for, and kept if this host has it already.
+    bool waits = false;
 };
 // The MAC of each uplink by name, where it is known.
 using UplinkMacs = std::map<std::string, Mac>;
-// Of the vPorts of distributed instances that forward: the vMAC and the extra MACs of each.
+// Of the vPorts of distributed instances that forward, or are prepared to: the vMAC and the extra MACs of each.
 [[nodiscard]] std::vector<Claim> claims_of(const Model& model, const std::string& host, const UplinkMacs& macs);
 
 // A binding in the registry, and which revision of its key says so.
@@ -137,6 +139,15 @@ public:
     [[nodiscard]] Publication publication(const std::vector<Claim>& claims, std::int64_t lease) const;
     // The first other host that holds the claim.
     [[nodiscard]] const Entry* holder(const Claim& claim) const;
+
+    // What makes claims of a VM that moves this host's own, all in one transaction: what `from` holds of them goes.
+    // No steps: they are it already. Code::conflict: a third host holds one.
+    struct Takeover {
+        std::vector<Step> steps;
+        std::uint64_t generation = 0;  // the highest of the bindings, once the steps are made
+    };
+    [[nodiscard]] Result<Takeover> takeover(const std::vector<Claim>& claims, const std::string& from,
+                                            std::int64_t lease) const;
 
 private:
     void put(const etcd::KeyValue& kv);

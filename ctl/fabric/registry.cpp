@@ -19,6 +19,7 @@ namespace ivds::fabric {
 namespace {
 
 constexpr auto kRetry = std::chrono::seconds(1);
+constexpr auto kTakeOver = std::chrono::seconds(10);
 constexpr auto kNewStart = std::chrono::milliseconds(100);
 constexpr std::size_t kToldKeys = 5;
 
@@ -118,11 +119,12 @@ Result<std::string> host_id(const std::string& state_dir) {
     return id;
 }
 
-Registry::Registry(Settings settings, std::string id, Remotes remotes, Sink sink, Tell tell)
+Registry::Registry(Settings settings, std::string id, Remotes remotes, Sink sink, Tell tell, Withdraw withdraw)
     : settings_(std::move(settings)),
       id_(std::move(id)),
       sink_(std::move(sink)),
       tell_(std::move(tell)),
+      withdraw_(std::move(withdraw)),
       mirror_(settings_.host),
       remotes_(std::move(remotes)) {
     thread_ = std::thread([this] { run(); });
@@ -135,6 +137,7 @@ Registry::~Registry() {
         if (client_ != nullptr) client_->stop_watch();
     }
     wake_.notify_all();
+    answered_.notify_all();
     thread_.join();
 }
 
@@ -158,16 +161,86 @@ void Registry::follow(std::shared_ptr<const Model> model, UplinkMacs macs, std::
 Result<> Registry::check(const Model& next, const Model& now) const {
     const auto wanted = claims_of(next, settings_.host, {});
     std::set<BindingKey> before;
-    for (const Claim& claim : claims_of(now, settings_.host, {})) before.insert(claim.key);
+    for (const Claim& claim : claims_of(now, settings_.host, {}))
+        if (!claim.waits) before.insert(claim.key);
     const std::lock_guard lock(mutex_);
     if (!listed_) return {};
     for (const Claim& claim : wanted) {
-        if (before.contains(claim.key)) continue;
+        if (claim.waits || before.contains(claim.key)) continue;
         if (const Entry* other = mirror_.holder(claim))
             return fail(Code::conflict, "IVDS-R003", text_of({claim.key, claim.binding.vport(), *other}),
                         kConflictFix);
     }
     return {};
+}
+
+// ---------------------------------------------------------------------------------------- a VM that moves
+
+Result<std::optional<registry::Binding>> Registry::holder(const std::vector<Claim>& claims) const {
+    const std::lock_guard lock(mutex_);
+    if (state_ != "synced")
+        return fail(Code::unavailable, "IVDS-R009",
+                    fmt::format("the registry is {}{}: who has a vMAC is not known", state_,
+                                reason_ ? " (" + reason_->what + ")" : ""),
+                    "call again once `ivds-ctl doctor` says that it is synced");
+    for (const Claim& claim : claims) {
+        if (const Entry* other = mirror_.holder(claim)) return other->binding;
+        const auto* in = mirror_.bindings(claim.key.network);
+        if (in == nullptr) continue;
+        if (const auto own = in->find(claim.key.vmac); own != in->end() && own->second.gone_at_s == 0)
+            return own->second.binding;
+    }
+    return std::nullopt;
+}
+
+Result<std::uint64_t> Registry::take_over(std::vector<Claim> claims, const std::string& from) {
+    if (auto known = holder(claims); !known) return std::unexpected(known.error());
+    std::unique_lock lock(mutex_);
+    call_ = Call{std::move(claims), from, std::nullopt};
+    wake_.notify_all();
+    (void)answered_.wait_for(lock, kTakeOver, [&] { return call_->answer.has_value() || stopping_; });
+    auto answer = std::exchange(call_, std::nullopt)->answer;
+    if (answer) return std::move(*answer);
+    return fail(
+        Code::unavailable, "IVDS-R009",
+        fmt::format("etcd {} does not answer in time: whether the vMAC is this host's is not known", endpoint_),
+        "call again: it is completed then, or refused");
+}
+
+Result<> Registry::answer(etcd::Client& client) {
+    Result<Mirror::Takeover> plan;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!call_ || call_->answer) return {};
+        plan = mirror_.takeover(call_->claims, call_->from, lease_);
+    }
+    if (!plan) {
+        answer_with(std::unexpected(plan.error()));
+        return {};
+    }
+    if (!plan->steps.empty()) {
+        auto done = write(client, plan->steps);
+        if (!done) {
+            Error error = done.error().in("whether the vMAC is this host's is not known");
+            error.code = Code::unavailable;
+            answer_with(std::unexpected(std::move(error)));
+            return std::unexpected(done.error());
+        }
+        if (!*done) {
+            answer_with(
+                fail(Code::busy, "IVDS-R010", "the binding was changed by another at the same moment", "call again"));
+            return {};
+        }
+    }
+    answer_with(plan->generation);
+    return {};
+}
+
+void Registry::answer_with(Result<std::uint64_t> answer) {
+    const std::lock_guard lock(mutex_);
+    if (!call_ || call_->answer) return;
+    call_->answer = std::move(answer);
+    answered_.notify_all();
 }
 
 // ---------------------------------------------------------------------------------------- the thread
@@ -196,6 +269,7 @@ void Registry::run() {
     for (;;) {
         const auto done = session();
         auto pause = kNewStart;
+        answer_with(fail(Code::unavailable, "IVDS-R009", "the registry is read anew", "call again"));
         if (!done) {
             set_state(done.error().code == Code::exists ? "refused" : "away", &done.error());
             ++next_endpoint_;
@@ -251,7 +325,9 @@ Result<> Registry::session() {
                 if (*left_s == 0) return {};
                 next_keep_alive_ = Clock::now() + std::chrono::seconds(settings_.lease_s) / 3;
             }
-            if (auto done = publish(client); !done) {
+            auto done = answer(client);
+            if (done) done = publish(client);
+            if (!done) {
                 // The lease went: the host enrols anew.
                 if (done.error().code == Code::not_found) return {};
                 return done;
@@ -264,7 +340,7 @@ Result<> Registry::session() {
             until = std::min(until, Clock::now() + kRetry);  // what is to go looks at the clock
             wake_.wait_until(lock, until, [&] {
                 return stopping_ || !queue_.empty() || watch_ended_ || claims_changed_ || model_changed_ ||
-                       nics_changed_;
+                       nics_changed_ || (call_ && !call_->answer);
             });
             if (stopping_ || nics_changed_) return {};
         }
@@ -385,6 +461,7 @@ Result<bool> Registry::take_changes() {
 Result<> Registry::publish(etcd::Client& client) {
     Publication publication;
     std::vector<std::pair<std::string, std::string>> told;
+    std::map<std::string, std::string> moved;  // vPorts whose VM went, and where to
     {
         const std::lock_guard lock(mutex_);
         const bool due = retry_ && Clock::now() >= *retry_;
@@ -392,6 +469,12 @@ Result<> Registry::publish(etcd::Client& client) {
         claims_changed_ = false;
         retry_.reset();
         publication = mirror_.publication(claims_, lease_);
+        std::erase_if(publication.conflicts, [&](const Conflict& conflict) {
+            const registry::Binding& other = conflict.other.binding;
+            if (other.moved_from() != settings_.host) return false;
+            moved.emplace(conflict.vport, other.host());
+            return true;
+        });
         for (const Conflict& conflict : publication.conflicts)
             if (std::ranges::none_of(conflicts_, [&](const Conflict& old) {
                     return old.key == conflict.key && old.other.binding.host() == conflict.other.binding.host();
@@ -402,6 +485,13 @@ Result<> Registry::publish(etcd::Client& client) {
     for (const auto& [vport, text] : told) tell_(vport, text);
 
     bool all = true;
+    for (const auto& [vport, host] : moved)
+        if (auto done = withdraw_(vport, host); !done) {
+            std::string text = "cannot be withdrawn: " + done.error().text();
+            if (text != withdraw_error_) tell_(vport, text);
+            withdraw_error_ = std::move(text);
+            all = false;
+        }
     std::vector<Step> batch;
     std::size_t operations = 0;
     const auto flush = [&]() -> Result<> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // registry.h -- this host in the registry: its key and its bindings are there under one lease, and what the other
 // hosts bind comes from there as remote MACs. One thread talks to etcd, and waits for nobody else: etcd that is away,
-// slow or new costs what it would have told, and nothing else. All functions return at once.
+// slow or new costs what it would have told, and nothing else. All functions but take_over() return at once.
 #pragma once
 
 #include <chrono>
@@ -62,9 +62,12 @@ public:
     using Sink = std::function<Result<>(Remotes)>;
     // Gets what happened, for the event log: the vPort that it is about, or empty.
     using Tell = std::function<void(const std::string& vport, const std::string& text)>;
+    // The vPort's VM went to that host, which says so in its binding: the vPort shall forward no more. Called as
+    // Sink.
+    using Withdraw = std::function<Result<>(const std::string& vport, const std::string& host)>;
 
     // `remotes` are those in the FDB from before, which stay until the registry says better.
-    Registry(Settings settings, std::string id, Remotes remotes, Sink sink, Tell tell);
+    Registry(Settings settings, std::string id, Remotes remotes, Sink sink, Tell tell, Withdraw withdraw);
     Registry(const Registry&) = delete;
     Registry& operator=(const Registry&) = delete;
     // The lease is not given back: the data plane forwards on, and the next agent goes on with it.
@@ -74,6 +77,14 @@ public:
     void follow(std::shared_ptr<const Model> model, UplinkMacs macs, std::vector<registry::Nic> nics);
     // Whether `next` claims nothing new that another host is known to hold.
     [[nodiscard]] Result<> check(const Model& next, const Model& now) const;
+    // Makes the claims of one VM this host's: `from` has them, or nobody. Waits for etcd's answer, 10 s at most; the
+    // highest generation of the bindings. Code::unavailable: etcd does not answer, and whether it was done is not
+    // known; calling again finds out. The caller holds no lock that Sink or Withdraw takes, and calls it once at a
+    // time.
+    [[nodiscard]] Result<std::uint64_t> take_over(std::vector<Claim> claims, const std::string& from);
+    [[nodiscard]] const std::string& host() const { return settings_.host; }
+    // Who holds any of the claims: this host too; the first one. Code::unavailable: the registry is not known now.
+    [[nodiscard]] Result<std::optional<registry::Binding>> holder(const std::vector<Claim>& claims) const;
     [[nodiscard]] State state() const;
     // How it stands, as one of severity info, and what is wrong.
     [[nodiscard]] std::vector<Finding> findings() const;
@@ -91,6 +102,9 @@ private:
     [[nodiscard]] Result<bool> take_changes();
     [[nodiscard]] Result<> publish(etcd::Client& client);
     [[nodiscard]] Result<bool> write(etcd::Client& client, std::vector<Step> steps);
+    // Answers the call of take_over() that waits.
+    [[nodiscard]] Result<> answer(etcd::Client& client);
+    void answer_with(Result<std::uint64_t> answer);
     void deliver();
     void set_state(const std::string& state, const Error* reason);
 
@@ -98,6 +112,7 @@ private:
     const std::string id_;
     const Sink sink_;
     const Tell tell_;
+    const Withdraw withdraw_;
 
     mutable std::mutex mutex_;
     std::condition_variable wake_;
@@ -110,6 +125,14 @@ private:
     bool claims_changed_ = false;
     bool model_changed_ = false;
     bool nics_changed_ = false;
+    // A call of take_over() that waits.
+    struct Call {
+        std::vector<Claim> claims;
+        std::string from;
+        std::optional<Result<std::uint64_t>> answer;
+    };
+    std::optional<Call> call_;
+    std::condition_variable answered_;
     // Of the watch.
     std::vector<etcd::Changes> queue_;
     std::optional<Result<>> watch_ended_;
@@ -133,6 +156,7 @@ private:
     std::size_t next_endpoint_ = 0;
     Clock::time_point next_keep_alive_;
     std::optional<Clock::time_point> retry_;
+    std::string withdraw_error_;      // that was told last
     etcd::Client* client_ = nullptr;  // guarded by mutex_, so that the end can stop its watch
     std::thread thread_;
 };

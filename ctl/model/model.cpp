@@ -639,10 +639,24 @@ std::map<std::string, TenantUse> tenant_use(const Model& model) {
         TenantUse& of_tenant = use[instance->tenant()];
         ++of_tenant.instances;
         of_tenant.fdb += fdb_limit(*instance);
+        of_tenant.bindings += static_cast<std::uint32_t>(instance->fdb_size());
     }
     for (const auto& [name, vport] : model.vports) {
         const pb::Instance* instance = find(model.instances, vport->instance());
-        if (instance != nullptr && !instance->tenant().empty()) ++use[instance->tenant()].vports;
+        if (instance == nullptr || instance->tenant().empty()) continue;
+        TenantUse& of_tenant = use[instance->tenant()];
+        ++of_tenant.vports;
+        if (instance->scope() == pb::DISTRIBUTED && vport->patch().empty()) {
+            const pb::VPort* trunk = find(model.vports, vport->trunk());
+            const bool has_vnic = !vport->vnic().empty() || (trunk != nullptr && !trunk->vnic().empty());
+            of_tenant.bindings += static_cast<std::uint32_t>(vport->extra_macs_size()) + (has_vnic ? 1 : 0);
+        }
+        const pb::Profile* profile = find(model.profiles, vport->profile());
+        const std::uint32_t in_mbps = profile == nullptr ? 0 : profile->rate_in_mbps();
+        const std::uint32_t out_mbps = profile == nullptr ? 0 : profile->rate_out_mbps();
+        of_tenant.rate_in_mbps += in_mbps;
+        of_tenant.rate_out_mbps += out_mbps;
+        if (in_mbps == 0 || out_mbps == 0) ++of_tenant.unlimited_rates;
     }
     return use;
 }

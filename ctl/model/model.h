@@ -119,6 +119,10 @@ struct TenantUse {
     std::uint32_t instances = 0;
     std::uint32_t vports = 0;
     std::uint64_t fdb = 0;  // their limits, whether or not so much is learned
+    std::uint32_t bindings = 0;
+    std::uint64_t rate_in_mbps = 0;
+    std::uint64_t rate_out_mbps = 0;
+    std::uint32_t unlimited_rates = 0;  // vPorts without a rate, one way or both
 };
 [[nodiscard]] std::map<std::string, TenantUse> tenant_use(const Model& model);
 

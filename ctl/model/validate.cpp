@@ -25,6 +25,7 @@ constexpr std::uint32_t kMinMtuBytes = 68;  // what IPv4 asks of every link
 constexpr std::uint32_t kMaxMtuBytes = 65535;
 constexpr std::uint32_t kMaxVf = 255;
 constexpr std::uint32_t kMaxNicQuota = 65535;
+constexpr std::uint32_t kMaxTenantRateMbps = 100'000'000;
 constexpr std::uint32_t kMaxPoolSize = 65536;
 constexpr std::uint32_t kMaxRateMbps = 100'000;
 constexpr std::uint32_t kMaxBurstKib = 1U << 20;
@@ -326,6 +327,13 @@ private:
                               instance.uplink().empty() ? "on none" : "on uplink " + instance.uplink());
         }
         if (users.empty()) return {};
+        for (const auto& [vf, user] : users) {
+            const pb::Uplink& pf = *next_.uplinks.at(vf.first);
+            if (pf.vfs() != 0 && vf.second >= pf.vfs())
+                return refuse(Code::conflict, "IVDS-M084", "use another VF, or more vfs",
+                              "{}: uplink {} has vfs: {}, and it is VF {}, counted from 0", user, pf.name(), pf.vfs(),
+                              vf.second);
+        }
         const auto target = [&](const std::string& who, const std::string& vport) -> Result<> {
             const auto found = next_.vports.find(vport);
             if (found == next_.vports.end() || !found->second->has_vf()) return {};
@@ -557,6 +565,22 @@ private:
                                    "give its instances a smaller fdb_limit");
                 !done)
                 return done;
+            if (auto done = within(use.bindings, tenant->max_bindings(), "bindings", "max-bindings",
+                                   "delete a vPort of its distributed instances or a fixed MAC");
+                !done)
+                return done;
+            if (tenant->max_rate_mbps() == 0) continue;
+            if (use.unlimited_rates != 0)
+                return refuse(
+                    Code::exhausted, "IVDS-M028",
+                    "give its vPorts profiles with rate_in_mbps and rate_out_mbps, or the tenant no max_rate_mbps",
+                    "tenant {}: {} of its vPorts have no rate both ways, and its quota is {} Mbit/s", name,
+                    use.unlimited_rates, tenant->max_rate_mbps());
+            for (const std::uint64_t mbps : {use.rate_in_mbps, use.rate_out_mbps})
+                if (auto done = within(mbps, tenant->max_rate_mbps(), "Mbit/s of its vPorts one way", "max-rate-mbps",
+                                       "give its vPorts smaller rates");
+                    !done)
+                    return done;
         }
         return {};
     }
@@ -591,6 +615,10 @@ private:
                 return refuse(Code::conflict, "IVDS-M067", "name the vPort that has the interface",
                               "vport {}: its trunk, vport {}, {}", name, trunk.name(),
                               trunk.patch().empty() ? "is itself behind a trunk" : "is a patch");
+            if (trunk.state() != pb::VPort::ACTIVE)
+                return refuse(Code::conflict, "IVDS-M087", "delete the vPorts behind it first",
+                              "vport {}: its trunk, vport {}, is {}", name, trunk.name(),
+                              trunk.state() == pb::VPort::MOVED ? "moved" : "prepared");
             const std::uint32_t vid = trunk_vid(next_, *vport);
             if (vid == 0)
                 return refuse(Code::invalid, "IVDS-M067", "give the vid, or the instance whose V.VLAN it is",
@@ -709,6 +737,8 @@ Result<> validate_object(const pb::Tenant& tenant) {
     check.number("max_instances", tenant.max_instances(), 1, IVDS_MAX_INSTANCES - 1, true);
     check.number("max_vports", tenant.max_vports(), 1, IVDS_MAX_PORTS - 1, true);
     check.number("max_fdb", tenant.max_fdb(), 1, IVDS_MAX_FDB, true);
+    check.number("max_bindings", tenant.max_bindings(), 1, IVDS_MAX_FDB, true);
+    check.number("max_rate_mbps", tenant.max_rate_mbps(), 1, kMaxTenantRateMbps, true);
     for (const auto& [field, value] :
          {std::pair("max_vfs", tenant.max_vfs()), std::pair("max_nic_macs", tenant.max_nic_macs()),
           std::pair("max_nic_vlans", tenant.max_nic_vlans()), std::pair("max_nic_rates", tenant.max_nic_rates()),
@@ -741,6 +771,9 @@ Result<> validate_object(const pb::Uplink& uplink) {
     check.that(uplink.offload() == pb::Uplink::ON || (uplink.reserved_macs() == 0 && uplink.reserved_vlans() == 0),
                "IVDS-M003", "reserved_macs and reserved_vlans without offload have no effect",
                "set offload: on, or leave them out");
+    check.number("vfs", uplink.vfs(), 1, kMaxVf + 1, true);
+    check.that(uplink.offload() == pb::Uplink::ON || uplink.vfs() == 0, "IVDS-M003",
+               "vfs without offload has no effect", "set offload: on, or leave it out");
     return check.result();
 }
 
@@ -873,6 +906,15 @@ Result<> validate_object(const pb::VPort& vport) {
     }
     check.that(vport.offload() == pb::VPort::AUTO || vport.has_vf(), "IVDS-M003", "offload without vf has no effect",
                "give the VF, or leave offload out");
+    check.that(vport.state() == pb::VPort::ACTIVE ? vport.peer_host().empty()
+                                                  : vport.trunk().empty() && vport.patch().empty() && !vport.has_vf(),
+               "IVDS-M087",
+               vport.state() == pb::VPort::ACTIVE ? "peer_host is of a vPort that is prepared or moved"
+                                                  : "only a vPort with an interface of its own moves",
+               vport.state() == pb::VPort::ACTIVE ? "leave peer_host out" : "leave state out, or give netdev alone");
+    if (!vport.peer_host().empty() && check.ok())
+        if (auto right = validate_name("host", vport.peer_host()); !right)
+            return std::unexpected(right.error().in("vport " + vport.name()));
     check.that(vport.vid() == 0 || !vport.trunk().empty(), "IVDS-M067", "vid is the tag of a trunk, and it has none",
                "give the trunk, or leave vid out");
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);

@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "apply/parking.h"
 #include "nic/82576.h"
 #include "nic/access.h"
 
@@ -372,12 +373,7 @@ Result<> Igb::prepare() {
         const auto uplink = is_uplink(vf, now);
         if (!uplink) return std::unexpected(uplink.error());
         if (*uplink) continue;
-        Mac mac = now.mac;
-        if (mac == Mac{}) {
-            mac = view->mac;
-            mac[0] ^= 0x0eU;  // locally administered, and none of those that the switch gives to vNICs
-            mac[5] = static_cast<std::uint8_t>(mac[5] + vf);
-        }
+        const Mac mac = now.mac == Mac{} ? parking_address(view->mac, vf) : now.mac;
         auto done = in_turn([&] { return park(vf, *view); }, [&] { return set_address(vf, mac); },
                             [&] { return clear_entry(own_entry(vf)); });
         if (!done) return done;

@@ -48,7 +48,4 @@ namespace ivds::offload {
                                                         std::unique_ptr<Registers> registers,
                                                         std::vector<std::string> shortcomings, WireTags tags = {});
 
-// The VLAN of VFs that are off.
-inline constexpr std::uint16_t parking_vlan = 4095;
-
 }  // namespace ivds::offload

@@ -2,6 +2,9 @@
 #include "apply/nics.h"
 
 #include <fmt/format.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
@@ -10,6 +13,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "loader/fd.h"
 #include "nic/82576.h"
 #include "nic/82599.h"
 
@@ -55,6 +59,17 @@ std::string netdev_of(const fs::path& device) {
     return names.empty() ? "" : names.front();
 }
 
+// Of an interface, and of the function behind it.
+template <class Function>
+void look_at_use(const fs::path& device, Function& out) {
+    out.interrupts = static_cast<unsigned>(entries(device / "msi_irqs").size());
+    if (out.netdev.empty()) return;
+    const fs::path netdev = device / "net" / out.netdev;
+    out.up = (number_in(netdev / "flags", 16).value_or(0) & IFF_UP) != 0;
+    for (const std::string& queue : entries(netdev / "queues"))
+        ++(queue.starts_with("rx-") ? out.rx_queues : out.tx_queues);
+}
+
 struct Known {
     const Chip* chip;
     const char* driver;
@@ -96,10 +111,7 @@ Vf look_at_vf(const fs::path& device, unsigned index) {
     vf.address = device.filename().string();
     vf.driver = name_behind(device / "driver");
     vf.netdev = netdev_of(device);
-    if (!vf.netdev.empty())
-        for (const std::string& queue : entries(device / "net" / vf.netdev / "queues"))
-            ++(queue.starts_with("rx-") ? vf.rx_queues : vf.tx_queues);
-    vf.interrupts = static_cast<unsigned>(entries(device / "msi_irqs").size());
+    look_at_use(device, vf);
     const std::string group = name_behind(device / "iommu_group");
     unsigned number = 0;
     if (std::from_chars(group.data(), group.data() + group.size(), number).ec == std::errc{} && !group.empty())
@@ -115,6 +127,7 @@ Pf look_at_pf(const fs::path& device) {
     pf.driver = name_behind(device / "driver");
     pf.total_vfs = number_in(device / "sriov_totalvfs").value_or(0);
     pf.num_vfs = number_in(device / "sriov_numvfs").value_or(0);
+    look_at_use(device, pf);
     if (!pf.netdev.empty()) pf.link = line_of(device / "net" / pf.netdev / "carrier") == "1";
     judge(pf, device);
     for (unsigned i = 0; i < pf.num_vfs; ++i)
@@ -123,11 +136,30 @@ Pf look_at_pf(const fs::path& device) {
     return pf;
 }
 
+// VFs find their PF only while its driver runs, which it does with its interface.
+Result<> set_up(const Pf& pf) {
+    const auto why = [&](int err) {
+        return os_error(err, "IVDS-O017", fmt::format("set the interface of {} up", pf.address),
+                        "VFs are made on an interface that is up, in this network namespace");
+    };
+    if (pf.netdev.empty()) return why(ENODEV);
+    const Fd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq request{};
+    pf.netdev.copy(request.ifr_name, sizeof request.ifr_name - 1);
+    if (!socket || ::ioctl(socket.get(), SIOCGIFFLAGS, &request) != 0) return why(errno);
+    request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
+    return ::ioctl(socket.get(), SIOCSIFFLAGS, &request) == 0 ? Result<>{} : why(errno);
+}
+
 Result<> write_number(const fs::path& file, unsigned number, const Pf& pf) {
     const auto why = [&](int err) {
-        return os_error(err, "IVDS-O017", fmt::format("set {} VFs on {}", number, pf.address),
-                        err == EBUSY ? "end the VMs and programs that use its VFs"
-                                     : "set its interface up, take XDP programs off it, and see the kernel's log");
+        std::string fix = "see the kernel's log";
+        if (err == EBUSY) fix = "end the VMs and programs that use its VFs";
+        if (err == EINVAL && pf.driver == "ixgbe")
+            fix = "ixgbe makes no VFs while its interface has an XDP program: give the uplink attach: tcx";
+        if (err == ENOMEM)
+            fix = "the PCI bridge above it has no bus numbers or memory for VFs: see the firmware's setup";
+        return os_error(err, "IVDS-O017", fmt::format("set {} VFs on {}", number, pf.address), fix);
     };
     std::FILE* out = std::fopen(file.c_str(), "we");
     if (out == nullptr) return why(errno);
@@ -159,16 +191,50 @@ Result<Pf> find_pf(const std::string& sysfs, const std::string& name) {
                 "name its PCI address or its interface in this network namespace");
 }
 
-Result<> set_num_vfs(const Pf& pf, unsigned count) {
-    const fs::path file = fs::path(pf.device) / "sriov_numvfs";
+VfHolder holder_of(const Vf& vf) {
+    if (vf.driver.empty()) return VfHolder::nobody;
+    if (vf.driver.starts_with("vfio") || vf.driver.starts_with("uio") || vf.driver.starts_with("igb_uio"))
+        return VfHolder::vm;
+    return vf.netdev.empty() ? VfHolder::netns : VfHolder::host;
+}
+
+Result<> check_num_vfs(const Pf& pf, unsigned count) {
     if (count > pf.total_vfs)
         return fail(Code::invalid, "IVDS-O017", fmt::format("{} has {} VFs at most", pf.address, pf.total_vfs),
                     "ask for fewer");
-    const unsigned now = number_in(file).value_or(0);
-    if (now == count) return {};
-    if (now != 0)
+    if (pf.num_vfs == 0 || pf.num_vfs == count) return {};
+    const auto user_of = [](const Vf& vf) -> std::string {
+        switch (holder_of(vf)) {
+            case VfHolder::vm:
+                return fmt::format("{} holds it for a VM or a program", vf.driver);
+            case VfHolder::netns:
+                return "its interface is in another network namespace";
+            case VfHolder::host:
+                return vf.up ? fmt::format("its interface {} is up", vf.netdev) : "";
+            case VfHolder::nobody:
+                break;
+        }
+        return "";
+    };
+    for (const Vf& vf : pf.vfs)
+        if (const std::string user = user_of(vf); !user.empty())
+            return fail(Code::conflict, "IVDS-O025",
+                        fmt::format("{} has {} VFs, which all go before it can have {}, and VF {} ({}) is in use: {}",
+                                    pf.address, pf.num_vfs, count, vf.index, vf.address, user),
+                        "end who uses its VFs, set their interfaces down or unbind their drivers");
+    return {};
+}
+
+Result<> set_num_vfs(const Pf& pf, unsigned count) {
+    if (pf.num_vfs == count) return {};
+    if (auto may = check_num_vfs(pf, count); !may) return may;
+    const fs::path file = fs::path(pf.device) / "sriov_numvfs";
+    if (pf.num_vfs != 0)
         if (auto done = write_number(file, 0, pf); !done) return done;
-    return count == 0 ? Result<>{} : write_number(file, count, pf);
+    if (count == 0) return {};
+    if (!pf.up)
+        if (auto done = set_up(pf); !done) return done;
+    return write_number(file, count, pf);
 }
 
 }  // namespace ivds::offload

@@ -2,6 +2,7 @@
 #include "apply/pf_link.h"
 
 #include <fmt/format.h>
+#include <linux/if_bridge.h>
 #include <linux/if_ether.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
@@ -81,6 +82,7 @@ VfSettings settings_of(rtnl_link_vf* vf) {
     std::uint32_t flag = 0;
     if (rtnl_link_vf_get_spoofchk(vf, &flag) == 0) out.spoof_check = flag == 1;
     if (rtnl_link_vf_get_trust(vf, &flag) == 0) out.trusted = flag == 1;
+    if (rtnl_link_vf_get_linkstate(vf, &flag) == 0) out.link_off = flag == IFLA_VF_LINK_STATE_DISABLE;
     nl_vf_rate rate{};
     if (rtnl_link_vf_get_rate(vf, &rate) == 0)
         out.rate_mbps = rate.api == RTNL_LINK_VF_RATE_API_NEW ? rate.max_tx_rate : rate.rate;
@@ -131,7 +133,7 @@ public:
         }
         const int ifindex = rtnl_link_get_ifindex(link->get());
         if (auto done = take_addresses(ifindex, out); !done) return std::unexpected(done.error());
-        if (auto done = take_vlans(ifindex, out); !done) return std::unexpected(done.error());
+        if (auto done = take_devices(ifindex, out); !done) return std::unexpected(done.error());
         return out;
     }
 
@@ -164,6 +166,11 @@ public:
             rtnl_link_vf_set_rate(object, &rate);
         });
     }
+    Result<> set_vf_link(unsigned vf, bool on) override {
+        return change(vf, fmt::format("set the link of VF {}", vf), [&](rtnl_link_vf* object) {
+            rtnl_link_vf_set_linkstate(object, on ? IFLA_VF_LINK_STATE_AUTO : IFLA_VF_LINK_STATE_DISABLE);
+        });
+    }
     Result<> set_promiscuous(bool on) override {
         const auto link = get();
         if (!link) return std::unexpected(link.error());
@@ -176,8 +183,48 @@ public:
             return failed(err, fmt::format("set {} promiscuous", device_));
         return {};
     }
+    Result<> set_address(const Mac& mac, bool on) override {
+        const auto index = ifindex();
+        if (!index) return std::unexpected(index.error());
+        ndmsg about{};
+        about.ndm_family = PF_BRIDGE;
+        about.ndm_ifindex = *index;
+        about.ndm_state = NUD_PERMANENT;
+        about.ndm_flags = NTF_SELF;
+        const Message message(
+            nlmsg_alloc_simple(on ? RTM_NEWNEIGH : RTM_DELNEIGH, on ? NLM_F_CREATE | NLM_F_EXCL : 0));
+        if (!message || nlmsg_append(message.get(), &about, sizeof about, NLMSG_ALIGNTO) < 0 ||
+            nla_put(message.get(), NDA_LLADDR, static_cast<int>(mac.size()), mac.data()) < 0)
+            return os_error(ENOMEM, "IVDS-O019", "build a message for an address");
+        const int err = send(message.get());
+        if (err >= 0 || err == (on ? -NLE_EXIST : -NLE_OBJ_NOTFOUND)) return {};
+        return failed(err, fmt::format("{} the address {} {} {}", on ? "give" : "take", format_mac(mac),
+                                       on ? "to" : "from", device_));
+    }
+    Result<> set_veb() override {
+        const auto index = ifindex();
+        if (!index) return std::unexpected(index.error());
+        ifinfomsg about{};
+        about.ifi_family = PF_BRIDGE;
+        about.ifi_index = *index;
+        const Message message(nlmsg_alloc_simple(RTM_SETLINK, 0));
+        nlattr* spec = nullptr;
+        if (!message || nlmsg_append(message.get(), &about, sizeof about, NLMSG_ALIGNTO) < 0 ||
+            (spec = nla_nest_start(message.get(), IFLA_AF_SPEC)) == nullptr ||
+            nla_put_u16(message.get(), IFLA_BRIDGE_FLAGS, BRIDGE_FLAGS_SELF) < 0 ||
+            nla_put_u16(message.get(), IFLA_BRIDGE_MODE, BRIDGE_MODE_VEB) < 0)
+            return os_error(ENOMEM, "IVDS-O019", "build a message for the bridge mode");
+        nla_nest_end(message.get(), spec);
+        if (const int err = send(message.get()); err < 0)
+            return failed(err, fmt::format("set the bridge mode VEB of {}", device_));
+        return {};
+    }
 
 private:
+    int send(nl_msg* message) {
+        const int err = nl_send_auto(socket_.get(), message);
+        return err < 0 ? err : nl_wait_for_ack(socket_.get());
+    }
     Result<int> ifindex() const {
         std::error_code error;
         for (std::filesystem::directory_iterator at(device_ + "/net", error), end; !error && at != end;
@@ -227,14 +274,16 @@ private:
         if (err < 0) return failed(err, "ask for the interface's addresses");
         return {};
     }
-    Result<> take_vlans(int ifindex, PfView& out) {
+    Result<> take_devices(int ifindex, PfView& out) {
         nl_cache* all = nullptr;
         if (const int err = rtnl_link_alloc_cache(socket_.get(), AF_UNSPEC, &all); err < 0)
             return failed(err, "ask for the interfaces");
         const Cache cache(all);
         for (nl_object* at = nl_cache_get_first(all); at != nullptr; at = nl_cache_get_next(at)) {
             auto* link = reinterpret_cast<rtnl_link*>(at);
-            if (rtnl_link_is_vlan(link) != 0 && rtnl_link_get_link(link) == ifindex)
+            if (rtnl_link_get_link(link) != ifindex || rtnl_link_get_ifindex(link) == ifindex) continue;
+            out.device_addresses.insert(mac_of(rtnl_link_get_addr(link)));
+            if (rtnl_link_is_vlan(link) != 0)
                 out.vlans.insert(static_cast<std::uint16_t>(rtnl_link_vlan_get_id(link)));
         }
         return {};

@@ -21,6 +21,7 @@ struct VfSettings {
     std::uint8_t pcp = 0;
     bool spoof_check = false;
     bool trusted = false;
+    bool link_off = false;  // the driver keeps it off, also when it resets
     unsigned rate_mbps = 0;
 };
 
@@ -30,8 +31,9 @@ struct PfView {
     bool carrier = false;
     bool promiscuous = false;
     std::vector<VfSettings> vfs;
-    std::set<Mac> addresses;        // unicast, that others gave the interface: the driver has entries for them
-    std::set<std::uint16_t> vlans;  // of VLAN devices on it
+    std::set<Mac> addresses;  // unicast, that the interface has beside its own: the driver has entries for them
+    std::set<Mac> device_addresses;  // of devices on it, such as a macvlan
+    std::set<std::uint16_t> vlans;   // of VLAN devices on it
 };
 
 class PfLink {
@@ -48,7 +50,13 @@ public:
     virtual Result<> set_vf_spoof_check(unsigned vf, bool on) = 0;
     virtual Result<> set_vf_trusted(unsigned vf, bool on) = 0;
     virtual Result<> set_vf_rate(unsigned vf, unsigned mbps) = 0;  // 0: none
+    // On: as the PF's link is. Code::unsupported of a driver that does not know it.
+    virtual Result<> set_vf_link(unsigned vf, bool on) = 0;
     virtual Result<> set_promiscuous(bool on) = 0;
+    // One of `addresses`, which comes or goes; it may be there, or gone, already.
+    virtual Result<> set_address(const Mac& mac, bool on) = 0;
+    // The NIC switches between its VFs (bridge mode VEB) instead of leaving that to what is on the wire (VEPA).
+    virtual Result<> set_veb() = 0;
 };
 
 // The interface of the PF with this folder in sysfs, which it is looked up in at each call.

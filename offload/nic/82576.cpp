@@ -78,6 +78,7 @@ constexpr Chip the_chip{
     .queue_counters = 0,
     .max_frame = 9728,
     .min_rate_mbps = 1,
+    .one_mac_per_vf = false,
     .mac_per_vlan = false,
     .unicast_promiscuous = false,
     .vlan_promiscuous = false,

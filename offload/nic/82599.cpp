@@ -335,6 +335,7 @@ constexpr Chip the_chip{
     .queue_counters = 16,
     .max_frame = 9728,
     .min_rate_mbps = 10,
+    .one_mac_per_vf = false,
     .mac_per_vlan = false,
     .unicast_promiscuous = false,
     .vlan_promiscuous = false,

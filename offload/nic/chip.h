@@ -29,6 +29,7 @@ struct Chip {
     unsigned min_rate_mbps;   // the lowest that a transmit queue can be held to at full link speed
 
     // Abilities.
+    bool one_mac_per_vf;         // a VF has one address; no chip's, but a driver's limit
     bool mac_per_vlan;           // an address can mean other pools in another VLAN
     bool unicast_promiscuous;    // a pool can be given all unicast
     bool vlan_promiscuous;       // a pool can be given all VLANs

@@ -54,6 +54,15 @@ Result<> Writer82599::put_bit(Reg reg, unsigned pool, bool on) {
 }
 
 Result<> Writer82599::check_setup() {
+    if (auto ok = check_switching(); !ok) return ok;
+    const auto mode = get(Reg::mrqc);
+    if (!mode) return std::unexpected(mode.error());
+    if (mrqc::mrqe(*mode) != mrqc::vt64 && mrqc::mrqe(*mode) != mrqc::vt64_rss)
+        return fail(Code::unsupported, "IVDS-O010", "the NIC is not laid out in 64 pools", "enable 32 VFs or more");
+    return {};
+}
+
+Result<> Writer82599::check_switching() {
     struct Wanted {
         Reg reg;
         Field field;
@@ -94,10 +103,6 @@ Result<> Writer82599::check_setup() {
             Code::conflict, "IVDS-O010",
             fmt::format("EXVET is {:#010x}: the plan needs outer tags of TPID {:#06x}", *outer, tags_.outer_tpid),
             "set it while the port is down");
-    const auto mode = get(Reg::mrqc);
-    if (!mode) return std::unexpected(mode.error());
-    if (mrqc::mrqe(*mode) != mrqc::vt64 && mrqc::mrqe(*mode) != mrqc::vt64_rss)
-        return fail(Code::unsupported, "IVDS-O010", "the NIC is not laid out in 64 pools", "enable 32 VFs or more");
     return {};
 }
 
@@ -263,6 +268,11 @@ Result<NicState> Writer82599::read() {
             return fail(Code::conflict, "IVDS-O013", fmt::format("{} has two entries in RAL", format_mac(mac)),
                         "clear the NIC, and look for another writer");
     }
+    if (auto done = read_tables(state); !done) return std::unexpected(done.error());
+    return state;
+}
+
+Result<> Writer82599::read_tables(NicState& state) {
     for (unsigned slot = 0; slot < chip().vlan_entries; ++slot) {
         const auto value = get(Reg::pfvlvf, slot);
         if (!value) return std::unexpected(value.error());
@@ -285,7 +295,7 @@ Result<NicState> Writer82599::read() {
     const auto own = get(Reg::pfvml2flt, pf_);
     if (!own) return std::unexpected(own.error());
     state.unknown_to_pf = pfvml2flt::rope(*own) != 0;
-    return state;
+    return {};
 }
 
 Result<> Writer82599::read_mirrors(NicState& state) {

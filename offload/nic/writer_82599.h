@@ -20,14 +20,18 @@ public:
         : registers_(registers), pf_(pf), tags_(tags) {}
 
     // Checks what the driver must have set up: pools, replication, the PF as default pool, the wire's tags, switching
-    // between pools (with one tag), and a port filter that takes in all broadcast, multicast and unicast. Changes
-    // nothing.
+    // between pools (with one tag), and a port filter that takes in all broadcast, multicast and unicast; and that
+    // there are 64 pools, each with two queues. Changes nothing.
     Result<> check_setup();
+    // All of that but for the number of pools, which says nothing but how many queues each has.
+    Result<> check_switching();
     // Turns all VFs off and empties the tables, so that the NIC holds an empty NicState and all is the PF's. The
     // station address in RAL[0] stays.
     Result<> clear();
     // What the registers hold, as Backend::read() tells it (apply/backend.h).
     Result<NicState> read();
+    // Of that, all but VFs and addresses: V.VLANs, mirrors, and what the PF takes.
+    Result<> read_tables(NicState& state);
     // What it counts of the pools before the PF's, which are the VFs'.
     Result<CountersOfPools> counters();
     // A step of software's does nothing here.

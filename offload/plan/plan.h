@@ -96,6 +96,7 @@ struct Choices {
     X(dscp, "the NIC does not change the DSCP")                                                       \
     X(learning, "it may have addresses that the NIC does not know")                                   \
     X(address, "its vMAC is not among its addresses")                                                 \
+    X(addresses, "it has several addresses, and the NIC's driver gives a VF one")                     \
     X(too_long, "its MTU is larger than what the NIC switches")                                       \
     X(rules_from_vm, "it has rules on what its VM sends, which none of the NIC's filters look at")    \
     X(rules_stateful, "its rules keep connections, and the NIC keeps none")                           \

@@ -86,6 +86,9 @@ Reason fit(std::uint32_t id, const Snapshot& tables, const Device& device, const
         return Reason::rate_low;
     if (!is(IVDS_PF_ANTI_SPOOF) || addresses.has_learned(id)) return Reason::learning;
     if (!addresses.has_vmac(id, port)) return Reason::address;
+    if (device.chip->one_mac_per_vf &&
+        std::ranges::count(addresses.local(port.instance), id, &Addresses::Entry::port) > 1)
+        return Reason::addresses;
     if (port.mtu_bytes + ethernet_header + tag_and_crc > device.chip->max_frame) return Reason::too_long;
     return Reason::fits;
 }

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """control_center.py -- a small control center: one tenant network on many hosts, through the agents' API.
 
-    control_center.py --host a=unix:/run/ivds/ivdsd.sock --host b=ipv4:… COMMAND …
+    control_center.py --host a=unix:/run/ivds/ivdsd.sock COMMAND …
+    control_center.py --host a=192.0.2.1:7443 --host b=192.0.2.2:7443 --ca CA --cert CERT --key KEY COMMAND …
 
     create FILE    make the network on its hosts; again changes nothing
     list           every network of every host
@@ -156,11 +157,16 @@ def text_of(value):
     return " ".join(str(value).split()) or "empty"
 
 
-def connect(pairs, interceptors=()):
+def connect(pairs, interceptors=(), tls=None):
+    """`tls` has the authority of the agents' certificates, and this client's key and certificate, in PEM."""
     hosts = {}
     for pair in pairs:
         name, _, address = pair.partition("=")
-        channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
+        options = [("grpc.enable_http_proxy", 0)]
+        if tls:
+            channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(*tls), options)
+        else:
+            channel = grpc.insecure_channel(address, options)
         hosts[name] = Host(name, grpc.intercept_channel(channel, *interceptors))
     return ControlCenter(hosts)
 
@@ -168,13 +174,19 @@ def connect(pairs, interceptors=()):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", action="append", required=True, metavar="NAME=ADDRESS", help="a host's agent")
+    for option, text in (("--ca", "the authority that signed the agents' certificates"),
+                         ("--cert", "this client's certificate, which names its role"), ("--key", "the certificate's key")):
+        parser.add_argument(option, type=pathlib.Path, help=f"PEM file: {text}; all three, or none for Unix sockets")
     commands = parser.add_subparsers(dest="command", required=True)
     for name in ("create", "diff", "remove"):
         commands.add_parser(name).add_argument("file", type=pathlib.Path)
     commands.add_parser("list")
     commands.add_parser("stats").add_argument("network")
     words = parser.parse_args()
-    center = connect(words.host)
+    files = (words.ca, words.key, words.cert)
+    if any(files) and not all(files):
+        parser.error("--ca, --cert and --key belong together")
+    center = connect(words.host, tls=[file.read_bytes() for file in files] if all(files) else None)
     try:
         if words.command == "create":
             for step in center.create(Network(words.file.read_text())):

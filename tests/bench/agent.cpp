@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // agent.cpp -- the agent at the size it is held to: what it keeps in memory, how long a whole switch takes to apply,
 // and how long one changed vPort takes, on real interfaces and through the API.
+#include "agent.h"
+
 #include <bpf/bpf.h>
 #include <fmt/format.h>
-#include <grpcpp/grpcpp.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -17,46 +18,51 @@
 #include <iterator>
 
 #include "forward.h"
-#include "ivds.grpc.pb.h"
 #include "ivds/abi.h"
 #include "network.h"
 
 namespace ivds::bench {
 
-namespace {
-
-namespace pb = ivds::v1;
-
 double wall_seconds() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// A folder on disk, for the state that the agent saves, with a bpffs in it that only this process and its children
-// see. Gone with the scope.
-class Place {
-public:
-    Place() {
-        std::string name = std::filesystem::temp_directory_path() / "ivds-bench-XXXXXX";
-        if (mkdtemp(name.data()) == nullptr) throw Failure(fmt::format("make {}: {}", name, std::strerror(errno)));
-        path_ = name;
-        std::filesystem::create_directory(path_ / "bpf");
-        if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-            mount("bpf", (path_ / "bpf").c_str(), "bpf", 0, nullptr) != 0) {
-            throw Failure(fmt::format("mount a bpffs: {}", std::strerror(errno)));
-        }
+Place::Place() {
+    std::string name = std::filesystem::temp_directory_path() / "ivds-bench-XXXXXX";
+    if (mkdtemp(name.data()) == nullptr) throw Failure(fmt::format("make {}: {}", name, std::strerror(errno)));
+    path_ = name;
+    std::filesystem::create_directory(path_ / "bpf");
+    if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("bpf", (path_ / "bpf").c_str(), "bpf", 0, nullptr) != 0) {
+        throw Failure(fmt::format("mount a bpffs: {}", std::strerror(errno)));
     }
-    Place(const Place&) = delete;
-    Place& operator=(const Place&) = delete;
-    ~Place() {
-        std::error_code none;
-        umount2((path_ / "bpf").c_str(), MNT_DETACH);
-        std::filesystem::remove_all(path_, none);
-    }
-    [[nodiscard]] std::string file(const char* name) const { return path_ / name; }
+}
 
-private:
-    std::filesystem::path path_;
-};
+Place::~Place() {
+    std::error_code none;
+    umount2((path_ / "bpf").c_str(), MNT_DETACH);
+    std::filesystem::remove_all(path_, none);
+}
+
+double resident_megabytes(pid_t pid) {
+    std::ifstream file(fmt::format("/proc/{}/status", pid));
+    for (std::string line; std::getline(file, line);) {
+        if (line.starts_with("VmRSS:")) return std::stod(line.substr(6)) * 1024 / 1e6;
+    }
+    throw Failure("the agent has ended");
+}
+
+void check(const grpc::Status& status, const std::string& what) {
+    if (!status.ok()) throw Failure(fmt::format("{}: {}", what, status.error_message()));
+}
+
+std::string tail(const std::string& path) {
+    std::ifstream file(path);
+    const std::string all{std::istreambuf_iterator<char>(file), {}};
+    return all.size() > 2000 ? all.substr(all.size() - 2000) : all;
+}
+
+namespace {
 
 struct Size {
     int instances;
@@ -104,24 +110,6 @@ void write_config(const std::string& path, const Size& size) {
     file << "uplinks:\n  - {name: wire, netdev: wire}\n" << instances << vnics << vports;
     file.close();
     if (!file) throw Failure("write " + path);
-}
-
-double resident_megabytes(pid_t pid) {
-    std::ifstream file(fmt::format("/proc/{}/status", pid));
-    for (std::string line; std::getline(file, line);) {
-        if (line.starts_with("VmRSS:")) return std::stod(line.substr(6)) * 1024 / 1e6;
-    }
-    throw Failure("the agent has ended");
-}
-
-void check(const grpc::Status& status, const std::string& what) {
-    if (!status.ok()) throw Failure(fmt::format("{}: {}", what, status.error_message()));
-}
-
-std::string tail(const std::string& path) {
-    std::ifstream file(path);
-    const std::string all{std::istreambuf_iterator<char>(file), {}};
-    return all.size() > 2000 ? all.substr(all.size() - 2000) : all;
 }
 
 // All vPorts there, attached and forwarding; and the FDB full. What follows would otherwise measure less than it

@@ -46,6 +46,7 @@ private:
 [[nodiscard]] std::vector<Row> latency_rows(const Options& options);
 [[nodiscard]] std::vector<Row> tcp_rows(const Options& options);
 [[nodiscard]] std::vector<Row> agent_rows(const Options& options);
+[[nodiscard]] std::vector<Row> registry_rows(const Options& options);
 [[nodiscard]] std::vector<Row> plan_rows(const Options& options);    // of the offload
 [[nodiscard]] std::vector<Row> verify_rows(const Options& options);  // of the offload
 

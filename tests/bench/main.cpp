@@ -55,7 +55,7 @@ int main(int argc, char** argv) {
         std::vector<Row> rows;
         const std::string where = environment();
         for (const auto& group :
-             {forward_rows, cost_rows, latency_rows, tcp_rows, agent_rows, plan_rows, verify_rows}) {
+             {forward_rows, cost_rows, latency_rows, tcp_rows, agent_rows, registry_rows, plan_rows, verify_rows}) {
             std::vector<Row> more = group(options);
             rows.insert(rows.end(), more.begin(), more.end());
         }

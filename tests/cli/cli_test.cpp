@@ -412,9 +412,9 @@ TEST_CASE("list shows the fields that are used, and names alone on request") {
     other.set_netdev("tap7");
     other.set_attach(pb::TCX);
     CHECK(shell({"vport", "list"}).out ==
-          "NAME  INSTANCE       NETDEV  VNIC      ATTACH  EXTRA_MACS         MTU_BYTES  OFFLOAD\n"
-          "web1  red            veth0   web1-nic  auto    02:00:00:00:00:0a       1400  auto\n"
-          "db    blue-and-long  tap7    -         tcx     -                          -  auto\n");
+          "NAME  INSTANCE       NETDEV  VNIC      ATTACH  EXTRA_MACS         MTU_BYTES  OFFLOAD  STATE\n"
+          "web1  red            veth0   web1-nic  auto    02:00:00:00:00:0a       1400  auto     active\n"
+          "db    blue-and-long  tap7    -         tcx     -                          -  auto     active\n");
     CHECK(shell.agent.listed == pb::VPORT);
     CHECK(shell({"vport", "list", "--names"}).out == "web1\ndb\n");
 }

@@ -8,6 +8,7 @@
 
 #include <filesystem>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -51,6 +52,9 @@ public:
     std::vector<pb::CapturePacket> packets;
     pb::CaptureRequest capture_request;
     std::vector<pb::TraceRequest> trace_requests;
+    pb::MigrateReply migrate_reply;
+    std::vector<pb::MigrateRequest> migrate_requests;
+    std::map<pb::MigrateRequest::Step, Error> migrate_failures;
     std::uint32_t removed = 0;
     std::string vmac;
 
@@ -132,6 +136,13 @@ public:
         pb::FlushReply it;
         it.set_removed(removed);
         return answer(context, "FlushFlows", it, reply);
+    }
+    grpc::Status Migrate(grpc::ServerContext* context, const pb::MigrateRequest* request,
+                         pb::MigrateReply* reply) override {
+        migrate_requests.push_back(*request);
+        if (const auto failed = migrate_failures.find(request->step()); failed != migrate_failures.end())
+            return to_status(*context, failed->second);
+        return answer(context, "Migrate", migrate_reply, reply);
     }
     grpc::Status Mirrors(grpc::ServerContext* context, const pb::MirrorsRequest*, pb::MirrorsReply* reply) override {
         return answer(context, "Mirrors", pb::MirrorsReply{}, reply);

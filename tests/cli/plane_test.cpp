@@ -30,8 +30,9 @@ instances:
 - {name: moon, uplink: up1, vlan: 7, vvlan: 3, port_packets: 9}
 - {name: local}
 tenants:
-- {name: acme, declared: true, instances: 2, max_instances: 4, vports: 3, vports_up: 2, fdb: 600, max_fdb: 1000, drops: 5}
-- {name: other, instances: 1}
+- {name: acme, declared: true, instances: 2, max_instances: 4, vports: 3, vports_up: 2, fdb: 600, max_fdb: 1000, drops: 5,
+   bindings: 3, max_bindings: 8, rate_in_mbps: 300, rate_out_mbps: 150, max_rate_mbps: 1000}
+- {name: other, instances: 1, unlimited_rates: 2}
 )");
 }
 
@@ -82,9 +83,12 @@ TEST_CASE("tenant show puts what is used against the quota", "[R87]") {
     Shell shell;
     shell.agent.status_reply = fabric();
     CHECK(shell({"tenant", "show"}).out ==
-          "TENANT  QUOTA     INSTANCES  VPORTS  UP       FDB  LEARNED  PORT_PACKETS  WIRE_PACKETS  DROPS\n"
-          "acme    declared        2/4       3   2  600/1000        0             0             0      5\n"
-          "other   none              1       0   0         0        0             0             0      0\n");
+          "TENANT  QUOTA     INSTANCES  VPORTS  UP       FDB  LEARNED  BINDINGS    IN_MBPS   OUT_MBPS  "
+          "PORT_PACKETS  WIRE_PACKETS  DROPS\n"
+          "acme    declared        2/4       3   2  600/1000        0       3/8   300/1000   150/1000  "
+          "           0             0      5\n"
+          "other   none              1       0   0         0        0         0  unlimited  unlimited  "
+          "           0             0      0\n");
     CHECK_THAT(shell({"tenant", "show", "acme", "--json"}).out,
                ContainsSubstring("\"max_fdb\":1000") && !ContainsSubstring("other"));
     CHECK(shell({"tenant", "show", "nobody"}).code == cli::exit_not_found);
@@ -98,18 +102,26 @@ nics:
   netdev: {name: eth1, ifindex: 4, driver: ice, bus_info: "0000:01:00.0", mac: "02:00:00:00:00:01", link: up, speed_mbps: 25000, mtu_bytes: 9000, rx_queues: 8, tx_queues: 8, vfs_total: 64, vfs_enabled: 2, native_xdp: yes, redirect_target: yes, vlan_strip: no, counters: {rx_errors: 3, rx_missed: 2, rx_crc: 1}}
   instances: [{name: red, vlan: 10, vvlan: 100, state: active, vports: 2}]
   ports: {used: 3, limit: 10}
+  interrupts: 9
+  vfs:
+  - {index: 0, address: "0000:01:10.0", driver: vfio-pci, role: vm, vport: web1, iommu_group: "14"}
+  - {index: 1, address: "0000:01:10.2", driver: iavf, netdev: eth9, role: vport, vport: db1, rx_queues: 4, tx_queues: 2, interrupts: 5}
+  - {index: 2, address: "0000:01:10.4", driver: iavf, netdev: eth10, role: uplink, uplink: red-up}
 - port: {kind: uplink, name: up1, netdev: eth2}
   netdev: {name: eth2}
 )");
     const Outcome done = shell({"nic", "show"});
     REQUIRE(done.code == 0);
-    for (const char* line : {"uplink up0\n", "  driver            ice\n", "  bus               0000:01:00.0\n",
-                             "  speed             25000 Mbit/s\n", "  queues            rx 8, tx 8\n",
-                             "  VFs               2 of 64 enabled\n", "  native XDP        yes\n",
-                             "  VLAN strip        no\n", "  errors            rx 3 (missed 2, CRC 1), tx 0\n",
-                             "  hooks             wanted native, got native+tcx: asked for\n",
-                             "  last error        carrier lost at 2026-01-01T00:00:00Z\n",
-                             "  ports             3 used, 7 free\n", "\n  red         10    100  active"})
+    for (const char* line :
+         {"uplink up0\n", "  driver            ice\n", "  bus               0000:01:00.0\n",
+          "  speed             25000 Mbit/s\n", "  queues            rx 8, tx 8\n",
+          "  VFs               2 of 64 enabled\n", "  native XDP        yes\n", "  VLAN strip        no\n",
+          "  errors            rx 3 (missed 2, CRC 1), tx 0\n",
+          "  hooks             wanted native, got native+tcx: asked for\n",
+          "  last error        carrier lost at 2026-01-01T00:00:00Z\n", "  ports             3 used, 7 free\n",
+          "  interrupts        9\n", "\n  0   0000:01:10.0  vm      web1     vfio-pci",
+          "\n  1   0000:01:10.2  vport   db1      iavf      eth9",
+          "\n  2   0000:01:10.4  uplink  red-up   iavf      eth10", "\n  red         10    100  active"})
         CHECK_THAT(done.out, ContainsSubstring(line));
     const std::string second = done.out.substr(done.out.find("uplink up1"));
     for (const char* line :
@@ -174,6 +186,7 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"exporter", "state"},
         {"inspector", "state"},
         {"offload", "show"},
+        {"migrate", "abort", "web1"},
         {"verify"},
         {"capture", "web1"},
         {"trace", "web1", "--hex", "020000000002020000000001080045"},

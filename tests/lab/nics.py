@@ -59,10 +59,15 @@ class Nic:
         """Moves the interface to a host or a VM."""
         Root.ip(f"link set {self.netdev()} down", f"link set {self.netdev()} netns {place.pid} name {name}")
 
+    def driver(self):
+        """The folder of the driver that is bound."""
+        return (self.device / "driver").resolve()
+
     def restart(self):
         """Starts a VF's driver anew, which is when it takes the VF's address."""
+        driver = self.driver()
         for verb in ("unbind", "bind"):
-            (PCI / "drivers/igbvf" / verb).write_text(self.address)
+            (driver / verb).write_text(self.address)
 
     def virtual_functions(self, macs, spare=0):
         """As many VFs as addresses, and some more that nobody has; returns the former. The interface must be up: igb
@@ -81,12 +86,14 @@ class Nic:
 
     def no_virtual_functions(self):
         self.netdev()
-        (self.device / "sriov_numvfs").write_text("0")
+        if (self.device / "sriov_numvfs").exists():
+            (self.device / "sriov_numvfs").write_text("0")
 
 
 def physical(count):
-    """The lab's NICs, as they were at boot."""
-    found = sorted(path.name for path in (PCI / "drivers/igb").glob("0000:*")) if (PCI / "drivers/igb").exists() else []
+    """The lab's NICs, as they were at boot; on hardware, the one under test and the one at the other end of its cable."""
+    found = os.environ["IVDS_LAB_NICS"].split() if "IVDS_LAB_NICS" in os.environ else \
+        sorted(path.name for path in (PCI / "drivers/igb").glob("0000:*"))
     if len(found) < count:
         raise Skip(f"needs {count} NICs of the driver igb; scripts/lab.sh has them")
     nics = [Nic(address) for address in found[:count]]
@@ -247,6 +254,13 @@ class NicScene(Scene):
         vm = self._add("a", network_name, self.vf_number, plug)
         self.vf_owner = vm.name
         return vm
+
+
+def members_of_vlan(pf, vlan, read):
+    """The register that has the VFs of a VLAN, and the bit of the first VF; `read` reads one by its offset."""
+    table = 0xF100 if pf.driver().name == "ixgbe" else 0x5D00
+    slot = next(slot for slot in range(1, 32) if read(table + 4 * slot) & 0x80000FFF == 0x80000000 | vlan)
+    return (0xF200 + 8 * slot, 1) if pf.driver().name == "ixgbe" else (table + 4 * slot, 1 << 12)
 
 
 def wire_position():

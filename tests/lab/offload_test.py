@@ -32,7 +32,7 @@ class Bed:
     def __init__(self, bench, lab):
         self.lab, self.program = lab, bench.binaries / "nic-plan"
         self.pf, self.far = physical(2)
-        for scope in ("all", "default", self.pf.netdev(), self.far.netdev()):  # nothing is sent but what a case sends
+        for scope in (self.pf.netdev(), self.far.netdev()):  # nothing is sent but what a case sends
             pathlib.Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6").write_text("1")
         Root.ip(f"link set {self.pf.netdev()} up", f"link set {self.far.netdev()} up promisc on")
         lab.wait(lambda: self.carrier(self.pf) and self.carrier(self.far), 30, "no carrier")

@@ -616,6 +616,11 @@ def _(bench):
         check_equal(list(stub.Exporters(pb.ExportersRequest()).exporters), [], "exporters")
         check_equal(list(stub.Inspectors(pb.InspectorsRequest()).inspectors), [], "inspectors")
         check_equal(list(stub.Offload(pb.OffloadRequest()).nics), [], "NICs with offload")
+        try:
+            stub.Migrate(pb.MigrateRequest(step=pb.MigrateRequest.ABORT, vport="red-1"))
+            check(False, "a host without a registry takes part in a migration")
+        except grpc.RpcError as error:
+            check("IVDS-R011" in error.details(), error.details())
         check_equal(list(stub.Verify(pb.VerifyRequest()).verdicts), [], "NICs to verify")
         packets = stub.Capture(pb.CaptureRequest(target="red-1"), timeout=20)
         check_equal(next(packets).port, "", "the port of a capture's first message")

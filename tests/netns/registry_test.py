@@ -5,49 +5,10 @@ import json
 import signal
 import tempfile
 
+from etcd import ETCD, LEASE_S, Etcd, findings, remote, says, start
 from harness import case, check, check_equal, main
+from pki import Authority
 from scene import Scene, Stream, Tally, mac, network
-
-ETCD = "10.9.0.1:2379"
-LEASE_S = 10
-
-
-class Etcd:
-    """A real etcd, reached by all hosts over a network of its own."""
-
-    def __init__(self, lab):
-        self.lab, self.place = lab, lab.place("etcd")
-        self.data = tempfile.TemporaryDirectory()
-        self.place.ip("link add mgmt type bridge", "link set mgmt up", "addr add 10.9.0.1/24 dev mgmt")
-        self.process = None
-        self.start()
-
-    def connect(self, host, number):
-        self.lab.cable(host, "mgmt0", self.place, f"mgmt-{host.name}", 1500)
-        self.place.ip(f"link set mgmt-{host.name} master mgmt")
-        host.ip(f"addr add 10.9.0.{number}/24 dev mgmt0")
-
-    def start(self):
-        self.process = self.place.start(
-            "etcd", "--data-dir", self.data.name, "--listen-client-urls", f"http://{ETCD}", "--advertise-client-urls",
-            f"http://{ETCD}", "--listen-peer-urls", "http://127.0.0.1:2380", stdout=-3, stderr=-3)
-        self.lab.wait(lambda: self.ctl("endpoint", "health", check=False).returncode == 0, 60, "etcd does not answer")
-
-    def stop(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
-        self.place.processes.remove(self.process)
-
-    def ctl(self, *words, **options):
-        return self.place.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", f"http://{ETCD}", *words, **options)
-
-    def keys(self, prefix="/ivds/"):
-        """What is there, as etcdctl reads it: {key: value}."""
-        lines = self.ctl("get", "--prefix", prefix).stdout.splitlines()
-        return dict(zip(lines[::2], lines[1::2]))
-
-    def revision(self):
-        return json.loads(self.ctl("endpoint", "status", "-w", "json").stdout)[0]["Status"]["header"]["revision"]
 
 
 def hosts_with_etcd(lab, names="abc", lease_s=LEASE_S):
@@ -67,26 +28,6 @@ def hosts_with_etcd(lab, names="abc", lease_s=LEASE_S):
     for name in names:
         lab.wait(lambda name=name: remote(scene, name) == len(names) - 1, 60, f"{name} does not know the others' vMACs")
     return scene, fabric, etcd
-
-
-def start(host, lease_s=LEASE_S, name=None):
-    host.start_agent("--registry", "etcd", "--etcd", ETCD, "--host-name", name or host.name, "--lease-s", lease_s)
-
-
-def remote(scene, host):
-    """Static entries behind the uplink."""
-    return sum(1 for entry in scene.hosts[host].ctl_json_lines("fdb", "show")
-               if entry.get("static") and entry["port"] == "uplink")
-
-
-def findings(scene, host, ident):
-    report = json.loads(scene.hosts[host].ctl("--json", "doctor", check=False).stdout)
-    return [finding for finding in report.get("findings", []) if finding["id"] == ident]
-
-
-def says(scene, host, text):
-    """Whether the registry's state on the host has this text."""
-    return any(text in finding["text"] for finding in findings(scene, host, "IVDS-R007"))
 
 
 @case("a vMAC is known before its VM sent a frame: the first unicast is not flooded, and a host without etcd floods it [R79][R80][R88]")
@@ -243,6 +184,36 @@ def _(bench):
         for name in "ab":
             lab.wait(lambda name=name: remote(scene, name) == 2, 60, f"{name} does not take the key that was righted")
         check_equal(scene.ping("red-1", "red-2"), 3, "answers")
+
+
+@case("etcd that asks for certificates: hosts share bindings by TLS, and one that a stranger vouches for is told and gets "
+      "nothing [R79][R142]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as elsewhere:
+        ca, stranger = Authority(folder), Authority(elsewhere, "stranger")
+        scene, etcd = Scene(lab, {"red": network()}), Etcd(lab, ca)
+        hosts = scene.two_hosts()
+        for number, host in enumerate(hosts, 1):
+            etcd.connect(host, 10 + number)
+            scene.vm(host.name, "red", number)
+            ca.issue(host.name)
+        stranger.issue("b")
+
+        def by_tls(host, authority):
+            host.start_agent("--registry", "etcd", "--etcd", f"https://{ETCD}", "--etcd-ca", ca.cert(), "--etcd-cert",
+                             authority.cert(host.name), "--etcd-key", authority.key(host.name), "--host-name", host.name)
+
+        by_tls(hosts[0], ca)
+        by_tls(hosts[1], stranger)
+        scene.start()
+        lab.wait(lambda: "/ivds/v1/hosts/a" in etcd.keys(), 60, "a is not in etcd")
+        lab.wait(lambda: findings(scene, "b", "IVDS-R001"), 60, "b does not say that etcd refuses it")
+        check_equal((sorted(etcd.keys("/ivds/v1/hosts/")), remote(scene, "a"), remote(scene, "b")),
+                    (["/ivds/v1/hosts/a"], 0, 0), "hosts in etcd, and what a and b know")
+        hosts[1].stop_agent()
+        by_tls(hosts[1], ca)
+        for name in "ab":
+            lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} does not know the other's vMAC")
 
 
 main()

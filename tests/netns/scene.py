@@ -248,6 +248,7 @@ class Stream:
         self.head = (scene.vms[receiver].mac, scene.vms[sender].mac)
         self.pause = 1.0 / per_second
         self.sent, self.arrived, self.stopping = 0, [], threading.Event()
+        self.sent_s = []  # when each was sent
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -256,6 +257,7 @@ class Stream:
         while not self.stopping.is_set():
             self.out.send(frame(*self.head, self.label + b"%d " % self.sent))
             self.sent += 1
+            self.sent_s.append(time.monotonic())
             if self.sent % 64 == 0:
                 self._take()
             due = max(due + self.pause, time.monotonic() - 0.05)

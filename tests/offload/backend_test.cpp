@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every backend keeps (apply/backend.h): on a model of an 82599, on an 82576 beside a driver that behaves as igb
-// does, and without a NIC. The lab shows the same of the real driver.
+// What every backend keeps (apply/backend.h): on a model of an 82599, on an 82576 and an 82599 beside drivers that
+// behave as igb and ixgbe do, and without a NIC. The lab shows the same of the real igb.
 #include "offload/apply/backend.h"
 
 #include <catch2/catch_test_macros.hpp>
@@ -10,14 +10,18 @@
 #include <string>
 
 #include "fake_igb.h"
+#include "fake_ixgbe.h"
 #include "nic_rig.h"
 #include "offload/apply/igb.h"
+#include "offload/apply/ixgbe.h"
 #include "offload/apply/model.h"
+#include "offload/apply/parking.h"
 
 using namespace ivds::test;
 using ivds::Code;
 using ivds::Result;
 namespace igb = ivds::offload::i82576;
+namespace ixgbe = ivds::offload::i82599;
 
 namespace {
 
@@ -72,10 +76,12 @@ private:
     std::unique_ptr<Backend> backend_;
 };
 
-class IgbBed final : public Bed {
+// Beside a driver. `make` is the backend's.
+template <class Fake, auto make>
+class DriverBed final : public Bed {
 public:
-    explicit IgbBed(WireTags tags = {})
-        : tags_(tags), backend_(make_igb(fake.link(), fake.registers(), {}, tags).value()) {
+    explicit DriverBed(unsigned vfs = 4, WireTags tags = {})
+        : fake(vfs), tags_(tags), backend_(make(fake.link(), fake.registers(), {}, tags).value()) {
         fake.before_write = [this](std::uint32_t) -> Result<> {
             if (left_ == 0) {
                 left_ = -1;
@@ -88,18 +94,21 @@ public:
     Backend& backend() override { return *backend_; }
     void fail_write(unsigned number) override { left_ = static_cast<int>(number); }
     void mend() override { left_ = -1; }
-    void open_anew() { backend_ = make_igb(fake.link(), fake.registers(), {}, tags_).value(); }
-    FakeIgb fake{4};
+    void open_anew() { backend_ = make(fake.link(), fake.registers(), {}, tags_).value(); }
+    Fake fake;
 
 private:
     WireTags tags_;
     std::unique_ptr<Backend> backend_;
     int left_ = -1;
 };
+using IgbBed = DriverBed<FakeIgb, make_igb>;
+using IxgbeBed = DriverBed<FakeIxgbe, make_ixgbe>;
 
 std::unique_ptr<Bed> bed_of(const std::string& name) {
     if (name == "model") return std::make_unique<ModelBed>();
-    return std::make_unique<IgbBed>();
+    if (name == "igb") return std::make_unique<IgbBed>();
+    return std::make_unique<IxgbeBed>(name == "ixgbe, 40 VFs" ? 40 : 4);
 }
 
 // Two instances with VFs 0 and 1 and VF 2, and an address of software; in slots that the chip has.
@@ -123,7 +132,8 @@ NicState another(const Backend& backend) {
     NicState state = two_instances(backend);
     state.pools = {{1, {.vvlan = 20, .pcp = 3, .rate_mbps = 50}}, {2, {.vvlan = 20, .rate_mbps = 200}}};
     state.macs.erase(vm(0));
-    state.macs[vm(7)] = {.slot = backend.chip().mac_entries - 1, .pool = 2};
+    state.macs[vm(7)] = {.slot = backend.chip().mac_entries - 1,
+                         .pool = backend.chip().one_mac_per_vf ? backend.pf() : 2};
     state.vlans.erase(10);
     state.vlans[20].members = 0b110 | pool_bit(backend.pf());
     state.admitted = {20};
@@ -181,7 +191,7 @@ void check_holds(Backend& backend, const NicState& wanted) {
 }  // namespace
 
 TEST_CASE("what a backend was given reads back, step by step, and is gone when cleared", "[unit][R17][R38]") {
-    const auto bed = bed_of(GENERATE("model", "kernel"));
+    const auto bed = bed_of(GENERATE("model", "igb", "ixgbe", "ixgbe, 40 VFs"));
     Backend& backend = bed->backend();
     REQUIRE(backend.prepare());
     REQUIRE(backend.clear());
@@ -206,7 +216,7 @@ TEST_CASE("what a backend was given reads back, step by step, and is gone when c
 }
 
 TEST_CASE("after a write that failed a backend tells what the NIC holds, and goes on from there", "[unit]") {
-    const std::string name = GENERATE("model", "kernel");
+    const std::string name = GENERATE("model", "igb", "ixgbe");
     bool failed = true;
     for (unsigned number = 0; failed; ++number) {
         INFO(name << ", write " << number);
@@ -279,6 +289,23 @@ TEST_CASE("a backend tells what the NIC counts of each VF", "[unit]") {
                                                              .tx_bytes = {.value = 600},
                                                              .rx_beside_bytes = 4});
         CHECK(counters->at(1).tx_packets == ivds::offload::Counter{});
+        bed.fake.gone = true;
+        CHECK(bed.backend().counters().error().code == Code::unavailable);
+    }
+    SECTION("82599 beside ixgbe: its four registers of each VF") {
+        IxgbeBed bed;
+        bed.fake.put(ixgbe::Reg::pvfgprc, 2, 5);
+        bed.fake.put(ixgbe::Reg::pvfgorc_lsb, 2, 500);
+        bed.fake.put(ixgbe::Reg::pvfgptc, 2, 6);
+        bed.fake.put(ixgbe::Reg::pvfgotc_lsb, 2, 600);
+        bed.fake.put(ixgbe::Reg::pvfgotc_msb, 2, 1);
+        const auto counters = bed.backend().counters();
+        REQUIRE(counters);
+        CHECK(counters->size() == 4);
+        CHECK(counters->at(2).rx_packets.value == 5);
+        CHECK(counters->at(2).rx_bytes == ivds::offload::Counter{.value = 500, .bits = 36});
+        CHECK(counters->at(2).tx_packets.value == 6);
+        CHECK(counters->at(2).tx_bytes == ivds::offload::Counter{.value = (1ULL << 32) + 600, .bits = 36});
         bed.fake.gone = true;
         CHECK(bed.backend().counters().error().code == Code::unavailable);
     }
@@ -506,7 +533,7 @@ NicState two_uplinks() {
 }  // namespace
 
 TEST_CASE("with two tags a PF's VFs are uplinks: the mode, what they take, and what resets take away", "[unit]") {
-    IgbBed bed(two_tags);
+    IgbBed bed(4, two_tags);
     Backend& backend = bed.backend();
     REQUIRE(backend.prepare());
     CHECK(igb::ctrl_ext::extended_vlan(bed.fake.get(igb::Reg::ctrl_ext)) == 1);
@@ -567,4 +594,198 @@ TEST_CASE("with two tags a PF's VFs are uplinks: the mode, what they take, and w
         REQUIRE(go(*single, two_instances(*single)));
         check_holds(*single, two_instances(*single));
     }
+}
+
+TEST_CASE("ixgbe: a VF that its VM resets stays as it was, and one that is off stays off", "[unit][R17]") {
+    IxgbeBed bed(GENERATE(4U, 40U));
+    const bool knows = GENERATE(true, false);
+    bed.fake.knows_link_state = knows;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    for (unsigned vf = 0; vf < 4; ++vf) bed.fake.reset_vf(vf);
+    const auto after = backend.read();
+    REQUIRE(after);
+    // Without the link state the driver turns it on, where it reaches nobody.
+    CHECK(after->pools.contains(3) != knows);
+    if (!knows) CHECK(after->pools.at(3).vvlan == parking_vlan);
+    CHECK(without_slots(after->macs) == without_slots(wanted.macs));
+    for (unsigned vf = 0; vf < 3; ++vf) {
+        const bool first = vf < 2;
+        CHECK(after->pools.at(vf).vvlan == (first ? 10 : 20));
+        CHECK((after->vlans.at(first ? 10 : 20).members & pool_bit(vf)) != 0);
+        CHECK((after->vlans.at(first ? 20 : 10).members & pool_bit(vf)) == 0);
+    }
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    CHECK(bed.fake.view.vfs[3].mac == parking_address(bed.fake.view.mac, 3));
+}
+
+TEST_CASE("ixgbe: what a reset of the interface takes away comes back", "[unit]") {
+    IxgbeBed bed(GENERATE(4U, 40U));
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    bed.fake.reset_pf();
+    if (GENERATE(true, false))  // before or after the agent looks
+        for (unsigned vf = 0; vf < 4; ++vf) bed.fake.reset_vf(vf);
+    REQUIRE(backend.prepare());
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+}
+
+TEST_CASE(
+    "ixgbe: entries of addresses that the driver does not know go when it writes its table, and are found before",
+    "[unit]") {
+    IxgbeBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    const auto write = [&](unsigned slot, const ivds::Mac& mac, std::uint32_t pools) {
+        bed.fake.put(ixgbe::Reg::ral, slot,
+                     mac[0] | std::uint32_t{mac[1]} << 8 | std::uint32_t{mac[2]} << 16 | std::uint32_t{mac[3]} << 24);
+        bed.fake.put(ixgbe::Reg::rah, slot, mac[4] | std::uint32_t{mac[5]} << 8 | ixgbe::rah::av.put());
+        bed.fake.put(ixgbe::Reg::mpsar, 2 * slot, pools);
+    };
+    write(100, vm(60), 0b10);
+    CHECK(backend.read()->macs.at(vm(60)).pool == 1);
+    bed.fake.change_lists();
+    CHECK(!backend.read()->macs.contains(vm(60)));
+    // A second entry, of a VF in another instance: the address means no pool, and the plan's step leaves it one.
+    write(100, vm(0), 0b100);
+    CHECK(backend.read()->macs.at(vm(0)).pool == backend.chip().pools);
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    CHECK(bed.fake.get(ixgbe::Reg::rah, 100) == 0);
+    // Addresses that the NIC lost though the driver believes in them.
+    for (unsigned slot = 1; slot < 127; ++slot) bed.fake.put(ixgbe::Reg::rah, slot, 0);
+    CHECK(backend.read()->macs.empty());
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+}
+
+TEST_CASE("ixgbe: the driver's changes of its modes are told", "[unit]") {
+    IxgbeBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    REQUIRE(go(backend, another(backend)));
+    CHECK(backend.read()->unknown_to_pf);
+    bed.fake.change_lists();
+    CHECK(!backend.read()->unknown_to_pf);
+    REQUIRE(go(backend, another(backend)));
+    check_holds(backend, another(backend));
+    // VEPA: frames between VFs would leave for the wire.
+    bed.fake.put(ixgbe::Reg::pfdtxgswc, 0, 0);
+    CHECK(backend.read().error().id == "IVDS-O010");
+    REQUIRE(backend.prepare());
+    check_holds(backend, another(backend));
+}
+
+TEST_CASE("ixgbe: a VF that is on in another way than planned is told, and mended", "[unit]") {
+    IxgbeBed bed(GENERATE(4U, 40U));
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    const auto found = [&] {
+        const auto read = backend.read();
+        REQUIRE(read);
+        const std::uint16_t vvlan = read->pools.at(1).vvlan;
+        REQUIRE(go(backend, wanted));
+        check_holds(backend, wanted);
+        return vvlan;
+    };
+    const auto flip = [&](ixgbe::Reg reg, unsigned element, std::uint32_t bits) {
+        bed.fake.put(reg, element, bed.fake.get(reg, element) ^ bits);
+    };
+    flip(ixgbe::Reg::pfvfspoof, 0, ixgbe::pfvfspoof::macas.put(0b10));
+    CHECK(found() == 0);
+    flip(ixgbe::Reg::pfvfspoof, 0, ixgbe::pfvfspoof::vlanas.put(0b10));
+    CHECK(found() == 0);
+    flip(ixgbe::Reg::pfvmtxsw, 0, 0b10);
+    CHECK(found() == 0);
+    for (const auto field : {ixgbe::pfvml2flt::aupe, ixgbe::pfvml2flt::rope, ixgbe::pfvml2flt::bam}) {
+        flip(ixgbe::Reg::pfvml2flt, 1, field.put());
+        CHECK(found() == 0);
+    }
+    flip(ixgbe::Reg::pfvmvir, 1, ixgbe::pfvmvir::port_vlan.put(30));
+    CHECK(found() == 0);
+    flip(ixgbe::Reg::pfvfre, 0, 0b10);
+    CHECK(found() == 0);
+    flip(ixgbe::Reg::pfvlvfb, 0, 0b10);  // of VLAN 0
+    CHECK(backend.read()->pools.at(1).vvlan == 0);
+    flip(ixgbe::Reg::pfvlvfb, 0, 0b10);
+    bed.fake.view.vfs[1].trusted = true;
+    CHECK(found() == 0);
+    bed.fake.view.vfs[1].vlan = 20;  // it would be there once it resets
+    CHECK(found() == 0);
+}
+
+TEST_CASE("ixgbe: what others gave the PF stays, and addresses have the room that the driver has", "[unit]") {
+    IxgbeBed bed;
+    bed.fake.give_device_address(vm(50));
+    bed.fake.add_vlan_device(400);
+    bed.open_anew();
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    bed.fake.put(ixgbe::Reg::vfta, 400 / 32, 1U << (400 % 32));
+    NicState wanted = two_instances(backend);
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    REQUIRE(backend.clear());
+    check_holds(backend, {});
+    CHECK(bed.fake.view.addresses == std::set{vm(50)});
+    CHECK((bed.fake.get(ixgbe::Reg::vfta, 400 / 32) & 1U << (400 % 32)) != 0);
+    // A VF has one address; and a table that is full is an error of its own.
+    REQUIRE(go(backend, wanted));
+    const auto second = backend.apply(SetMac{.mac = vm(70), .entry = {.slot = 60, .pool = 0}});
+    CHECK(second.error().id == "IVDS-O014");
+    check_holds(backend, wanted);
+    const unsigned room = backend.chip().mac_entries - backend.chip().kept_mac_entries;
+    for (unsigned i = 4; i < room; ++i) {
+        INFO(i);
+        REQUIRE(backend.apply(SetMac{.mac = vm(100 + i), .entry = {.slot = i, .pool = backend.pf()}}));
+    }
+    CHECK(backend.read()->macs.size() == room);
+}
+
+TEST_CASE("ixgbe: two tags are refused", "[unit]") {
+    FakeIxgbe fake(4);
+    const auto refused = make_ixgbe(fake.link(), fake.registers(), {}, two_tags);
+    REQUIRE(!refused);
+    CHECK(refused.error().id == "IVDS-O014");
+    CHECK(refused.error().code == Code::unsupported);
+}
+
+TEST_CASE("ixgbe: a NIC that is gone, down, without a link or with other VFs is refused with a reason", "[unit]") {
+    IxgbeBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    const NicState wanted = two_instances(backend);
+    bed.fake.view.carrier = false;
+    bed.fake.put(ixgbe::Reg::links, 0, 0);
+    CHECK(go(backend, wanted).error().id == "IVDS-O026");  // VF 0 has a rate
+    CHECK((bed.fake.get(ixgbe::Reg::pfvfte) & 1) == 0);
+    CHECK(backend.read()->pools.at(0).vvlan == 0);  // off, and not where it is to be when it is
+    bed.fake.view.carrier = true;
+    bed.fake.put(ixgbe::Reg::links, 0, ixgbe::links::up.put() | ixgbe::links::speed.put(3));
+    REQUIRE(go(backend, wanted));
+    check_holds(backend, wanted);
+    bed.fake.gone = true;
+    CHECK(backend.read().error().code == Code::unavailable);
+    CHECK(backend.apply(Admit{.vvlan = 77, .on = true}).error().code == Code::unavailable);
+    bed.fake.gone = false;
+    bed.fake.view.up = false;
+    CHECK(backend.prepare().error().id == "IVDS-O010");
+    bed.fake.view.up = true;
+    bed.fake.take_vfs(2);
+    CHECK(backend.read().error().id == "IVDS-O021");
+    bed.open_anew();
+    REQUIRE(bed.backend().prepare());
+    CHECK(bed.backend().pf() == 2);
+    REQUIRE(bed.backend().clear());
+    check_holds(bed.backend(), {});
 }

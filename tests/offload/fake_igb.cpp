@@ -62,6 +62,11 @@ public:
         igb_.view.vfs.at(vf).rate_mbps = mbps;
         return {};
     }
+    Result<> set_vf_link(unsigned, bool) override {
+        return fail(Code::unsupported, "TEST", "the driver says EOPNOTSUPP");
+    }
+    Result<> set_address(const Mac&, bool) override { return fail(Code::system, "TEST", "nobody asks for that"); }
+    Result<> set_veb() override { return fail(Code::unsupported, "TEST", "the driver says EOPNOTSUPP"); }
     Result<> set_promiscuous(bool on) override {
         igb_.view.promiscuous = on;
         igb_.write_modes();

@@ -58,6 +58,9 @@ TEST_CASE("PFs are found with their VFs, by address and by interface", "[unit]")
     tree.pf("0000:01:00.0", "0x8086", "0x10c9", "igb");
     const fs::path pf = tree.device("0000:01:00.0");
     tree.file(pf / "net/eth7/carrier", "1");
+    tree.file(pf / "net/eth7/flags", "0x1003");
+    for (const char* queue : {"rx-0", "tx-0", "tx-1"}) tree.file(pf / "net/eth7/queues" / queue / "x", "");
+    tree.file(pf / "msi_irqs/30", "msix");
     tree.file(pf / "sriov_numvfs", "2");
     tree.link(pf / "virtfn0", "../0000:01:10.0");
     tree.link(pf / "virtfn1", "../0000:01:10.2");
@@ -79,6 +82,10 @@ TEST_CASE("PFs are found with their VFs, by address and by interface", "[unit]")
     REQUIRE(found->chip != nullptr);
     CHECK(found->chip->name == "82576");
     CHECK(found->link);
+    CHECK(found->up);
+    CHECK(found->rx_queues == 1);
+    CHECK(found->tx_queues == 2);
+    CHECK(found->interrupts == 1);
     CHECK(found->total_vfs == 7);
     REQUIRE(found->vfs.size() == 2);
     CHECK(found->vfs[0].address == "0000:01:10.0");
@@ -88,6 +95,8 @@ TEST_CASE("PFs are found with their VFs, by address and by interface", "[unit]")
     CHECK(found->vfs[0].tx_queues == 1);
     CHECK(found->vfs[0].interrupts == 3);
     CHECK(found->vfs[0].iommu_group == 14U);
+    CHECK(holder_of(found->vfs[0]) == VfHolder::host);
+    CHECK(holder_of(found->vfs[1]) == VfHolder::vm);
     CHECK(found->vfs[1].driver == "vfio-pci");
     CHECK(found->vfs[1].netdev.empty());
     CHECK(!found->vfs[1].iommu_group);
@@ -113,26 +122,59 @@ TEST_CASE("a NIC that no plan can be made for says why", "[unit]") {
     CHECK(why("0000:05:00.0") == "no driver is bound to it; ixgbe is needed");
 }
 
-TEST_CASE("VFs are asked for within what the NIC has, the present ones going first", "[unit]") {
+TEST_CASE("VFs are made within what the NIC has, on an interface that is up, the present ones going first",
+          "[unit][R9]") {
     const Tree tree;
     tree.pf("0000:01:00.0", "0x8086", "0x10c9", "igb");
-    const auto now = [&] {
-        std::ifstream in(tree.device("0000:01:00.0") / "sriov_numvfs");
-        unsigned number = 99;
-        in >> number;
-        return number;
+    const fs::path device = tree.device("0000:01:00.0");
+    const auto pf = [&] { return find_pf(tree.top(), "0000:01:00.0").value(); };
+    CHECK(set_num_vfs(pf(), 4).error().id == "IVDS-O017");  // it has no interface
+    CHECK(pf().num_vfs == 0);
+    tree.file(device / "net/eth7/flags", "0x1003");
+    CHECK(pf().up);
+    CHECK(set_num_vfs(pf(), 8).error().id == "IVDS-O017");
+    CHECK(pf().num_vfs == 0);
+    REQUIRE(set_num_vfs(pf(), 4));
+    CHECK(pf().num_vfs == 4);
+    REQUIRE(set_num_vfs(pf(), 2));
+    CHECK(pf().num_vfs == 2);
+    REQUIRE(set_num_vfs(pf(), 0));
+    tree.file(device / "net/eth7/flags", "0x1002");
+    CHECK(set_num_vfs(pf(), 2).error().id == "IVDS-O017");  // it is down, and cannot be set up
+    CHECK(pf().num_vfs == 0);
+}
+
+TEST_CASE("VFs that somebody uses are not taken away, and the error says who has which", "[unit][R9]") {
+    const Tree tree;
+    tree.pf("0000:01:00.0", "0x8086", "0x10c9", "igb");
+    const fs::path device = tree.device("0000:01:00.0");
+    tree.file(device / "net/eth7/flags", "0x1003");
+    tree.file(device / "sriov_numvfs", "1");
+    tree.link(device / "virtfn0", "../0000:01:10.0");
+    const fs::path vf = tree.device("0000:01:10.0");
+    fs::create_directories(vf);
+    const auto pf = [&] { return find_pf(tree.top(), "0000:01:00.0").value(); };
+    const auto refused = [&](const std::string& why) {
+        const auto done = set_num_vfs(pf(), 2);
+        REQUIRE(!done);
+        CHECK(done.error().id == "IVDS-O025");
+        CHECK(done.error().what.find("VF 0 (0000:01:10.0) is in use: " + why) != std::string::npos);
+        CHECK(check_num_vfs(pf(), 0).error().id == "IVDS-O025");
+        CHECK(check_num_vfs(pf(), 1));
+        CHECK(pf().num_vfs == 1);
+        fs::remove(vf / "driver");
     };
-    const auto pf = find_pf(tree.top(), "0000:01:00.0");
-    REQUIRE(pf);
-    CHECK(set_num_vfs(*pf, 8).error().id == "IVDS-O017");
-    CHECK(now() == 0);
-    REQUIRE(set_num_vfs(*pf, 4));
-    CHECK(now() == 4);
-    REQUIRE(set_num_vfs(*pf, 2));
-    CHECK(now() == 2);
-    fs::remove(tree.device("0000:01:00.0") / "sriov_numvfs");
-    fs::create_directory(tree.device("0000:01:00.0") / "sriov_numvfs");
-    CHECK(set_num_vfs(*pf, 3).error().id == "IVDS-O017");
+    tree.link(vf / "driver", "../../../bus/pci/drivers/vfio-pci");
+    refused("vfio-pci holds it");
+    tree.link(vf / "driver", "../../../bus/pci/drivers/igbvf");
+    refused("its interface is in another network namespace");
+    tree.link(vf / "driver", "../../../bus/pci/drivers/igbvf");
+    tree.file(vf / "net/eth9/flags", "0x1003");
+    refused("its interface eth9 is up");
+    tree.link(vf / "driver", "../../../bus/pci/drivers/igbvf");
+    tree.file(vf / "net/eth9/flags", "0x1002");
+    CHECK(holder_of(pf().vfs.at(0)) == VfHolder::host);
+    REQUIRE(set_num_vfs(pf(), 0));
 }
 
 TEST_CASE("registers that are out of reach are refused with the reason of each way", "[unit]") {

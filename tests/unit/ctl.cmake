@@ -9,6 +9,10 @@ target_link_libraries(unit_ctl PRIVATE ivds_ctl ivds_metrics ivds_options Catch2
 target_compile_definitions(unit_ctl PRIVATE IVDS_EXAMPLES="${CMAKE_SOURCE_DIR}/scripts/examples")
 ivds_test(NAME unit_ctl COMMAND unit_ctl LABELS unit TIMEOUT 300)
 
-add_executable(unit_registry ctl_registry.cpp)
+add_executable(unit_registry ctl_registry.cpp ctl_migration.cpp)
 target_link_libraries(unit_registry PRIVATE ivds_ctl ivds_options Catch2::Catch2WithMain)
 ivds_test(NAME unit_registry COMMAND unit_registry LABELS unit TIMEOUT 300)
+
+add_executable(unit_access ctl_access.cpp)
+target_link_libraries(unit_access PRIVATE ivds_ctl ivds_options Catch2::Catch2WithMain)
+ivds_test(NAME unit_access COMMAND unit_access LABELS unit TIMEOUT 60)

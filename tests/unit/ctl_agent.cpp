@@ -105,6 +105,7 @@ public:
     Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) override {
         return 100 * port + instance;
     }
+    Result<> carry_over(std::uint32_t, const ivds_port_stats&, const std::vector<FlowRow>&) override { return {}; }
     [[nodiscard]] std::uint64_t decided(std::uint32_t rule) const override {
         const auto found = packets.find(rule);
         return found == packets.end() ? 0 : found->second;
@@ -127,8 +128,14 @@ private:
     std::uint64_t generation_ = 0;
 };
 
-Result<std::unique_ptr<offload::Backend>> no_nic(const std::string& netdev, offload::WireTags) {
-    return fail(Code::unavailable, "IVDS-T005", netdev + " is no PF");
+Nics no_nic() {
+    const auto none = [](const std::string& netdev) {
+        return fail(Code::unavailable, "IVDS-T005", netdev + " is no PF");
+    };
+    return {.open = [none](const std::string& netdev,
+                           offload::WireTags) -> Result<std::unique_ptr<offload::Backend>> { return none(netdev); },
+            .check_vfs = [none](const std::string& netdev, unsigned) -> Result<> { return none(netdev); },
+            .set_vfs = [none](const std::string& netdev, unsigned) -> Result<> { return none(netdev); }};
 }
 
 std::unique_ptr<Agent> agent_on(FakePlane& plane, const Directory& dir) {
@@ -136,7 +143,7 @@ std::unique_ptr<Agent> agent_on(FakePlane& plane, const Directory& dir) {
     auto store = Store::open(dir.path);
     REQUIRE(store);
     auto agent = Agent::start(
-        plane, no_nic, std::move(*store), [](const std::string&) -> Result<Mac> { return Mac{2, 0, 0, 0, 0, 1}; },
+        plane, no_nic(), std::move(*store), [](const std::string&) -> Result<Mac> { return Mac{2, 0, 0, 0, 0, 1}; },
         dir.path);
     INFO((agent ? "" : agent.error().text()));
     REQUIRE(agent);
@@ -407,6 +414,9 @@ TEST_CASE("when even taking back fails, the error says both") {
         Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
         Result<> forget(std::uint32_t, const Mac&) override { return {}; }
         Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
+        Result<> carry_over(std::uint32_t, const ivds_port_stats&, const std::vector<FlowRow>&) override {
+            return {};
+        }
         Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) override {
             return inner_.make_ring(session, bytes);
         }
@@ -430,7 +440,7 @@ TEST_CASE("when even taking back fails, the error says both") {
     FakePlane inner;
     Stubborn stubborn(inner);
     const Directory other;
-    auto second = Agent::start(stubborn, no_nic, Store::open(other.path).value(), {}, other.path).value();
+    auto second = Agent::start(stubborn, no_nic(), Store::open(other.path).value(), {}, other.path).value();
     Result<pb::ApplyReply> reply;
     {
         const FullDisk full;
@@ -499,7 +509,7 @@ TEST_CASE("a plane that refuses the saved intent fails the start, and the state 
     }
     FakePlane plane;
     plane.fail_applies = 1;
-    const auto agent = Agent::start(plane, no_nic, Store::open(dir.path).value(), {}, dir.path);
+    const auto agent = Agent::start(plane, no_nic(), Store::open(dir.path).value(), {}, dir.path);
     REQUIRE(!agent);
     CHECK_THAT(agent.error().what, ContainsSubstring("apply the saved intent"));
     CHECK(load_intent(dir.path).value());

@@ -176,7 +176,7 @@ TEST_CASE("metrics are served on an address with a port, and on nothing else") {
     for (const char* right :
          {"127.0.0.1:9464", "0.0.0.0:1", "192.0.2.1:65535", "[::1]:9464", "[::]:1", "[2001:db8::7]:65535"}) {
         INFO(right);
-        CHECK(check_metrics_address(right));
+        CHECK(check_address("--metrics", right));
     }
     for (const char* wrong : {"",
                               "9464",
@@ -199,7 +199,7 @@ TEST_CASE("metrics are served on an address with a port, and on nothing else") {
                               "]:80",
                               "[127.0.0.1]:80"}) {
         INFO(wrong);
-        const auto checked = check_metrics_address(wrong);
+        const auto checked = check_address("--metrics", wrong);
         REQUIRE_FALSE(checked);
         CHECK(checked.error().id == std::string("IVDS-A008"));
     }

@@ -575,6 +575,51 @@ TEST_CASE("a tenant's quota bounds its instances, their vPorts and what they may
     CHECK_THAT(next.error().fix, ContainsSubstring(over.fix));
 }
 
+TEST_CASE("a tenant's quota bounds its bindings and the rates of its vPorts together", "[R87]") {
+    const Model model = good(
+        "uplinks: [{name: up, netdev: e}]\n"
+        "tenants: [{name: t, max_bindings: 2, max_rate_mbps: 100}]\n"
+        "profiles: [{name: half, rate_in_mbps: 50, rate_out_mbps: 50}, {name: more, rate_in_mbps: 50, rate_out_mbps: "
+        "51}, "
+        "{name: in, rate_in_mbps: 1}]\n"
+        "instances: [{name: a, tenant: t, uplink: up, vlan: 1, vvlan: 1, scope: distributed, fdb: [{mac: "
+        "\"02:00:00:00:00:09\", "
+        "vlan: 1}]}, {name: b, tenant: t}]\n"
+        "vnics: [{name: n1, vmac: \"02:00:00:00:00:01\"}, {name: n2, vmac: \"02:00:00:00:00:02\"}]\n"
+        "vports: [{name: p, netdev: v, instance: a, vnic: n1, profile: half}]");
+    CHECK(tenant_use(model).at("t").bindings == 2);
+    struct Over {
+        const char* change;
+        const char* words;
+        const char* fix;
+    };
+    const auto over = GENERATE(
+        Over{"vport: {name: q, netdev: w, instance: a, vnic: n2, profile: half}",
+             "tenant t: 3 bindings are more than its quota of 2", "--max-bindings 3"},
+        Over{"vport: {name: q, netdev: w, instance: b, vnic: n2, profile: more}",
+             "tenant t: 101 Mbit/s of its vPorts one way are more than its quota of 100", "--max-rate-mbps 101"},
+        Over{"vport: {name: q, netdev: w, instance: b, vnic: n2, profile: in}",
+             "tenant t: 1 of its vPorts have no rate both ways, and its quota is 100 Mbit/s", "rate_out_mbps"},
+        Over{"vport: {name: q, netdev: w, instance: b, vnic: n2}", "tenant t: 1 of its vPorts have no rate",
+             "rate_in_mbps"},
+        Over{"profile: {name: half, rate_in_mbps: 101, rate_out_mbps: 1}", "tenant t: 101 Mbit/s", "smaller rates"},
+        Over{"tenant: {name: t, max_rate_mbps: 49}", "tenant t: 50 Mbit/s", "--max-rate-mbps 50"},
+        Over{"tenant: {name: t, max_bindings: 1}", "tenant t: 2 bindings", "delete a vPort"});
+    CAPTURE(over.change);
+    pb::Object object;
+    REQUIRE(message_from_yaml(over.change, "t", object));
+    const auto next = next_with(model, object, mac_of);
+    REQUIRE(!next);
+    CHECK(next.error().code == Code::exhausted);
+    CHECK(next.error().id == "IVDS-M028");
+    CHECK_THAT(next.error().what, ContainsSubstring(over.words));
+    CHECK_THAT(next.error().fix, ContainsSubstring(over.fix));
+    // A local instance's vMACs are no bindings, and half the rate is left.
+    pb::Object fits;
+    REQUIRE(message_from_yaml("vport: {name: q, netdev: w, instance: b, vnic: n2, profile: half}", "t", fits));
+    CHECK(next_with(model, fits, mac_of));
+}
+
 TEST_CASE("a tenant that is not declared, or without limits, has no quota", "[R87]") {
     std::string list;
     for (int i = 0; i < 100; ++i) list += fmt::format("{}{{name: i{}, tenant: t}}", i > 0 ? ", " : "", i);

@@ -26,17 +26,19 @@ struct Chips {
     bool is_there = true;  // else it cannot be opened, and reads fail
     int opened = 0;
     offload::WireTags tags{};  // of the last opening
+    unsigned vfs = 8;
+    bool in_use = false;  // a VF is, so that their number cannot change
 };
 class FakeNic final : public offload::Backend {
 public:
-    explicit FakeNic(Chips& chips) : chips_(chips) {}
+    explicit FakeNic(Chips& chips) : chips_(chips), vfs_(chips.vfs) {}
     [[nodiscard]] std::string_view name() const override { return "fake"; }
     [[nodiscard]] const offload::Chip& chip() const override { return offload::i82599::chip(); }
-    [[nodiscard]] unsigned pf() const override { return 8; }
+    [[nodiscard]] unsigned pf() const override { return vfs_; }
     [[nodiscard]] std::vector<std::string> shortcomings() const override { return {}; }
     Result<> prepare() override { return {}; }
     Result<offload::NicState> read() override {
-        if (!chips_.is_there) return fail(Code::unavailable, "IVDS-T101", "it is gone");
+        if (!chips_.is_there || chips_.vfs != vfs_) return fail(Code::unavailable, "IVDS-T101", "it is gone");
         offload::NicState state = chips_.state;
         for (auto& [pool, as] : state.pools) as.vport = as.instance = 0;
         return state;
@@ -54,6 +56,7 @@ public:
 
 private:
     Chips& chips_;
+    unsigned vfs_;
 };
 
 class FakeTables final : public Plane {
@@ -78,6 +81,7 @@ public:
     Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
     Result<> forget(std::uint32_t, const Mac&) override { return {}; }
     Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
+    Result<> carry_over(std::uint32_t, const ivds_port_stats&, const std::vector<FlowRow>&) override { return {}; }
     Result<int> make_ring(std::uint32_t, std::uint32_t) override { return -1; }
     std::map<std::string, Interface> interfaces;
     [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>&, bool) const override {
@@ -129,12 +133,23 @@ struct Host {
     Ids ids;
     Offload offload{
         plane,
-        [this](const std::string&, offload::WireTags tags) -> Result<std::unique_ptr<offload::Backend>> {
-            chips.tags = tags;
-            if (!chips.is_there) return fail(Code::unavailable, "IVDS-T100", "no such NIC");
-            ++chips.opened;
-            return std::make_unique<FakeNic>(chips);
-        },
+        {.open = [this](const std::string&, offload::WireTags tags) -> Result<std::unique_ptr<offload::Backend>> {
+             chips.tags = tags;
+             if (!chips.is_there) return fail(Code::unavailable, "IVDS-T100", "no such NIC");
+             if (chips.vfs == 0) return fail(Code::conflict, "IVDS-T104", "it has no VFs");
+             ++chips.opened;
+             return std::make_unique<FakeNic>(chips);
+         },
+         .check_vfs = [this](const std::string&, unsigned count) -> Result<> {
+             if (!chips.is_there) return fail(Code::not_found, "IVDS-T100", "no such NIC");
+             if (chips.in_use && count != chips.vfs) return fail(Code::conflict, "IVDS-T105", "VF 1 is in use");
+             return {};
+         },
+         .set_vfs = [this](const std::string&, unsigned count) -> Result<> {
+             if (count != chips.vfs) chips.state = {};
+             chips.vfs = count;
+             return {};
+         }},
         [this](const std::string& uplink, const std::string& text) { told.push_back(uplink + " " + text); }};
 
     Result<> apply(const std::string& vports) { return configure(base + "vports:\n" + vports); }
@@ -508,9 +523,11 @@ TEST_CASE("what the NIC counts of a vPort adds up over moves, resets and restart
         pass(host.chips, 0, 2, 0);
         Offload next(
             host.plane,
-            [&](const std::string&, offload::WireTags) -> Result<std::unique_ptr<offload::Backend>> {
-                return std::make_unique<FakeNic>(host.chips);
-            },
+            {.open = [&](const std::string&, offload::WireTags) -> Result<std::unique_ptr<offload::Backend>> {
+                 return std::make_unique<FakeNic>(host.chips);
+             },
+             .check_vfs = {},
+             .set_vfs = {}},
             [](const std::string&, const std::string&) {});
         REQUIRE(next.put(host.offload.tables(), nic_intents(host.model, host.ids), false, false));
         CHECK(host.plane.counts.at(pa).rx_packets == 7);
@@ -523,4 +540,86 @@ TEST_CASE("what the NIC counts of a vPort adds up over moves, resets and restart
         CHECK(nic.traffic(1).vf() == 1);
         CHECK(nic.traffic(1).counters().tx_packets() == 30);
     }
+}
+
+TEST_CASE("a PF gets the VFs that its uplink asks for, and gets them again", "[unit][R9]") {
+    Host host;
+    host.chips.vfs = 0;
+    const auto with = [&](unsigned vfs) {
+        std::string config = base + "vports:\n" + vf("pa", "a", 0) + vf("pb", "b", 1);
+        return host.configure(config.insert(config.find(", offload: on"), ", vfs: " + std::to_string(vfs)));
+    };
+    REQUIRE(with(2));
+    CHECK(host.chips.vfs == 2);
+    CHECK(host.in_nic() == both());
+    REQUIRE(with(4));
+    CHECK(host.chips.vfs == 4);
+    CHECK(host.in_nic() == both());
+    CHECK(host.chips.opened == 2);
+    SECTION("when somebody takes them away") {
+        host.chips.vfs = 0;
+        host.chips.state = {};
+        REQUIRE(with(4));  // it is found to be gone
+        REQUIRE(with(4));
+        CHECK(host.chips.vfs == 4);
+        CHECK(host.in_nic() == both());
+        CHECK(host.view().state() == "on");
+        CHECK(host.view().error().empty());
+    }
+    SECTION("when the NIC was away") {
+        host.chips.is_there = false;
+        REQUIRE(with(3));
+        CHECK(host.in_nic().empty());
+        CHECK(host.view().state() == "failed");
+        CHECK(host.chips.vfs == 4);
+        host.chips.is_there = true;
+        REQUIRE(with(3));
+        CHECK(host.chips.vfs == 3);
+        CHECK(host.in_nic() == both());
+    }
+    SECTION("but not while one is in use: the change is refused, and what is there carries on") {
+        host.chips.in_use = true;
+        const auto held = host.chips.state;
+        const auto refused = with(3);
+        CHECK(refused.error().id == "IVDS-T105");
+        CHECK_THAT(refused.error().text(), ContainsSubstring("uplink up0"));
+        CHECK(host.configure("uplinks: []").error().id == "IVDS-T105");
+        CHECK(host.chips.vfs == 4);
+        CHECK(host.chips.state == held);
+        CHECK(host.in_nic() == both());
+        REQUIRE(with(4));  // other changes are none of it
+        // Somebody else made another number, and uses them: that is told, and the NIC carries what it has.
+        host.chips.vfs = 2;
+        host.chips.state = {};
+        REQUIRE(with(4));
+        REQUIRE(with(4));
+        CHECK(host.chips.vfs == 2);
+        CHECK(host.in_nic() == both());
+        CHECK(host.view().state() == "on");
+        CHECK_THAT(host.view().error(), ContainsSubstring("IVDS-T105"));
+        const auto said = host.told.size();
+        REQUIRE(with(4));
+        CHECK(host.told.size() == said);
+    }
+    SECTION("and they go with the uplink, not with the number") {
+        REQUIRE(host.apply(vf("pa", "a", 0)));
+        CHECK(host.chips.vfs == 4);
+        REQUIRE(with(4));
+        REQUIRE(host.configure("uplinks: []"));
+        CHECK(host.chips.vfs == 0);
+    }
+}
+
+TEST_CASE("VFs are asked for with offload, and a vPort is one of those", "[unit][R9]") {
+    Host host;
+    const auto refused = [&](const std::string& uplink, const std::string& vports) {
+        return host.configure("uplinks: [" + uplink + "]\n" + base.substr(base.find("instances:")) + vports)
+            .error()
+            .id;
+    };
+    CHECK(refused("{name: up0, netdev: pf0, transport_vlan: 100, vfs: 2}", "") == "IVDS-M003");
+    CHECK(refused("{name: up0, netdev: pf0, tags: single, transport_vlan: 100, offload: on, vfs: 257}", "") ==
+          "IVDS-M003");
+    CHECK(refused("{name: up0, netdev: pf0, tags: single, transport_vlan: 100, offload: on, vfs: 2}",
+                  "vports:\n" + vf("pa", "a", 2)) == "IVDS-M084");
 }

@@ -1227,3 +1227,26 @@ TEST_CASE("a mirror to a ring has it as long as it is there, and a change that f
     CHECK(fail_everywhere([&](FakeKernel&, Core& core) { REQUIRE(core.apply(with_ring(3, "watch", 65536), true)); },
                           [&](Core& core) { return core.apply(with_ring(5, "look", 65536), true); }) > 0);
 }
+
+TEST_CASE("what comes from another host is added to a port's counters and flows, and counted once", "[R163]") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), false));
+    FlowRow row{};
+    row.key = {.port = 2, .instance = 1, .fields = {}};
+    row.flow.state = IVDS_FLOW_OPEN;
+    ivds_port_stats stats{};
+    stats.rx_packets = 5;
+    REQUIRE(core.carry_over(2, stats, {row}));
+    row.flow.state = IVDS_FLOW_CLOSING;
+    REQUIRE(core.carry_over(2, stats, {row}));
+    const std::uint32_t port = 2;
+    CHECK(kernel.get<ivds_flow>(Map::flows, row.key).state == IVDS_FLOW_CLOSING);
+    CHECK(kernel.get<ivds_port_state>(Map::port_state, port).flows == 1);
+    CHECK(kernel.get<ivds_port_stats>(Map::port_stats, port).rx_packets == 10);
+    const auto none = core.carry_over(99, stats, {row});
+    REQUIRE_FALSE(none);
+    CHECK(none.error().code == Code::not_found);
+}

@@ -428,6 +428,22 @@ void FakeKernel::learned(std::uint32_t port, std::uint32_t instance, int by) {
     set(Map::instance_state, instance, other);
 }
 
+void FakeKernel::count_flows(std::uint32_t port, int by) {
+    auto state = get<ivds_port_state>(Map::port_state, port);
+    state.flows = static_cast<std::uint32_t>(static_cast<int>(state.flows) + by);
+    set(Map::port_state, port, state);
+}
+
+Result<> FakeKernel::add_port_stats(std::uint32_t port, const ivds_port_stats& stats) {
+    if (fails(Map::port_stats)) {
+        return std::unexpected(failed().error());
+    }
+    auto sum = get<ivds_port_stats>(Map::port_stats, port);
+    sum.rx_packets += stats.rx_packets;
+    set(Map::port_stats, port, sum);
+    return {};
+}
+
 Result<Swept> FakeKernel::sweep(std::uint32_t port, std::uint32_t instance, ivds_sweep_only only) {
     if (fails()) {
         return std::unexpected(failed().error());

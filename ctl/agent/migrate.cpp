@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// migrate.cpp -- the agent's part of a VM's way to another host. The host that it goes to does the work: it makes the
+// vPort ready, takes the binding over by one transaction, and forwards. The other one sees its binding gone to a host
+// that says `moved_from` it, and withdraws. Whatever ends in between, the binding says whose the VM is: PREPARE,
+// COMMIT and ABORT look there first, and complete or take back what they find.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/agent.h"
+#include "agent/clock.h"
+#include "agent/view.h"
+#include "api/codec.h"
+#include "fabric/bindings.h"
+#include "fabric/migration.h"
+
+namespace ivds {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::uint64_t us_since(Clock::time_point start) {
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start).count());
+}
+
+Error no_vport(const std::string& name) {
+    return {Code::not_found, "IVDS-M027", fmt::format("there is no vport {}", name),
+            "`ivds-ctl vport list` shows all", 0};
+}
+
+// The bindings of the vPort's MACs, as if it forwarded.
+std::vector<fabric::Claim> claims_of_vport(const Model& model, const std::string& vport, const std::string& host,
+                                           const fabric::UplinkMacs& macs) {
+    auto claims = fabric::claims_of(model, host, macs);
+    std::erase_if(claims, [&](const fabric::Claim& claim) { return claim.binding.vport() != vport; });
+    return claims;
+}
+
+ivds_port_stats stats_of(const pb::Counters& counters) {
+    return {.rx_packets = counters.rx_packets(),
+            .rx_bytes = counters.rx_bytes(),
+            .tx_packets = counters.tx_packets(),
+            .tx_bytes = counters.tx_bytes(),
+            .rx_local = counters.rx_local(),
+            .rx_wire = counters.rx_wire(),
+            .rx_flood = counters.rx_flood(),
+            .rx_host = counters.rx_host()};
+}
+
+}  // namespace
+
+Result<pb::MigrateReply> Agent::migrate(const pb::MigrateRequest& request) {
+    if (registry_ == nullptr)
+        return fail(Code::unsupported, "IVDS-R011", "this agent keeps no registry, and knows of no other host",
+                    "run both agents with --registry etcd");
+    const std::lock_guard lock(migration_mutex_);
+    switch (request.step()) {
+        case pb::MigrateRequest::EXPORT: {
+            auto migration = exported(request.vport());
+            if (!migration) return std::unexpected(migration.error());
+            pb::MigrateReply reply;
+            *reply.mutable_migration() = std::move(*migration);
+            return reply;
+        }
+        case pb::MigrateRequest::PREPARE:
+            return prepare_migration(request);
+        case pb::MigrateRequest::COMMIT:
+            return commit_migration(request);
+        case pb::MigrateRequest::ABORT:
+            return abort_migration(request);
+        default:
+            return fail(Code::invalid, "IVDS-A002", "which step?", "give export, prepare, commit or abort");
+    }
+}
+
+Result<pb::Migration> Agent::exported(const std::string& vport) {
+    if (auto told = tell_flows(); !told) return std::unexpected(told.error());
+    const auto held = intent();
+    auto migration = fabric::migration_of(held->model, vport, registry_->host());
+    if (!migration) return migration;
+    const std::uint32_t port = held->ids.ports.at(vport);
+    const auto stats = plane_.maps().port_stats(port);
+    if (!stats) return std::unexpected(stats.error());
+    *migration->mutable_counters() = counters_of(*stats);
+    migration->set_layout_major(IVDS_LAYOUT_MAJOR);
+    migration->set_layout_minor(IVDS_LAYOUT_MINOR);
+    const std::uint64_t now = now_ns(CLOCK_MONOTONIC_COARSE);
+    auto done = plane_.maps().flows([&](const FlowRow& row) {
+        if (row.key.port == port && fabric::is_carried(row.flow)) *migration->add_flows() = fabric::carried(row, now);
+        return true;
+    });
+    if (!done) return std::unexpected(done.error());
+    return migration;
+}
+
+Result<pb::MigrateReply> Agent::prepare_migration(const pb::MigrateRequest& request) {
+    const std::lock_guard lock(mutex_);
+    const std::string& name = request.migration().vport().name();
+    auto next = fabric::with_prepared(intent_->model, request, registry_->host(), mac_of_);
+    if (!next) return std::unexpected(next.error());
+    const auto claims = claims_of_vport(*next, name, registry_->host(), uplink_macs_);
+    if (claims.empty())
+        return fail(Code::conflict, "IVDS-R012", fmt::format("vport {} has no vMAC: nothing would move", name),
+                    "give it a vNIC on the host where it is");
+    const auto holder = registry_->holder(claims);
+    if (!holder) return std::unexpected(holder.error());
+    if (!*holder || (*holder)->host() != request.migration().host())
+        return fail(
+            Code::conflict, "IVDS-R012",
+            fmt::format("vMAC {} is {}, not host {}'s", claims.front().binding.vmac(),
+                        *holder ? "host " + (*holder)->host() + "'s" : "nobody's", request.migration().host()),
+            "prepare with what its host exports; `ivds-ctl doctor` there says whether it is in the registry");
+
+    pb::MigrateReply reply;
+    for (pb::Change& change : diff(intent_->model, *next)) *reply.add_changes() = std::move(change);
+    if (request.dry_run()) return reply;
+    if (auto done = commit(std::move(*next), true); !done) return std::unexpected(done.error());
+    carried_[name] = request.migration();
+    note("migration", name, intent_->model.vports.at(name)->instance(),
+         fmt::format("prepared, to come from host {}", request.migration().host()));
+    return reply;
+}
+
+Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& request) {
+    const std::string& name = request.vport();
+    pb::MigrateReply reply;
+    std::vector<fabric::Claim> claims;
+    std::string from;
+    {
+        const std::lock_guard lock(mutex_);
+        const auto found = intent_->model.vports.find(name);
+        if (found == intent_->model.vports.end()) return std::unexpected(no_vport(name));
+        const pb::VPort& vport = *found->second;
+        from = vport.peer_host();
+        claims = claims_of_vport(intent_->model, name, registry_->host(), uplink_macs_);
+        const auto holder = registry_->holder(claims);
+        if (!holder) return std::unexpected(holder.error());
+        const bool is_own = *holder && (*holder)->host() == registry_->host();
+        if (vport.state() == pb::VPort::ACTIVE && is_own) {  // it was committed before
+            reply.set_from_host((*holder)->moved_from());
+            reply.set_generation((*holder)->generation());
+            return reply;
+        }
+        if (vport.state() != pb::VPort::PREPARED)
+            return fail(Code::conflict, "IVDS-R012",
+                        fmt::format("vport {} is {} here, not prepared", name, to_text(vport.state())),
+                        "prepare it with what its host exports");
+        if (*holder && !is_own && (*holder)->host() != from)
+            return fail(
+                Code::conflict, "IVDS-R012",
+                fmt::format("vport {} was to come from host {}, and is host {}'s now", name, from, (*holder)->host()),
+                "abort here, and prepare anew with what that host exports");
+        if (request.has_migration() &&
+            (request.migration().host() != from || request.migration().vport().name() != name))
+            return fail(Code::invalid, "IVDS-R012",
+                        fmt::format("this is not what host {} exports of vport {}", from, name),
+                        "export it there, or commit without");
+        const auto ports = plane_.status();
+        const auto port = std::ranges::find(ports, name, &PortStatus::name);
+        if (port == ports.end() || !port->up)
+            return fail(Code::unavailable, "IVDS-R014",
+                        fmt::format("vport {} is not ready: {}", name,
+                                    port == ports.end() ? "it has no port" : cause_of(*port)),
+                        "plug the VM's interface in and set it up; the VM waits until then");
+        if (request.dry_run()) {
+            reply.set_from_host(from);
+            return reply;
+        }
+    }
+    const auto begun = Clock::now();
+    for (fabric::Claim& claim : claims) claim.waits = false;
+    const auto generation = registry_->take_over(claims, from);
+    if (!generation) return std::unexpected(generation.error().in("take vport " + name + " over"));
+    reply.set_registry_us(us_since(begun));
+    const auto owned = Clock::now();
+
+    const std::lock_guard lock(mutex_);
+    const auto found = intent_->model.vports.find(name);
+    if (found == intent_->model.vports.end() || found->second->state() != pb::VPort::PREPARED)
+        return fail(Code::conflict, "IVDS-R012", fmt::format("vport {} was changed meanwhile", name),
+                    "look with `ivds-ctl vport get`, and commit again");
+    auto next = fabric::with_state(intent_->model, name, pb::VPort::ACTIVE, "", mac_of_);
+    if (!next) return std::unexpected(next.error());
+    if (auto done = commit(std::move(*next), false); !done)
+        return std::unexpected(done.error().in(
+            fmt::format("vport {} is this host's, and does not forward: commit again to complete it", name)));
+
+    pb::Migration carried = std::move(carried_[name]);
+    carried_.erase(name);
+    if (request.has_migration()) carried = request.migration();
+    const std::uint32_t port = intent_->ids.ports.at(name);
+    const ivds_port& row = plane_.tables().ports.at(port).value;
+    std::vector<FlowRow> flows;
+    std::string left;
+    if (carried.layout_major() == IVDS_LAYOUT_MAJOR && carried.layout_minor() == IVDS_LAYOUT_MINOR) {
+        const std::uint64_t now = now_ns(CLOCK_MONOTONIC_COARSE);
+        for (const pb::Migration::Flow& flow : carried.flows()) {
+            if (flows.size() >= row.flow_limit) break;
+            auto entry = fabric::entry_of(flow, port, row.instance, now);
+            if (entry)
+                flows.push_back(*entry);
+            else
+                left = entry.error().text();
+        }
+    } else if (!carried.flows().empty()) {
+        left = fmt::format("its connections are of layout {}.{}", carried.layout_major(), carried.layout_minor());
+    }
+    if (auto done = plane_.carry_over(port, stats_of(carried.counters()), flows); done)
+        reply.set_flows(static_cast<std::uint32_t>(flows.size()));
+    else
+        left = done.error().text();
+
+    const pb::VPort& vport = *intent_->model.vports.at(name);
+    const std::string& uplink = intent_->model.instances.at(vport.instance())->uplink();
+    if (auto sent = fabric::announce(intent_->model.uplinks.at(uplink)->netdev(),
+                                     fabric::announcements(intent_->model, vport));
+        !sent)
+        spdlog::warn("announce vport {}: {}", name, sent.error().text());
+    reply.set_forwarding_us(us_since(owned));
+    reply.set_from_host(from);
+    reply.set_generation(*generation);
+    note("migration", name, vport.instance(),
+         fmt::format("came from host {}: generation {}, {} connections{}", from, *generation, reply.flows(),
+                     left.empty() ? "" : ", and others are lost: " + left));
+    return reply;
+}
+
+Result<pb::MigrateReply> Agent::abort_migration(const pb::MigrateRequest& request) {
+    const std::lock_guard lock(mutex_);
+    const std::string& name = request.vport();
+    pb::MigrateReply reply;
+    const auto found = intent_->model.vports.find(name);
+    if (found == intent_->model.vports.end()) return reply;  // it was aborted before
+    if (found->second->state() != pb::VPort::PREPARED)
+        return fail(Code::conflict, "IVDS-R012",
+                    fmt::format("vport {} is {} here, not prepared", name, to_text(found->second->state())),
+                    "there is nothing to take back");
+    const auto holder = registry_->holder(claims_of_vport(intent_->model, name, registry_->host(), uplink_macs_));
+    if (!holder) return std::unexpected(holder.error());
+    if (*holder && (*holder)->host() == registry_->host())
+        return fail(Code::conflict, "IVDS-R012",
+                    fmt::format("vport {} is this host's already: a commit took it over", name),
+                    "commit again to complete it");
+    const std::string instance = found->second->instance();
+    auto next = fabric::without_prepared(intent_->model, name, mac_of_);
+    if (!next) return std::unexpected(next.error());
+    for (pb::Change& change : diff(intent_->model, *next)) *reply.add_changes() = std::move(change);
+    if (request.dry_run()) return reply;
+    if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
+    carried_.erase(name);
+    note("migration", name, instance, "aborted");
+    return reply;
+}
+
+Result<> Agent::withdraw(const std::string& vport, const std::string& host) {
+    const std::lock_guard lock(mutex_);
+    const auto found = intent_->model.vports.find(vport);
+    if (found == intent_->model.vports.end() || found->second->state() != pb::VPort::ACTIVE) return {};
+    auto next = fabric::with_state(intent_->model, vport, pb::VPort::MOVED, host, mac_of_);
+    if (!next) return std::unexpected(next.error());
+    if (auto done = commit(std::move(*next), false); !done) return done;
+    note("migration", vport, intent_->model.vports.at(vport)->instance(), "went to host " + host);
+    return {};
+}
+
+}  // namespace ivds

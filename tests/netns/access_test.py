@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""access_test.py -- who may call what: agents that listen by TCP with mutual TLS, certificates of each role and of
+none, and the audit log."""
+import json
+import pathlib
+import socket
+import tempfile
+
+from harness import case, check, check_equal, main
+from lab import LabError
+from pki import Authority
+from scene import Scene, mac
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+PORT = 7443
+ROLES = ("read", "operate", "administer")
+
+# What changes something, or shows tenants' frames. All other calls read.
+MORE_THAN_READ = {"Apply": 3, "Create": 2, "Update": 2, "Delete": 2, "ReserveVmac": 2, "ReleaseVmac": 2, "Flush": 2,
+                  "FlushFlows": 2, "Doctor": 2, "Capture": 3, "Migrate": 3}
+
+# Makes every call of the schema with an empty request, and prints how each ended: {call: status}.
+EVERY_CALL = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import grpc, ivds_pb2 as pb, ivds_pb2_grpc as rpc
+from google.protobuf import symbol_database
+address, files = sys.argv[2], [open(name, "rb").read() for name in sys.argv[3:]]
+credentials = grpc.ssl_channel_credentials(files[0], files[2], files[1]) if files else None
+options = [("grpc.enable_http_proxy", 0)]
+channel = grpc.secure_channel(address, credentials, options) if files else grpc.insecure_channel(address, options)
+stub, said = rpc.SwitchStub(channel), {}
+for method in pb.DESCRIPTOR.services_by_name["Switch"].methods:
+    request = symbol_database.Default().GetSymbol(method.input_type.full_name)()
+    call = getattr(stub, method.name)
+    try:
+        answer = call(request, timeout=20)
+        if hasattr(answer, "code"):
+            list(answer)
+        said[method.name] = "OK"
+    except grpc.RpcError as error:
+        said[method.name] = error.code().name
+print(json.dumps([said, {m.name: m.GetOptions().Extensions[pb.role] for m in
+                         pb.DESCRIPTOR.services_by_name["Switch"].methods}]))
+"""
+
+
+class Fabric:
+    """Hosts whose agents listen on a network that a control center is on as well."""
+
+    def __init__(self, lab, folder, hosts, options=()):
+        self.lab, self.center, self.folder = lab, lab.place("center"), pathlib.Path(folder)
+        self.ca = Authority(folder)
+        self.center.ip("link add mgmt type bridge", "link set mgmt up", "addr add 10.9.0.1/24 dev mgmt")
+        self.address = {}
+        for number, host in enumerate(hosts, 11):
+            lab.cable(host, "mgmt0", self.center, f"mgmt-{host.name}", 1500)
+            self.center.ip(f"link set mgmt-{host.name} master mgmt")
+            host.ip(f"addr add 10.9.0.{number}/24 dev mgmt0")
+            self.address[host.name] = f"10.9.0.{number}:{PORT}"
+            self.ca.issue(host.name, f"IP:10.9.0.{number}")
+            host.start_agent(*self.listen(host), *options)
+        for role in ROLES:
+            self.ca.issue(role, f"URI:urn:ivds:role:{role}")
+
+    def listen(self, host):
+        return ["--listen", self.address[host.name], "--listen-cert", self.ca.cert(host.name), "--listen-key",
+                self.ca.key(host.name), "--listen-ca", self.ca.cert()]
+
+    def ctl(self, host, files, *words, stdin=None):
+        return self.center.run("ivds-ctl", "--address", self.address[host], *files, *words, check=False, stdin=stdin)
+
+    def as_role(self, role, *words, stdin=None):
+        return self.ctl("a", self.ca.words(role), *words, stdin=stdin)
+
+
+def one_host(lab, folder, *options):
+    scene = Scene(lab, {"red": {}})
+    host, _ = scene.host_on_wire()
+    return scene, host, Fabric(lab, folder, [host], options)
+
+
+def refused(done, ident, *texts):
+    said = done.stderr
+    check(done.returncode != 0 and f"[{ident}]" in said and "fix: " in said, f"exit {done.returncode}: {said}")
+    for text in texts:
+        check(text in said, f"{text!r} is not in: {said}")
+
+
+@case("each call of the API passes for the roles that may make it, is refused for those below, and none has no role "
+      "[R142][R160]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        _, host, fabric = one_host(lab, folder)
+
+        def every_call(address, files=()):
+            done = fabric.center.run("/usr/bin/python3", "-c", EVERY_CALL, lab.environment["IVDS_STUBS"], address, *files,
+                                     timeout=240)
+            return json.loads(done.stdout)
+
+        for level, role in enumerate(ROLES, 1):
+            said, needed = every_call(fabric.address["a"], fabric.ca.words(role)[1::2])
+            check(len(said) > 20 and all(0 < each <= 3 for each in needed.values()), f"the roles of calls: {needed}")
+            check_equal({call: each for call, each in needed.items() if each > 1}, MORE_THAN_READ, "more than read")
+            check_equal({call for call, how in said.items() if how == "PERMISSION_DENIED"},
+                        {call for call, each in needed.items() if each > level}, f"refused to {role}")
+            check(not {"UNAVAILABLE", "UNIMPLEMENTED", "DEADLINE_EXCEEDED"} & set(said.values()), f"{role}: {said}")
+        said, _ = every_call(f"unix:{host.path('/run/ivds/ivdsd.sock')}")
+        check("PERMISSION_DENIED" not in said.values(), f"the Unix socket: {said}")
+
+
+@case("ivds-ctl over TCP: a role that is too low changes nothing and is told which it needs, a host's own objects need "
+      "administer, and the audit log has who, from where, what and how it ended [R142][R160]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        audit = pathlib.Path(folder) / "audit"
+        _, host, fabric = one_host(lab, folder, "--audit", audit)
+
+        def lines():
+            return [json.loads(line) for line in audit.read_text().splitlines()] if audit.exists() else []
+
+        def wait_for(count):
+            lab.wait(lambda: len(lines()) >= count, 10, f"{count} lines of the audit log")
+            check_equal(len(lines()), count, f"lines of the audit log {lines()}")
+            return lines()[-1]
+
+        check_equal(fabric.as_role("read", "status").returncode, 0, "status for read")
+        refused(fabric.as_role("read", "uplink", "create", "uplink", "--netdev", "wire0"), "IVDS-A011",
+                "read at ipv4:10.9.0.1:", "Create of uplink uplink", "URI:urn:ivds:role:administer")
+        check_equal(json.loads(fabric.as_role("read", "--json", "status").stdout)["ports"], [], "what a refused call made")
+        last = wait_for(1)
+        check_equal([last[key] for key in ("who", "role", "call", "object", "result", "lost")],
+                    ["read", "read", "Create", "uplink uplink", "IVDS-A011", 0], "the refusal in the audit log")
+        check(last["from"].startswith("ipv4:10.9.0.1:") and last["time"].endswith("Z"), f"{last}")
+        # Networks are an operator's; the NIC, quotas and copies of frames are not.
+        refused(fabric.as_role("operate", "uplink", "create", "uplink", "--netdev", "wire0"), "IVDS-A011",
+                "it has the role operate, and that needs administer")
+        refused(fabric.as_role("operate", "tenant", "create", "acme", "--max-vports", "9"), "IVDS-A011")
+        refused(fabric.as_role("operate", "apply", "-f", "-", stdin="{}"), "IVDS-A011", "may not call Apply")
+        check_equal(fabric.as_role("administer", "uplink", "create", "uplink", "--netdev", "wire0").returncode, 0, "administer")
+        done = fabric.as_role("operate", "instance", "create", "red", "--uplink", "uplink", "--vlan", "100", "--vvlan", "10")
+        check_equal(done.returncode, 0, f"operate: {done.stderr}")
+        last = wait_for(6)
+        check_equal([last[key] for key in ("who", "role", "call", "object", "result", "text")],
+                    ["operate", "operate", "Create", "instance red", "ok", ""], "a change in the audit log")
+        # An error of the agent is what it is over the socket, and is in the log too.
+        words = ("instance", "create", "blue", "--uplink", "nowhere", "--vlan", "100", "--vvlan", "11")
+        done, local = fabric.as_role("operate", *words), host.ctl(*words, check=False)
+        check_equal((done.returncode, done.stderr), (local.returncode, local.stderr), "an error by TCP and by the socket")
+        lab.wait(lambda: len(lines()) == 8, 10, "two more lines")
+        check_equal([(each["who"], each["from"]) for each in lines()[-1:]], [("", "unix:")], "the socket's peer")
+        check(lines()[-1]["result"] == lines()[-2]["result"] != "ok", f"{lines()[-2:]}")
+
+        # Rotated, the file is begun anew; while it cannot be written, calls go on and the next line counts.
+        audit.rename(audit.with_suffix(".1"))
+        host.ctl("instance", "update", "red", "--mtu-bytes", "1400")
+        wait_for(1)
+        audit.unlink()
+        audit.mkdir()
+        for size in (1401, 1402, 1403):
+            host.ctl("instance", "update", "red", "--mtu-bytes", size)
+        lab.wait(lambda: host.agent_said().count("[IVDS-A012]") >= 1, 10, "the agent does not say that its log fails")
+        lab.wait(lambda: "1403" in host.ctl("--json", "instance", "get", "red"), 10, "the change is not in force")
+        audit.rmdir()
+        # What waits may be written after the folder went; the sum is what counts.
+        host.ctl("instance", "update", "red", "--mtu-bytes", "1404")
+        lab.wait(lambda: sum(1 + each["lost"] for each in lines()) == 4, 10, "four changes, written or counted as lost")
+        check(any(each["lost"] for each in lines()), f"{lines()}")
+        check_equal(host.stop_agent(), 0, "exit code")
+
+
+@case("a certificate of an unknown authority, of another host, of no role, of two, or none at all is refused, with what "
+      "to do; and without the agent nothing else answers for it [R142][R160]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as elsewhere:
+        _, host, fabric = one_host(lab, folder)
+        good, stranger = fabric.ca, Authority(elsewhere, "stranger")
+        mallory = stranger.issue("mallory", "URI:urn:ivds:role:administer")
+        check_equal(fabric.ctl("a", good.words("administer"), "status").returncode, 0, "the right certificate")
+        # Whose certificate the agent does not know, and who does not know the agent's.
+        refused(fabric.ctl("a", ["--ca", good.cert(), *mallory[2:]], "status"), "IVDS-U013", "--listen-ca")
+        refused(fabric.ctl("a", ["--ca", stranger.cert(), *good.words("administer")[2:]], "status"), "IVDS-U013", "--ca")
+        for name, alternatives, text in (
+                ("none", (), "its certificate names no role"),
+                ("king", ("URI:urn:ivds:role:king",), "urn:ivds:role:king, which is no role"),
+                ("both", ("URI:urn:ivds:role:read", "URI:urn:ivds:role:administer"), "more than one role"),
+                ("words", ("DNS:urn.ivds.role.administer", "email:urn:ivds:role:administer@x"), "names no role")):
+            refused(fabric.ctl("a", good.issue(name, *alternatives), "status"), "IVDS-A011", text, "URI:urn:ivds:role:read")
+        # The agent's certificate names another address.
+        host.stop_agent()
+        good.issue("a", "IP:10.9.0.99")
+        host.start_agent(*fabric.listen(host))
+        refused(fabric.ctl("a", good.words("administer"), "status"), "IVDS-U013", "name this host")
+        # Neither plain text nor TLS without a certificate gets an answer.
+        with fabric.center.within():
+            plain = socket.create_connection(("10.9.0.11", PORT), timeout=10)
+        plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        try:
+            answer = plain.recv(4096)
+        except ConnectionError:
+            answer = b""
+        check(not answer.startswith(b"\0\0"), f"HTTP/2 without TLS: {answer!r}")
+        plain.close()
+        refused(fabric.ctl("a", ["--ca", good.cert()], "status"), "IVDS-U018")
+        refused(host.ctl(*good.words("read"), "status", check=False), "IVDS-U018", "--address")
+        refused(fabric.ctl("a", ["--ca", good.cert(), "--cert", good.folder / "nothing", "--key", good.key()], "status"),
+                "IVDS-U018", "nothing")
+        # The pins of the host that asks do not stand in for another's.
+        host.stop_agent()
+        done = host.run("ivds-ctl", "--address", fabric.address["a"], *good.words("read"), "status", check=False)
+        refused(done, "IVDS-U013")
+        check_equal((done.returncode, done.stdout), (7, ""), "status of a host whose agent is away")
+
+        # What is wrong with the files is said at the start.
+        def start(*options):
+            try:
+                host.start_agent(*options)
+            except LabError as error:
+                return str(error)
+            return "it started"
+
+        right = fabric.listen(host)
+        for options, ident in ((right[:2], "IVDS-A014"), ([*right[:5], good.key("read"), *right[6:]], "IVDS-A014"),
+                               ([*right[:3], good.key("a"), *right[4:]], "IVDS-A014"),
+                               ([*right[:7], good.key("a")], "IVDS-A014"),
+                               ([*right[:7], good.folder / "nothing"], "IVDS-A005"),
+                               (["--listen", "a:1", *right[2:]], "IVDS-A008")):
+            check(f"[{ident}]" in start(*options), f"{options}: {start(*options)}")
+        with host.within():
+            taken = socket.create_server(("10.9.0.11", PORT))
+        said = start(*right)
+        check("cannot listen on 10.9.0.11:7443 [IVDS-A015]" in said, f"a taken port: {said}")
+        taken.close()
+
+
+@case("the control center of the examples makes, compares and removes a network on two hosts over TLS [R142][R157]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        scene = Scene(lab, {"red": {}})
+        hosts = scene.two_hosts()
+        scene.vm("a", "red", 1)
+        scene.vm("b", "red", 2)
+        fabric = Fabric(lab, folder, hosts)
+        wanted = {"name": "red", "tenant": "acme", "vvlan": 10, "hosts": {
+            "a": {"netdev": "wire0", "vlan": 100, "vms": {"red-1": {"netdev": "red-1", "vmac": mac(1)}}},
+            "b": {"netdev": "wire0", "vlan": 200, "vms": {"red-2": {"netdev": "red-2", "vmac": mac(2)}}}}}
+        file = pathlib.Path(folder) / "red.json"
+        file.write_text(json.dumps(wanted), encoding="ascii")
+
+        def run(role, *words):
+            pairs = [word for name, address in fabric.address.items() for word in ("--host", f"{name}={address}")]
+            return fabric.center.run("/usr/bin/python3", TOP / "scripts/examples/control_center.py", *pairs,
+                                     *fabric.ca.words(role), *words, check=False)
+
+        check_equal(run("read", "diff", file).returncode, 1, "exit code of diff before")
+        denied = run("operate", "create", file)
+        check(denied.returncode == 1 and "IVDS-A011" in denied.stderr, f"{denied.stderr}")
+        check_equal(run("administer", "create", file).returncode, 0, "create")
+        lab.wait(lambda: all(port["up"] for name in "ab" for port in scene.ports(name).values()), 10, "ports are down")
+        scene.check_pings()
+        done = run("read", "diff", file)
+        check_equal((done.returncode, done.stdout.strip()), (0, "no differences"), "diff")
+        check_equal(len(run("read", "list").stdout.splitlines()), 2, "list")
+        check_equal(run("administer", "remove", file).returncode, 0, "remove")
+
+
+@case("ivds-ctl fabric makes a network on two hosts with different VLANs, on all or on none, tells where one differs, and "
+      "leaves alone what is a host's own [R142][R157][R160]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        scene = Scene(lab, {"red": {}})
+        hosts = scene.two_hosts()
+        scene.vm("a", "red", 1)
+        scene.vm("b", "red", 2)
+        fabric = Fabric(lab, folder, hosts)
+        for host in hosts:
+            host.ctl("uplink", "create", "uplink", "--netdev", "wire0")
+        intent = {"hosts": [{"name": name, "address": address} for name, address in fabric.address.items()],
+                  "networks": [{"name": "red", "tenant": "acme", "vvlan": 10, "members": [
+                      {"host": "a", "uplink": "uplink", "vlan": 100}, {"host": "b", "uplink": "uplink", "vlan": 200}]}]}
+
+        def run(*words, role="operate", want=None):
+            text = json.dumps(want or intent)
+            return fabric.center.run("ivds-ctl", *fabric.ca.words(role), "fabric", *words, "-f", "-", stdin=text, check=False)
+
+        def says(done, code, *lines):
+            check_equal((done.returncode, done.stdout.splitlines()), (code, list(lines)), f"said: {done.stderr}")
+
+        says(run("diff", role="read"), 1, "a: network red: missing", "b: network red: missing")
+        refused(run("create", role="read"), "IVDS-A011", "host a: ")
+        # The second host refuses: the first one has nothing either.
+        broken = json.loads(json.dumps(intent))
+        broken["networks"][0]["members"][1]["uplink"] = "nowhere"
+        done = run("create", want=broken)
+        check(done.returncode != 0 and "host b: " in done.stderr, f"{done.stderr}")
+        for host in hosts:
+            check_equal(host.ctl_json("instance", "list")["objects"], [], f"instances of {host.name}")
+        says(run("create"), 0, "a: network red: created", "b: network red: created")
+        says(run("create"), 0, "a: network red: there", "b: network red: there")
+        says(run("diff", role="read"), 0, "no differences")
+        for number, host in enumerate(hosts, 1):
+            host.ctl("vnic", "create", f"red-{number}-nic", "--vmac", mac(number))
+            host.ctl("vport", "create", f"red-{number}", "--instance", "red", "--netdev", f"red-{number}", "--vnic",
+                     f"red-{number}-nic")
+        lab.wait(lambda: all(port["up"] for name in "ab" for port in scene.ports(name).values()), 10, "ports are down")
+        scene.check_pings()
+        listed = [json.loads(line) for line in fabric.center.run(
+            "ivds-ctl", "--json", *fabric.ca.words("read"), "fabric", "list", "-f", "-", stdin=json.dumps(intent)).stdout.splitlines()]
+        check_equal([(each["host"], each["instance"]["name"], each["instance"]["vlan"], each["instance"]["vports"])
+                     for each in listed], [("a", "red", 100, 1), ("b", "red", 200, 1)], "list")
+
+        # What a host has of its own is no difference; what the file says and somebody changed is.
+        hosts[0].ctl("instance", "update", "red", "--mtu-bytes", "1400")
+        says(run("diff"), 0, "no differences")
+        hosts[1].ctl("instance", "update", "red", "--tenant", "other")
+        says(run("diff"), 1, "b: network red: differs: tenant: other, wanted tenant: acme")
+        # A change that one host refuses is on none: another tenant on a, a VLAN on b that its vPorts hold.
+        both = json.loads(json.dumps(intent))
+        both["networks"][0].update(tenant="emca")
+        both["networks"][0]["members"][1]["vlan"] = 300
+        done = run("create", want=both)
+        check(done.returncode == 4 and "host b: " in done.stderr and "IVDS-M016" in done.stderr, f"{done.stderr}")
+        check_equal([hosts[n].ctl_json("instance", "get", "red")["instance"]["tenant"] for n in (0, 1)], ["acme", "other"],
+                    "the tenants after it")
+        says(run("create"), 0, "a: network red: there", "b: network red: updated")
+        check_equal(hosts[0].ctl_json("instance", "get", "red")["instance"]["mtu_bytes"], 1400, "a's own MTU")
+        scene.check_pings()
+
+        # With a host away nothing is begun; the list has the others.
+        hosts[1].stop_agent()
+        both["networks"][0]["members"][1]["vlan"] = 200
+        refused(run("create", want=both), "IVDS-U013", "host b: ")
+        check_equal(hosts[0].ctl_json("instance", "get", "red")["instance"]["tenant"], "acme", "the tenant on a")
+        done = run("list")
+        check(done.returncode == 7 and "red" in done.stdout and "host b: " in done.stderr, f"{done.stdout}{done.stderr}")
+        for want, text in (({"hosts": [{"name": "a"}]}, "without a name or an address"), ({**intent, "hosts": []}, "is on host a"),
+                           ({**intent, "hosts": intent["hosts"] * 2}, "host a is there twice"),
+                           ({**intent, "networks": [{"name": "red"}]}, "has no members"), ({"nets": []}, "nets")):
+            done = run("diff", want=want)
+            check(done.returncode == 2 and text in done.stderr, f"{want}: {done.stderr}")
+
+
+main()

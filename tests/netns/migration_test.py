@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: Apache-2.0
+"""migration_test.py -- a VM goes from one host to another and back, on a plain Linux bridge and with a real etcd: what it
+has open stays open, and whatever dies on the way, it has one host.
+
+The VM's address and vMAC are on a bridge of its own, which is plugged into one host or the other: its sockets know
+nothing of the move but that the link was gone for a moment. IVDS_MIGRATIONS says how often it moves (5)."""
+import itertools
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+
+from etcd import Etcd, findings, says, start
+from harness import case, check, check_equal, main
+from lab import RawPort, Vm
+from scene import MARK, TRANSFER, Scene, Stream, mac, network
+
+MOVES = int(os.environ.get("IVDS_MIGRATIONS", "5"))
+VLANS = {"a": 100, "b": 200, "c": 100}
+LEASE_S = 4
+NAME, VMAC = "red-1", mac(1)
+
+
+class MovingScene(Scene):
+    """Hosts a and c are on one VLAN and b on another. red-1 moves between a and b; it may only open connections, and be
+    sent the probes. On each host is a VM of another tenant."""
+
+    def config(self, host):
+        config = super().config(host)
+        for instance in config["instances"]:
+            instance.update(vlan=VLANS[host], peer_vlans=[300 - VLANS[host]])
+        for vport in config["vports"]:
+            if vport["name"] == NAME:
+                vport["profile"] = "guarded"
+        config["profiles"] = [] if host != "a" else [{
+            "name": "guarded", "default_in": "drop", "default_out": "drop", "rules": [
+                {"name": "syn", "direction": "in", "ethertype": "ip", "protocol": "tcp", "tcp_flags": "syn/syn+ack",
+                 "stateful": True},
+                {"name": "ping", "ethertype": "ip", "protocol": "icmp"},
+                {"name": "arp", "ethertype": "arp"},
+                {"name": "probes", "ethertype": "0x88b5"}]}]
+        return config
+
+
+class Moving:
+    """The scene, and the VM that moves in it."""
+
+    def __init__(self, lab):
+        self.lab, self.etcd = lab, Etcd(lab)
+        self.scene = scene = MovingScene(lab, {"red": network(), "blue": network(vvlan=20)})
+        fabric = lab.place("fabric")
+        fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
+        fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+        for number, name in enumerate("abc", 1):
+            host = scene.host(name)
+            lab.cable(host, "wire0", fabric, f"port-{name}")
+            fabric.ip(f"link set port-{name} master fabric")
+            self.etcd.connect(host, 10 + number)
+            start(host, LEASE_S)
+        self.vm = vm = Vm(lab, NAME, NAME, VMAC)
+        lab.places.append(vm)
+        vm.up()
+        vm.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+        vm.ip(f"link add eth0 address {VMAC} type bridge mcast_snooping 0", "link set eth0 up")
+        for name in "ab":
+            scene.hosts[name].ip(f"link add {NAME} type veth peer name to-{name} netns {vm.pid}", f"link set {NAME} up")
+            vm.ip(f"link set to-{name} up")
+        vm.ip("link set to-a master eth0")
+        vm.set_address("10.0.0.1")
+        scene.vms[NAME], scene.network_of[NAME], scene.host_of[NAME] = vm, "red", "a"
+        scene.vport_fields[NAME] = {}
+        scene.vm("b", "red", 3)
+        scene.vm("c", "red", 2)
+        for number, name in enumerate("abc", 11):
+            scene.vm(name, "blue", number)
+        scene.start()
+        self.at = "a"
+        self.settle()
+
+    def other(self, host=None):
+        return {"a": "b", "b": "a"}[host or self.at]
+
+    def host(self, name):
+        return self.scene.hosts[name]
+
+    def plug(self, host):
+        self.vm.ip(f"link set to-{self.other(host)} nomaster", f"link set to-{host} master eth0")
+        self.at = host
+
+    def state(self, host):
+        """(state, peer_host) of the vPort there; none if there is none."""
+        done = self.host(host).ctl("--json", "vport", "get", NAME, check=False)
+        if done.returncode != 0:
+            return None
+        vport = json.loads(done.stdout)["vport"]
+        return vport["state"], vport["peer_host"]
+
+    def bindings(self):
+        return [json.loads(value) for key, value in self.etcd.keys("/ivds/v1/bindings/").items()
+                if key.endswith(".10/" + VMAC)]
+
+    def settle(self, owner=None):
+        """Waits until one host has the VM, in etcd and by the states of the vPorts, and both other hosts send there."""
+        owner = owner or self.at
+
+        def settled():
+            states = {name: (self.state(name) or ("none",))[0] for name in "ab"}
+            held = self.bindings()
+            return ([binding["host"] for binding in held] == [owner] and states.pop(owner) == "active"
+                    and set(states.values()) <= {"moved", "none"} and all(says(self.scene, n, "synced") for n in "abc")
+                    and all(self.way(n) == VLANS[owner] for n in "abc" if n != owner))
+        self.lab.wait(settled, 30, f"not settled on {owner}: {self.bindings()}, "
+                                   f"{[(name, self.state(name), self.way(name)) for name in 'abc']}")
+        check_equal(len(self.bindings()), 1, "owners")
+
+    def way(self, host):
+        """The outer VLAN by which the host reaches the VM; 0: it is the host's own."""
+        for entry in self.host(host).ctl_json_lines("fdb", "show"):
+            if entry["mac"] == VMAC and entry["instance"] == "red":
+                return entry["vlan"]
+        return None
+
+    def works(self):
+        """The VM, plugged in where it belongs, is reached from the other hosts and reaches them."""
+        check_equal([self.scene.ping(NAME, other) for other in ("red-2", "red-3")], [3, 3], f"answers to the VM at {self.at}")
+
+    def export(self, host=None):
+        return self.host(host or self.at).ctl("migrate", "export", NAME)
+
+    def prepare(self, exported=None, check=True, more=()):
+        return self.host(self.other()).ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, *more, check=check,
+                                           stdin=exported or self.export())
+
+    def commit(self, check=True, exported=None, more=()):
+        words = ("-f", "-") if exported else ()
+        return self.host(self.other()).ctl("migrate", "commit", NAME, *words, *more, check=check, stdin=exported)
+
+    def abort(self, check=True):
+        return self.host(self.other()).ctl("migrate", "abort", NAME, check=check)
+
+    def went(self):
+        """After a commit on the other host: the VM goes on there."""
+        self.plug(self.other())
+        self.settle()
+        self.works()
+
+    def home(self):
+        """Back to a, where each fault begins."""
+        if self.at != "a":
+            self.prepare()
+            self.commit()
+            self.went()
+
+    def run(self):
+        """The whole way, as one command, with the VM's link changed in between. It does not stand still: what it sends
+        before the commit is lost."""
+        target = self.other()
+        replug = (f"printf '%s\\n' 'link set to-{self.at} nomaster' 'link set to-{target} master eth0' | "
+                  f"nsenter --net=/proc/{self.vm.pid}/ns/net ip -batch -")
+        done = self.host(self.at).ctl("migrate", "run", NAME, "--to", self.host(target).path("/run/ivds/ivdsd.sock"),
+                                      "--netdev", NAME, "--stop", replug, check=False)
+        check_equal(done.returncode, 0, f"migrate run said {done.stderr}")
+        self.at = target
+        return done.stdout.strip()
+
+    def restart(self, name):
+        start(self.host(name), LEASE_S)
+
+
+def refused(done, ident):
+    check(done.returncode != 0 and ident in done.stderr, f"wanted {ident}, got exit {done.returncode}: {done.stderr}")
+
+
+def gaps_ms(stream, lost):
+    """How long the probes that were lost in a row took, for each such row of more than one probe."""
+    gaps = []
+    for _, run in itertools.groupby(enumerate(lost), lambda pair: pair[1] - pair[0]):
+        numbers = [number for _, number in run]
+        gaps.append((stream.sent_s[min(numbers[-1] + 1, stream.sent - 1)] - stream.sent_s[numbers[0]]) * 1000)
+    return gaps
+
+
+@case("a VM moves between hosts on different VLANs: its TCP connection goes on, nothing comes twice, and other tenants get nothing [R85][R154][R157][R161][R162][R163][R166][R168]")
+def _(bench):
+    with bench.lab() as lab:
+        moving = Moving(lab)
+        scene, vms = moving.scene, moving.scene.vms
+        watched = {name: RawPort(vm, "eth0") for name, vm in vms.items() if name.startswith("blue")}
+        server = vms["red-2"].start(sys.executable, TRANSFER, "serve", 7000, stdin=-1, stdout=-1)
+        check_equal(server.stdout.readline().strip(), "ready", "red-2 listens")
+        client = vms[NAME].start(sys.executable, TRANSFER, "fetch", vms["red-2"].address, 7000, stdout=-1)
+        check_equal(client.stdout.readline().strip(), "connected", "the connection")
+        probes = Stream(scene, "red-2", NAME, 1000)
+        time.sleep(0.2)
+        received = scene.counters("a", NAME)["tx_packets"]
+        for _ in range(MOVES):
+            said = moving.run()
+            check("1 connections" in said, said)
+            print(said)
+            moving.settle()
+            flows = [flow for flow in scene.hosts[moving.at].ctl_json_lines("flow", "list", "--vport", NAME)
+                     if flow["tuple"]["protocol"] == 6]
+            check_equal([flow["state"] for flow in flows], ["open"], "the connection in the new host's table")
+            counted = scene.counters(moving.at, NAME)["tx_packets"]
+            check(counted > received, f"{counted} frames to the VM, of all hosts together, after {received}")
+            received = counted
+        time.sleep(0.2)
+        lost, doubled = probes.stop()
+        gaps = gaps_ms(probes, lost)
+        server.stdin.close()
+        sent, got = server.stdout.readline().strip(), client.stdout.readline().strip()
+        check_equal((server.wait(60), client.wait(60)), (0, 0), "exit codes of the two ends")
+        check_equal(got, sent, "bytes and hash at the VM that moved")
+        check(int(got.split()[0]) > 0, "no byte came")
+        check_equal(doubled, 0, "probes that came twice")
+        check(len(probes.arrived) > probes.sent // 2, f"{len(probes.arrived)} of {probes.sent} probes came")
+        longest = sorted(gaps, reverse=True)[:MOVES]
+        print(f"{MOVES} moves, {got.split()[0]} bytes by one connection, {len(lost)} of {probes.sent} probes lost; gap "
+              f"median {statistics.median(longest or [0]):.1f} ms, longest {max(longest or [0]):.1f} ms")
+        leaked = sum(MARK + b"red" in data for port in watched.values() for data in port.receive())
+        check_equal(leaked, 0, "probes at VMs of the other tenant")
+        for port in watched.values():
+            port.close()
+        moving.works()
+
+
+@case("what goes along is what was there: vPort, vNIC, profile with rules; and what contradicts the other host is refused [R163][R164]")
+def _(bench):
+    with bench.lab() as lab:
+        moving = Moving(lab)
+        a, b = moving.host("a"), moving.host("b")
+        exported = moving.export()
+        said = moving.prepare(more=("--dry-run",))
+        check("create vport red-1" in said and "create profile guarded" in said, said)
+        check_equal(moving.state("b"), None, "the vPort after a dry run")
+
+        b.ctl("profile", "create", "guarded", "--default-in", "allow")
+        refused(moving.prepare(exported, check=False), "IVDS-R012")
+        b.ctl("profile", "delete", "guarded")
+        b.ctl("vnic", "create", f"{NAME}-nic", "--vmac", mac(99))
+        refused(moving.prepare(exported, check=False), "IVDS-R012")
+        b.ctl("vnic", "delete", f"{NAME}-nic")
+        refused(a.ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, check=False, stdin=exported), "IVDS-R012")
+        refused(b.ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, "--instance", "blue", check=False,
+                      stdin=exported), "IVDS-R012")
+        refused(b.ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, check=False, stdin="{}"), "IVDS-R012")
+        refused(b.ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, check=False, stdin="no JSON"), "IVDS-U005")
+        b.ctl("instance", "update", "red", "--peer-vlans", "300")
+        refused(moving.prepare(exported, check=False), "IVDS-R012")
+        b.ctl("instance", "update", "red", "--peer-vlans", "100")
+        refused(moving.commit(check=False), "IVDS-M027")
+        check_equal(moving.state("b"), None, "the vPort after all that was refused")
+
+        moving.prepare(exported)
+        check_equal(moving.state("b"), ("prepared", "a"), "the vPort on b")
+        check("host a" in findings(moving.scene, "b", "IVDS-R015")[0]["text"], "doctor does not say that it is prepared")
+        # It is not in the network yet: the VM is reached at a, and what would come in at b goes nowhere.
+        moving.works()
+        check_equal([binding["host"] for binding in moving.bindings()], ["a"], "who has it")
+        b.ip(f"link set {NAME} down")
+        lab.wait(lambda: not moving.scene.ports("b")[NAME].get("up"), 10, "the port is still up")
+        refused(moving.commit(check=False), "IVDS-R014")
+        b.ip(f"link set {NAME} up")
+        lab.wait(lambda: moving.scene.ports("b")[NAME].get("up"), 10, "the port is not up")
+        moving.commit(more=("--dry-run",))
+        moving.works()
+        moving.commit(exported=moving.export())
+        moving.went()
+        for kind, name in (("vnic", f"{NAME}-nic"), ("profile", "guarded")):
+            check_equal(b.ctl_json(kind, "get", name), a.ctl_json(kind, "get", name), f"{kind} on both hosts")
+        done = b.ctl("migrate", "commit", NAME)
+        check("from host a, generation 2" in done, done)
+        refused(b.ctl("migrate", "abort", NAME, check=False), "IVDS-R012")
+        refused(a.ctl("migrate", "export", NAME, check=False), "IVDS-R012")
+        # a's vPort can be deleted, and not be had back.
+        saved = a.ctl("export")
+        a.ctl("vport", "delete", NAME)
+        refused(a.ctl("vport", "create", NAME, "--instance", "red", "--netdev", NAME, "--vnic", f"{NAME}-nic",
+                      check=False), "IVDS-R003")
+        a.apply(saved)
+        check_equal(moving.state("a"), ("moved", "b"), "a's vPort")
+
+
+def client_dies_before_commit(moving):
+    moving.prepare()
+    moving.works()
+    moving.abort()
+    check_equal(moving.state("b"), None, "the vPort that was prepared")
+    moving.settle("a")
+    moving.works()
+    moving.abort()  # once more is no error
+    moving.prepare()
+    moving.prepare()
+    moving.commit()
+    moving.went()
+
+
+def client_dies_in_commit(moving):
+    for delay_s in (0.0, 0.03, 0.05, 0.07):
+        moving.prepare()
+        client = moving.host(moving.other()).start("ivds-ctl", "migrate", "commit", NAME, stdout=-3, stderr=-3)
+        time.sleep(delay_s)
+        client.kill()
+        client.wait(10)
+        moving.commit()
+        moving.went()
+
+
+def target_dies_prepared(moving):
+    moving.prepare()
+    moving.host("b").stop_agent(signal.SIGKILL)
+    moving.works()
+    moving.restart("b")
+    check_equal(moving.state("b"), ("prepared", "a"), "the vPort after the restart")
+    moving.lab.wait(lambda: says(moving.scene, "b", "synced"), 30, "b is not synced")
+    moving.commit()
+    moving.went()
+
+
+def target_dies_in_commit(moving):
+    for delay_s in (0.02, 0.04, 0.05, 0.06, 0.08):
+        target = moving.other()
+        moving.prepare()
+        client = moving.host(target).start("ivds-ctl", "migrate", "commit", NAME, stdout=-3, stderr=-3)
+        time.sleep(delay_s)
+        moving.host(target).stop_agent(signal.SIGKILL)
+        client.wait(30)
+        check(len(moving.bindings()) <= 1, f"owners: {moving.bindings()}")
+        moving.restart(target)
+        moving.lab.wait(lambda: says(moving.scene, target, "synced"), 30, f"{target} is not synced")
+        moving.commit()
+        moving.went()
+
+
+def target_gone_for_good(moving):
+    moving.prepare()
+    moving.host("b").stop_agent(signal.SIGKILL)
+    time.sleep(LEASE_S + 2)
+    check_equal([binding["host"] for binding in moving.bindings()], ["a"], "who has it")
+    check_equal(moving.scene.ping(NAME, "red-2"), 3, "answers to the VM at a")
+    moving.restart("b")
+    moving.lab.wait(lambda: says(moving.scene, "b", "synced"), 30, "b is not synced")
+    moving.abort()
+    moving.settle("a")
+    moving.works()
+
+
+def source_dies_before_commit(moving):
+    moving.prepare()
+    moving.host("a").stop_agent(signal.SIGKILL)
+    moving.commit()
+    moving.plug("b")
+    check_equal([binding["host"] for binding in moving.bindings()], ["b"], "who has it")
+    moving.restart("a")
+    moving.settle("b")
+    moving.works()
+
+
+def source_forgotten_before_commit(moving):
+    moving.prepare()
+    moving.host("a").stop_agent(signal.SIGKILL)
+    moving.lab.wait(lambda: not moving.bindings(), 30, "the dead host's binding stays")
+    moving.lab.wait(lambda: moving.way("b") is None, 30, "b still knows the dead host's vMAC")
+    moving.commit()
+    moving.plug("b")
+    moving.restart("a")
+    moving.settle("b")
+    moving.works()
+
+
+def etcd_gone_before_prepare(moving):
+    moving.etcd.stop()
+    moving.lab.wait(lambda: findings(moving.scene, "b", "IVDS-R001"), 30, "b does not say that etcd is away")
+    refused(moving.prepare(check=False), "IVDS-R009")
+    moving.works()
+    moving.etcd.start()
+    moving.settle("a")
+
+
+def etcd_gone_before_commit(moving):
+    moving.prepare()
+    moving.etcd.stop()
+    done = moving.commit(check=False)
+    check(done.returncode == 7, f"exit {done.returncode}: {done.stderr}")
+    moving.works()
+    moving.lab.wait(lambda: findings(moving.scene, "b", "IVDS-R001"), 30, "b does not say that etcd is away")
+    refused(moving.abort(check=False), "IVDS-R009")
+    moving.etcd.start()
+    moving.lab.wait(lambda: says(moving.scene, "b", "synced"), 30, "b is not synced")
+    moving.commit()
+    moving.went()
+
+
+def etcd_dies_in_commit(moving):
+    for delay_s in (0.03, 0.05, 0.06):
+        target = moving.other()
+        moving.prepare()
+        client = moving.host(target).start("ivds-ctl", "migrate", "commit", NAME, stdout=-3, stderr=-3)
+        time.sleep(delay_s)
+        moving.etcd.stop()
+        client.wait(60)
+        moving.etcd.start()
+        for name in "abc":
+            moving.lab.wait(lambda name=name: says(moving.scene, name, "synced"), 30, f"{name} is not synced")
+        moving.commit()
+        moving.went()
+
+
+def owner_changes_before_commit(moving):
+    moving.prepare()
+    key = f"/ivds/v1/bindings/100.10/{VMAC}"
+    binding = json.loads(moving.etcd.keys(key)[key])
+    binding["host"] = "machine"
+    moving.etcd.ctl("put", key, json.dumps(binding))
+    moving.lab.wait(lambda: findings(moving.scene, "a", "IVDS-R003"), 30, "a does not say that it lost the vMAC")
+    refused(moving.commit(check=False), "IVDS-R012")
+    moving.etcd.ctl("del", key)
+    moving.abort()
+    moving.settle("a")
+    moving.works()
+
+
+FAULTS = [client_dies_before_commit, client_dies_in_commit, target_dies_prepared, target_dies_in_commit,
+          target_gone_for_good, source_dies_before_commit, source_forgotten_before_commit, etcd_gone_before_prepare,
+          etcd_gone_before_commit, etcd_dies_in_commit, owner_changes_before_commit]
+
+
+@case("whatever dies at whichever step, the VM has one host, and the next call completes the move or takes it back [R154][R164][R165]")
+def _(bench):
+    with bench.lab() as lab:
+        moving = Moving(lab)
+        for fault in FAULTS:
+            begun = time.monotonic()
+            fault(moving)
+            moving.home()
+            print(f"{fault.__name__}: {time.monotonic() - begun:.1f} s", flush=True)
+
+
+main()

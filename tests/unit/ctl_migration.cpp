@@ -1,0 +1,487 @@
+// SPDX-License-Identifier: Apache-2.0
+// A VM's way to another host without hosts: what goes along, what contradicts it, who owns the vMAC.
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <random>
+
+#include "api/codec.h"
+#include "compile/compile.h"
+#include "fabric/bindings.h"
+#include "fabric/migration.h"
+
+using namespace ivds;
+using namespace ivds::fabric;
+using Catch::Matchers::ContainsSubstring;
+
+namespace {
+
+Result<Mac> mac_of(const std::string&) {
+    return Mac{2, 0, 0, 0, 0, 9};
+}
+
+Model model_of(const std::string& text) {
+    auto config = config_from_yaml(text, "t");
+    INFO((config ? "" : config.error().text()));
+    REQUIRE(config);
+    auto model = next_from_config({}, *config, mac_of);
+    INFO((model ? "" : model.error().text()));
+    REQUIRE(model);
+    return *model;
+}
+
+const std::string kSource = R"(
+uplinks: [{name: up, netdev: ens1f0}]
+sets: [{name: friends, addresses: [10.0.0.0/24]}]
+profiles:
+- {name: web, default_in: drop, rules: [{name: in, protocol: tcp, ethertype: ip, src_set: friends, stateful: true}]}
+vmac_pools: [{name: pool, physical_mac: "02:00:00:00:00:00"}]
+instances: [{name: red, uplink: up, vlan: 100, vvlan: 10, scope: distributed, peer_vlans: [200]}]
+vnics: [{name: n1, vmac: "02:00:00:00:00:01"}, {name: n2, vmac: "02:00:00:00:00:02"}]
+vports:
+- {name: p1, instance: red, netdev: v1, vnic: n1, profile: web, extra_macs: ["02:00:00:00:00:11"]}
+- {name: p2, instance: red, netdev: v2, vnic: n2}
+mirrors:
+- {name: watch, erspan_remote: 192.0.2.1, sources: [{vport: p1, direction: in}, {vport: p2}]}
+)";
+
+const std::string kTarget = R"(
+uplinks: [{name: wire, netdev: ens2f0, outer_tpid: "0x88a8"}]
+instances: [{name: red, uplink: wire, vlan: 200, vvlan: 10, scope: distributed, peer_vlans: [100]}]
+)";
+
+pb::MigrateRequest prepare_of(const Model& source, const std::string& vport = "p1") {
+    auto migration = migration_of(source, vport, "a");
+    INFO((migration ? "" : migration.error().text()));
+    REQUIRE(migration);
+    pb::MigrateRequest request;
+    request.set_step(pb::MigrateRequest::PREPARE);
+    *request.mutable_migration() = *migration;
+    request.set_netdev("tap1");
+    return request;
+}
+
+Tables compiled(const Model& model) {
+    const auto ids = assign_ids(model, {});
+    REQUIRE(ids);
+    const auto tables = compile(model, *ids);
+    REQUIRE(tables);
+    return *tables;
+}
+
+const PortRow& port_row(const Tables& tables, const std::string& name) {
+    const auto found =
+        std::ranges::find_if(tables.ports, [&](const auto& entry) { return entry.second.name == name; });
+    REQUIRE(found != tables.ports.end());
+    return found->second;
+}
+
+std::string refusal(const Result<Model>& model) {
+    REQUIRE_FALSE(model);
+    CHECK(!model.error().fix.empty());
+    return model.error().what;
+}
+
+// etcd, as far as bindings need it.
+struct Store {
+    std::map<std::string, etcd::KeyValue> keys;
+    std::int64_t revision = 1;
+
+    bool write(const std::vector<Step>& steps) {
+        for (const Step& step : steps)
+            for (const etcd::Guard& guard : step.guards) {
+                const auto there = keys.find(guard.key);
+                if ((there == keys.end() ? 0 : there->second.mod_revision) != guard.mod_revision) return false;
+            }
+        ++revision;
+        for (const Step& step : steps) {
+            if (step.write.value)
+                keys[step.write.key] = {step.write.key, *step.write.value, revision, revision, step.write.lease};
+            else
+                keys.erase(step.write.key);
+        }
+        return true;
+    }
+    void list(Mirror& mirror) const {
+        std::vector<etcd::KeyValue> all;
+        for (const auto& [key, kv] : keys) all.push_back(kv);
+        mirror.relist(std::move(all), 1);
+        mirror.expire(1);
+    }
+    [[nodiscard]] std::vector<fabric::registry::Binding> of(const std::string& vmac) const {
+        std::vector<fabric::registry::Binding> out;
+        for (const auto& [key, kv] : keys) {
+            const auto parsed = std::get<BindingKey>(parse_key(key));
+            if (format_mac(parsed.vmac) == vmac)
+                out.push_back(std::get<fabric::registry::Binding>(parse_binding(parsed, kv.value)));
+        }
+        return out;
+    }
+};
+
+}  // namespace
+
+TEST_CASE("what belongs to a vPort goes along, and is prepared without being in the network", "[R163][R165]") {
+    const Model source = model_of(kSource);
+    const Model target = model_of(kTarget);
+    const auto next = with_prepared(target, prepare_of(source), "b", mac_of);
+    INFO((next ? "" : next.error().text()));
+    REQUIRE(next);
+    const pb::VPort& vport = *next->vports.at("p1");
+    CHECK(vport.state() == pb::VPort::PREPARED);
+    CHECK(vport.peer_host() == "a");
+    CHECK(vport.netdev() == "tap1");
+    CHECK(vport.extra_macs(0) == "02:00:00:00:00:11");
+    CHECK(to_yaml(*next->profiles.at("web")) == to_yaml(*source.profiles.at("web")));
+    CHECK(to_yaml(*next->sets.at("friends")) == to_yaml(*source.sets.at("friends")));
+    CHECK(next->vnics.at("n1")->vmac() == "02:00:00:00:00:01");
+    REQUIRE(next->mirrors.at("watch")->sources_size() == 1);
+    CHECK(next->mirrors.at("watch")->sources(0).vport() == "p1");
+
+    // Its lists are there, and it is in no instance; its claims wait.
+    const PortRow row = port_row(compiled(*next), "p1");
+    CHECK(row.value.instance == 0);
+    CHECK(row.value.acl_in != 0);
+    const auto claims = claims_of(*next, "b", {});
+    REQUIRE(claims.size() == 2);
+    CHECK(claims[0].waits);
+    CHECK(Mirror("b").publication(claims, 1).steps.empty());
+
+    // Again is the same, and taking it back leaves what others may have come to use.
+    const auto again = with_prepared(*next, prepare_of(source), "b", mac_of);
+    REQUIRE(again);
+    CHECK(diff(*next, *again).empty());
+    const auto back = without_prepared(*next, "p1", mac_of);
+    REQUIRE(back);
+    CHECK(back->vports.empty());
+    CHECK(back->vnics.empty());
+    CHECK(back->mirrors.empty());
+    CHECK(back->profiles.contains("web"));
+
+    const auto active = with_state(*next, "p1", pb::VPort::ACTIVE, "", mac_of);
+    REQUIRE(active);
+    CHECK(port_row(compiled(*active), "p1").value.instance != 0);
+    const auto moved = with_state(source, "p1", pb::VPort::MOVED, "b", mac_of);
+    REQUIRE(moved);
+    CHECK(port_row(compiled(*moved), "p1").value.instance == 0);
+    CHECK(claims_of(*moved, "a", {}).size() == 1);
+    // From there it may come back.
+    CHECK(with_prepared(
+        *moved,
+        [&] {
+            auto request = prepare_of(*active);
+            request.mutable_migration()->set_host("b");
+            return request;
+        }(),
+        "a", mac_of));
+}
+
+TEST_CASE("a vPort that cannot move, or contradicts the other host, is refused and says why", "[R163][R167]") {
+    const Model source = model_of(kSource);
+    const auto prepared = [&](const std::string& target, auto change) {
+        auto request = prepare_of(source);
+        change(request);
+        return refusal(with_prepared(model_of(target), request, "b", mac_of));
+    };
+    const auto nothing = [](pb::MigrateRequest&) {};
+    CHECK_THAT(prepared(kTarget + "profiles: [{name: web}]\n", nothing), ContainsSubstring("profile web is another"));
+    CHECK_THAT(prepared(kTarget + "sets: [{name: friends}]\n", nothing), ContainsSubstring("set friends is another"));
+    CHECK_THAT(prepared(kTarget + "vnics: [{name: n1, vmac: \"02:00:00:00:00:77\"}]\n", nothing),
+               ContainsSubstring("02:00:00:00:00:77 here"));
+    CHECK_THAT(prepared(kTarget + "vports: [{name: p1, netdev: x}]\n", nothing), ContainsSubstring("active here"));
+    CHECK_THAT(prepared(kTarget, [](auto& request) { request.set_instance("blue"); }),
+               ContainsSubstring("no instance blue"));
+    CHECK_THAT(prepared(kTarget, [](auto& request) { request.mutable_migration()->set_host("b"); }),
+               ContainsSubstring("its own export"));
+    CHECK_THAT(prepared(kTarget, [](auto& request) { request.clear_migration(); }), ContainsSubstring("no vPort"));
+    CHECK_THAT(prepared(kTarget, [](auto& request) { request.mutable_migration()->set_vvlan(11); }),
+               ContainsSubstring("V.VLAN 11"));
+    CHECK_THAT(prepared(kTarget, [](auto& request) { request.mutable_migration()->clear_vlans(); }),
+               ContainsSubstring("V.VLAN 10"));
+    CHECK_THAT(prepared(kTarget, [](auto& request) { request.mutable_migration()->set_vlans(0, 300); }),
+               ContainsSubstring("no peers on VLAN 300"));
+    CHECK_THAT(prepared(kTarget, [](auto& request) { request.mutable_migration()->mutable_vlans()->RemoveLast(); }),
+               ContainsSubstring("on host a has no peers on VLAN 200"));
+    CHECK_THAT(prepared(kTarget,
+                        [](auto& request) {
+                            auto& mirror = *request.mutable_migration()->mutable_mirrors(0);
+                            mirror.clear_erspan_remote();
+                            mirror.set_to_vport("probe");
+                        }),
+               ContainsSubstring("no such mirror"));
+    CHECK_THAT(prepared(kTarget, [](auto& request) { request.set_netdev(""); }), ContainsSubstring("netdev"));
+
+    const auto exported = [](const std::string& text, const std::string& vport) {
+        const auto migration = migration_of(model_of(text), vport, "a");
+        REQUIRE_FALSE(migration);
+        return migration.error().what;
+    };
+    CHECK_THAT(exported(kSource, "p9"), ContainsSubstring("no vport p9"));
+    CHECK_THAT(exported("instances: [{name: i}]\nvports: [{name: p, netdev: d, instance: i}]\n", "p"),
+               ContainsSubstring("no network that spans hosts"));
+    const std::string trunk =
+        kTarget + "vports: [{name: t, netdev: d, instance: red}, {name: s, trunk: t, vid: 5}]\n";
+    CHECK_THAT(exported(trunk, "t"), ContainsSubstring("trunk of vport s"));
+    CHECK_THAT(exported(trunk, "s"), ContainsSubstring("no interface of its own"));
+    const auto model = [](const std::string& text) {
+        return next_from_config({}, config_from_yaml(text, "t").value(), mac_of);
+    };
+    CHECK_THAT(refusal(model("vports: [{name: t, netdev: d, state: moved}, {name: s, trunk: t, vid: 5}]\n")),
+               ContainsSubstring("is moved"));
+    CHECK_THAT(refusal(model("vports: [{name: t, netdev: d, peer_host: b}]\n")), ContainsSubstring("peer_host"));
+    CHECK_THAT(refusal(model("vports: [{name: t, netdev: d, state: moved, peer_host: B_}]\n")),
+               ContainsSubstring("host"));
+}
+
+TEST_CASE("connections go along by the map's own layout, and what is none is refused", "[R161][R163]") {
+    FlowRow row{};
+    row.key = {.port = 7, .instance = 8, .fields = {}};
+    row.key.fields.type_be = htons(0x0800);
+    row.key.fields.proto = 6;
+    row.key.fields.sport_be = htons(1234);
+    row.flow.state = IVDS_FLOW_OPEN;
+    row.flow.opener = IVDS_WAY_IN;
+    row.flow.open_flags = 2;
+    row.flow.last_seen_ns = 90'000'000'000;
+    row.flow.since_s = 60;
+    row.flow.tick = 5;
+    row.flow.way[IVDS_WAY_IN] = {.packets = 10,
+                                 .bytes = 1000,
+                                 .told_packets = 4,
+                                 .told_bytes = 400,
+                                 .acl = 3,
+                                 .rule = 4,
+                                 .target = 5,
+                                 .pool = 6,
+                                 .mirrors = 1,
+                                 .detail = 0x0302,
+                                 .action = IVDS_ACL_ALLOW,
+                                 .flags = IVDS_ACL_STATEFUL};
+    CHECK(is_carried(row.flow));
+    const auto flow = carried(row, 100'000'000'000);
+    CHECK(flow.idle_ns() == 10'000'000'000);
+    CHECK(flow.age_s() == 40);
+
+    // The other host's clocks began elsewhere.
+    const auto entry = entry_of(flow, 70, 80, 5000'000'000'000);
+    REQUIRE(entry);
+    CHECK(entry->key.port == 70);
+    CHECK(entry->key.instance == 80);
+    CHECK(entry->key.fields.sport_be == htons(1234));
+    CHECK(entry->flow.last_seen_ns == 4990'000'000'000);
+    CHECK(entry->flow.since_s == 4960);
+    const ivds_flow_way& way = entry->flow.way[IVDS_WAY_IN];
+    CHECK(way.packets == 10);
+    CHECK(way.told_packets == 10);
+    CHECK(way.detail == 0x0302);
+    // What another host's lists decided decides nothing here.
+    CHECK((way.acl | way.rule | way.target | way.pool | way.mirrors) == 0);
+
+    const auto refused = [&](auto change) {
+        FlowRow bad = row;
+        change(bad);
+        return !entry_of(carried(bad, 100'000'000'000), 70, 80, 1);
+    };
+    CHECK(refused([](FlowRow& bad) { bad.flow.state = IVDS_FLOW_VERDICT; }));
+    CHECK(refused([](FlowRow& bad) { bad.flow.state = 4; }));
+    CHECK(refused([](FlowRow& bad) { bad.flow.opener = 2; }));
+    CHECK(refused([](FlowRow& bad) { bad.flow.fins = 4; }));
+    CHECK(refused([](FlowRow& bad) { bad.key.fields.type_be = htons(0x0806); }));
+    CHECK(refused([](FlowRow& bad) { bad.key.fields.unknown = 1; }));
+    auto cut = flow;
+    cut.mutable_flow()->pop_back();
+    CHECK_FALSE(entry_of(cut, 70, 80, 1));
+    row.flow.state = IVDS_FLOW_VERDICT;
+    CHECK_FALSE(is_carried(row.flow));
+}
+
+TEST_CASE("each vMAC is announced in each outer VLAN of the instance", "[R166]") {
+    const Model source = model_of(kSource);
+    const auto frames = announcements(source, *source.vports.at("p1"));
+    REQUIRE(frames.size() == 4);
+    const std::vector<std::uint8_t> head = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2,    0,    0, 0,
+                                            0,    0x11, 0x81, 0x00, 0,    100,  0x81, 0x00, 0, 10,
+                                            0x80, 0x35, 0,    1,    8,    0,    6,    4,    0, 3};
+    REQUIRE(frames[0].size() == 60);
+    CHECK(std::equal(head.begin(), head.end(), frames[0].begin()));
+    CHECK(frames[1][15] == 200);
+    CHECK(frames[2][11] == 1);
+    const auto other = with_prepared(model_of(kTarget), prepare_of(source), "b", mac_of);
+    REQUIRE(other);
+    CHECK(announcements(*other, *other->vports.at("p1"))[0][12] == 0x88);
+
+    const Model single = model_of(
+        "uplinks: [{name: up, netdev: d, tags: single, transport_vlan: 7}]\nvnics: [{name: n, vmac: "
+        "\"02:00:00:00:00:01\"}]\ninstances: [{name: i, uplink: up, mode: independent, vvlan: 20, scope: "
+        "distributed}]\nvports: [{name: p, instance: i, netdev: v, vnic: n}]\n");
+    const auto one = announcements(single, *single.vports.at("p"));
+    REQUIRE(one.size() == 1);
+    CHECK(one[0][15] == 20);
+    CHECK(one[0][16] == 0x80);
+}
+
+TEST_CASE("a takeover is one transaction on the owner's revision, and of nobody else's", "[R154][R164]") {
+    const Model source = model_of(kSource);
+    Store store;
+    Mirror a("a");
+    REQUIRE(store.write(a.publication(claims_of(source, "a", {}), 5).steps));
+    Mirror b("b");
+    store.list(b);
+    const auto prepared = with_prepared(model_of(kTarget), prepare_of(source), "b", mac_of);
+    REQUIRE(prepared);
+    const auto claims = claims_of(*prepared, "b", {});
+
+    const auto plan = b.takeover(claims, "a", 6);
+    REQUIRE(plan);
+    CHECK(plan->generation == 2);
+    Store other = store;
+    REQUIRE(store.write(plan->steps));
+    const auto held = store.of("02:00:00:00:00:01");
+    REQUIRE(held.size() == 1);
+    CHECK(held[0].host() == "b");
+    CHECK(held[0].vlan() == 200);
+    CHECK(held[0].generation() == 2);
+    CHECK(held[0].moved_from() == "a");
+    CHECK(store.of("02:00:00:00:00:11").size() == 1);
+    CHECK(store.of("02:00:00:00:00:02")[0].host() == "a");
+    // Twice cannot be, and is not asked for.
+    CHECK_FALSE(store.write(plan->steps));
+    store.list(b);
+    const auto again = b.takeover(claims, "a", 6);
+    REQUIRE(again);
+    CHECK(again->steps.empty());
+    CHECK(again->generation == 2);
+    // What was taken and is not in force yet stays this host's, and a new lease does not lose where it came from.
+    CHECK(b.publication(claims, 6).steps.empty());
+    const auto leased = b.publication(claims, 7);
+    REQUIRE(leased.steps.size() == 2);
+    CHECK_THAT(*leased.steps[0].write.value, ContainsSubstring("\"moved_from\":\"a\""));
+    // The old owner does not take it back, and is told who has it.
+    store.list(a);
+    const auto late = a.publication(claims_of(source, "a", {}), 5);
+    CHECK(late.steps.empty());
+    REQUIRE(late.conflicts.size() == 2);
+    CHECK(late.conflicts[0].other.binding.moved_from() == "a");
+
+    // The owner wrote meanwhile, or it is another one.
+    ++other.keys.begin()->second.mod_revision;
+    CHECK_FALSE(other.write(plan->steps));
+    Mirror c("c");
+    store.list(c);
+    const auto third = c.takeover(claims, "a", 8);
+    REQUIRE_FALSE(third);
+    CHECK_THAT(third.error().what, ContainsSubstring("host b"));
+    // Of a host that is gone nothing has to go.
+    Mirror empty("b");
+    const auto alone = empty.takeover(claims, "a", 6);
+    REQUIRE(alone);
+    CHECK(alone->steps.size() == 2);
+}
+
+// Hosts that see etcd late, die, are forgotten and come back, and a VM that anybody tries to move: the registry's
+// guards alone keep it one host's.
+TEST_CASE("in random histories of moves, losses and restarts a vMAC never has two owners", "[R154][R164]") {
+    const std::vector<std::string> names = {"a", "b", "c"};
+    const std::vector<unsigned> vlans = {100, 200, 300};
+    const std::string vmac = "02:00:00:00:00:01";
+    struct Host {
+        Mirror mirror;
+        Model model;
+        std::int64_t lease = 0;
+    };
+    std::uint64_t moves = 0;
+    for (unsigned seed = 1; seed <= 60; ++seed) {
+        INFO("seed " << seed);
+        std::mt19937 random(seed);
+        const auto draw = [&](unsigned below) { return static_cast<unsigned>(random() % below); };
+        Store store;
+        std::vector<Host> hosts;
+        for (unsigned i = 0; i < 3; ++i) {
+            std::string text = fmt::format(
+                "uplinks: [{{name: up, netdev: d}}]\ninstances: [{{name: red, uplink: up, vlan: {}, vvlan: 10, "
+                "scope: "
+                "distributed, peer_vlans: [{}, {}]}}]\n",
+                vlans[i], vlans[(i + 1) % 3], vlans[(i + 2) % 3]);
+            if (i == 0)
+                text += "vnics: [{name: n, vmac: \"" + vmac +
+                        "\"}]\nvports: [{name: p, instance: red, netdev: v, vnic: n}]\n";
+            hosts.push_back({Mirror(names[i]), model_of(text), i + 1});
+        }
+        const auto state = [&](const Host& host) -> std::optional<pb::VPort::State> {
+            const auto found = host.model.vports.find("p");
+            if (found == host.model.vports.end()) return std::nullopt;
+            return found->second->state();
+        };
+        // What a registry's thread does once: it withdraws what moved away, and publishes.
+        const auto publish = [&](unsigned i) {
+            Host& host = hosts[i];
+            const auto publication = host.mirror.publication(claims_of(host.model, names[i], {}), host.lease);
+            for (const Conflict& conflict : publication.conflicts)
+                if (conflict.other.binding.moved_from() == names[i])
+                    host.model =
+                        with_state(host.model, "p", pb::VPort::MOVED, conflict.other.binding.host(), mac_of).value();
+            for (const Step& step : publication.steps) (void)store.write({step});
+        };
+        for (int step = 0; step < 200; ++step) {
+            const unsigned i = draw(3);
+            Host& host = hosts[i];
+            switch (draw(6)) {
+                case 0:  // it sees what happened; else it stays behind
+                case 1:
+                    store.list(host.mirror);
+                    break;
+                case 2:
+                    publish(i);
+                    break;
+                case 3: {  // prepare with what any other host exports, also one that was forgotten
+                    const unsigned from = (i + 1 + draw(2)) % 3;
+                    const auto exported = migration_of(hosts[from].model, "p", names[from]);
+                    if (!exported) break;
+                    pb::MigrateRequest request;
+                    *request.mutable_migration() = *exported;
+                    request.set_netdev("v");
+                    if (auto next = with_prepared(host.model, request, names[i], mac_of)) host.model = *next;
+                    break;
+                }
+                case 4: {  // commit, and die or not between the registry and the data plane
+                    if (state(host) != pb::VPort::PREPARED) break;
+                    const auto plan = host.mirror.takeover(claims_of(host.model, names[i], {}),
+                                                           host.model.vports.at("p")->peer_host(), host.lease);
+                    if (!plan || !store.write(plan->steps) || draw(3) == 0) break;
+                    store.list(host.mirror);
+                    host.model = with_state(host.model, "p", pb::VPort::ACTIVE, "", mac_of).value();
+                    ++moves;
+                    break;
+                }
+                default:  // its lease ends
+                    if (draw(4) != 0) break;
+                    std::erase_if(store.keys, [&](const auto& entry) { return entry.second.lease == host.lease; });
+                    host.lease += 10;
+                    break;
+            }
+            REQUIRE(store.of(vmac).size() <= 1);
+        }
+        // All see all, complete what they began, and it is one host's that forwards.
+        for (int round = 0; round < 3; ++round)
+            for (unsigned i = 0; i < 3; ++i) {
+                store.list(hosts[i].mirror);
+                publish(i);
+                store.list(hosts[i].mirror);
+            }
+        const auto held = store.of(vmac);
+        REQUIRE(held.size() <= 1);
+        std::vector<std::string> forwarding;
+        for (unsigned i = 0; i < 3; ++i)
+            if (state(hosts[i]) == pb::VPort::ACTIVE &&
+                hosts[i]
+                    .mirror.publication(claims_of(hosts[i].model, names[i], {}), hosts[i].lease)
+                    .conflicts.empty())
+                forwarding.push_back(names[i]);
+        CHECK(forwarding.size() <= 1);
+        if (!held.empty() && !forwarding.empty()) CHECK(held[0].host() == forwarding[0]);
+    }
+    CHECK(moves > 100);
+}
