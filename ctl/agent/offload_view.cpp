@@ -108,6 +108,7 @@ void view_nic_trace(const offload::verify::Verifier& verifier, const offload::ve
         verifier.together(nic, probe, doubts, other);
         if (other == likely) continue;
         std::vector<std::string> places;
+        places.reserve(other.size() + 1);
         for (const verify::Out& one : other) places.push_back(verifier.place(one));
         if (places.empty()) places.emplace_back("nobody");
         out.add_doubts(fmt::format("if {}: {}", fmt::join(doubts.assumed(), ", "), fmt::join(places, "; ")));

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <set>
 #include <utility>
 #include <vector>
@@ -187,11 +188,10 @@ Result<> put_all(const Hosts& hosts, const std::vector<Place>& places) {
         // A call that got no answer may have been done.
         if (step.error().code == Code::unavailable) done.push_back(&place);
         std::string left;
-        for (auto each = done.rbegin(); each != done.rend(); ++each) {
-            auto back = take_back(*hosts.at((*each)->host), **each);
+        for (const auto* each : std::views::reverse(done)) {
+            auto back = take_back(*hosts.at(each->host), *each);
             if (!back)
-                left +=
-                    fmt::format("; host {} keeps network {}: {}", (*each)->host, (*each)->network, back.error().what);
+                left += fmt::format("; host {} keeps network {}: {}", each->host, each->network, back.error().what);
         }
         if (!left.empty()) {
             error.what += left;

@@ -127,6 +127,7 @@ std::vector<Nic::Slot> Nic::slots() const {
                                                group.admitted ? "" : ", and is not taken from the wire")};
         }
     }
+    out.reserve(macs.size() + vlans.size());
     for (auto& [slot, row] : macs) out.push_back(std::move(row));
     for (auto& [slot, row] : vlans) out.push_back(std::move(row));
     for (unsigned vid = 0; vid < groups_.size(); ++vid)
