@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "apply/parking.h"
+#include "apply/vfta.h"
 #include "nic/82576.h"
 #include "nic/access.h"
 
@@ -21,7 +22,6 @@ using namespace i82576;
 
 namespace {
 
-constexpr unsigned vfta_words = 128;
 constexpr unsigned uta_words = 128;
 // Entries of the address table that others may still give the PF after the backend was opened.
 constexpr unsigned spare_addresses = 2;
@@ -36,17 +36,13 @@ constexpr std::uint32_t bit(unsigned pool) {
 constexpr std::uint32_t uplink_takes = vmolr::rompe.put() | vmolr::rope.put() | vmolr::bam.put() | vmolr::mpme.put();
 constexpr std::uint32_t uplink_mask = uplink_takes | vmolr::aupe.put() | vmolr::strvlan.put();
 
-// Where a VF is that is off, once its VM resets it.
-bool is_parked(const VfSettings& settings) {
-    return settings.vlan == parking_vlan && settings.spoof_check && !settings.trusted;
-}
-
 class Igb final : public Backend {
 public:
     Igb(std::unique_ptr<PfLink> link, std::unique_ptr<Registers> registers, std::vector<std::string> shortcomings,
         WireTags tags, const PfView& view)
         : link_(std::move(link)),
           registers_(std::move(registers)),
+          nic_(*registers_, "82576"),
           shortcomings_(std::move(shortcomings)),
           vfs_(static_cast<unsigned>(view.vfs.size())),
           tags_(tags),
@@ -90,11 +86,7 @@ private:
         std::array<std::uint32_t, 32> vlvf{};
     };
 
-    Result<std::uint32_t> get(Reg reg, unsigned element = 0) const;
-    Result<> put(Reg reg, unsigned element, std::uint32_t value);
-    // The bits of `mask` become those of `value`; nothing is written where they are so.
-    Result<> change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value);
-    Result<PfView> view();
+    Result<PfView> view() { return view_of(*link_, vfs_); }
 
     [[nodiscard]] unsigned entries() const { return i82576::chip().mac_entries; }
     // The entry that the driver keeps for a VF.
@@ -110,8 +102,6 @@ private:
 
     Result<> check_setup() const;
     Result<Vlans> vlans() const;
-    Result<> close_vfta(const std::set<std::uint16_t>& kept);
-    Result<> empty_vfta(const std::set<std::uint16_t>& kept);
     // Asks the driver for a VF's VLAN, which moves no other VLAN's entries.
     Result<> set_vlan(unsigned vf, std::uint16_t vlan, std::uint8_t pcp);
     // Sets the address that a VF's VM finds, and takes the driver's entry for it back.
@@ -145,51 +135,18 @@ private:
 
     std::unique_ptr<PfLink> link_;
     std::unique_ptr<Registers> registers_;
+    ChipRegisters<Reg> nic_;
     std::vector<std::string> shortcomings_;
     unsigned vfs_;
     WireTags tags_;
     Chip chip_;
 };
 
-// A NIC that is gone reads as all ones, which some registers may hold.
-Result<std::uint32_t> Igb::get(Reg reg, unsigned element) const {
-    auto value = registers_->read(offset(reg, element));
-    if (!value || *value != all_ones) return value;
-    const auto status = registers_->read(offset(Reg::status));
-    if (!status) return status;
-    if (*status != all_ones) return value;
-    return gone(fmt::format("{}[{}]", describe(reg).name, element));
-}
-
-Result<> Igb::put(Reg reg, unsigned element, std::uint32_t value) {
-    if (auto done = registers_->write(offset(reg, element), value); !done) return done;
-    const auto back = get(reg, element);
-    if (!back) return std::unexpected(back.error());
-    if (*back == value) return {};
-    return not_kept(fmt::format("{}[{}]", describe(reg).name, element), value, *back, "82576");
-}
-
-Result<> Igb::change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) {
-    const auto now = get(reg, element);
-    if (!now) return std::unexpected(now.error());
-    const std::uint32_t next = (*now & ~mask) | (value & mask);
-    return next == *now ? Result<>{} : put(reg, element, next);
-}
-
-Result<PfView> Igb::view() {
-    auto view = link_->view();
-    if (view && view->vfs.size() != vfs_)
-        return fail(Code::unavailable, "IVDS-O021",
-                    fmt::format("the PF has {} VFs, and had {} when it was opened", view->vfs.size(), vfs_),
-                    "open it anew");
-    return view;
-}
-
 Result<std::optional<Igb::Entry>> Igb::entry(unsigned slot) const {
-    const auto high = get(Reg::rah, slot);
+    const auto high = nic_.get(Reg::rah, slot);
     if (!high) return std::unexpected(high.error());
     if (rah::av(*high) == 0) return std::nullopt;
-    const auto low = get(Reg::ral, slot);
+    const auto low = nic_.get(Reg::ral, slot);
     if (!low) return std::unexpected(low.error());
     return Entry{.mac = mac_of(*low, *high), .pools = rah::pools(*high)};
 }
@@ -200,13 +157,14 @@ Result<> Igb::put_entry(unsigned slot, const Entry& entry) {
     if (!now) return std::unexpected(now.error());
     const std::uint32_t high = high_of(entry.mac) | rah::pools.put(entry.pools) | rah::av.put();
     if (*now && (*now)->mac == entry.mac)
-        return (*now)->pools == entry.pools ? Result<>{} : put(Reg::rah, slot, high);
-    return in_turn([&] { return put(Reg::rah, slot, 0); }, [&] { return put(Reg::ral, slot, low_of(entry.mac)); },
-                   [&] { return put(Reg::rah, slot, high); });
+        return (*now)->pools == entry.pools ? Result<>{} : nic_.put(Reg::rah, slot, high);
+    return in_turn([&] { return nic_.put(Reg::rah, slot, 0); },
+                   [&] { return nic_.put(Reg::ral, slot, low_of(entry.mac)); },
+                   [&] { return nic_.put(Reg::rah, slot, high); });
 }
 
 Result<> Igb::clear_entry(unsigned slot) {
-    return in_turn([&] { return put(Reg::rah, slot, 0); }, [&] { return put(Reg::ral, slot, 0); });
+    return in_turn([&] { return nic_.put(Reg::rah, slot, 0); }, [&] { return nic_.put(Reg::ral, slot, 0); });
 }
 
 Result<std::map<unsigned, Igb::Entry>> Igb::table(const PfView& view) const {
@@ -241,9 +199,9 @@ Result<> Igb::check_setup() const {
     };
     const std::uint32_t two = tags_.two ? 1 : 0;
     // Of no meaning with one tag, or the driver's.
-    const auto types_now = get(Reg::vet);
+    const auto types_now = nic_.get(Reg::vet);
     if (!types_now) return std::unexpected(types_now.error());
-    const auto replicated = get(Reg::rplolr);
+    const auto replicated = nic_.get(Reg::rplolr);
     if (!replicated) return std::unexpected(replicated.error());
     const std::uint32_t outer = vet::outer(*types_now);
     const std::uint32_t stripped = rplolr::strvlan(*replicated);
@@ -264,14 +222,14 @@ Result<> Igb::check_setup() const {
              // Software has both tags of what it gets.
              Wanted{Reg::rplolr, rplolr::strvlan, tags_.two ? 0 : stripped, "tags left on frames for several pools"},
          }) {
-        const auto now = get(reg);
+        const auto now = nic_.get(reg);
         if (!now) return std::unexpected(now.error());
         if (field(*now) != value)
             return fail(Code::conflict, "IVDS-O010",
                         fmt::format("{} is {:#010x}: a plan needs {}", describe(reg).name, *now, what),
                         "set the PF's interface up and promiscuous, and create VFs");
     }
-    const auto mode = get(Reg::mrqc);
+    const auto mode = nic_.get(Reg::mrqc);
     if (!mode) return std::unexpected(mode.error());
     if (mrqc::enable(*mode) != mrqc::vmdq && mrqc::enable(*mode) != mrqc::vmdq_rss)
         return fail(Code::conflict, "IVDS-O010", fmt::format("MRQC is {:#010x}: a plan needs pools", *mode),
@@ -282,12 +240,12 @@ Result<> Igb::check_setup() const {
 Result<Igb::Vlans> Igb::vlans() const {
     Vlans out;
     for (unsigned i = 0; i < out.vfta.size(); ++i) {
-        const auto word = get(Reg::vfta, i);
+        const auto word = nic_.get(Reg::vfta, i);
         if (!word) return std::unexpected(word.error());
         out.vfta[i] = *word;
     }
     for (unsigned i = 0; i < out.vlvf.size(); ++i) {
-        const auto word = get(Reg::vlvf, i);
+        const auto word = nic_.get(Reg::vlvf, i);
         if (!word) return std::unexpected(word.error());
         out.vlvf[i] = *word;
     }
@@ -300,9 +258,9 @@ Result<> Igb::set_vlan(unsigned vf, std::uint16_t vlan, std::uint8_t pcp) {
     if (auto done = link_->set_vf_vlan(vf, vlan, pcp); !done) return done;
     // Slot 0 is VLAN 0's, and the driver's.
     for (unsigned i = 1; i < before->vlvf.size(); ++i)
-        if (auto done = change(Reg::vlvf, i, all_ones, before->vlvf[i]); !done) return done;
+        if (auto done = nic_.change(Reg::vlvf, i, all_ones, before->vlvf[i]); !done) return done;
     for (unsigned i = 0; i < before->vfta.size(); ++i)
-        if (auto done = change(Reg::vfta, i, all_ones, before->vfta[i]); !done) return done;
+        if (auto done = nic_.change(Reg::vfta, i, all_ones, before->vfta[i]); !done) return done;
     return {};
 }
 
@@ -316,10 +274,10 @@ Result<> Igb::set_address(unsigned vf, const Mac& mac) {
 Result<> Igb::turn(unsigned pool, bool on) {
     const std::uint32_t value = on ? bit(pool) : 0;
     // Nothing is sent before replies could be received, nor after.
-    return on ? in_turn([&] { return change(Reg::vfre, 0, bit(pool), value); },
-                        [&] { return change(Reg::vfte, 0, bit(pool), value); })
-              : in_turn([&] { return change(Reg::vfte, 0, bit(pool), value); },
-                        [&] { return change(Reg::vfre, 0, bit(pool), value); });
+    return on ? in_turn([&] { return nic_.change(Reg::vfre, 0, bit(pool), value); },
+                        [&] { return nic_.change(Reg::vfte, 0, bit(pool), value); })
+              : in_turn([&] { return nic_.change(Reg::vfte, 0, bit(pool), value); },
+                        [&] { return nic_.change(Reg::vfre, 0, bit(pool), value); });
 }
 
 Result<> Igb::park(unsigned vf, const PfView& view) {
@@ -331,32 +289,32 @@ Result<> Igb::park(unsigned vf, const PfView& view) {
         // The driver knows rates only while there is a link; one that is left harms nobody while the VF is off.
         [&] { return now.rate_mbps != 0 && view.carrier ? link_->set_vf_rate(vf, 0) : Result<>{}; },
         [&] { return now.vlan == parking_vlan && now.pcp == 0 ? Result<>{} : set_vlan(vf, parking_vlan, 0); },
-        [&] { return change(Reg::vmolr, vf, vmolr::rope.put() | vmolr::mpme.put(), 0); });
+        [&] { return nic_.change(Reg::vmolr, vf, vmolr::rope.put() | vmolr::mpme.put(), 0); });
 }
 
 Result<> Igb::set_tags() {
     const std::uint32_t two = tags_.two ? 1 : 0;
-    const auto mode = get(Reg::ctrl_ext);
+    const auto mode = nic_.get(Reg::ctrl_ext);
     if (!mode) return std::unexpected(mode.error());
-    const auto now = get(Reg::vet);
+    const auto now = nic_.get(Reg::vet);
     if (!now) return std::unexpected(now.error());
     if (ctrl_ext::extended_vlan(*mode) != two || (tags_.two && *now != types())) {
         const auto run = [&](bool on) {
-            return in_turn([&] { return change(Reg::tctl, 0, tctl::en.put(), tctl::en.put(on ? 1 : 0)); },
-                           [&] { return change(Reg::rctl, 0, rctl::rxen.put(), rctl::rxen.put(on ? 1 : 0)); });
+            return in_turn([&] { return nic_.change(Reg::tctl, 0, tctl::en.put(), tctl::en.put(on ? 1 : 0)); },
+                           [&] { return nic_.change(Reg::rctl, 0, rctl::rxen.put(), rctl::rxen.put(on ? 1 : 0)); });
         };
-        const auto done = in_turn([&] { return run(false); }, [&] { return put(Reg::vet, 0, types()); },
+        const auto done = in_turn([&] { return run(false); }, [&] { return nic_.put(Reg::vet, 0, types()); },
                                   [&] {
-                                      return change(Reg::ctrl_ext, 0, ctrl_ext::extended_vlan.put(),
-                                                    ctrl_ext::extended_vlan.put(two));
+                                      return nic_.change(Reg::ctrl_ext, 0, ctrl_ext::extended_vlan.put(),
+                                                         ctrl_ext::extended_vlan.put(two));
                                   });
         // Whatever came of it, the port must not stay silent.
         const auto running = run(true);
         if (!done) return done;
         if (!running) return running;
     }
-    return in_turn([&] { return change(Reg::dtxswc, 0, dtxswc::loopback.put(), dtxswc::loopback.put(1 - two)); },
-                   [&] { return tags_.two ? change(Reg::rplolr, 0, rplolr::strvlan.put(), 0) : Result<>{}; });
+    return in_turn([&] { return nic_.change(Reg::dtxswc, 0, dtxswc::loopback.put(), dtxswc::loopback.put(1 - two)); },
+                   [&] { return tags_.two ? nic_.change(Reg::rplolr, 0, rplolr::strvlan.put(), 0) : Result<>{}; });
 }
 
 Result<> Igb::prepare() {
@@ -379,28 +337,7 @@ Result<> Igb::prepare() {
         if (!done) return done;
     }
     return in_turn([&] { return set_tags(); }, [&] { return check_setup(); },
-                   [&] { return close_vfta(view->vlans); });
-}
-
-// For a promiscuous interface the driver lets all VLANs in. A plan says which; it is made next.
-Result<> Igb::close_vfta(const std::set<std::uint16_t>& kept) {
-    const auto now = vlans();
-    if (!now) return std::unexpected(now.error());
-    if (std::ranges::any_of(now->vfta, [](std::uint32_t word) { return word != all_ones; })) return {};
-    return empty_vfta(kept);
-}
-
-// VLAN 0 is the driver's.
-Result<> Igb::empty_vfta(const std::set<std::uint16_t>& kept) {
-    Result<> first;
-    for (unsigned word = 0; word < vfta_words; ++word) {
-        std::uint32_t mask = word == 0 ? 1 : 0;
-        for (const std::uint16_t vid : kept)
-            if (vid / 32U == word) mask |= 1U << (vid % 32);
-        const auto done = change(Reg::vfta, word, ~mask, 0);
-        if (!done && first) first = done;
-    }
-    return first;
+                   [&] { return close_vfta(nic_, view->vlans); });
 }
 
 // A VF is proper if it is as SetPool leaves it, and stays so when it resets.
@@ -408,7 +345,7 @@ Result<bool> Igb::is_proper(unsigned pool, const VfSettings& settings) const {
     std::array<std::uint32_t, 6> values{};
     constexpr std::array<Reg, 6> regs{Reg::vfre, Reg::vfte, Reg::dtxswc, Reg::vmolr, Reg::vmvir, Reg::vlvf};
     for (unsigned i = 0; i < regs.size(); ++i) {
-        const auto value = get(regs[i], regs[i] == Reg::vmolr || regs[i] == Reg::vmvir ? pool : 0);
+        const auto value = nic_.get(regs[i], regs[i] == Reg::vmolr || regs[i] == Reg::vmvir ? pool : 0);
         if (!value) return std::unexpected(value.error());
         values[i] = *value;
     }
@@ -427,7 +364,7 @@ Result<bool> Igb::is_uplink(unsigned pool, const VfSettings& settings) const {
     std::array<std::uint32_t, 5> values{};
     constexpr std::array<Reg, 5> regs{Reg::vfre, Reg::vfte, Reg::dtxswc, Reg::vmolr, Reg::vmvir};
     for (unsigned i = 0; i < regs.size(); ++i) {
-        const auto value = get(regs[i], regs[i] == Reg::vmolr || regs[i] == Reg::vmvir ? pool : 0);
+        const auto value = nic_.get(regs[i], regs[i] == Reg::vmolr || regs[i] == Reg::vmvir ? pool : 0);
         if (!value) return std::unexpected(value.error());
         values[i] = *value;
     }
@@ -444,9 +381,9 @@ Result<NicState> Igb::read() {
     if (auto ok = check_setup(); !ok) return std::unexpected(ok.error());
     NicState state;
 
-    const auto receives = get(Reg::vfre);
+    const auto receives = nic_.get(Reg::vfre);
     if (!receives) return std::unexpected(receives.error());
-    const auto sends = get(Reg::vfte);
+    const auto sends = nic_.get(Reg::vfte);
     if (!sends) return std::unexpected(sends.error());
     for (unsigned pool = 0; pool < vfs_; ++pool) {
         const bool off = ((*receives | *sends) & bit(pool)) == 0;
@@ -457,7 +394,7 @@ Result<NicState> Igb::read() {
             state.uplinks.insert(pool);
             continue;
         }
-        const auto tag = get(Reg::vmvir, pool);
+        const auto tag = nic_.get(Reg::vmvir, pool);
         if (!tag) return std::unexpected(tag.error());
         const auto proper = is_proper(pool, view->vfs[pool]);
         if (!proper) return std::unexpected(proper.error());
@@ -503,7 +440,7 @@ Result<NicState> Igb::read() {
         if ((vlans->vfta[vid / 32U] & (1U << (vid % 32))) != 0 && !view->vlans.contains(vid))
             state.admitted.insert(vid);
 
-    const auto own = get(Reg::vmolr, vfs_);
+    const auto own = nic_.get(Reg::vmolr, vfs_);
     if (!own) return std::unexpected(own.error());
     state.unknown_to_pf = vmolr::rope(*own) != 0;
     return state;
@@ -543,18 +480,18 @@ Result<> Igb::write(const ClearMac& step) {
 }
 
 Result<> Igb::write(const SetVlan& step) {
-    return put(Reg::vlvf, step.entry.slot,
-               vlvf::vlan_id.put(step.vvlan) | vlvf::pools.put(static_cast<std::uint32_t>(step.entry.members)) |
-                   vlvf::vi_en.put());
+    return nic_.put(Reg::vlvf, step.entry.slot,
+                    vlvf::vlan_id.put(step.vvlan) | vlvf::pools.put(static_cast<std::uint32_t>(step.entry.members)) |
+                        vlvf::vi_en.put());
 }
 
 Result<> Igb::write(const ClearVlan& step) {
-    return put(Reg::vlvf, step.slot, 0);
+    return nic_.put(Reg::vlvf, step.slot, 0);
 }
 
 Result<> Igb::write(const Admit& step) {
     const std::uint32_t vid = 1U << (step.vvlan % 32);
-    return change(Reg::vfta, step.vvlan / 32U, vid, step.on ? vid : 0);
+    return nic_.change(Reg::vfta, step.vvlan / 32U, vid, step.on ? vid : 0);
 }
 
 Result<> Igb::write(const SetPool& step) {
@@ -569,10 +506,10 @@ Result<> Igb::write(const SetPool& step) {
         [&] { return set_vlan(step.pool, step.as.vvlan, step.as.pcp); },
         [&] { return now.rate_mbps == step.as.rate_mbps ? Result<>{} : set_rate(step.pool, step.as.rate_mbps); },
         [&] {
-            return change(Reg::vmolr, step.pool, vmolr::aupe.put() | vmolr::rope.put() | vmolr::bam.put(),
-                          vmolr::bam.put());
+            return nic_.change(Reg::vmolr, step.pool, vmolr::aupe.put() | vmolr::rope.put() | vmolr::bam.put(),
+                               vmolr::bam.put());
         },
-        [&] { return change(Reg::dtxswc, 0, dtxswc::local_loopback.put(bit(step.pool)), 0); },
+        [&] { return nic_.change(Reg::dtxswc, 0, dtxswc::local_loopback.put(bit(step.pool)), 0); },
         [&] { return turn(step.pool, true); },
         [&]() -> Result<> {
             const auto after = this->view();
@@ -596,7 +533,7 @@ Result<> Igb::write(const SetUplink& step) {
                    [&] { return link_->set_vf_spoof_check(step.pool, false); },
                    [&] { return set_vlan(step.pool, 0, 0); },
                    [&] { return now.rate_mbps == 0 ? Result<>{} : set_rate(step.pool, 0); },
-                   [&] { return change(Reg::vmolr, step.pool, uplink_mask, uplink_takes); },
+                   [&] { return nic_.change(Reg::vmolr, step.pool, uplink_mask, uplink_takes); },
                    [&] { return turn(step.pool, true); },
                    [&]() -> Result<> {
                        const auto after = this->view();
@@ -618,7 +555,7 @@ Result<> Igb::write(const ClearPool& step) {
 
 Result<> Igb::set_rate(unsigned vf, unsigned mbps) {
     constexpr std::array<unsigned, 4> speeds{10, 100, 1000, 1000};
-    const auto now = get(Reg::status);
+    const auto now = nic_.get(Reg::status);
     if (!now) return std::unexpected(now.error());
     return link_->set_vf_rate(vf, mbps < speeds[status::speed(*now)] ? mbps : 0);
 }
@@ -639,8 +576,8 @@ Result<> Igb::write(const ClearMirror& /*step*/) {
 
 Result<> Igb::write(const UnknownToPf& step) {
     for (unsigned i = 0; i < uta_words; ++i)
-        if (auto done = change(Reg::uta, i, all_ones, step.on ? all_ones : 0); !done) return done;
-    return change(Reg::vmolr, vfs_, vmolr::rope.put(), vmolr::rope.put(step.on ? 1 : 0));
+        if (auto done = nic_.change(Reg::uta, i, all_ones, step.on ? all_ones : 0); !done) return done;
+    return nic_.change(Reg::vmolr, vfs_, vmolr::rope.put(), vmolr::rope.put(step.on ? 1 : 0));
 }
 
 Result<> Igb::write(const Software& /*step*/) {
@@ -656,7 +593,7 @@ Result<CountersOfPools> Igb::counters() {
                                            {Reg::pvfgorc, &of.rx_bytes},
                                            {Reg::pvfgptc, &of.tx_packets},
                                            {Reg::pvfgotc, &of.tx_bytes}}) {
-            const auto value = get(reg, vf);
+            const auto value = nic_.get(reg, vf);
             if (!value) return std::unexpected(value.error());
             counter->value = *value;
         }
@@ -676,8 +613,8 @@ Result<> Igb::clear() {
         for (const auto& [slot, entry] : *all) note(clear_entry(slot));
     else
         note(std::unexpected(all.error()));
-    for (unsigned slot = 1; slot < chip_.vlan_entries; ++slot) note(change(Reg::vlvf, slot, all_ones, 0));
-    note(empty_vfta(view->vlans));
+    for (unsigned slot = 1; slot < chip_.vlan_entries; ++slot) note(nic_.change(Reg::vlvf, slot, all_ones, 0));
+    note(empty_vfta(nic_, view->vlans));
     note(write(UnknownToPf{.on = false}));
     return first;
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "apply/parking.h"
+#include "apply/vfta.h"
 #include "nic/82599.h"
 #include "nic/access.h"
 #include "nic/writer_82599.h"
@@ -21,7 +22,6 @@ using namespace i82599;
 
 namespace {
 
-constexpr unsigned vfta_words = 128;
 constexpr unsigned uta_words = 128;
 // The last entry of the address table: on cards with an address for storage the driver keeps it for that.
 constexpr unsigned storage_slot = 127;
@@ -31,37 +31,16 @@ constexpr std::uint32_t bit(unsigned pool) {
     return 1U << (pool % 32);
 }
 
-bool is_parked(const VfSettings& settings) {
-    return settings.vlan == parking_vlan && settings.spoof_check && !settings.trusted;
-}
-
-// A device that is gone reads as all ones, which some registers may hold.
-class Present final : public Registers {
-public:
-    explicit Present(std::unique_ptr<Registers> registers) : registers_(std::move(registers)) {}
-    Result<std::uint32_t> read(std::uint32_t offset) override {
-        auto value = registers_->read(offset);
-        if (!value || *value != all_ones) return value;
-        const auto status = registers_->read(i82599::offset(Reg::status));
-        if (!status) return status;
-        if (*status != all_ones) return value;
-        return gone(fmt::format("the register at {:#x}", offset));
-    }
-    Result<> write(std::uint32_t offset, std::uint32_t value) override { return registers_->write(offset, value); }
-
-private:
-    std::unique_ptr<Registers> registers_;
-};
-
 class Ixgbe final : public Backend {
 public:
     Ixgbe(std::unique_ptr<PfLink> link, std::unique_ptr<Registers> registers, std::vector<std::string> shortcomings,
           const PfView& view)
         : link_(std::move(link)),
           registers_(std::move(registers)),
+          nic_(*registers_, "82599"),
           shortcomings_(std::move(shortcomings)),
           vfs_(static_cast<unsigned>(view.vfs.size())),
-          writer_(registers_, vfs_),
+          writer_(*registers_, vfs_),
           chip_(i82599::chip()) {
         chip_.virtual_functions = vfs_;
         chip_.one_mac_per_vf = true;
@@ -87,7 +66,7 @@ public:
     Result<NicState> read() override;
     Result<> apply(const Step& step) override;
     Result<CountersOfPools> counters() override { return writer_.counters(); }
-    [[nodiscard]] Registers* registers() override { return &registers_; }
+    [[nodiscard]] Registers* registers() override { return registers_.get(); }
     Result<> clear() override;
 
 private:
@@ -103,12 +82,8 @@ private:
         std::array<std::uint32_t, 128> members{};
     };
 
-    Result<std::uint32_t> get(Reg reg, unsigned element = 0);
     Result<PoolSet> get64(Reg reg, unsigned pair = 0);
-    Result<> put(Reg reg, unsigned element, std::uint32_t value);
-    // The bits of `mask` become those of `value`; nothing is written where they are so.
-    Result<> change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value);
-    Result<PfView> view();
+    Result<PfView> view() { return view_of(*link_, vfs_); }
 
     // All entries that a plan may want otherwise: not those of the PF itself, of devices on it and of storage, nor
     // where VFs are parked.
@@ -119,8 +94,6 @@ private:
     Result<> move(const Mac& mac, unsigned pool);
 
     Result<Vlans> vlans();
-    Result<> close_vfta(const std::set<std::uint16_t>& kept);
-    Result<> empty_vfta(const std::set<std::uint16_t>& kept);
     // Gives the PF an address or takes it back, which makes the driver write the PF's modes anew.
     Result<> set_address(const Mac& mac, bool on);
     // Asks the driver for a VF's VLAN, which moves no other VLAN's entries.
@@ -144,56 +117,29 @@ private:
     }
 
     std::unique_ptr<PfLink> link_;
-    Present registers_;
+    std::unique_ptr<Registers> registers_;
+    ChipRegisters<Reg> nic_;
     std::vector<std::string> shortcomings_;
     unsigned vfs_;
     Writer82599 writer_;
     Chip chip_;
 };
 
-Result<std::uint32_t> Ixgbe::get(Reg reg, unsigned element) {
-    return registers_.read(offset(reg, element));
-}
-
 Result<PoolSet> Ixgbe::get64(Reg reg, unsigned pair) {
-    const auto low = get(reg, 2 * pair);
+    const auto low = nic_.get(reg, 2 * pair);
     if (!low) return std::unexpected(low.error());
-    const auto high = get(reg, 2 * pair + 1);
+    const auto high = nic_.get(reg, 2 * pair + 1);
     if (!high) return std::unexpected(high.error());
     return PoolSet{*high} << 32 | *low;
-}
-
-Result<> Ixgbe::put(Reg reg, unsigned element, std::uint32_t value) {
-    if (auto done = registers_.write(offset(reg, element), value); !done) return done;
-    const auto back = get(reg, element);
-    if (!back) return std::unexpected(back.error());
-    if (*back == value) return {};
-    return not_kept(fmt::format("{}[{}]", describe(reg).name, element), value, *back, "82599");
-}
-
-Result<> Ixgbe::change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) {
-    const auto now = get(reg, element);
-    if (!now) return std::unexpected(now.error());
-    const std::uint32_t next = (*now & ~mask) | (value & mask);
-    return next == *now ? Result<>{} : put(reg, element, next);
-}
-
-Result<PfView> Ixgbe::view() {
-    auto view = link_->view();
-    if (view && view->vfs.size() != vfs_)
-        return fail(Code::unavailable, "IVDS-O021",
-                    fmt::format("the PF has {} VFs, and had {} when it was opened", view->vfs.size(), vfs_),
-                    "open it anew");
-    return view;
 }
 
 Result<std::vector<Ixgbe::Entry>> Ixgbe::table(const PfView& view) {
     std::vector<Entry> out;
     for (unsigned slot = 1; slot <= storage_slot; ++slot) {
-        const auto high = get(Reg::rah, slot);
+        const auto high = nic_.get(Reg::rah, slot);
         if (!high) return std::unexpected(high.error());
         if (rah::av(*high) == 0) continue;
-        const auto low = get(Reg::ral, slot);
+        const auto low = nic_.get(Reg::ral, slot);
         if (!low) return std::unexpected(low.error());
         const auto pools = get64(Reg::mpsar, slot);
         if (!pools) return std::unexpected(pools.error());
@@ -209,15 +155,16 @@ Result<std::vector<Ixgbe::Entry>> Ixgbe::table(const PfView& view) {
 }
 
 Result<> Ixgbe::clear_entry(unsigned slot) {
-    return in_turn([&] { return put(Reg::rah, slot, 0); }, [&] { return put(Reg::ral, slot, 0); },
-                   [&] { return put(Reg::mpsar, 2 * slot, 0); }, [&] { return put(Reg::mpsar, 2 * slot + 1, 0); });
+    return in_turn([&] { return nic_.put(Reg::rah, slot, 0); }, [&] { return nic_.put(Reg::ral, slot, 0); },
+                   [&] { return nic_.put(Reg::mpsar, 2 * slot, 0); },
+                   [&] { return nic_.put(Reg::mpsar, 2 * slot + 1, 0); });
 }
 
 Result<> Ixgbe::set_address(const Mac& mac, bool on) {
-    const auto modes = get(Reg::pfvml2flt, vfs_);
+    const auto modes = nic_.get(Reg::pfvml2flt, vfs_);
     if (!modes) return std::unexpected(modes.error());
     return in_turn([&] { return link_->set_address(mac, on); },
-                   [&] { return change(Reg::pfvml2flt, vfs_, pfvml2flt::rope.put(), *modes); });
+                   [&] { return nic_.change(Reg::pfvml2flt, vfs_, pfvml2flt::rope.put(), *modes); });
 }
 
 Result<> Ixgbe::move(const Mac& mac, unsigned pool) {
@@ -272,7 +219,7 @@ Result<Ixgbe::Vlans> Ixgbe::vlans() {
     Vlans out;
     const auto take = [this](Reg reg, auto& into) -> Result<> {
         for (unsigned i = 0; i < into.size(); ++i) {
-            const auto word = get(reg, i);
+            const auto word = nic_.get(reg, i);
             if (!word) return std::unexpected(word.error());
             into[i] = *word;
         }
@@ -289,13 +236,14 @@ Result<> Ixgbe::set_vlan(unsigned vf, std::uint16_t vlan, std::uint8_t pcp) {
     if (auto done = link_->set_vf_vlan(vf, vlan, pcp); !done) return done;
     // Slot 0 is VLAN 0's, and the driver's.
     for (unsigned i = 1; i < before->vlvf.size(); ++i)
-        if (auto done = in_turn([&] { return change(Reg::pfvlvfb, 2 * i, all_ones, before->members[2 * i]); },
-                                [&] { return change(Reg::pfvlvfb, 2 * i + 1, all_ones, before->members[2 * i + 1]); },
-                                [&] { return change(Reg::pfvlvf, i, all_ones, before->vlvf[i]); });
+        if (auto done =
+                in_turn([&] { return nic_.change(Reg::pfvlvfb, 2 * i, all_ones, before->members[2 * i]); },
+                        [&] { return nic_.change(Reg::pfvlvfb, 2 * i + 1, all_ones, before->members[2 * i + 1]); },
+                        [&] { return nic_.change(Reg::pfvlvf, i, all_ones, before->vlvf[i]); });
             !done)
             return done;
     for (unsigned i = 0; i < before->vfta.size(); ++i)
-        if (auto done = change(Reg::vfta, i, all_ones, before->vfta[i]); !done) return done;
+        if (auto done = nic_.change(Reg::vfta, i, all_ones, before->vfta[i]); !done) return done;
     return {};
 }
 
@@ -308,10 +256,10 @@ Result<> Ixgbe::turn(unsigned vf, bool on) {
     };
     // Nothing is sent before replies could be received, nor after. Without a link the driver leaves the VF off.
     return on ? in_turn(
-                    link, [&] { return change(Reg::pfvfre, vf / 32, bit(vf), value); },
-                    [&] { return change(Reg::pfvfte, vf / 32, bit(vf), value); })
-              : in_turn([&] { return change(Reg::pfvfte, vf / 32, bit(vf), value); },
-                        [&] { return change(Reg::pfvfre, vf / 32, bit(vf), value); }, link);
+                    link, [&] { return nic_.change(Reg::pfvfre, vf / 32, bit(vf), value); },
+                    [&] { return nic_.change(Reg::pfvfte, vf / 32, bit(vf), value); })
+              : in_turn([&] { return nic_.change(Reg::pfvfte, vf / 32, bit(vf), value); },
+                        [&] { return nic_.change(Reg::pfvfre, vf / 32, bit(vf), value); }, link);
 }
 
 Result<> Ixgbe::park(unsigned vf, const PfView& view) {
@@ -332,7 +280,7 @@ Result<> Ixgbe::prepare() {
     if (!view->up) return fail(Code::conflict, "IVDS-O010", "the PF's interface is down", "set it up");
     if (!view->promiscuous)
         if (auto done = link_->set_promiscuous(true); !done) return done;
-    const auto switching = get(Reg::pfdtxgswc);
+    const auto switching = nic_.get(Reg::pfdtxgswc);
     if (!switching) return std::unexpected(switching.error());
     if (pfdtxgswc::lbe(*switching) == 0)
         if (auto done = link_->set_veb(); !done) return done;
@@ -343,28 +291,7 @@ Result<> Ixgbe::prepare() {
                             [&] { return link_->set_vf_mac(vf, parking_address(view->mac, vf)); });
         if (!done) return done;
     }
-    return in_turn([&] { return writer_.check_switching(); }, [&] { return close_vfta(view->vlans); });
-}
-
-// For a promiscuous interface the driver lets all VLANs in. A plan says which; it is made next.
-Result<> Ixgbe::close_vfta(const std::set<std::uint16_t>& kept) {
-    const auto now = vlans();
-    if (!now) return std::unexpected(now.error());
-    if (std::ranges::any_of(now->vfta, [](std::uint32_t word) { return word != all_ones; })) return {};
-    return empty_vfta(kept);
-}
-
-// VLAN 0 is the driver's.
-Result<> Ixgbe::empty_vfta(const std::set<std::uint16_t>& kept) {
-    Result<> first;
-    for (unsigned word = 0; word < vfta_words; ++word) {
-        std::uint32_t mask = word == 0 ? 1 : 0;
-        for (const std::uint16_t vid : kept)
-            if (vid / 32U == word) mask |= 1U << (vid % 32);
-        const auto done = change(Reg::vfta, word, ~mask, 0);
-        if (!done && first) first = done;
-    }
-    return first;
+    return in_turn([&] { return writer_.check_switching(); }, [&] { return close_vfta(nic_, view->vlans); });
 }
 
 // A VF is proper if it is as SetPool leaves it, and stays so when it resets.
@@ -377,11 +304,11 @@ Result<bool> Ixgbe::is_proper(unsigned vf, const VfSettings& settings) {
         pools[i] = *value;
     }
     const auto [receives, sends, to_itself, no_vlan] = pools;
-    const auto checks = get(Reg::pfvfspoof, vf / 8);
+    const auto checks = nic_.get(Reg::pfvfspoof, vf / 8);
     if (!checks) return std::unexpected(checks.error());
-    const auto takes = get(Reg::pfvml2flt, vf);
+    const auto takes = nic_.get(Reg::pfvml2flt, vf);
     if (!takes) return std::unexpected(takes.error());
-    const auto tag = get(Reg::pfvmvir, vf);
+    const auto tag = nic_.get(Reg::pfvmvir, vf);
     if (!tag) return std::unexpected(tag.error());
     return (receives & sends & ~to_itself & ~no_vlan & pool_bit(vf)) != 0 &&
            (pfvfspoof::macas(*checks) & pfvfspoof::vlanas(*checks) & 1U << (vf % 8)) != 0 &&
@@ -401,7 +328,7 @@ Result<NicState> Ixgbe::read() {
     if (!sends) return std::unexpected(sends.error());
     for (unsigned vf = 0; vf < vfs_; ++vf) {
         if (((*receives | *sends) & pool_bit(vf)) == 0 && is_parked(view->vfs[vf])) continue;
-        const auto tag = get(Reg::pfvmvir, vf);
+        const auto tag = nic_.get(Reg::pfvmvir, vf);
         if (!tag) return std::unexpected(tag.error());
         const auto proper = is_proper(vf, view->vfs[vf]);
         if (!proper) return std::unexpected(proper.error());
@@ -439,10 +366,11 @@ Result<> Ixgbe::write(const SetPool& step) {
         [&] { return set_vlan(step.pool, step.as.vvlan, step.as.pcp); },
         [&] { return now.rate_mbps == step.as.rate_mbps ? Result<>{} : set_rate(step.pool, step.as.rate_mbps); },
         [&] {
-            return change(Reg::pfvml2flt, step.pool,
-                          pfvml2flt::aupe.put() | pfvml2flt::rope.put() | pfvml2flt::bam.put(), pfvml2flt::bam.put());
+            return nic_.change(Reg::pfvml2flt, step.pool,
+                               pfvml2flt::aupe.put() | pfvml2flt::rope.put() | pfvml2flt::bam.put(),
+                               pfvml2flt::bam.put());
         },
-        [&] { return change(Reg::pfvmtxsw, step.pool / 32, bit(step.pool), 0); },
+        [&] { return nic_.change(Reg::pfvmtxsw, step.pool / 32, bit(step.pool), 0); },
         [&] { return turn(step.pool, true); },
         [&]() -> Result<> {
             const auto after = this->view();
@@ -471,7 +399,7 @@ Result<> Ixgbe::write(const SetUplink& step) {
 // The driver limits at full speed alone. A limit at that speed or above is none.
 Result<> Ixgbe::set_rate(unsigned vf, unsigned mbps) {
     const unsigned limit = mbps < full_speed_mbps ? mbps : 0;
-    const auto now = get(Reg::links);
+    const auto now = nic_.get(Reg::links);
     if (!now) return std::unexpected(now.error());
     if (limit != 0 && (links::up(*now) == 0 || links::speed(*now) != 3))
         return fail(Code::conflict, "IVDS-O026",
@@ -482,8 +410,8 @@ Result<> Ixgbe::set_rate(unsigned vf, unsigned mbps) {
 
 Result<> Ixgbe::write(const UnknownToPf& step) {
     for (unsigned i = 0; i < uta_words; ++i)
-        if (auto done = change(Reg::pfuta, i, all_ones, step.on ? all_ones : 0); !done) return done;
-    return change(Reg::pfvml2flt, vfs_, pfvml2flt::rope.put(), pfvml2flt::rope.put(step.on ? 1 : 0));
+        if (auto done = nic_.change(Reg::pfuta, i, all_ones, step.on ? all_ones : 0); !done) return done;
+    return nic_.change(Reg::pfvml2flt, vfs_, pfvml2flt::rope.put(), pfvml2flt::rope.put(step.on ? 1 : 0));
 }
 
 Result<> Ixgbe::clear() {
@@ -508,11 +436,11 @@ Result<> Ixgbe::clear() {
     }
     for (unsigned i = 0; i < chip_.mirror_rules; ++i) note(writer_.apply(ClearMirror{.target = 0, .slot = i}));
     for (unsigned slot = 1; slot < chip_.vlan_entries; ++slot) {
-        note(change(Reg::pfvlvf, slot, all_ones, 0));
-        note(change(Reg::pfvlvfb, 2 * slot, all_ones, 0));
-        note(change(Reg::pfvlvfb, 2 * slot + 1, all_ones, 0));
+        note(nic_.change(Reg::pfvlvf, slot, all_ones, 0));
+        note(nic_.change(Reg::pfvlvfb, 2 * slot, all_ones, 0));
+        note(nic_.change(Reg::pfvlvfb, 2 * slot + 1, all_ones, 0));
     }
-    note(empty_vfta(view->vlans));
+    note(empty_vfta(nic_, view->vlans));
     note(write(UnknownToPf{.on = false}));
     return first;
 }

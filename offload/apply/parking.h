@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "apply/pf_link.h"
 #include "loader/tables.h"
 
 namespace ivds::offload {
@@ -17,6 +18,11 @@ inline constexpr std::uint16_t parking_vlan = 4095;
     mac[0] ^= 0x0eU;
     mac[5] = static_cast<std::uint8_t>(mac[5] + vf);
     return mac;
+}
+
+// Where a VF is that is off, once its VM resets it.
+[[nodiscard]] inline bool is_parked(const VfSettings& settings) {
+    return settings.vlan == parking_vlan && settings.spoof_check && !settings.trusted;
 }
 
 }  // namespace ivds::offload

@@ -295,6 +295,15 @@ private:
 
 }  // namespace
 
+Result<PfView> view_of(PfLink& link, unsigned vfs) {
+    auto view = link.view();
+    if (view && view->vfs.size() != vfs)
+        return fail(Code::unavailable, "IVDS-O021",
+                    fmt::format("the PF has {} VFs, and had {} when it was opened", view->vfs.size(), vfs),
+                    "open it anew");
+    return view;
+}
+
 Result<std::unique_ptr<PfLink>> open_pf_link(const std::string& device) {
     Socket socket(nl_socket_alloc());
     if (!socket) return os_error(ENOMEM, "IVDS-O019", "allocate a netlink socket");

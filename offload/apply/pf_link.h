@@ -62,4 +62,7 @@ public:
 // The interface of the PF with this folder in sysfs, which it is looked up in at each call.
 [[nodiscard]] Result<std::unique_ptr<PfLink>> open_pf_link(const std::string& device);
 
+// What it shows, if it has as many VFs as when it was opened; Code::unavailable: it has not.
+[[nodiscard]] Result<PfView> view_of(PfLink& link, unsigned vfs);
+
 }  // namespace ivds::offload

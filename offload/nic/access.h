@@ -9,6 +9,7 @@
 
 #include "loader/error.h"
 #include "loader/tables.h"
+#include "nic/registers.h"
 
 namespace ivds::offload {
 
@@ -46,5 +47,47 @@ template <class... Accesses>
                 fmt::format("{} was written {:#010x} and reads {:#010x}", where, written, read),
                 fmt::format("look for another writer of the NIC's registers, or for a NIC that is no {}", chip));
 }
+
+// A chip's registers by their names. Errors: unavailable, the NIC is gone; conflict, it does not keep what is
+// written.
+template <class Reg>
+class ChipRegisters {
+public:
+    // `registers` outlives it; `chip` is its name, for people.
+    ChipRegisters(Registers& registers, const char* chip) : registers_(registers), chip_(chip) {}
+
+    // A NIC that is gone reads as all ones, which some registers may hold; the status never does.
+    [[nodiscard]] Result<std::uint32_t> get(Reg reg, unsigned element = 0) const {
+        auto value = registers_.read(offset(reg, element));
+        if (!value || *value != all_ones) return value;
+        const auto status = registers_.read(offset(Reg::status));
+        if (!status) return status;
+        if (*status != all_ones) return value;
+        return gone(text(reg, element));
+    }
+    // Reads back what it wrote.
+    [[nodiscard]] Result<> put(Reg reg, unsigned element, std::uint32_t value) const {
+        if (auto done = registers_.write(offset(reg, element), value); !done) return done;
+        const auto back = get(reg, element);
+        if (!back) return std::unexpected(back.error());
+        if (*back == value) return {};
+        return not_kept(text(reg, element), value, *back, chip_);
+    }
+    // The bits of `mask` become those of `value`; nothing is written where they are so.
+    [[nodiscard]] Result<> change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) const {
+        const auto now = get(reg, element);
+        if (!now) return std::unexpected(now.error());
+        const std::uint32_t next = (*now & ~mask) | (value & mask);
+        return next == *now ? Result<>{} : put(reg, element, next);
+    }
+
+private:
+    [[nodiscard]] static std::string text(Reg reg, unsigned element) {
+        return fmt::format("{}[{}]", describe(reg).name, element);
+    }
+
+    Registers& registers_;
+    const char* chip_;
+};
 
 }  // namespace ivds::offload

@@ -27,35 +27,14 @@ std::uint32_t half(PoolSet pools, unsigned word) {
 
 }  // namespace
 
-Result<std::uint32_t> Writer82599::get(Reg reg, unsigned element) {
-    return registers_.read(offset(reg, element));
-}
-
-Result<> Writer82599::put(Reg reg, unsigned element, std::uint32_t value) {
-    if (auto done = registers_.write(offset(reg, element), value); !done) return done;
-    const auto back = get(reg, element);
-    if (!back) return std::unexpected(back.error());
-    if (*back == value) return {};
-    const auto where = fmt::format("{}[{}]", describe(reg).name, element);
-    if (*back == all_ones) return gone(where);
-    return not_kept(where, value, *back, "82599");
-}
-
-Result<> Writer82599::change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value) {
-    const auto now = get(reg, element);
-    if (!now) return std::unexpected(now.error());
-    const std::uint32_t next = (*now & ~mask) | (value & mask);
-    return next == *now ? Result<>{} : put(reg, element, next);
-}
-
 Result<> Writer82599::put_bit(Reg reg, unsigned pool, bool on) {
     const std::uint32_t bit = 1U << (pool % 32);
-    return change(reg, pool / 32, bit, on ? bit : 0);
+    return nic_.change(reg, pool / 32, bit, on ? bit : 0);
 }
 
 Result<> Writer82599::check_setup() {
     if (auto ok = check_switching(); !ok) return ok;
-    const auto mode = get(Reg::mrqc);
+    const auto mode = nic_.get(Reg::mrqc);
     if (!mode) return std::unexpected(mode.error());
     if (mrqc::mrqe(*mode) != mrqc::vt64 && mrqc::mrqe(*mode) != mrqc::vt64_rss)
         return fail(Code::unsupported, "IVDS-O010", "the NIC is not laid out in 64 pools", "enable 32 VFs or more");
@@ -87,7 +66,7 @@ Result<> Writer82599::check_switching() {
         {Reg::fctrl, fctrl::upe, 1, "all unicast taken in"},
     };
     for (const auto& [reg, field, value, what] : all) {
-        const auto now = get(reg);
+        const auto now = nic_.get(reg);
         if (!now) return std::unexpected(now.error());
         if (field(*now) != value)
             return fail(
@@ -96,7 +75,7 @@ Result<> Writer82599::check_switching() {
                 fmt::format("enable VFs, set the PF promiscuous and its hwmode to {}{}", tags_.two ? "vepa" : "veb",
                             tags_.two ? ", and double VLAN mode while the port is down" : ""));
     }
-    const auto outer = get(Reg::exvet);
+    const auto outer = nic_.get(Reg::exvet);
     if (!outer) return std::unexpected(outer.error());
     if (tags_.two && exvet::vet_ext(*outer) != tags_.outer_tpid)
         return fail(
@@ -112,42 +91,42 @@ Result<> Writer82599::clear() {
         for (unsigned i = first; done && i < count; ++i) done = access(i);
     };
     // Mirrors first: of copies for a pool that does not receive nothing is known but that they did harm.
-    each(0, chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrctl, i, 0); });
+    each(0, chip().mirror_rules, [&](unsigned i) { return nic_.put(Reg::pfmrctl, i, 0); });
     for (unsigned word = 0; word < 2; ++word) {
         const std::uint32_t own = half(pool_bit(pf_), word);
-        each(word, word + 1, [&](unsigned i) { return put(Reg::pfvfte, i, own); });
-        each(word, word + 1, [&](unsigned i) { return put(Reg::pfvfre, i, own); });
+        each(word, word + 1, [&](unsigned i) { return nic_.put(Reg::pfvfte, i, own); });
+        each(word, word + 1, [&](unsigned i) { return nic_.put(Reg::pfvfre, i, own); });
     }
-    each(0, 2 * chip().mirror_rules, [&](unsigned i) { return put(Reg::pfmrvm, i, 0); });
-    each(0, chip().pools, [&](unsigned i) { return i == pf_ ? Result<>{} : put(Reg::pfvml2flt, i, 0); });
-    each(1, chip().mac_entries, [&](unsigned i) { return put(Reg::rah, i, 0); });
+    each(0, 2 * chip().mirror_rules, [&](unsigned i) { return nic_.put(Reg::pfmrvm, i, 0); });
+    each(0, chip().pools, [&](unsigned i) { return i == pf_ ? Result<>{} : nic_.put(Reg::pfvml2flt, i, 0); });
+    each(1, chip().mac_entries, [&](unsigned i) { return nic_.put(Reg::rah, i, 0); });
     each(1, chip().mac_entries, [&](unsigned i) { return put_pools_of_mac(i, 0); });
-    each(0, 128, [&](unsigned i) { return put(Reg::vfta, i, 0); });
-    each(0, chip().vlan_entries, [&](unsigned i) { return put(Reg::pfvlvf, i, 0); });
-    each(0, 2 * chip().vlan_entries, [&](unsigned i) { return put(Reg::pfvlvfb, i, 0); });
+    each(0, 128, [&](unsigned i) { return nic_.put(Reg::vfta, i, 0); });
+    each(0, chip().vlan_entries, [&](unsigned i) { return nic_.put(Reg::pfvlvf, i, 0); });
+    each(0, 2 * chip().vlan_entries, [&](unsigned i) { return nic_.put(Reg::pfvlvfb, i, 0); });
     // Every unicast address is in the hash table; whether it means anything is PFVML2FLT.ROPE's.
-    each(0, 128, [&](unsigned i) { return put(Reg::pfuta, i, all_ones); });
+    each(0, 128, [&](unsigned i) { return nic_.put(Reg::pfuta, i, all_ones); });
     each(0, 1, [&](unsigned) { return write(UnknownToPf{.on = false}); });
     return done;
 }
 
 Result<PoolSet> Writer82599::get64(Reg reg, unsigned pair) {
-    const auto low = get(reg, 2 * pair);
+    const auto low = nic_.get(reg, 2 * pair);
     if (!low) return std::unexpected(low.error());
-    const auto high = get(reg, 2 * pair + 1);
+    const auto high = nic_.get(reg, 2 * pair + 1);
     if (!high) return std::unexpected(high.error());
     return PoolSet{*high} << 32 | *low;
 }
 
 // The two halves are of one moment where the upper one did not change in between; it does so every 4 GB.
 Result<Counter> Writer82599::get36(Reg low, Reg high, unsigned pool) {
-    auto upper = get(high, pool);
+    auto upper = nic_.get(high, pool);
     if (!upper) return std::unexpected(upper.error());
-    auto lower = get(low, pool);
+    auto lower = nic_.get(low, pool);
     if (!lower) return std::unexpected(lower.error());
-    const auto after = get(high, pool);
+    const auto after = nic_.get(high, pool);
     if (!after) return std::unexpected(after.error());
-    if (*after != *upper) lower = get(low, pool);
+    if (*after != *upper) lower = nic_.get(low, pool);
     if (!lower) return std::unexpected(lower.error());
     return Counter{.value = std::uint64_t{*after} << 32 | *lower, .bits = 36};
 }
@@ -155,9 +134,9 @@ Result<Counter> Writer82599::get36(Reg low, Reg high, unsigned pool) {
 Result<CountersOfPools> Writer82599::counters() {
     CountersOfPools out;
     for (unsigned pool = 0; pool < pf_; ++pool) {
-        const auto rx = get(Reg::pvfgprc, pool);
+        const auto rx = nic_.get(Reg::pvfgprc, pool);
         if (!rx) return std::unexpected(rx.error());
-        const auto tx = get(Reg::pvfgptc, pool);
+        const auto tx = nic_.get(Reg::pvfgptc, pool);
         if (!tx) return std::unexpected(tx.error());
         const auto rx_bytes = get36(Reg::pvfgorc_lsb, Reg::pvfgorc_msb, pool);
         if (!rx_bytes) return std::unexpected(rx_bytes.error());
@@ -166,16 +145,12 @@ Result<CountersOfPools> Writer82599::counters() {
         out[pool] = {
             .rx_packets = {.value = *rx}, .rx_bytes = *rx_bytes, .tx_packets = {.value = *tx}, .tx_bytes = *tx_bytes};
     }
-    // A counter may hold all ones; the status never does.
-    const auto status = get(Reg::status);
-    if (!status) return std::unexpected(status.error());
-    if (*status == all_ones) return gone("STATUS");
     return out;
 }
 
 Result<unsigned> Writer82599::read_rate(unsigned pool) {
-    if (auto done = put(Reg::rttdqsel, 0, pool * queues_of_pool); !done) return std::unexpected(done.error());
-    const auto value = get(Reg::rttbcnrc);
+    if (auto done = nic_.put(Reg::rttdqsel, 0, pool * queues_of_pool); !done) return std::unexpected(done.error());
+    const auto value = nic_.get(Reg::rttbcnrc);
     if (!value) return std::unexpected(value.error());
     const std::uint64_t factor = rttbcnrc::rate_factor(*value);
     if (rttbcnrc::rs_ena(*value) == 0 || factor == 0) return 0U;
@@ -185,11 +160,11 @@ Result<unsigned> Writer82599::read_rate(unsigned pool) {
 }
 
 Result<Writer82599::PoolBits> Writer82599::read_bits(unsigned pool) {
-    const auto tag = get(Reg::pfvmvir, pool);
+    const auto tag = nic_.get(Reg::pfvmvir, pool);
     if (!tag) return std::unexpected(tag.error());
-    const auto checks = get(Reg::pfvfspoof, pool / 8);
+    const auto checks = nic_.get(Reg::pfvfspoof, pool / 8);
     if (!checks) return std::unexpected(checks.error());
-    const auto takes = get(Reg::pfvml2flt, pool);
+    const auto takes = nic_.get(Reg::pfvml2flt, pool);
     if (!takes) return std::unexpected(takes.error());
     const auto receives = get64(Reg::pfvfre, 0);
     if (!receives) return std::unexpected(receives.error());
@@ -224,7 +199,7 @@ Result<NicPool> Writer82599::read_pool(unsigned pool, const PoolBits& bits) {
 Result<bool> Writer82599::is_uplink(unsigned pool, const PoolBits& bits) {
     if (!tags_.two) return false;
     for (unsigned i = 0; i < queues_of_pool; ++i) {
-        const auto queue = get(Reg::rxdctl, pool * queues_of_pool + i);
+        const auto queue = nic_.get(Reg::rxdctl, pool * queues_of_pool + i);
         if (!queue) return std::unexpected(queue.error());
         if (rxdctl::vme(*queue) != 0) return false;
     }
@@ -253,10 +228,10 @@ Result<NicState> Writer82599::read() {
         state.pools[pool] = *as;
     }
     for (unsigned slot = 1; slot < chip().mac_entries; ++slot) {
-        const auto high = get(Reg::rah, slot);
+        const auto high = nic_.get(Reg::rah, slot);
         if (!high) return std::unexpected(high.error());
         if (rah::av(*high) == 0) continue;
-        const auto low = get(Reg::ral, slot);
+        const auto low = nic_.get(Reg::ral, slot);
         if (!low) return std::unexpected(low.error());
         const auto pools = get64(Reg::mpsar, slot);
         if (!pools) return std::unexpected(pools.error());
@@ -274,7 +249,7 @@ Result<NicState> Writer82599::read() {
 
 Result<> Writer82599::read_tables(NicState& state) {
     for (unsigned slot = 0; slot < chip().vlan_entries; ++slot) {
-        const auto value = get(Reg::pfvlvf, slot);
+        const auto value = nic_.get(Reg::pfvlvf, slot);
         if (!value) return std::unexpected(value.error());
         if (pfvlvf::vi_en(*value) == 0) continue;
         const auto members = get64(Reg::pfvlvfb, slot);
@@ -286,13 +261,13 @@ Result<> Writer82599::read_tables(NicState& state) {
                         "clear the NIC, and look for another writer");
     }
     for (unsigned word = 0; word < 128; ++word) {
-        const auto bits = get(Reg::vfta, word);
+        const auto bits = nic_.get(Reg::vfta, word);
         if (!bits) return std::unexpected(bits.error());
         for (unsigned i = 0; i < 32; ++i)
             if ((*bits >> i & 1U) != 0) state.admitted.insert(static_cast<std::uint16_t>(32 * word + i));
     }
     if (auto done = read_mirrors(state); !done) return std::unexpected(done.error());
-    const auto own = get(Reg::pfvml2flt, pf_);
+    const auto own = nic_.get(Reg::pfvml2flt, pf_);
     if (!own) return std::unexpected(own.error());
     state.unknown_to_pf = pfvml2flt::rope(*own) != 0;
     return {};
@@ -300,12 +275,12 @@ Result<> Writer82599::read_tables(NicState& state) {
 
 Result<> Writer82599::read_mirrors(NicState& state) {
     for (unsigned rule = 0; rule < chip().mirror_rules; ++rule) {
-        const auto control = get(Reg::pfmrctl, rule);
+        const auto control = nic_.get(Reg::pfmrctl, rule);
         if (!control) return std::unexpected(control.error());
         if (pfmrctl::types(*control) == 0) continue;
-        const auto low = get(Reg::pfmrvm, rule);
+        const auto low = nic_.get(Reg::pfmrvm, rule);
         if (!low) return std::unexpected(low.error());
-        const auto high = get(Reg::pfmrvm, rule + chip().mirror_rules);
+        const auto high = nic_.get(Reg::pfmrvm, rule + chip().mirror_rules);
         if (!high) return std::unexpected(high.error());
         const bool by_pool_alone = pfmrctl::types(*control) == pfmrctl::vpme.put();
         const NicMirror entry{.slot = rule, .sources = PoolSet{*high} << 32 | *low};
@@ -324,12 +299,12 @@ Result<> Writer82599::apply(const Step& step) {
 // Both words hold no more than one pool at any time: a unicast address must not mean two.
 Result<> Writer82599::put_pools_of_mac(unsigned slot, PoolSet pools) {
     const auto rewrite = [this](Reg reg) {
-        const auto value = get(reg, 0);
-        return value ? put(reg, 0, *value) : Result<>(std::unexpected(value.error()));
+        const auto value = nic_.get(reg, 0);
+        return value ? nic_.put(reg, 0, *value) : Result<>(std::unexpected(value.error()));
     };
     const unsigned last = half(pools, 1) != 0 ? 1 : 0;
-    return in_turn([&] { return put(Reg::mpsar, 2 * slot + (1 - last), half(pools, 1 - last)); },
-                   [&] { return put(Reg::mpsar, 2 * slot + last, half(pools, last)); },
+    return in_turn([&] { return nic_.put(Reg::mpsar, 2 * slot + (1 - last), half(pools, 1 - last)); },
+                   [&] { return nic_.put(Reg::mpsar, 2 * slot + last, half(pools, last)); },
                    // The maker asks for this after each change of MPSAR.
                    [&] { return rewrite(Reg::ral); }, [&] { return rewrite(Reg::rah); });
 }
@@ -337,32 +312,32 @@ Result<> Writer82599::put_pools_of_mac(unsigned slot, PoolSet pools) {
 Result<> Writer82599::write(const SetMac& step) {
     const unsigned slot = step.entry.slot;
     return in_turn([&] { return put_pools_of_mac(slot, pool_bit(step.entry.pool)); },
-                   [&] { return put(Reg::ral, slot, low_of(step.mac)); },
-                   [&] { return put(Reg::rah, slot, high_of(step.mac) | rah::av.put()); });
+                   [&] { return nic_.put(Reg::ral, slot, low_of(step.mac)); },
+                   [&] { return nic_.put(Reg::rah, slot, high_of(step.mac) | rah::av.put()); });
 }
 
 Result<> Writer82599::write(const ClearMac& step) {
-    return in_turn([&] { return put(Reg::rah, step.slot, 0); }, [&] { return put(Reg::ral, step.slot, 0); },
+    return in_turn([&] { return nic_.put(Reg::rah, step.slot, 0); }, [&] { return nic_.put(Reg::ral, step.slot, 0); },
                    [&] { return put_pools_of_mac(step.slot, 0); });
 }
 
 Result<> Writer82599::write(const SetVlan& step) {
     const unsigned slot = step.entry.slot;
     const std::uint32_t key = pfvlvf::vlan_id.put(step.vvlan) | pfvlvf::vi_en.put();
-    return in_turn([&] { return put(Reg::pfvlvfb, 2 * slot, half(step.entry.members, 0)); },
-                   [&] { return put(Reg::pfvlvfb, 2 * slot + 1, half(step.entry.members, 1)); },
-                   [&] { return put(Reg::pfvlvf, slot, key); });
+    return in_turn([&] { return nic_.put(Reg::pfvlvfb, 2 * slot, half(step.entry.members, 0)); },
+                   [&] { return nic_.put(Reg::pfvlvfb, 2 * slot + 1, half(step.entry.members, 1)); },
+                   [&] { return nic_.put(Reg::pfvlvf, slot, key); });
 }
 
 Result<> Writer82599::write(const ClearVlan& step) {
-    return in_turn([&] { return put(Reg::pfvlvf, step.slot, 0); },
-                   [&] { return put(Reg::pfvlvfb, 2 * step.slot, 0); },
-                   [&] { return put(Reg::pfvlvfb, 2 * step.slot + 1, 0); });
+    return in_turn([&] { return nic_.put(Reg::pfvlvf, step.slot, 0); },
+                   [&] { return nic_.put(Reg::pfvlvfb, 2 * step.slot, 0); },
+                   [&] { return nic_.put(Reg::pfvlvfb, 2 * step.slot + 1, 0); });
 }
 
 Result<> Writer82599::write(const Admit& step) {
     const std::uint32_t bit = 1U << (step.vvlan % 32);
-    return change(Reg::vfta, step.vvlan / 32U, bit, step.on ? bit : 0);
+    return nic_.change(Reg::vfta, step.vvlan / 32U, bit, step.on ? bit : 0);
 }
 
 // What is inserted changes while the pool does not transmit, and the VF sends nothing before its sources are checked.
@@ -370,15 +345,16 @@ Result<> Writer82599::write(const SetPool& step) {
     const std::uint32_t tci = std::uint32_t{step.as.pcp} << 13 | step.as.vvlan;
     const std::uint32_t bit = 1U << (step.pool % 8);
     const std::uint32_t check = pfvfspoof::macas.put(bit) | pfvfspoof::vlanas.put(bit);
-    return in_turn(
-        [&] { return put_bit(Reg::pfvfte, step.pool, false); },
-        [&] {
-            return put(Reg::pfvmvir, step.pool, pfvmvir::port_vlan.put(tci) | pfvmvir::vlana.put(pfvmvir::always));
-        },
-        [&] { return change(Reg::pfvfspoof, step.pool / 8, check, check); },
-        [&] { return put_rate(step.pool, step.as.rate_mbps); },
-        [&] { return put(Reg::pfvml2flt, step.pool, pfvml2flt::bam.put() | pfvml2flt::mpe.put()); },
-        [&] { return put_bit(Reg::pfvfre, step.pool, true); }, [&] { return put_bit(Reg::pfvfte, step.pool, true); });
+    return in_turn([&] { return put_bit(Reg::pfvfte, step.pool, false); },
+                   [&] {
+                       return nic_.put(Reg::pfvmvir, step.pool,
+                                       pfvmvir::port_vlan.put(tci) | pfvmvir::vlana.put(pfvmvir::always));
+                   },
+                   [&] { return nic_.change(Reg::pfvfspoof, step.pool / 8, check, check); },
+                   [&] { return put_rate(step.pool, step.as.rate_mbps); },
+                   [&] { return nic_.put(Reg::pfvml2flt, step.pool, pfvml2flt::bam.put() | pfvml2flt::mpe.put()); },
+                   [&] { return put_bit(Reg::pfvfre, step.pool, true); },
+                   [&] { return put_bit(Reg::pfvfte, step.pool, true); });
 }
 
 // The host sends whatever addresses and V.VLANs its switch does, and has both tags of what it gets.
@@ -386,13 +362,13 @@ Result<> Writer82599::write(const SetUplink& step) {
     const std::uint32_t bit = 1U << (step.pool % 8);
     const std::uint32_t checks = pfvfspoof::macas.put(bit) | pfvfspoof::vlanas.put(bit);
     const auto keep_tags = [&](unsigned queue) {
-        return change(Reg::rxdctl, step.pool * queues_of_pool + queue, rxdctl::vme.put(), 0);
+        return nic_.change(Reg::rxdctl, step.pool * queues_of_pool + queue, rxdctl::vme.put(), 0);
     };
     return in_turn(
-        [&] { return put_bit(Reg::pfvfte, step.pool, false); }, [&] { return put(Reg::pfvmvir, step.pool, 0); },
-        [&] { return change(Reg::pfvfspoof, step.pool / 8, checks, 0); }, [&] { return put_rate(step.pool, 0); },
+        [&] { return put_bit(Reg::pfvfte, step.pool, false); }, [&] { return nic_.put(Reg::pfvmvir, step.pool, 0); },
+        [&] { return nic_.change(Reg::pfvfspoof, step.pool / 8, checks, 0); }, [&] { return put_rate(step.pool, 0); },
         [&] { return keep_tags(0); }, [&] { return keep_tags(1); },
-        [&] { return put(Reg::pfvml2flt, step.pool, uplink_takes); },
+        [&] { return nic_.put(Reg::pfvml2flt, step.pool, uplink_takes); },
         [&] { return put_bit(Reg::pfvfre, step.pool, true); }, [&] { return put_bit(Reg::pfvfte, step.pool, true); });
 }
 
@@ -401,8 +377,8 @@ Result<> Writer82599::write(const ClearPool& step) {
     const std::uint32_t check = pfvfspoof::macas.put(1U << (step.pool % 8));
     return in_turn([&] { return put_bit(Reg::pfvfte, step.pool, false); },
                    [&] { return put_bit(Reg::pfvfre, step.pool, false); },
-                   [&] { return change(Reg::pfvfspoof, step.pool / 8, check, check); },
-                   [&] { return put(Reg::pfvml2flt, step.pool, 0); }, [&] { return put_rate(step.pool, 0); });
+                   [&] { return nic_.change(Reg::pfvfspoof, step.pool / 8, check, check); },
+                   [&] { return nic_.put(Reg::pfvml2flt, step.pool, 0); }, [&] { return put_rate(step.pool, 0); });
 }
 
 Result<> Writer82599::write(const SetRate& step) {
@@ -411,7 +387,7 @@ Result<> Writer82599::write(const SetRate& step) {
 
 Result<std::uint64_t> Writer82599::link_mbps() {
     constexpr std::array<std::uint64_t, 4> speeds{10'000, 100, 1'000, 10'000};
-    const auto link = get(Reg::links);
+    const auto link = nic_.get(Reg::links);
     return link ? Result<std::uint64_t>(speeds[links::speed(*link)]) : std::unexpected(link.error());
 }
 
@@ -428,14 +404,14 @@ Result<> Writer82599::put_rate(unsigned pool, unsigned mbps) {
                     static_cast<std::uint32_t>(std::min<std::uint64_t>(factor, rttbcnrc::rate_factor.mask()));
         constexpr std::uint32_t without_jumbo = 4;
         constexpr std::uint32_t with_jumbo = 0x14;
-        const auto frames = get(Reg::hlreg0);
+        const auto frames = nic_.get(Reg::hlreg0);
         if (!frames) return std::unexpected(frames.error());
         const std::uint32_t memory = hlreg0::jumboen(*frames) != 0 ? with_jumbo : without_jumbo;
-        if (auto done = change(Reg::rttbcnrm, 0, rttbcnrm::mmw_size.mask(), memory); !done) return done;
+        if (auto done = nic_.change(Reg::rttbcnrm, 0, rttbcnrm::mmw_size.mask(), memory); !done) return done;
     }
     for (unsigned i = 0; i < queues_of_pool; ++i)
-        if (auto done = in_turn([&] { return put(Reg::rttdqsel, 0, pool * queues_of_pool + i); },
-                                [&] { return put(Reg::rttbcnrc, 0, value); });
+        if (auto done = in_turn([&] { return nic_.put(Reg::rttdqsel, 0, pool * queues_of_pool + i); },
+                                [&] { return nic_.put(Reg::rttbcnrc, 0, value); });
             !done)
             return done;
     return {};
@@ -444,19 +420,20 @@ Result<> Writer82599::put_rate(unsigned pool, unsigned mbps) {
 // While its sources change it copies for some of them.
 Result<> Writer82599::write(const SetMirror& step) {
     const unsigned rule = step.entry.slot;
-    return in_turn([&] { return put(Reg::pfmrvm, rule, half(step.entry.sources, 0)); },
-                   [&] { return put(Reg::pfmrvm, rule + chip().mirror_rules, half(step.entry.sources, 1)); },
-                   [&] { return put(Reg::pfmrctl, rule, pfmrctl::vpme.put() | pfmrctl::mp.put(step.target)); });
+    return in_turn([&] { return nic_.put(Reg::pfmrvm, rule, half(step.entry.sources, 0)); },
+                   [&] { return nic_.put(Reg::pfmrvm, rule + chip().mirror_rules, half(step.entry.sources, 1)); },
+                   [&] { return nic_.put(Reg::pfmrctl, rule, pfmrctl::vpme.put() | pfmrctl::mp.put(step.target)); });
 }
 
 Result<> Writer82599::write(const ClearMirror& step) {
-    return in_turn([&] { return put(Reg::pfmrctl, step.slot, 0); }, [&] { return put(Reg::pfmrvm, step.slot, 0); },
-                   [&] { return put(Reg::pfmrvm, step.slot + chip().mirror_rules, 0); });
+    return in_turn([&] { return nic_.put(Reg::pfmrctl, step.slot, 0); },
+                   [&] { return nic_.put(Reg::pfmrvm, step.slot, 0); },
+                   [&] { return nic_.put(Reg::pfmrvm, step.slot + chip().mirror_rules, 0); });
 }
 
 // The PF takes untagged frames and the floods of the V.VLANs that it is a member of.
 Result<> Writer82599::write(const UnknownToPf& step) {
-    return put(
+    return nic_.put(
         Reg::pfvml2flt, pf_,
         pfvml2flt::aupe.put() | pfvml2flt::bam.put() | pfvml2flt::mpe.put() | pfvml2flt::rope.put(step.on ? 1 : 0));
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "nic/82599.h"
+#include "nic/access.h"
 #include "nic/counters.h"
 #include "nic/registers.h"
 #include "plan/steps.h"
@@ -17,7 +18,7 @@ class Writer82599 {
 public:
     // `registers` outlives the writer. The PF's pool is `pf`.
     Writer82599(Registers& registers, unsigned pf, WireTags tags = {})
-        : registers_(registers), pf_(pf), tags_(tags) {}
+        : nic_(registers, "82599"), pf_(pf), tags_(tags) {}
 
     // Checks what the driver must have set up: pools, replication, the PF as default pool, the wire's tags, switching
     // between pools (with one tag), and a port filter that takes in all broadcast, multicast and unicast; and that
@@ -39,10 +40,6 @@ public:
 
 private:
     using Reg = i82599::Reg;
-    Result<std::uint32_t> get(Reg reg, unsigned element = 0);
-    Result<> put(Reg reg, unsigned element, std::uint32_t value);
-    // The bits of `mask` become those of `value`; nothing is written where they are so.
-    Result<> change(Reg reg, unsigned element, std::uint32_t mask, std::uint32_t value);
     // A pool's bit in one of the pairs of registers with a bit for each.
     Result<> put_bit(Reg reg, unsigned pool, bool on);
 
@@ -82,7 +79,7 @@ private:
     Result<> put_rate(unsigned pool, unsigned mbps);
     Result<std::uint64_t> link_mbps();
 
-    Registers& registers_;
+    ChipRegisters<Reg> nic_;
     unsigned pf_;
     WireTags tags_;
 };
