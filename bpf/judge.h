@@ -23,8 +23,7 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 	int decided = 0;
 
 	port = bpf_map_lookup_elem(&ports, &port_id);
-	ps = bpf_map_lookup_elem(&port_state, &port_id);
-	if (!s || !port || !ps)
+	if (!s || !port)
 		return refused;
 	judged = way == IVDS_WAY_IN ? &s->judged[IVDS_WAY_IN] : &s->judged[IVDS_WAY_OUT];
 	judged->rule = 0;
@@ -32,6 +31,9 @@ INLINE __u32 judge_frame(const struct ivds_packet *packet, struct ivds_ask *ask)
 	judged->is_apart = 0;
 	if (make_recent_key(&s->recent, packet, ask)) {
 		at = slot_of(&s->recent);
+		ps = bpf_map_lookup_elem(&port_state, &port_id);
+		if (!ps)
+			return refused;
 		recent = bpf_map_lookup_elem(&recents, &at);
 		if (recent && recent_holds(recent, &s->recent, port, ps, bpf_jiffies64())) {
 			recent->packets += ask->packets;
