@@ -21,7 +21,10 @@ std::string names(PoolSet pools) {
     return out.empty() ? "none" : out;
 }
 
-void Nic::add_address(const Mac& mac, unsigned slot, PoolSet pools) {
+void Nic::add_address(std::uint32_t low, std::uint32_t high, unsigned slot, PoolSet pools) {
+    Mac mac{};
+    for (unsigned byte = 0; byte < 6; ++byte)
+        mac[byte] = static_cast<std::uint8_t>(byte < 4 ? low >> (8 * byte) : high >> (8 * (byte - 4)));
     const auto [at, fresh] = addresses_.try_emplace(number(mac), Address{.pools = 0, .slot = slot});
     at->second.pools |= pools;
 }
@@ -81,6 +84,23 @@ void Nic::note_tag(const std::optional<Tag>& tag, PoolSet before, PoolSet after,
              tag->vid(), names(group.pools), names(after), names(before));
 }
 
+bool Nic::is_spoofed(unsigned pool, const Mac& source, const std::optional<Tag>& tag, Doubts& doubts,
+                     Trail* trail) const {
+    const Checks on = checks(pool);
+    if (on.addresses) {
+        const Address* held = address(source);
+        if (held == nullptr || (held->pools & pool_bit(pool)) == 0) {
+            note(trail, "{} of pool {}: the source is no address of it", words_.address_check, pool);
+            return true;
+        }
+    }
+    if (!on.vlans) return false;
+    const bool foreign =
+        tag ? (groups_[tag->vid()].pools & pool_bit(pool)) == 0 : doubts.ask(&Uncertain::spoof_check_untagged);
+    if (foreign) note(trail, "{} of pool {}: it is no member of the VID", words_.vlan_check, pool);
+    return foreign;
+}
+
 PoolSet Nic::by_address(const Frame& frame, const Address* address, Doubts& doubts, Trail* trail) const {
     PoolSet list = 0;
     if (address != nullptr) {
@@ -138,7 +158,10 @@ std::vector<Nic::Slot> Nic::slots() const {
         if (((receiving_ | sending_) & bit) == 0) continue;
         std::string text = (receiving_ & sending_ & bit) != 0 ? "on" : (receiving_ & bit) != 0 ? "receives" : "sends";
         if (const auto tag = adds_tag(pool)) text += fmt::format(", adds VID {}", *tag);
-        if (const std::string more = checks(pool); !more.empty()) text += ", " + more;
+        const auto [addresses, vlan_ids] = checks(pool);
+        if (addresses || vlan_ids)
+            text += fmt::format(", checks {}{}{}", addresses ? "addresses" : "", addresses && vlan_ids ? " and " : "",
+                                vlan_ids ? "VLANs" : "");
         std::string takes;
         for (const auto& [set, name] : {std::pair{aupe_, "untagged (AUPE)"},
                                         {bam_, "broadcast (BAM)"},

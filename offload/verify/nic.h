@@ -116,12 +116,15 @@ protected:
         std::string_view flags;      // of pools: "PFVML2FLT"
         std::string_view unicast;    // hashes: "PFUTA"
         std::string_view multicast;
-        std::string_view filter;  // the bit that turns on the VLAN filter: "VLNCTRL.VFE"
+        std::string_view filter;         // the bit that turns on the VLAN filter: "VLNCTRL.VFE"
+        std::string_view address_check;  // "PFVFSPOOF.MACAS"
+        std::string_view vlan_check;
     };
     Nic(Image image, const Words& words)
         : image_(std::move(image)), words_(words), groups_(4096), unicast_(128), multicast_(128) {}
 
-    void add_address(const Mac& mac, unsigned slot, PoolSet pools);
+    // The address is that of RAL and RAH; pools in RAH are not looked at.
+    void add_address(std::uint32_t low, std::uint32_t high, unsigned slot, PoolSet pools);
     void add_group(std::uint16_t vid, unsigned slot, PoolSet pools);
     void admit(unsigned word, std::uint32_t vids);  // 32 of them
 
@@ -131,8 +134,14 @@ protected:
     [[nodiscard]] PoolSet taking_tag(const std::optional<Tag>& tag) const;
     void note_tag(const std::optional<Tag>& tag, PoolSet before, PoolSet after, Trail* trail) const;
 
-    // Of a pool, what the chip has beside flags and tags: "checks addresses and VLANs".
-    [[nodiscard]] virtual std::string checks(unsigned pool) const = 0;
+    // What of the frames that a pool sends is held against the tables.
+    struct Checks {
+        bool addresses = false;
+        bool vlans = false;
+    };
+    [[nodiscard]] virtual Checks checks(unsigned pool) const = 0;
+    [[nodiscard]] bool is_spoofed(unsigned pool, const Mac& source, const std::optional<Tag>& tag, Doubts& doubts,
+                                  Trail* trail) const;
 
     const Image image_;
     const Words words_;

@@ -37,7 +37,9 @@ Nic82576::Nic82576(Image read)
                             .flags = "VMOLR",
                             .unicast = "UTA",
                             .multicast = "MTA",
-                            .filter = "RCTL.VFE"}) {
+                            .filter = "RCTL.VFE",
+                            .address_check = "DTXSWC's check of addresses",
+                            .vlan_check = "DTXSWC's check of VLANs"}) {
     pools_ = chip().pools;
     const std::uint32_t control = image_(Reg::rctl);
     replicates_ = vt_ctl::rpl_en(image_(Reg::vt_ctl)) != 0;
@@ -53,11 +55,7 @@ Nic82576::Nic82576(Image read)
     for (unsigned i = 0; i < chip().mac_entries; ++i) {
         const std::uint32_t high = image_(Reg::rah, i);
         if (rah::av(high) == 0) continue;
-        const std::uint32_t low = image_(Reg::ral, i);
-        Mac mac{};
-        for (unsigned byte = 0; byte < 6; ++byte)
-            mac[byte] = static_cast<std::uint8_t>(byte < 4 ? low >> (8 * byte) : high >> (8 * (byte - 4)));
-        add_address(mac, i, rah::pools(high));
+        add_address(image_(Reg::ral, i), high, i, rah::pools(high));
     }
     for (unsigned i = 0; i < chip().vlan_entries; ++i) {
         const std::uint32_t value = image_(Reg::vlvf, i);
@@ -97,11 +95,10 @@ std::optional<std::uint16_t> Nic82576::adds_tag(unsigned pool) const {
     return static_cast<std::uint16_t>(vmvir::port_vlan(insert) & 0xfff);
 }
 
-std::string Nic82576::checks(unsigned pool) const {
+Nic::Checks Nic82576::checks(unsigned pool) const {
     const std::uint32_t on = image_(Reg::dtxswc);
-    const bool addresses = (dtxswc::mac_check(on) >> pool & 1U) != 0;
-    const bool vlans = (dtxswc::vlan_check(on) >> pool & 1U) != 0;
-    return addresses ? vlans ? "checks addresses and VLANs" : "checks addresses" : vlans ? "checks VLANs" : "";
+    return {.addresses = (dtxswc::mac_check(on) >> pool & 1U) != 0,
+            .vlans = (dtxswc::vlan_check(on) >> pool & 1U) != 0};
 }
 
 Nic::Queues Nic82576::queues(unsigned pool) const {
@@ -175,22 +172,6 @@ void Nic82576::copy(const Frame& frame, const Seen& seen, PoolSet pools, Passage
     }
 }
 
-bool Nic82576::is_spoofed(unsigned pool, const Frame& frame, const Seen& seen, Doubts& doubts, Trail* trail) const {
-    const std::uint32_t checks = image_(Reg::dtxswc);
-    if ((dtxswc::mac_check(checks) >> pool & 1U) != 0) {
-        const Address* source = address(frame.src);
-        if (source == nullptr || (source->pools & pool_bit(pool)) == 0) {
-            note(trail, "DTXSWC's check of addresses of pool {}: the source is no address of it", pool);
-            return true;
-        }
-    }
-    if ((dtxswc::vlan_check(checks) >> pool & 1U) == 0) return false;
-    const bool foreign = seen.tag ? (groups_[seen.tag->vid()].pools & pool_bit(pool)) == 0
-                                  : doubts.ask(&Uncertain::spoof_check_untagged);
-    if (foreign) note(trail, "DTXSWC's check of VLANs of pool {}: it is no member of the VID", pool);
-    return foreign;
-}
-
 void Nic82576::from_pool(unsigned pool, const Frame& frame, Doubts& doubts, Passage& out, Trail* trail) const {
     if (!can_send(pool)) return note(trail, "TXDCTL or VFTE: pool {} does not send", pool);
     Frame sent = frame;
@@ -205,7 +186,7 @@ void Nic82576::from_pool(unsigned pool, const Frame& frame, Doubts& doubts, Pass
         sent.tags.insert(seen.tag_at, {.tpid = type_out(), .tci = tci});
         seen = parse(sent, doubts);
     }
-    if (is_spoofed(pool, sent, seen, doubts, trail)) return;
+    if (is_spoofed(pool, sent.src, seen.tag, doubts, trail)) return;
     if (dtxswc::loopback(image_(Reg::dtxswc)) == 0) {
         note(trail, "DTXSWC's loopback is off: all to the wire");
         out.wire = sent.tags;
@@ -264,11 +245,10 @@ std::vector<std::string> Nic82576::contradictions() const {
     }
     for (unsigned vid = 0; vid < 4096; ++vid)
         if (std::popcount(groups_[vid].slots) > 1) out.push_back(fmt::format("more than one VLVF has VID {}", vid));
-    const std::uint32_t checks = image_(Reg::dtxswc);
     for (unsigned pool = 0; pool < pools_; ++pool) {
         if ((sending_ & pool_bit(pool)) != 0 && vmvir::vlana(image_(Reg::vmvir, pool)) == 3)
             out.push_back(fmt::format("VMVIR[{}].VLANA 3 is reserved", pool));
-        if ((dtxswc::vlan_check(checks) & ~dtxswc::mac_check(checks) & 1U << pool) != 0)
+        if (const Checks on = checks(pool); on.vlans && !on.addresses)
             out.push_back(fmt::format("DTXSWC checks VLANs of pool {} without its addresses", pool));
     }
     for (unsigned i = 0; i < chip().ethertype_filters; ++i)

@@ -37,7 +37,7 @@ public:
     [[nodiscard]] std::vector<std::string> contradictions() const override;
 
 private:
-    [[nodiscard]] std::string checks(unsigned pool) const override;
+    [[nodiscard]] Checks checks(unsigned pool) const override;
     using Reg = i82576::Reg;
     struct Seen {  // by the parser
         std::optional<Tag> tag{};
@@ -46,8 +46,6 @@ private:
     [[nodiscard]] Seen parse(const Frame& frame, Doubts& doubts) const;
     [[nodiscard]] PoolSet with_flag(Field flag) const;
     [[nodiscard]] bool passes_port(const Frame& frame, const Address* address) const;
-    [[nodiscard]] bool is_spoofed(unsigned pool, const Frame& frame, const Seen& seen, Doubts& doubts,
-                                  Trail* trail) const;
     void copy(const Frame& frame, const Seen& seen, PoolSet pools, Passage& out, Trail* trail) const;
 
     PoolSet local_ = 0;  // bits of slots of VLVF whose VLANs stay off the wire

@@ -69,7 +69,9 @@ Nic82599::Nic82599(Image read)
                             .flags = "PFVML2FLT",
                             .unicast = "PFUTA",
                             .multicast = "MTA",
-                            .filter = "VLNCTRL.VFE"}),
+                            .filter = "VLNCTRL.VFE",
+                            .address_check = "PFVFSPOOF.MACAS",
+                            .vlan_check = "PFVFSPOOF.VLANAS"}),
       virtualized_(pfvtctl::vt_en(image_(Reg::pfvtctl)) != 0) {
     const Image& image = image_;
     pools_ = pools_of(image);
@@ -88,11 +90,7 @@ Nic82599::Nic82599(Image read)
     for (unsigned i = 0; i < chip().mac_entries; ++i) {
         const std::uint32_t high = image(Reg::rah, i);
         if (rah::av(high) == 0) continue;
-        const std::uint32_t low = image(Reg::ral, i);
-        Mac mac{};
-        for (unsigned byte = 0; byte < 6; ++byte)
-            mac[byte] = static_cast<std::uint8_t>(byte < 4 ? low >> (8 * byte) : high >> (8 * (byte - 4)));
-        add_address(mac, i, image.pair(Reg::mpsar, i));
+        add_address(image(Reg::ral, i), high, i, image.pair(Reg::mpsar, i));
     }
     for (unsigned i = 0; i < chip().vlan_entries; ++i)
         if (const std::uint32_t value = image(Reg::pfvlvf, i); pfvlvf::vi_en(value) != 0)
@@ -327,7 +325,7 @@ void Nic82599::from_pool(unsigned pool, const Frame& frame, Doubts& doubts, Pass
             sent.tags.insert(seen.tag_at, {.tpid = type, .tci = tci});
             seen = parse(sent, type, doubts);
         }
-        if (is_spoofed(pool, sent, seen, doubts, trail)) {
+        if (is_spoofed(pool, sent.src, seen.tag, doubts, trail)) {
             if (pfdtxgswc::lbe(image_(Reg::pfdtxgswc)) == 0 || !vlan_mirrors_ ||
                 !doubts.ask(&Uncertain::vlan_mirror_sees_spoofed))
                 return;
@@ -341,23 +339,6 @@ void Nic82599::from_pool(unsigned pool, const Frame& frame, Doubts& doubts, Pass
     }
     note(trail, "PFDTXGSWC.LBE is 0: all to the wire");
     out.wire = sent.tags;
-}
-
-bool Nic82599::is_spoofed(unsigned pool, const Frame& frame, const Seen& seen, Doubts& doubts, Trail* trail) const {
-    const std::uint32_t checks = image_(Reg::pfvfspoof, pool / 8);
-    const auto on = [&](Field field) { return (field(checks) >> (pool % 8) & 1U) != 0; };
-    if (on(pfvfspoof::macas)) {
-        const Address* source = address(frame.src);
-        if (source == nullptr || (source->pools & pool_bit(pool)) == 0) {
-            note(trail, "PFVFSPOOF.MACAS of pool {}: the source is no address of it", pool);
-            return true;
-        }
-    }
-    if (!on(pfvfspoof::vlanas)) return false;
-    const bool foreign = seen.tag ? (groups_[seen.tag->vid()].pools & pool_bit(pool)) == 0
-                                  : doubts.ask(&Uncertain::spoof_check_untagged);
-    if (foreign) note(trail, "PFVFSPOOF.VLANAS of pool {}: it is no member of the VID", pool);
-    return foreign;
 }
 
 void Nic82599::switch_between(unsigned pool, const Frame& frame, const Tags& tags, const Seen& seen, Doubts& doubts,
@@ -469,11 +450,10 @@ std::optional<std::uint16_t> Nic82599::adds_tag(unsigned pool) const {
     return static_cast<std::uint16_t>(pfvmvir::port_vlan(insert) & 0xfff);
 }
 
-std::string Nic82599::checks(unsigned pool) const {
+Nic::Checks Nic82599::checks(unsigned pool) const {
     const std::uint32_t on = image_(Reg::pfvfspoof, pool / 8);
-    const bool addresses = (pfvfspoof::macas(on) >> (pool % 8) & 1U) != 0;
-    const bool vlans = (pfvfspoof::vlanas(on) >> (pool % 8) & 1U) != 0;
-    return addresses ? vlans ? "checks addresses and VLANs" : "checks addresses" : vlans ? "checks VLANs" : "";
+    return {.addresses = (pfvfspoof::macas(on) >> (pool % 8) & 1U) != 0,
+            .vlans = (pfvfspoof::vlanas(on) >> (pool % 8) & 1U) != 0};
 }
 
 Nic::Queues Nic82599::queues(unsigned pool) const {
@@ -566,8 +546,7 @@ std::vector<std::string> Nic82599::contradictions() const {
     for (unsigned pool = 0; pool < pools_; ++pool) {
         if (virtualized_ && (sending_ & pool_bit(pool)) != 0 && pfvmvir::vlana(image_(Reg::pfvmvir, pool)) == 3)
             out.push_back(fmt::format("PFVMVIR[{}].VLANA 3 is reserved", pool));
-        const std::uint32_t checks = image_(Reg::pfvfspoof, pool / 8);
-        if ((pfvfspoof::vlanas(checks) & ~pfvfspoof::macas(checks) & 1U << (pool % 8)) != 0)
+        if (const Checks on = checks(pool); on.vlans && !on.addresses)
             out.push_back(fmt::format("PFVFSPOOF.VLANAS of pool {} without its MACAS", pool));
     }
     for (unsigned rule = 0; rule < chip().mirror_rules; ++rule)

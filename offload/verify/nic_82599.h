@@ -43,7 +43,7 @@ public:
     [[nodiscard]] std::vector<std::string> hidden() const override;
 
 private:
-    [[nodiscard]] std::string checks(unsigned pool) const override;
+    [[nodiscard]] Checks checks(unsigned pool) const override;
     using Reg = i82599::Reg;
     static constexpr unsigned queues_of_port = 128;
 
@@ -86,8 +86,6 @@ private:
                                     Doubts& doubts, Trail* trail) const;
     [[nodiscard]] std::optional<unsigned> five_tuple(const Payload& payload, unsigned pool, Doubts& doubts) const;
     [[nodiscard]] unsigned owner(unsigned queue) const { return virtualized_ ? queue / queues_of_pool() : 0; }
-    [[nodiscard]] bool is_spoofed(unsigned pool, const Frame& frame, const Seen& seen, Doubts& doubts,
-                                  Trail* trail) const;
     void switch_between(unsigned pool, const Frame& frame, const Tags& tags, const Seen& seen, Doubts& doubts,
                         Passage& out, Trail* trail) const;
 
