@@ -350,11 +350,7 @@ Result<pb::OffloadReply> Agent::offload(const pb::OffloadRequest& request) const
     for (pb::OffloadNic& nic : *reply->mutable_nics()) {
         const auto stats = plane_.maps().port_stats(intent_->ids.ports.at(nic.uplink()));
         if (!stats) return std::unexpected(stats.error());
-        pb::Counters& software = *nic.mutable_software();
-        software.set_rx_packets(stats->rx_packets);
-        software.set_rx_bytes(stats->rx_bytes);
-        software.set_tx_packets(stats->tx_packets);
-        software.set_tx_bytes(stats->tx_bytes);
+        *nic.mutable_software() = counters_of(*stats);
     }
     return reply;
 }

@@ -2,7 +2,6 @@
 #include "agent/audit.h"
 
 #include <fcntl.h>
-#include <fmt/chrono.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
@@ -11,18 +10,13 @@
 #include <cstring>
 #include <utility>
 
+#include "agent/event_log.h"
+
 namespace ivds {
 namespace {
 
 // A second of calls as fast as they can come.
 constexpr std::size_t kMaxWaiting = 4096;
-
-std::string now_utc() {
-    const auto now = std::chrono::time_point_cast<std::chrono::milliseconds>(std::chrono::system_clock::now());
-    const std::chrono::milliseconds part = now.time_since_epoch() % std::chrono::seconds(1);
-    return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(std::chrono::system_clock::to_time_t(now)),
-                       part.count());
-}
 
 }  // namespace
 
@@ -39,7 +33,7 @@ AuditLog::~AuditLog() {
 }
 
 void AuditLog::add(pb::AuditEntry entry) {
-    entry.set_time(now_utc());
+    entry.set_time(time_text(std::chrono::system_clock::now()));
     {
         const std::lock_guard lock(mutex_);
         if (waiting_.size() >= kMaxWaiting) {

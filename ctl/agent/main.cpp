@@ -25,8 +25,6 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include "agent/agent.h"
 #include "agent/audit.h"
@@ -34,6 +32,7 @@
 #include "agent/metrics.h"
 #include "agent/service.h"
 #include "api/codec.h"
+#include "loader/file.h"
 #include "offload/apply/kernel.h"
 #include "offload/apply/nics.h"
 
@@ -85,14 +84,6 @@ Result<Mac> interface_mac(const std::string& netdev) {
     return mac;
 }
 
-Result<std::string> read_text(const std::string& path) {
-    std::ifstream file(path);
-    std::stringstream text;
-    text << file.rdbuf();
-    if (!file) return os_error(errno, "IVDS-A005", "read " + path);
-    return text.str();
-}
-
 struct FreePem {
     void operator()(BIO* bio) const { ::BIO_free(bio); }
     void operator()(X509* cert) const { ::X509_free(cert); }
@@ -113,11 +104,11 @@ Result<std::shared_ptr<grpc::ServerCredentials>> credentials_of(const Options& o
     if (options.listen_cert.empty() || options.listen_key.empty() || options.listen_ca.empty())
         return fail(Code::invalid, "IVDS-A014", "--listen without a certificate, its key and the clients' authority",
                     "give --listen-cert, --listen-key and --listen-ca; there is no access by TCP without TLS");
-    auto cert = read_text(options.listen_cert);
+    auto cert = read_text(options.listen_cert, "IVDS-A005");
     if (!cert) return std::unexpected(cert.error());
-    auto key = read_text(options.listen_key);
+    auto key = read_text(options.listen_key, "IVDS-A005");
     if (!key) return std::unexpected(key.error());
-    auto ca = read_text(options.listen_ca);
+    auto ca = read_text(options.listen_ca, "IVDS-A005");
     if (!ca) return std::unexpected(ca.error());
     const auto x509 = first_of(*cert, &::PEM_read_bio_X509);
     const auto pkey = first_of(*key, &::PEM_read_bio_PrivateKey);
@@ -189,7 +180,7 @@ Result<> first_config(Agent& agent, const std::string& path) {
         spdlog::info("{} is not applied: there is a saved state", path);
         return {};
     }
-    auto text = read_text(path);
+    auto text = read_text(path, "IVDS-A005");
     if (!text) return std::unexpected(text.error());
     auto config = config_from_yaml(*text, path);
     if (!config) return std::unexpected(config.error());

@@ -26,11 +26,6 @@ std::uint64_t us_since(Clock::time_point start) {
         std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - start).count());
 }
 
-Error no_vport(const std::string& name) {
-    return {Code::not_found, "IVDS-M027", fmt::format("there is no vport {}", name),
-            "`ivds-ctl vport list` shows all", 0};
-}
-
 // The bindings of the vPort's MACs, as if it forwarded.
 std::vector<fabric::Claim> claims_of_vport(const Model& model, const std::string& vport, const std::string& host,
                                            const fabric::UplinkMacs& macs) {
@@ -132,7 +127,7 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
     {
         const std::lock_guard lock(mutex_);
         const auto found = intent_->model.vports.find(name);
-        if (found == intent_->model.vports.end()) return std::unexpected(no_vport(name));
+        if (found == intent_->model.vports.end()) return no_such("vport", name);
         const pb::VPort& vport = *found->second;
         from = vport.peer_host();
         claims = claims_of_vport(intent_->model, name, registry_->host(), uplink_macs_);

@@ -5,13 +5,12 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <fstream>
-#include <sstream>
 #include <tuple>
 #include <utility>
 
 #include "api/status.h"
 #include "ivds.grpc.pb.h"
+#include "loader/file.h"
 
 namespace ivds::cli {
 namespace {
@@ -33,17 +32,13 @@ std::shared_ptr<grpc::Channel> channel_to(const Target& target) {
 }
 
 Result<std::string> read_pem(const char* option, const std::string& path) {
-    std::ifstream file(path);
-    std::stringstream text;
-    text << file.rdbuf();
-    if (!file)
-        return os_error(errno != 0 ? errno : EIO, "IVDS-U018", std::string(option) + ": read " + path,
-                        "name a file in PEM that you may read");
-    if (text.str().find("-----BEGIN ") == std::string::npos)
+    auto text = read_text(path, "IVDS-U018", "name a file in PEM that you may read");
+    if (!text) return std::unexpected(text.error().in(option));
+    if (text->find("-----BEGIN ") == std::string::npos)
         return fail(
             Code::invalid, "IVDS-U018", std::string(option) + " " + path + " is not in PEM",
             "give a file that begins with -----BEGIN CERTIFICATE----- or, for --key, ends with a PRIVATE KEY");
-    return text.str();
+    return text;
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fabric.cpp -- one tenant network on many hosts, through each host's agent.
 #include <fmt/format.h>
+#include <google/protobuf/util/field_mask_util.h>
 
 #include <algorithm>
 #include <map>
@@ -252,15 +253,11 @@ Result<int> create(const Context& context, const Words& words) {
 }
 
 std::string value_of(const pb::Object& object, const char* field) {
-    const pb::Instance& instance = object.instance();
     // One field alone, as the file format writes it.
-    pb::Instance alone;
-    const auto* known = pb::Instance::descriptor()->FindFieldByName(field);
-    alone.CopyFrom(instance);
-    std::vector<const google::protobuf::FieldDescriptor*> fields;
-    alone.GetReflection()->ListFields(alone, &fields);
-    for (const auto* each : fields)
-        if (each != known) alone.GetReflection()->ClearField(&alone, each);
+    pb::Instance alone = object.instance();
+    google::protobuf::FieldMask mask;
+    mask.add_paths(field);
+    google::protobuf::util::FieldMaskUtil::TrimMessage(mask, &alone);
     std::string text = to_yaml(alone);
     while (text.ends_with('\n')) text.pop_back();
     std::ranges::replace(text, '\n', ' ');

@@ -107,14 +107,16 @@ Result<int> run(const Context& context, const RunWords& words) {
         progress << fmt::format("{:9.1f} ms  {}\n", ms_since(begun), text) << std::flush;
     };
 
-    pb::MigrateRequest request;
-    request.set_vport(words.vport);
-    request.set_dry_run(words.dry_run);
-    const auto exported = source.migrate(request);
+    pb::MigrateRequest exporting;
+    exporting.set_vport(words.vport);
+    const auto exported = source.migrate(exporting);
     if (!exported) return std::unexpected(exported.error());
     say(fmt::format("host {} has it, with {} connections", exported->migration().host(),
                     exported->migration().flows_size()));
 
+    pb::MigrateRequest request;
+    request.set_vport(words.vport);
+    request.set_dry_run(words.dry_run);
     request.set_step(pb::MigrateRequest::PREPARE);
     *request.mutable_migration() = exported->migration();
     request.set_netdev(words.netdev);
@@ -140,12 +142,7 @@ Result<int> run(const Context& context, const RunWords& words) {
     if (auto done = shell("stop", words.stop); !done) return taken_back(done.error());
     request.set_step(pb::MigrateRequest::COMMIT);
     // Connections of the last moment; if the other host cannot say any more, those of before.
-    if (auto last = source.migrate([&] {
-            pb::MigrateRequest again;
-            again.set_vport(words.vport);
-            return again;
-        }()))
-        *request.mutable_migration() = last->migration();
+    if (auto last = source.migrate(exporting)) *request.mutable_migration() = last->migration();
     const auto committed = target.migrate(request);
     if (!committed) {
         if (committed.error().code == Code::unavailable && committed.error().id != "IVDS-R014")

@@ -5,13 +5,11 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <fstream>
 #include <mutex>
-#include <sstream>
 #include <utility>
 
 #include "etcd.grpc.pb.h"
+#include "loader/file.h"
 
 namespace ivds::etcd {
 namespace {
@@ -27,12 +25,7 @@ constexpr int kPingMs = 10'000;
 constexpr int kPingTimeoutMs = 5'000;
 
 Result<std::string> read_pem(const std::string& path) {
-    if (path.empty()) return std::string();
-    std::ifstream file(path);
-    std::stringstream text;
-    text << file.rdbuf();
-    if (!file) return os_error(errno != 0 ? errno : EIO, "IVDS-R001", "read " + path);
-    return text.str();
+    return path.empty() ? std::string() : read_text(path, "IVDS-R001");
 }
 
 std::string end_of(std::string prefix) {

@@ -44,6 +44,16 @@ bool watches(const pb::Mirror::Source& source, const std::string& vport) {
     return source.vport() == vport;
 }
 
+// Whether it did so until now.
+bool stop_watching(pb::Mirror& mirror, const std::string& vport) {
+    auto& sources = *mirror.mutable_sources();
+    const auto rest =
+        std::remove_if(sources.begin(), sources.end(), [&](const auto& source) { return watches(source, vport); });
+    const bool did = rest != sources.end();
+    sources.erase(rest, sources.end());
+    return did;
+}
+
 pb::Ref ref_to(pb::Kind kind, const std::string& name) {
     pb::Ref ref;
     ref.set_kind(kind);
@@ -124,11 +134,8 @@ Result<std::vector<pb::Object>> objects_of(const Model& now, const pb::MigrateRe
         pb::Mirror& here = *objects.emplace_back().mutable_mirror();
         here = known == now.mirrors.end() ? mirror : *known->second;
         if (known == now.mirrors.end()) continue;
-        auto& sources = *here.mutable_sources();
-        sources.erase(std::remove_if(sources.begin(), sources.end(),
-                                     [&](const auto& source) { return watches(source, from.vport().name()); }),
-                      sources.end());
-        sources.MergeFrom(mirror.sources());
+        stop_watching(here, from.vport().name());
+        here.mutable_sources()->MergeFrom(mirror.sources());
     }
     return objects;
 }
@@ -137,9 +144,7 @@ Result<std::vector<pb::Object>> objects_of(const Model& now, const pb::MigrateRe
 
 Result<pb::Migration> migration_of(const Model& model, const std::string& name, const std::string& host) {
     const auto found = model.vports.find(name);
-    if (found == model.vports.end())
-        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no vport {}", name),
-                    "`ivds-ctl vport list` shows all");
+    if (found == model.vports.end()) return no_such("vport", name);
     const pb::VPort& vport = *found->second;
     if (vport.state() != pb::VPort::ACTIVE)
         return refuse(Code::conflict, fmt::format("ask host {}", vport.peer_host()), "vport {} is host {}'s now",
@@ -225,14 +230,11 @@ Result<Model> without_prepared(const Model& now, const std::string& name, const 
         pb::Object object;
         pb::Mirror& rest = *object.mutable_mirror();
         rest = *mirror;
-        auto& sources = *rest.mutable_sources();
-        sources.erase(
-            std::remove_if(sources.begin(), sources.end(), [&](const auto& source) { return watches(source, name); }),
-            sources.end());
-        if (sources.size() == mirror->sources_size()) continue;
+        if (!stop_watching(rest, name)) continue;
+        const bool is_last = rest.sources().empty();
         auto without =
-            sources.empty() ? next_without(next, ref_to(pb::MIRROR, mirror_name)) : next_with(next, object, mac_of);
-        if (!without && sources.empty()) without = next_with(next, std::move(object), mac_of);  // rules name it
+            is_last ? next_without(next, ref_to(pb::MIRROR, mirror_name)) : next_with(next, object, mac_of);
+        if (!without && is_last) without = next_with(next, std::move(object), mac_of);  // rules name it
         if (!without) return without;
         next = std::move(*without);
     }

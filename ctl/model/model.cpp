@@ -350,13 +350,6 @@ std::vector<std::string> users_of(const Model& model, const pb::Ref& ref) {
     return users;
 }
 
-std::unexpected<Error> no_such(const char* label, const std::string& name) {
-    return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
-                fmt::format("`ivds-ctl {} list` shows all", std::string_view(label) == "vmac_pool"    ? "vmac-pool"
-                                                            : std::string_view(label) == "vport_pool" ? "vport-pool"
-                                                                                                      : label));
-}
-
 // ---------------------------------------------------------------------------------------- differences in words
 
 std::string value_text(const Message& message, const FieldDescriptor& field) {
@@ -432,6 +425,13 @@ void describe_update(const Message& before, const Message& after, pb::Change& ch
 }  // namespace
 
 // ---------------------------------------------------------------------------------------- public
+
+std::unexpected<Error> no_such(std::string_view label, const std::string& name) {
+    return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
+                fmt::format("`ivds-ctl {} list` shows all", label == "vmac_pool"    ? "vmac-pool"
+                                                            : label == "vport_pool" ? "vport-pool"
+                                                                                    : label));
+}
 
 Result<Model> next_from_config(const Model& now, pb::Config config, const MacOf& mac_of) {
     AllDrafts drafts;

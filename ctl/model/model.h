@@ -58,6 +58,9 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 // Code::conflict with the users' names if something refers to it; an object that is not there is no error.
 [[nodiscard]] Result<Model> next_without(const Model& now, const pb::Ref& ref);
 
+// Code::not_found: no object of the kind that the file calls `label` has the name.
+[[nodiscard]] std::unexpected<Error> no_such(std::string_view label, const std::string& name);
+
 // Takes `vmac`, or any free one if it is empty, out of `pool`. Reserving twice and releasing twice are no errors;
 // an empty pool is Code::exhausted. *vmac is the one that was taken.
 [[nodiscard]] Result<Model> next_reserved(const Model& now, const std::string& pool, std::string& vmac);

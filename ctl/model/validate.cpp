@@ -906,12 +906,11 @@ Result<> validate_object(const pb::VPort& vport) {
     }
     check.that(vport.offload() == pb::VPort::AUTO || vport.has_vf(), "IVDS-M003", "offload without vf has no effect",
                "give the VF, or leave offload out");
-    check.that(vport.state() == pb::VPort::ACTIVE ? vport.peer_host().empty()
-                                                  : vport.trunk().empty() && vport.patch().empty() && !vport.has_vf(),
-               "IVDS-M087",
-               vport.state() == pb::VPort::ACTIVE ? "peer_host is of a vPort that is prepared or moved"
-                                                  : "only a vPort with an interface of its own moves",
-               vport.state() == pb::VPort::ACTIVE ? "leave peer_host out" : "leave state out, or give netdev alone");
+    const bool is_active = vport.state() == pb::VPort::ACTIVE;
+    check.that(!is_active || vport.peer_host().empty(), "IVDS-M087",
+               "peer_host is of a vPort that is prepared or moved", "leave peer_host out");
+    check.that(is_active || (vport.trunk().empty() && vport.patch().empty() && !vport.has_vf()), "IVDS-M087",
+               "only a vPort with an interface of its own moves", "leave state out, or give netdev alone");
     if (!vport.peer_host().empty() && check.ok())
         if (auto right = validate_name("host", vport.peer_host()); !right)
             return std::unexpected(right.error().in("vport " + vport.name()));
