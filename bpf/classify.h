@@ -240,8 +240,8 @@ INLINE void learn_source(const struct ivds_frame *f, const struct ivds_verdict *
 /* Takes the frame out of its instance by one end of a patch, `out_id`, and into the other's by the other. Returns
  * nonzero where it is dropped on the way. The ends are vPorts with rules, but know no flows. Within one instance the
  * frame could come back to its source: such a patch carries nothing. */
-INLINE int cross_patch(struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id, __u32 out_id,
-		       const struct ivds_port *out)
+INLINE int cross_patch(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
+		       const struct ivds_size *size, __u32 port_id, __u32 out_id, const struct ivds_port *out)
 {
 	struct ivds_scratch *s = scratch_of_cpu();
 	__u32 in_id = out->peer, instance_id;
@@ -262,6 +262,11 @@ INLINE int cross_patch(struct ivds_verdict *v, const struct ivds_size *size, __u
 		return -1;
 	}
 	s->rule_patch_out = s->rule_patch_in = 0;
+	/* A known flow's entry has brought the frame here: then the scratch may still hold the fields of another. */
+	if ((out->acl_out || in->acl_in) && read_fields(v, packet, f)) {
+		set_drop(v, IVDS_DROP_ACL_OUT, out_id);
+		return -1;
+	}
 	if (out->acl_out) {
 		const int is_drop = judge_passing(out_id, v->instance_id, IVDS_WAY_OUT);
 
@@ -321,7 +326,7 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, co
 			return set_drop(v, IVDS_DROP_NO_MEMBER, port_id);
 		target = bpf_map_lookup_elem(&ports, &to);
 		if (target && target->kind == IVDS_PORT_PATCH) {
-			if (cross_patch(v, size, port_id, to, target))
+			if (cross_patch(v, packet, f, size, port_id, to, target))
 				return;
 			to = 0;
 		}

@@ -403,9 +403,14 @@ struct Scenario {
 Scenario drawn_scenario() {
     Scenario scenario{.world = drawn_world(), .steps = {}};
     for (int i = between(1, 12); i > 0; --i) {
-        const bool has_earlier = !scenario.steps.empty() && scenario.steps.back().frame.size() >= 60 &&
-                                 scenario.world.ports.at(scenario.steps.back().port).kind == IVDS_PORT_VPORT;
-        scenario.steps.push_back(has_earlier && rarely(2) ? drawn_sequel(scenario.world, scenario.steps.back())
+        // Mostly of the last one; of an earlier one, what a CPU remembers is meanwhile another's.
+        const std::size_t back = scenario.steps.empty() ? 0
+                                 : rarely(3)            ? between<std::size_t>(0, scenario.steps.size() - 1)
+                                                        : 0;
+        const Step earlier = scenario.steps.empty() ? Step{} : scenario.steps[scenario.steps.size() - 1 - back];
+        const bool has_earlier =
+            earlier.frame.size() >= 60 && scenario.world.ports.at(earlier.port).kind == IVDS_PORT_VPORT;
+        scenario.steps.push_back(has_earlier && rarely(2) ? drawn_sequel(scenario.world, earlier)
                                                           : drawn_step(scenario.world));
         if (scenario.world.ports.contains(inspector) && scenario.steps.back().frame.size() >= 60 && rarely(3)) {
             scenario.steps.push_back(drawn_answer(scenario.world, scenario.steps.back()));

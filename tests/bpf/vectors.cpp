@@ -1031,6 +1031,18 @@ void add_flows(std::vector<Vector>& table) {
         .arrives(5, eth(broadcast, vm(2)) / arp_request(vm(2)))
         .arrives(6, eth(broadcast, vm(2)) / arp_request(vm(2)))
         .arrives(1, wire(broadcast, vm(2), 10, 200) / arp_request(vm(2)));
+    World barred = patched;
+    barred.acls[2].default_action = IVDS_ACL_ALLOW;
+    barred.acls[2].rules = {rule(2, IVDS_ACL_DROP, {0x0800})};
+    barred.ports.at(14).acl_in = 2;
+    add(table, "a patch's rules judge each frame of a known flow by itself, whatever came between", "[R49][R51]",
+        barred)
+        .send(2, udp)
+        .drops(14, IVDS_DROP_ACL)
+        .send(2, eth(vm(3), vm(2)) / raw(0x88b5, 46))
+        .arrives(6, eth(vm(3), vm(2)) / raw(0x88b5, 46))
+        .send(2, udp)
+        .drops(14, IVDS_DROP_ACL);
     World torn = patched;
     torn.ports.at(14).flags = 0;
     add(table, "drops what goes to a patch whose other end is away", "[R49]", torn)
