@@ -238,10 +238,10 @@ void Mirror::drop_binding(const BindingKey& key) {
     if (in == bindings_.end()) return;
     const auto found = in->second.find(key.vmac);
     if (found == in->second.end()) return;
-    --(found->second.binding.host() == host_ ? own_ : others_);
+    if (own_.erase(key) == 0) --others_;
     in->second.erase(found);
     if (in->second.empty()) bindings_.erase(in);
-    changed_ = true;
+    changed_.insert(key.network);
 }
 
 void Mirror::drop(const std::string& key) {
@@ -274,13 +274,18 @@ void Mirror::put(const etcd::KeyValue& kv) {
     Entry entry{std::get<registry::Binding>(std::move(read)), kv.create_revision, kv.mod_revision, kv.lease, 0};
     auto& in = bindings_[key.network];
     if (const auto old = in.find(key.vmac); old != in.end()) {
-        --(old->second.binding.host() == host_ ? own_ : others_);
-        if (old->second.binding.host() != entry.binding.host() || old->second.binding.vlan() != entry.binding.vlan())
-            changed_ = true;
+        if (own_.erase(key) == 0) --others_;
+        if (old->second.binding.host() != entry.binding.host() ||
+            old->second.binding.vlan() != entry.binding.vlan() ||
+            old->second.create_revision != entry.create_revision)
+            changed_.insert(key.network);
     } else {
-        changed_ = true;
+        changed_.insert(key.network);
     }
-    ++(entry.binding.host() == host_ ? own_ : others_);
+    if (entry.binding.host() == host_)
+        own_.insert(key);
+    else
+        ++others_;
     in.insert_or_assign(key.vmac, std::move(entry));
 }
 
@@ -304,17 +309,14 @@ void Mirror::relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s) {
         if (const auto* key = std::get_if<BindingKey>(&parsed)) listed.insert(*key);
     }
     std::vector<BindingKey> own_gone;
+    std::ranges::set_difference(own_, listed, std::back_inserter(own_gone));
+    for (const BindingKey& key : own_gone) drop_binding(key);
     for (auto& [network, in] : bindings_)
         for (auto& [vmac, entry] : in) {
-            if (listed.contains({network, vmac})) continue;
-            if (entry.binding.host() == host_) {
-                own_gone.push_back({network, vmac});
-            } else if (entry.gone_at_s == 0) {
-                entry.gone_at_s = gone_at_s;
-                next_gone_s_ = next_gone_s_ == 0 ? gone_at_s : std::min(next_gone_s_, gone_at_s);
-            }
+            if (entry.gone_at_s != 0 || listed.contains({network, vmac})) continue;
+            entry.gone_at_s = gone_at_s;
+            next_gone_s_ = next_gone_s_ == 0 ? gone_at_s : std::min(next_gone_s_, gone_at_s);
         }
-    for (const BindingKey& key : own_gone) drop_binding(key);
 }
 
 void Mirror::expire(std::int64_t now_s) {
@@ -374,12 +376,9 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
         }
         out.steps.push_back(std::move(step));
     }
-    for (const auto& [network, in] : bindings_)
-        for (const auto& [vmac, entry] : in) {
-            const BindingKey key{network, vmac};
-            if (entry.binding.host() != host_ || wanted.contains(key)) continue;
-            out.steps.push_back({{{key_text(key), entry.mod_revision}}, {key_text(key), std::nullopt, 0}});
-        }
+    for (const BindingKey& key : own_)
+        if (!wanted.contains(key))
+            out.steps.push_back({{{key_text(key), find(key)->mod_revision}}, {key_text(key), std::nullopt, 0}});
     return out;
 }
 
@@ -437,11 +436,19 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
 // ---------------------------------------------------------------------------------------- remote MACs
 
 Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& host, const Remotes& now,
-                   std::vector<Unusable>* unusable) {
+                   const std::set<Network>* changed, std::vector<Unusable>& unusable) {
     Remotes out;
+    if (changed == nullptr) unusable.clear();
     for (const auto& [name, instance] : model.instances) {
         const auto networks = networks_of(model, *instance);
         const auto old = now.find(name);
+        if (changed != nullptr) {
+            if (std::ranges::none_of(networks, [&](const Network& each) { return changed->contains(each); })) {
+                if (old != now.end()) out.insert(*old);
+                continue;
+            }
+            std::erase_if(unusable, [&](const Unusable& each) { return each.instance == name; });
+        }
         const std::uint32_t outer = outer_vlan(model, *instance);
         // Of two that hold one vMAC on two VLANs of the instance, the first to have come counts.
         std::map<Mac, const Entry*> chosen;
@@ -453,22 +460,20 @@ Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& 
                 const std::uint32_t vlan = entry.binding.vlan();
                 if (vlan != outer &&
                     std::ranges::find(instance->peer_vlans(), vlan) == instance->peer_vlans().end()) {
-                    if (unusable != nullptr)
-                        unusable->push_back({{network, vmac},
-                                             entry,
-                                             name,
-                                             fmt::format("VLAN {} is not among those of instance {}", vlan, name)});
+                    unusable.push_back({{network, vmac},
+                                        entry,
+                                        name,
+                                        fmt::format("VLAN {} is not among those of instance {}", vlan, name)});
                     continue;
                 }
                 const auto [at, is_first] = chosen.emplace(vmac, &entry);
                 if (is_first) continue;
                 const Entry* loser = &entry;
                 if (entry.create_revision < at->second->create_revision) loser = std::exchange(at->second, &entry);
-                if (unusable != nullptr)
-                    unusable->push_back({{network, vmac},
-                                         *loser,
-                                         name,
-                                         fmt::format("host {} had it before", at->second->binding.host())});
+                unusable.push_back({{network, vmac},
+                                    *loser,
+                                    name,
+                                    fmt::format("host {} had it before", at->second->binding.host())});
             }
         }
         if (chosen.empty()) continue;

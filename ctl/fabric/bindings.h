@@ -128,13 +128,13 @@ public:
 
     [[nodiscard]] const std::map<std::string, registry::Host>& hosts() const { return hosts_; }
     [[nodiscard]] const std::map<Mac, Entry>* bindings(const Network& network) const;
-    [[nodiscard]] std::uint64_t own() const { return own_; }
+    [[nodiscard]] std::uint64_t own() const { return own_.size(); }
     [[nodiscard]] std::uint64_t others() const { return others_; }
     [[nodiscard]] const std::map<std::string, Refused>& refused() const { return refused_; }  // by printable key
     [[nodiscard]] std::uint64_t refused_total() const { return refused_total_; }
 
-    // Whether anything about where others' bindings are changed since the last call.
-    [[nodiscard]] bool take_changed() { return std::exchange(changed_, false); }
+    // The networks in which anything changed about where bindings are, since the last call.
+    [[nodiscard]] std::set<Network> take_changed() { return std::exchange(changed_, {}); }
 
     [[nodiscard]] Publication publication(const std::vector<Claim>& claims, std::int64_t lease) const;
     // The first other host that holds the claim.
@@ -160,9 +160,9 @@ private:
     std::map<std::string, registry::Host> hosts_;
     std::map<Network, std::map<Mac, Entry>> bindings_;
     std::map<std::string, Refused> refused_;
-    bool changed_ = false;
+    std::set<Network> changed_;
     std::uint64_t refused_total_ = 0;
-    std::uint64_t own_ = 0;
+    std::set<BindingKey> own_;  // that this host holds: a change of others' shall not walk all there are
     std::uint64_t others_ = 0;
     std::int64_t next_gone_s_ = 0;  // none is to go before; 0: none at all
 };
@@ -176,9 +176,11 @@ struct Unusable {
 };
 
 // The MACs behind other hosts, by instance, and what the registry holds for these and cannot be used. Lists that did
-// not change are those of `now`.
+// not change are those of `now`. With `changed`, `now` and `unusable` are this function's last answer for the same
+// model, and only what is in these networks has changed since: the others' are not looked at.
 [[nodiscard]] Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& host,
-                                 const Remotes& now, std::vector<Unusable>* unusable);
+                                 const Remotes& now, const std::set<Network>* changed,
+                                 std::vector<Unusable>& unusable);
 
 // The remote MACs that tables hold beside the intent's own: what the last agent had of the registry.
 [[nodiscard]] Remotes remotes_in(const Tables& tables, const Model& model, const Ids& ids);

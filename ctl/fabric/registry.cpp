@@ -544,16 +544,21 @@ void Registry::deliver() {
     Remotes next;
     {
         const std::lock_guard lock(mutex_);
-        const bool changed = mirror_.take_changed();
-        if (!std::exchange(model_changed_, false) && !changed && !sink_error_) return;
-        unusable_.clear();
-        next = remotes_of(*model_, mirror_, settings_.host, remotes_, &unusable_);
-        if (next == remotes_ && !sink_error_) return;
+        auto changed = mirror_.take_changed();
+        if (std::exchange(model_changed_, false)) stale_.reset();
+        if (stale_) stale_->merge(changed);
+        if (stale_ && stale_->empty()) return;
+        next = remotes_of(*model_, mirror_, settings_.host, remotes_, stale_ ? &*stale_ : nullptr, unusable_);
+        if (next == remotes_ && !sink_error_) {
+            stale_.emplace();
+            return;
+        }
     }
     auto done = sink_(next);
     const std::lock_guard lock(mutex_);
     if (done) {
         remotes_ = std::move(next);
+        stale_.emplace();
         sink_error_.reset();
     } else {
         sink_error_ = done.error();

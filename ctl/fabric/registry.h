@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -146,6 +147,8 @@ private:
     std::vector<Unusable> unusable_;
     std::optional<Error> sink_error_;
     Remotes remotes_;
+    // The networks of which remotes_ does not have all that mirror_ has; none: of all, the model being another.
+    std::optional<std::set<Network>> stale_;
     std::int64_t lease_ = 0;
     std::int64_t revision_ = 0;
     std::uint64_t writes_ = 0;
