@@ -737,8 +737,10 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
             plan.flush_instances.insert(id);
         } else if (after->second.value.vlan != value.vlan || after->second.value.uplink != value.uplink ||
                    (after->second.value.vvlan == 0) != (value.vvlan == 0) ||
-                   ((after->second.value.flags ^ value.flags) & IVDS_IF_PLAIN_OUT) != 0) {
-            // What was learned names the outer VLAN, the uplink, or the plain hosts of before.
+                   ((after->second.value.flags ^ value.flags) & IVDS_IF_PLAIN_OUT) != 0 ||
+                   (value.flags & ~after->second.value.flags & IVDS_IF_LEARN_WIRE) != 0) {
+            // What was learned names the outer VLAN, the uplink, or the plain hosts of before; and no frame sets
+            // right where a host is that moves to another VLAN, where nothing is learned from the wire any more.
             plan.flush_instances.insert(id);
         }
     }

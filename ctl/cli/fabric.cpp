@@ -24,7 +24,7 @@ namespace {
 namespace fb = ::ivds::fabric::v1;
 
 // The fields of an instance that a network says; all others are the host's own.
-constexpr const char* kSaid[] = {"tenant", "uplink", "vlan", "vvlan", "scope", "peer_vlans"};
+constexpr const char* kSaid[] = {"tenant", "uplink", "vlan", "vvlan", "scope", "peer_vlans", "draining"};
 
 std::unexpected<Error> wrong(const std::string& file, const std::string& what, const std::string& fix) {
     return fail(Code::invalid, "IVDS-U040", file + ": " + what, fix);
@@ -101,19 +101,24 @@ Result<Hosts> hosts_of(const Context& context, const fb::Fabric& fabric) {
     return hosts;
 }
 
+void set_peers(pb::Instance& instance, const std::set<std::uint32_t>& vlans) {
+    instance.clear_peer_vlans();
+    for (const std::uint32_t vlan : vlans)
+        if (vlan != instance.vlan()) instance.add_peer_vlans(vlan);
+}
+
 // `now` as the network has it on this member's host.
 pb::Instance wanted(const fb::Network& network, const fb::Network::Member& member, pb::Instance now) {
     std::set<std::uint32_t> peers;
-    for (const fb::Network::Member& other : network.members())
-        if (other.vlan() != member.vlan()) peers.insert(other.vlan());
+    for (const fb::Network::Member& other : network.members()) peers.insert(other.vlan());
     now.set_name(network.name());
     now.set_tenant(network.tenant());
     now.set_uplink(member.uplink());
     now.set_vlan(member.vlan());
     now.set_vvlan(network.vvlan());
     now.set_scope(pb::DISTRIBUTED);
-    now.clear_peer_vlans();
-    for (const std::uint32_t vlan : peers) now.add_peer_vlans(vlan);
+    now.set_draining(false);
+    set_peers(now, peers);
     return now;
 }
 
@@ -127,14 +132,16 @@ Result<std::optional<pb::Object>> instance_on(Client& host, const std::string& n
     return std::unexpected(found.error());
 }
 
-// What a host has of a network, and what it is to have.
+// What a host has of a network, and what it is to have: nothing, where there is no object.
 struct Place {
     std::string host;
     std::string network;
     std::optional<pb::Object> before;
-    pb::Object after;
+    std::optional<pb::Object> after;
 
-    [[nodiscard]] bool same() const { return before && to_yaml(*before) == to_yaml(after); }
+    [[nodiscard]] bool same() const {
+        return before && after ? to_yaml(*before) == to_yaml(*after) : !before && !after;
+    }
 };
 
 // Asks every host, so that one that does not answer is known before anything changes.
@@ -142,11 +149,11 @@ Result<std::vector<Place>> look(const Hosts& hosts, const std::vector<const fb::
     std::vector<Place> places;
     for (const fb::Network* network : networks) {
         for (const fb::Network::Member& member : network->members()) {
-            Place place{.host = member.host(), .network = network->name(), .before = std::nullopt, .after = {}};
+            Place place{.host = member.host(), .network = network->name(), .before = {}, .after = pb::Object()};
             auto before = instance_on(*hosts.at(member.host()), network->name());
             if (!before) return std::unexpected(before.error().in("host " + member.host()));
             place.before = std::move(*before);
-            *place.after.mutable_instance() =
+            *place.after->mutable_instance() =
                 wanted(*network, member, place.before ? place.before->instance() : pb::Instance{});
             places.push_back(std::move(place));
         }
@@ -154,33 +161,83 @@ Result<std::vector<Place>> look(const Hosts& hosts, const std::vector<const fb::
     return places;
 }
 
-Result<> put(Client& host, const Place& place) {
-    auto done = place.before ? host.update(place.after) : host.create(place.after);
+// Gives the host `after` where it has `before`.
+Result<> put(Client& host, const std::string& network, const std::optional<pb::Object>& before,
+             const std::optional<pb::Object>& after) {
+    if (!after) {
+        pb::Ref ref;
+        ref.set_kind(pb::INSTANCE);
+        ref.set_name(network);
+        auto done = host.remove(ref);
+        if (!done) return std::unexpected(done.error());
+        return {};
+    }
+    auto done = before ? host.update(*after) : host.create(*after);
     if (!done) return std::unexpected(done.error());
     return {};
 }
 
-Result<> take_back(Client& host, const Place& place) {
-    if (place.before) {
-        auto done = host.update(*place.before);
-        if (!done) return std::unexpected(done.error());
-        return {};
+// The steps from what the hosts have to what they are to have. Where an instance's VLAN changes, the others learn of
+// it first and forget the old one last, so that at no moment a host sends to where nobody listens for longer than its
+// own change takes; that is made while its instance drains, as the agent demands.
+std::vector<Place> steps_to(const std::vector<Place>& places) {
+    std::map<std::string, std::set<std::uint32_t>> vlans;  // by network that changes a VLAN: all, old and new
+    for (const Place& place : places)
+        if (place.before && place.after && place.before->instance().vlan() != place.after->instance().vlan())
+            vlans[place.network] = {};
+    for (const Place& place : places)
+        if (const auto found = vlans.find(place.network); found != vlans.end())
+            for (const auto* each : {&place.before, &place.after})
+                if (*each) {
+                    found->second.insert((*each)->instance().vlan());
+                    found->second.insert((*each)->instance().peer_vlans().begin(),
+                                         (*each)->instance().peer_vlans().end());
+                }
+    std::vector<Place> steps;
+    std::map<const Place*, std::optional<pb::Object>> now;
+    const auto step = [&](const Place& place, std::optional<pb::Object> after) {
+        steps.push_back({place.host, place.network, now.at(&place), after});
+        now.at(&place) = std::move(after);
+    };
+    for (const Place& place : places) {
+        now.emplace(&place, place.before);
+        if (const auto found = vlans.find(place.network); found != vlans.end() && place.before && place.after) {
+            auto both = place.before;
+            set_peers(*both->mutable_instance(), found->second);
+            step(place, std::move(both));
+        }
     }
-    pb::Ref ref;
-    ref.set_kind(pb::INSTANCE);
-    ref.set_name(place.network);
-    auto done = host.remove(ref);
-    if (!done) return std::unexpected(done.error());
-    return {};
+    for (const Place& place : places) {
+        const auto found = vlans.find(place.network);
+        if (found == vlans.end() || !place.after) {
+            step(place, place.after);
+            continue;
+        }
+        auto both = place.after;
+        set_peers(*both->mutable_instance(), found->second);
+        if (place.before && place.before->instance().vlan() != place.after->instance().vlan()) {
+            auto still = now.at(&place);
+            still->mutable_instance()->set_draining(true);
+            step(place, std::move(still));
+            auto changed = both;
+            changed->mutable_instance()->set_draining(true);
+            step(place, std::move(changed));
+        }
+        step(place, std::move(both));
+    }
+    for (const Place& place : places)
+        if (vlans.contains(place.network)) step(place, place.after);
+    return steps;
 }
 
 // Puts all of them, or none: after an error what was put is taken back, in reverse. Each step is acknowledged by its
 // host when it is in force and saved.
 Result<> put_all(const Hosts& hosts, const std::vector<Place>& places) {
     std::vector<const Place*> done;
-    for (const Place& place : places) {
+    const std::vector<Place> steps = steps_to(places);
+    for (const Place& place : steps) {
         if (place.same()) continue;
-        auto step = put(*hosts.at(place.host), place);
+        auto step = put(*hosts.at(place.host), place.network, place.before, place.after);
         if (step) {
             done.push_back(&place);
             continue;
@@ -190,14 +247,13 @@ Result<> put_all(const Hosts& hosts, const std::vector<Place>& places) {
         if (step.error().code == Code::unavailable) done.push_back(&place);
         std::string left;
         for (const auto* each : std::views::reverse(done)) {
-            auto back = take_back(*hosts.at(each->host), *each);
+            auto back = put(*hosts.at(each->host), each->network, each->after, each->before);
             if (!back)
                 left += fmt::format("; host {} keeps network {}: {}", each->host, each->network, back.error().what);
         }
         if (!left.empty()) {
             error.what += left;
-            error.fix +=
-                (error.fix.empty() ? "" : "; then ") + std::string("run fabric create again, or fabric diff");
+            error.fix += (error.fix.empty() ? "" : "; then ") + std::string("do the same again, or see fabric diff");
         }
         return std::unexpected(std::move(error));
     }
@@ -224,6 +280,8 @@ fb::Step step_of(const Place& place, const std::string& what, const std::string&
 struct Words {
     std::string file;
     std::string network;
+    std::string host;
+    std::uint32_t vlan = 0;
 };
 
 struct Opened {
@@ -243,12 +301,126 @@ Result<Opened> open(const Context& context, const Words& words) {
     return Opened{.hosts = std::move(*hosts), .places = std::move(*places)};
 }
 
+Result<int> put_and_tell(const Context& context, const Hosts& hosts, const std::vector<Place>& places) {
+    if (auto done = put_all(hosts, places); !done) return std::unexpected(done.error());
+    for (const Place& place : places)
+        print(context, step_of(place, place.same()    ? place.after ? "there" : "absent"
+                                      : !place.after  ? "deleted"
+                                      : !place.before ? "created"
+                                                      : "updated"));
+    return exit_ok;
+}
+
 Result<int> create(const Context& context, const Words& words) {
     const auto opened = open(context, words);
     if (!opened) return std::unexpected(opened.error());
-    if (auto done = put_all(opened->hosts, opened->places); !done) return std::unexpected(done.error());
-    for (const Place& place : opened->places)
-        print(context, step_of(place, place.same() ? "there" : place.before ? "updated" : "created"));
+    return put_and_tell(context, opened->hosts, opened->places);
+}
+
+Result<int> remove(const Context& context, const Words& words) {
+    auto opened = open(context, words);
+    if (!opened) return std::unexpected(opened.error());
+    for (Place& place : opened->places) place.after.reset();
+    return put_and_tell(context, opened->hosts, opened->places);
+}
+
+// The vPorts of an instance, a few by name.
+std::string users_of(const pb::StatusReply& status, const std::string& instance) {
+    constexpr int kNamed = 5;
+    std::string names;
+    int count = 0;
+    for (const pb::PortState& port : status.ports()) {
+        if (port.instance() != instance) continue;
+        if (++count <= kNamed) names += (names.empty() ? "" : ", ") + port.name();
+    }
+    return count <= kNamed ? names : fmt::format("{} and {} more", names, count - kNamed);
+}
+
+// Takes the host out of the networks that none of its vPorts is in, and tells of the others: once their VMs have
+// moved, the next call takes these. On the hosts that stay, its VLANs are no more among the peers'.
+Result<int> drain(const Context& context, const Words& words) {
+    const auto fabric = read_fabric(context.io, words.file);
+    if (!fabric) return std::unexpected(fabric.error());
+    if (std::ranges::none_of(fabric->hosts(), [&](const fb::Host& host) { return host.name() == words.host; }))
+        return fail(Code::not_found, "IVDS-U041", fmt::format("the file has no host {}", words.host),
+                    "name one of its hosts");
+    const auto hosts = hosts_of(context, *fabric);
+    if (!hosts) return std::unexpected(hosts.error());
+    const auto status = hosts->at(words.host)->status();
+    if (!status) return std::unexpected(status.error().in("host " + words.host));
+    std::vector<Place> places;
+    bool is_left = false;
+    for (const fb::Network& network : fabric->networks()) {
+        fb::Network without = network;
+        const auto gone = std::ranges::remove(*without.mutable_members(), words.host, &fb::Network::Member::host);
+        without.mutable_members()->erase(gone.begin(), gone.end());
+        if (without.members_size() == network.members_size()) continue;
+        if (const std::string users = users_of(*status, network.name()); !users.empty()) {
+            is_left = true;
+            fb::Step step;
+            step.set_host(words.host);
+            step.set_network(network.name());
+            step.set_what("in use");
+            step.set_text(users);
+            print(context, step);
+            continue;
+        }
+        auto here = instance_on(*hosts->at(words.host), network.name());
+        if (!here) return std::unexpected(here.error().in("host " + words.host));
+        places.push_back({words.host, network.name(), std::move(*here), {}});
+        auto others = look(*hosts, {&without});
+        if (!others) return std::unexpected(others.error());
+        std::ranges::copy_if(*others, std::back_inserter(places),
+                             [](const Place& place) { return place.before.has_value(); });
+    }
+    auto done = put_and_tell(context, *hosts, places);
+    return done && is_left ? Result<int>(exit_findings) : done;
+}
+
+// Whether another network has the V.VLAN on one of these hosts' uplinks in this VLAN.
+const fb::Network* clash(const fb::Fabric& fabric, const fb::Network& network, std::uint32_t vlan) {
+    for (const fb::Network& other : fabric.networks()) {
+        if (&other == &network || other.vvlan() != network.vvlan()) continue;
+        for (const fb::Network::Member& its : other.members())
+            for (const fb::Network::Member& member : network.members())
+                if (its.host() == member.host() && its.uplink() == member.uplink() && its.vlan() == vlan)
+                    return &other;
+    }
+    return nullptr;
+}
+
+// The file in which each network has one VLAN on all its hosts: the one that most of them have now, so that the
+// fewest change. No host is asked: `fabric diff` with that file shows the plan, `fabric create` carries it out, and
+// `fabric create` with the old file takes it back.
+Result<int> normalize(const Context& context, const Words& words) {
+    auto fabric = read_fabric(context.io, words.file);
+    if (!fabric) return std::unexpected(fabric.error());
+    const auto networks = networks_of(*fabric, words.network);
+    if (!networks) return std::unexpected(networks.error());
+    for (const fb::Network* network : *networks) {
+        std::map<std::uint32_t, int> votes;
+        for (const fb::Network::Member& member : network->members()) ++votes[member.vlan()];
+        if (words.vlan != 0) votes = {{words.vlan, 1}};
+        const fb::Network* other = nullptr;
+        std::uint32_t best = 0;
+        for (const auto& [vlan, count] : votes) {
+            if (const auto* at = clash(*fabric, *network, vlan); at != nullptr)
+                other = at;
+            else if (best == 0 || count > votes.at(best))
+                best = vlan;
+        }
+        if (best == 0)
+            return fail(Code::conflict, "IVDS-U042",
+                        fmt::format("network {} has no VLAN for all its hosts: there, network {} has V.VLAN {}",
+                                    network->name(), other->name(), network->vvlan()),
+                        "name a VLAN with --vlan that the fabric carries to all of them");
+        auto& changed = *std::ranges::find(*fabric->mutable_networks(), network->name(), &fb::Network::name);
+        for (fb::Network::Member& member : *changed.mutable_members()) member.set_vlan(best);
+    }
+    if (context.options.json)
+        context.json(*fabric);
+    else
+        context.io.out << to_yaml(*fabric);
     return exit_ok;
 }
 
@@ -277,7 +449,7 @@ Result<int> diff(const Context& context, const Words& words) {
         }
         for (const char* field : kSaid) {
             const std::string is = value_of(*place.before, field);
-            const std::string shall = value_of(place.after, field);
+            const std::string shall = value_of(*place.after, field);
             if (is != shall) print(context, step_of(place, "differs", fmt::format("{}, wanted {}", is, shall)));
         }
     }
@@ -343,8 +515,23 @@ void add_fabric_commands(Commands& commands) {
     CLI::App* const diff_app =
         add("diff", "Where hosts are not as the file wants them; exit 1 if they are not",
             "ivds-ctl fabric diff -f fabric.yaml", [words](const Context& context) { return diff(context, *words); });
-    for (CLI::App* app : {create_app, diff_app})
+    CLI::App* const delete_app =
+        add("delete", "Delete a network from all its hosts, or from none: none may have vPorts in it",
+            "ivds-ctl fabric delete -f fabric.yaml red",
+            [words](const Context& context) { return remove(context, *words); });
+    CLI::App* const drain_app = add(
+        "drain", "Take a host out of the networks that no vPort of it is in; exit 1 while it is in some",
+        "ivds-ctl fabric drain -f fabric.yaml c", [words](const Context& context) { return drain(context, *words); });
+    CLI::App* const normalize_app =
+        add("normalize", "The file with one VLAN for each network, for fabric diff and fabric create",
+            "ivds-ctl fabric normalize -f fabric.yaml red > one.yaml",
+            [words](const Context& context) { return normalize(context, *words); });
+    for (CLI::App* app : {create_app, diff_app, normalize_app})
         add_value(*app, "NETWORK", "TEXT", words->network, "this network of the file alone");
+    add_value(*delete_app, "NETWORK", "TEXT", words->network, "of the file").required();
+    add_value(*drain_app, "HOST", "TEXT", words->host, "of the file").required();
+    add_value(*normalize_app, "--vlan", "VLAN", words->vlan, "this VLAN, 1 to 4094, not the one that most hosts have")
+        .check(CLI::Range(1, 4094));
     add("list", "Every instance of every host of the file", "ivds-ctl fabric list -f fabric.yaml",
         [words](const Context& context) { return list(context, words->file); });
 }

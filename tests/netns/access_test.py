@@ -314,12 +314,16 @@ def _(bench):
         says(run("diff"), 0, "no differences")
         hosts[1].ctl("instance", "update", "red", "--tenant", "other")
         says(run("diff"), 1, "b: network red: differs: tenant: other, wanted tenant: acme")
-        # A change that one host refuses is on none: another tenant on a, a VLAN on b that its vPorts hold.
+        # A change that one host refuses is on none: another tenant on a, a VLAN on b that there is not.
         both = json.loads(json.dumps(intent))
         both["networks"][0].update(tenant="emca")
-        both["networks"][0]["members"][1]["vlan"] = 300
+        both["networks"][0]["members"][1]["vlan"] = 4095
         done = run("create", want=both)
-        check(done.returncode == 4 and "host b: " in done.stderr and "IVDS-M016" in done.stderr, f"{done.stderr}")
+        check(done.returncode != 0 and "host a: " in done.stderr and "IVDS-M0" in done.stderr, f"{done.stderr}")
+        both["networks"][0]["members"][1].update(vlan=300, uplink="nowhere")
+        done = run("create", want=both)
+        check(done.returncode != 0 and "host b: " in done.stderr and "nowhere" in done.stderr, f"{done.stderr}")
+        check_equal([hosts[n].ctl_json("instance", "get", "red")["instance"]["vlan"] for n in (0, 1)], [100, 200], "VLANs")
         check_equal([hosts[n].ctl_json("instance", "get", "red")["instance"]["tenant"] for n in (0, 1)], ["acme", "other"],
                     "the tenants after it")
         says(run("create"), 0, "a: network red: there", "b: network red: updated")
@@ -338,6 +342,91 @@ def _(bench):
                            ({**intent, "networks": [{"name": "red"}]}, "has no members"), ({"nets": []}, "nets")):
             done = run("diff", want=want)
             check(done.returncode == 2 and text in done.stderr, f"{want}: {done.stderr}")
+
+
+@case("ivds-ctl fabric brings a network to one VLAN under its VMs' connections and back, takes a host out of what it no longer "
+      "uses, and deletes a network from all hosts or from none [R156][R159][R160]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        scene = Scene(lab, {"red": {}})
+        hosts = scene.two_hosts()
+        scene.vm("a", "red", 1)
+        scene.vm("b", "red", 2)
+        fabric = Fabric(lab, folder, hosts)
+        for host in hosts:
+            host.ctl("uplink", "create", "uplink", "--netdev", "wire0")
+        members = [{"host": "a", "uplink": "uplink", "vlan": 100}, {"host": "b", "uplink": "uplink", "vlan": 200}]
+        intent = {"hosts": [{"name": name, "address": address} for name, address in fabric.address.items()],
+                  "networks": [{"name": "red", "vvlan": 10, "members": members},
+                               {"name": "blue", "vvlan": 20, "members": members},
+                               {"name": "green", "vvlan": 10, "members": [{"host": "a", "uplink": "uplink", "vlan": 300}]}]}
+
+        def run(*words, want=None):
+            return fabric.center.run("ivds-ctl", *fabric.ca.words("operate"), "fabric", *words, "-f", "-",
+                                     stdin=want or json.dumps(intent), check=False)
+
+        def says(done, code, *lines):
+            check_equal((done.returncode, done.stdout.splitlines()), (code, list(lines)), f"said: {done.stderr}")
+
+        def vlans(network):
+            got = [host.ctl_json("instance", "get", network)["instance"] for host in hosts]
+            return [(each["vlan"], each.get("peerVlans", each.get("peer_vlans", [])), each.get("draining", False)) for each in got]
+
+        check_equal(run("create").returncode, 0, "create")
+        for number, host in enumerate(hosts, 1):
+            host.ctl("vnic", "create", f"red-{number}-nic", "--vmac", mac(number))
+            host.ctl("vport", "create", f"red-{number}", "--instance", "red", "--netdev", f"red-{number}", "--vnic",
+                     f"red-{number}-nic")
+        lab.wait(lambda: all(port["up"] for name in "ab" for port in scene.ports(name).values()), 10, "ports are down")
+        scene.check_pings()
+        with scene.vms["red-2"].within():
+            server = socket.create_server(("0.0.0.0", 80))
+        with scene.vms["red-1"].within():
+            client = socket.create_connection((scene.vms["red-2"].address, 80), 3)
+        there, _ = server.accept()
+        for end in (client, there):
+            end.settimeout(10)
+
+        def talks(what):
+            client.sendall(what)
+            check_equal(there.recv(100), what, "what came by the connection")
+
+        talks(b"two VLANs")
+        one = run("normalize", "red")
+        check_equal(one.returncode, 0, one.stderr)
+        says(run("diff", "red", want=one.stdout), 1, "a: network red: differs: peer_vlans: [200], wanted no peer_vlans",
+             "b: network red: differs: vlan: 200, wanted vlan: 100",
+             "b: network red: differs: peer_vlans: [100], wanted no peer_vlans")
+        says(run("create", "red", want=one.stdout), 0, "a: network red: updated", "b: network red: updated")
+        check_equal(vlans("red"), [(100, [], False), (100, [], False)], "one VLAN")
+        talks(b"one VLAN")
+        scene.check_pings()
+        says(run("create", "red", want=one.stdout), 0, "a: network red: there", "b: network red: there")
+        # Another is the choice of who asks, and is refused where the V.VLAN is another network's.
+        check_equal(run("normalize", "red", "--vlan", "400").stdout.count("vlan: 400"), 2, "members in VLAN 400")
+        refused(run("normalize", "red", "--vlan", "300"), "IVDS-U042", "green", "V.VLAN 10")
+        # A host that refuses in the middle: all have what they had, and forward.
+        hosts[1].ctl("instance", "create", "mine", "--uplink", "uplink", "--vlan", "200", "--vvlan", "10")
+        done = run("create", "red")
+        check(done.returncode != 0 and "host b: " in done.stderr and "mine" in done.stderr, done.stderr)
+        check_equal(vlans("red"), [(100, [], False), (100, [], False)], "VLANs after a refusal")
+        talks(b"after a refusal")
+        hosts[1].ctl("instance", "delete", "mine")
+        says(run("create", "red"), 0, "a: network red: updated", "b: network red: updated")
+        check_equal(vlans("red"), [(100, [200], False), (200, [100], False)], "VLANs taken back")
+        talks(b"two VLANs again")
+
+        says(run("drain", "b"), 1, "b: network red: in use: red-2", "b: network blue: deleted", "a: network blue: updated")
+        check_equal(hosts[0].ctl_json("instance", "get", "blue")["instance"].get("peer_vlans", []), [], "blue's peers on a")
+        talks(b"in use")
+        refused(run("delete", "red"), "IVDS-M007", "host a: ")
+        check_equal(vlans("red"), [(100, [200], False), (200, [100], False)], "red after a refusal")
+        hosts[1].ctl("vport", "delete", "red-2")
+        says(run("drain", "b"), 0, "b: network red: deleted", "a: network red: updated", "b: network blue: absent",
+             "a: network blue: there")
+        says(run("delete", "green"), 0, "a: network green: deleted")
+        says(run("delete", "green"), 0, "a: network green: absent")
+        refused(run("drain", "c"), "IVDS-U041", "no host c")
 
 
 main()
