@@ -212,7 +212,10 @@ World drawn_world() {
     }
     std::vector<std::uint32_t> with_lists = vports;
     if (world.ports.contains(patches[0])) {
-        with_lists.insert(with_lists.end(), patches.begin(), patches.end());
+        // Twice: what goes through a patch is rare enough.
+        for (int i = 0; i < 2; ++i) {
+            with_lists.insert(with_lists.end(), patches.begin(), patches.end());
+        }
     }
     std::ranges::copy_if(subs, std::back_inserter(with_lists),
                          [&](std::uint32_t id) { return world.ports.contains(id); });
@@ -403,11 +406,10 @@ struct Scenario {
 Scenario drawn_scenario() {
     Scenario scenario{.world = drawn_world(), .steps = {}};
     for (int i = between(1, 12); i > 0; --i) {
-        // Mostly of the last one; of an earlier one, what a CPU remembers is meanwhile another's.
-        const std::size_t back = scenario.steps.empty() ? 0
-                                 : rarely(3)            ? between<std::size_t>(0, scenario.steps.size() - 1)
-                                                        : 0;
-        const Step earlier = scenario.steps.empty() ? Step{} : scenario.steps[scenario.steps.size() - 1 - back];
+        // Of the last one or of an earlier one, when what a CPU remembers is meanwhile another's.
+        const std::size_t count = scenario.steps.size();
+        const std::size_t back = count != 0 && rarely(2) ? between<std::size_t>(1, count) : 1;
+        const Step earlier = count != 0 ? scenario.steps[count - back] : Step{};
         const bool has_earlier =
             earlier.frame.size() >= 60 && scenario.world.ports.at(earlier.port).kind == IVDS_PORT_VPORT;
         scenario.steps.push_back(has_earlier && rarely(2) ? drawn_sequel(scenario.world, earlier)
