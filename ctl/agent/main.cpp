@@ -61,6 +61,7 @@ struct Options {
     std::string registry = "local";
     std::string etcd = "127.0.0.1:2379";
     etcd::Tls etcd_tls;
+    etcd::Login etcd_login;
     std::string host_name;
     std::int64_t lease_s = 15;
     std::string log_level = "info";
@@ -242,7 +243,8 @@ Result<> run(const Options& options, int signals) {
     }
     std::optional<fabric::Settings> registry;
     if (options.registry == "etcd") {
-        auto settings = fabric::settings_of(options.etcd, options.etcd_tls, options.host_name, options.lease_s);
+        auto settings = fabric::settings_of(options.etcd, options.etcd_tls, options.etcd_login, options.host_name,
+                                            options.lease_s);
         if (!settings) return std::unexpected(settings.error());
         registry = std::move(*settings);
     }
@@ -330,6 +332,10 @@ int main_of(int argc, char** argv) {
     app.add_option("--etcd-cert", options.etcd_tls.cert, "PEM file: this host's certificate for etcd")
         ->envname("IVDS_ETCD_CERT");
     app.add_option("--etcd-key", options.etcd_tls.key, "PEM file: the certificate's key")->envname("IVDS_ETCD_KEY");
+    app.add_option("--etcd-user", options.etcd_login.user, "this host's user of etcd, where etcd asks for one")
+        ->envname("IVDS_ETCD_USER");
+    app.add_option("--etcd-password-file", options.etcd_login.password_file, "file with the user's password")
+        ->envname("IVDS_ETCD_PASSWORD_FILE");
     app.add_option("--host-name", options.host_name, "this host's name in the registry; without it: its own")
         ->envname("IVDS_HOST_NAME");
     app.add_option("--lease-s", options.lease_s, "seconds of silence after which the registry forgets this host")

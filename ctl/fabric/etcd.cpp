@@ -38,7 +38,7 @@ KeyValue from_pb(pb::KeyValue& kv) {
             kv.lease()};
 }
 
-std::unexpected<Error> failure(const grpc::Status& status, const std::string& endpoint, const char* call) {
+std::unexpected<Error> failure(const grpc::Status& status, const std::string& endpoint, const std::string& call) {
     const auto code = status.error_code();
     return fail(code == grpc::StatusCode::NOT_FOUND            ? Code::not_found
                 : code == grpc::StatusCode::RESOURCE_EXHAUSTED ? Code::exhausted
@@ -46,7 +46,10 @@ std::unexpected<Error> failure(const grpc::Status& status, const std::string& en
                     ? Code::foreign
                     : Code::unavailable,
                 "IVDS-R001", fmt::format("etcd {}: {}: {}", endpoint, call, status.error_message()),
-                "see whether etcd runs there, has a leader, and can be reached from this host");
+                code == grpc::StatusCode::UNAUTHENTICATED || code == grpc::StatusCode::PERMISSION_DENIED ||
+                        code == grpc::StatusCode::INVALID_ARGUMENT
+                    ? "give --etcd-user and --etcd-password-file, of a user that may read and write /ivds/"
+                    : "see whether etcd runs there, has a leader, and can be reached from this host");
 }
 
 }  // namespace
@@ -57,27 +60,59 @@ struct Client::Impl {
     std::unique_ptr<pb::KV::Stub> kv;
     std::unique_ptr<pb::Watch::Stub> watch;
     std::unique_ptr<pb::Lease::Stub> lease;
+    std::unique_ptr<pb::Auth::Stub> auth;
+    std::string user;  // empty: none
+    std::string password;
+
+    std::mutex token_mutex;
+    std::string token;  // empty: to be asked for
 
     std::mutex mutex;
     grpc::ClientContext* watching = nullptr;
     bool stopped = false;
 
+    // Makes the call one of the user's, who logs in where he is not.
+    Result<> sign(grpc::ClientContext& context) {
+        if (user.empty()) return {};
+        const std::lock_guard lock(token_mutex);
+        if (token.empty()) {
+            grpc::ClientContext asking;
+            asking.set_deadline(std::chrono::system_clock::now() + kDeadline);
+            pb::AuthenticateRequest request;
+            request.set_name(user);
+            request.set_password(password);
+            pb::AuthenticateResponse reply;
+            const grpc::Status status = auth->Authenticate(&asking, request, &reply);
+            if (!status.ok()) return failure(status, endpoint, "log in as " + user);
+            token = reply.token();
+        }
+        context.AddMetadata("token", token);
+        return {};
+    }
+
     template <class Request, class Reply>
     Result<Reply> call(grpc::Status (pb::KV::Stub::*method)(grpc::ClientContext*, const Request&, Reply*),
-                       const Request& request, const char* name) const {
-        grpc::ClientContext context;
-        context.set_deadline(std::chrono::system_clock::now() + kDeadline);
-        Reply reply;
-        const grpc::Status status = (kv.get()->*method)(&context, request, &reply);
-        if (!status.ok()) return failure(status, endpoint, name);
-        return reply;
+                       const Request& request, const char* name) {
+        for (bool again = user.empty();; again = true) {
+            grpc::ClientContext context;
+            context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+            if (auto signed_in = sign(context); !signed_in) return std::unexpected(signed_in.error());
+            Reply reply;
+            const grpc::Status status = (kv.get()->*method)(&context, request, &reply);
+            if (status.ok()) return reply;
+            // A token is for some minutes, and for one run of etcd.
+            if (status.error_code() != grpc::StatusCode::UNAUTHENTICATED || again)
+                return failure(status, endpoint, name);
+            const std::lock_guard lock(token_mutex);
+            token.clear();
+        }
     }
 };
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
 
-Result<std::unique_ptr<Client>> Client::open(const std::string& endpoint, const Tls& tls) {
+Result<std::unique_ptr<Client>> Client::open(const std::string& endpoint, const Tls& tls, const Login& login) {
     std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
     if (tls.on) {
         auto ca = read_pem(tls.ca);
@@ -101,6 +136,13 @@ Result<std::unique_ptr<Client>> Client::open(const std::string& endpoint, const 
     impl->kv = pb::KV::NewStub(impl->channel);
     impl->watch = pb::Watch::NewStub(impl->channel);
     impl->lease = pb::Lease::NewStub(impl->channel);
+    impl->auth = pb::Auth::NewStub(impl->channel);
+    if (!login.user.empty()) {
+        auto password = read_text(login.password_file, "IVDS-R001");
+        if (!password) return std::unexpected(password.error());
+        impl->user = login.user;
+        impl->password = password->substr(0, password->find('\n'));
+    }
     return std::unique_ptr<Client>(new Client(std::move(impl)));
 }
 
@@ -168,6 +210,7 @@ Result<std::int64_t> Client::transact(const std::vector<Guard>& guards, const st
 Result<std::int64_t> Client::grant(std::int64_t ttl_s) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+    if (auto signed_in = impl_->sign(context); !signed_in) return std::unexpected(signed_in.error());
     pb::LeaseGrantRequest request;
     request.set_ttl(ttl_s);
     pb::LeaseGrantResponse reply;
@@ -179,6 +222,7 @@ Result<std::int64_t> Client::grant(std::int64_t ttl_s) {
 Result<std::int64_t> Client::keep_alive(std::int64_t lease) {
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+    if (auto signed_in = impl_->sign(context); !signed_in) return std::unexpected(signed_in.error());
     const auto stream = impl_->lease->LeaseKeepAlive(&context);
     pb::LeaseKeepAliveRequest request;
     request.set_id(lease);
@@ -193,6 +237,7 @@ Result<std::int64_t> Client::keep_alive(std::int64_t lease) {
 
 Result<> Client::watch(const std::string& prefix, std::int64_t revision, const std::function<void(Changes)>& sink) {
     grpc::ClientContext context;
+    if (auto signed_in = impl_->sign(context); !signed_in) return signed_in;
     {
         const std::lock_guard lock(impl_->mutex);
         if (impl_->stopped) return {};

@@ -61,10 +61,18 @@ struct Tls {
     std::string key;
 };
 
+// A user of etcd's; empty: etcd asks for none, or takes the certificate's name for it.
+struct Login {
+    std::string user;
+    std::string password_file;  // its first line
+};
+
 class Client {
 public:
-    // `endpoint` is HOST:PORT. Fails on files alone: whether etcd is there is for the calls to find out.
-    [[nodiscard]] static Result<std::unique_ptr<Client>> open(const std::string& endpoint, const Tls& tls);
+    // `endpoint` is HOST:PORT. Fails on files alone: whether etcd is there, and knows the user, is for the calls to
+    // find out.
+    [[nodiscard]] static Result<std::unique_ptr<Client>> open(const std::string& endpoint, const Tls& tls,
+                                                              const Login& login = {});
     ~Client();
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;

@@ -41,13 +41,17 @@ constexpr const char* kConflictFix = "give one of the two vNICs another vMAC, or
 
 }  // namespace
 
-Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, const std::string& host,
+Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, etcd::Login login, const std::string& host,
                              std::int64_t lease_s) {
     Settings settings;
     settings.lease_s = lease_s;
     if (tls.cert.empty() != tls.key.empty())
         return fail(Code::invalid, "IVDS-R008", "a certificate for etcd without its key, or a key without it",
                     "give --etcd-cert and --etcd-key");
+    if (login.user.empty() != login.password_file.empty())
+        return fail(Code::invalid, "IVDS-R008", "a user of etcd without a password, or a password without a user",
+                    "give --etcd-user and --etcd-password-file");
+    settings.login = std::move(login);
     if (endpoints.empty())
         return fail(Code::invalid, "IVDS-R008", "--etcd names no endpoint", "give HOST:PORT, like 192.0.2.1:2379");
     bool plain = false;
@@ -282,7 +286,7 @@ void Registry::run() {
 
 Result<> Registry::session() {
     const std::string endpoint = settings_.endpoints[next_endpoint_ % settings_.endpoints.size()];
-    auto opened = etcd::Client::open(endpoint, settings_.tls);
+    auto opened = etcd::Client::open(endpoint, settings_.tls, settings_.login);
     if (!opened) return std::unexpected(opened.error());
     etcd::Client& client = **opened;
     {

@@ -27,14 +27,15 @@ namespace ivds::fabric {
 struct Settings {
     std::vector<std::string> endpoints;  // HOST:PORT, tried in turn
     etcd::Tls tls;
+    etcd::Login login;
     std::string host;           // this one's name
     std::int64_t lease_s = 15;  // 3..600: a host that is silent for so long is gone
 };
 
 // From what the command line says: endpoints as "HOST:PORT" or "https://HOST:PORT", with commas between. An empty
 // `host` is this host's own name.
-[[nodiscard]] Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, const std::string& host,
-                                           std::int64_t lease_s);
+[[nodiscard]] Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, etcd::Login login,
+                                           const std::string& host, std::int64_t lease_s);
 
 // The id that tells this host from another by its name: kept in the state directory, drawn at the first call.
 [[nodiscard]] Result<std::string> host_id(const std::string& state_dir);

@@ -13,7 +13,7 @@ class Etcd:
     that have a certificate of it."""
 
     def __init__(self, lab, authority=None):
-        self.lab, self.place, self.authority = lab, lab.place("etcd"), authority
+        self.lab, self.place, self.authority, self.login = lab, lab.place("etcd"), authority, []
         self.url = f"{'https' if authority else 'http'}://{ETCD}"
         if authority:
             authority.issue("etcd", "IP:10.9.0.1")
@@ -48,7 +48,20 @@ class Etcd:
         if self.authority:
             secure = ["--cacert", self.authority.cert(), "--cert", self.authority.cert("etcdctl"), "--key",
                       self.authority.key("etcdctl")]
-        return self.place.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", self.url, *secure, *words, **options)
+        return self.place.run("env", "ETCDCTL_API=3", "etcdctl", "--endpoints", self.url, *secure, *self.login, *words,
+                              **options)
+
+    def ask_for_users(self, **passwords):
+        """From now on etcd knows these alone, who have all below /ivds/, and root."""
+        for user, password in {"root": "secret", **passwords}.items():
+            self.ctl("user", "add", f"{user}:{password}")
+        self.ctl("role", "add", "ivds")
+        self.ctl("role", "grant-permission", "ivds", "--prefix=true", "readwrite", "/ivds/")
+        for user in passwords:
+            self.ctl("user", "grant-role", user, "ivds")
+        self.ctl("user", "grant-role", "root", "root")
+        self.ctl("auth", "enable")
+        self.login = ["--user", "root:secret"]
 
     def keys(self, prefix="/ivds/"):
         """What is there, as etcdctl reads it: {key: value}."""

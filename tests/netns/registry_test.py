@@ -2,6 +2,7 @@
 """registry_test.py -- hosts on a plain Linux bridge that share their bindings through etcd, which runs in a place of its
 own and is stopped, killed and written to by strangers."""
 import json
+import pathlib
 import signal
 import tempfile
 
@@ -214,6 +215,45 @@ def _(bench):
         by_tls(hosts[1], ca)
         for name in "ab":
             lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} does not know the other's vMAC")
+
+
+@case("etcd that asks for users: hosts that log in share bindings, also after etcd forgot who they are, and one with another "
+      "password is told and gets nothing [R79][R142]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        scene, etcd = Scene(lab, {"red": network()}), Etcd(lab)
+        hosts = scene.two_hosts()
+        passwords = {"right": "a secret", "wrong": "a guess"}
+        files = {name: pathlib.Path(folder, name) for name in passwords}
+        for name, file in files.items():
+            file.write_text(passwords[name] + "\n", encoding="ascii")
+        for number, host in enumerate(hosts, 1):
+            etcd.connect(host, 10 + number)
+            scene.vm(host.name, "red", number)
+        etcd.ask_for_users(agent=passwords["right"])
+
+        def log_in(host, name):
+            host.start_agent("--registry", "etcd", "--etcd", ETCD, "--etcd-user", "agent", "--etcd-password-file", files[name],
+                             "--host-name", host.name, "--lease-s", LEASE_S)
+
+        log_in(hosts[0], "right")
+        log_in(hosts[1], "wrong")
+        scene.start()
+        lab.wait(lambda: "/ivds/v1/hosts/a" in etcd.keys(), 60, "a is not in etcd")
+        lab.wait(lambda: findings(scene, "b", "IVDS-R001"), 60, "b does not say that etcd refuses it")
+        told = findings(scene, "b", "IVDS-R001")[0]
+        check("log in as agent" in told["text"] and "--etcd-password-file" in told["fix"], f"{told}")
+        check_equal((sorted(etcd.keys("/ivds/v1/hosts/")), remote(scene, "b")), (["/ivds/v1/hosts/a"], 0), "hosts, and what b knows")
+        hosts[1].stop_agent()
+        log_in(hosts[1], "right")
+        for name in "ab":
+            lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} does not know the other's vMAC")
+        # Who has logged in is in etcd's memory alone.
+        etcd.stop()
+        etcd.start()
+        hosts[0].ctl("vnic", "create", "late-nic", "--vmac", mac(9))
+        hosts[0].ctl("vport", "create", "late", "--instance", "red", "--netdev", "late0", "--vnic", "late-nic")
+        lab.wait(lambda: remote(scene, "b") == 2, 60, "b does not hear of the new vPort")
 
 
 main()

@@ -339,7 +339,7 @@ TEST_CASE("others' bindings are static MACs behind the uplink, and lists that st
 
 TEST_CASE("options of the registry are refused with a reason before anything is done", "[R174]") {
     const auto refused = [](const std::string& endpoints, etcd::Tls tls, const std::string& host) {
-        const auto settings = settings_of(endpoints, std::move(tls), host, 15);
+        const auto settings = settings_of(endpoints, std::move(tls), {}, host, 15);
         return !settings && !settings.error().id.empty() && !settings.error().fix.empty();
     };
     CHECK(refused("", {}, "a"));
@@ -350,7 +350,7 @@ TEST_CASE("options of the registry are refused with a reason before anything is 
     CHECK(refused("http://a:1,https://b:1", {}, "a"));
     CHECK(refused("a:1", {.on = false, .ca = "", .cert = "c", .key = ""}, "a"));
     CHECK(refused("a:1", {}, "Not A Name"));
-    const auto settings = settings_of("https://etcd1:2379,[fd00::1]:2379", {}, "a", 15);
+    const auto settings = settings_of("https://etcd1:2379,[fd00::1]:2379", {}, {}, "a", 15);
     REQUIRE(settings);
     CHECK(settings->endpoints == std::vector<std::string>{"etcd1:2379", "[fd00::1]:2379"});
     CHECK(settings->tls.on);
