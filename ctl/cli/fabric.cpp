@@ -45,6 +45,15 @@ Result<fb::Fabric> read_fabric(Io& io, const std::string& file) {
             return wrong(file, fmt::format("host {} is there twice", host.name()),
                          "give each host a name of its own");
     }
+    const auto twice = [&](const char* kind, const auto& objects) -> Result<> {
+        std::set<std::string> names;
+        for (const auto& object : objects)
+            if (!names.insert(object.name()).second)
+                return wrong(file, fmt::format("{} {} is there twice", kind, object.name()), "give it once");
+        return {};
+    };
+    if (auto once = twice("set", fabric.sets()); !once) return std::unexpected(once.error());
+    if (auto once = twice("profile", fabric.profiles()); !once) return std::unexpected(once.error());
     std::set<std::string> networks;
     for (const fb::Network& network : fabric.networks()) {
         if (network.name().empty()) return wrong(file, "a network without a name", "give it one");
@@ -122,20 +131,25 @@ pb::Instance wanted(const fb::Network& network, const fb::Network::Member& membe
     return now;
 }
 
-Result<std::optional<pb::Object>> instance_on(Client& host, const std::string& name) {
+pb::Ref ref_to(pb::Kind kind, const std::string& name) {
     pb::Ref ref;
-    ref.set_kind(pb::INSTANCE);
+    ref.set_kind(kind);
     ref.set_name(name);
-    auto found = host.get(ref);
-    if (found) return std::move(*found);
-    if (found.error().code == Code::not_found) return std::nullopt;
-    return std::unexpected(found.error());
+    return ref;
 }
 
-// What a host has of a network, and what it is to have: nothing, where there is no object.
+std::string text_of(const pb::Ref& what) {
+    return fmt::format("{} {}",
+                       what.kind() == pb::SET       ? "set"
+                       : what.kind() == pb::PROFILE ? "profile"
+                                                    : "network",
+                       what.name());
+}
+
+// What a host has of something, and what it is to have: nothing, where there is no object.
 struct Place {
     std::string host;
-    std::string network;
+    pb::Ref what;  // an instance, a set or a profile
     std::optional<pb::Object> before;
     std::optional<pb::Object> after;
 
@@ -144,31 +158,55 @@ struct Place {
     }
 };
 
+// What is there by this name on a host, as the place of something that is to stay as it is.
+Result<Place> place_on(const Hosts& hosts, const std::string& host, const pb::Ref& what) {
+    auto found = hosts.at(host)->get(what);
+    if (!found && found.error().code != Code::not_found) return std::unexpected(found.error().in("host " + host));
+    Place place{.host = host, .what = what, .before = {}, .after = {}};
+    if (found) place.before = place.after = std::move(*found);
+    return place;
+}
+
 // Asks every host, so that one that does not answer is known before anything changes.
 Result<std::vector<Place>> look(const Hosts& hosts, const std::vector<const fb::Network*>& networks) {
     std::vector<Place> places;
     for (const fb::Network* network : networks) {
         for (const fb::Network::Member& member : network->members()) {
-            Place place{.host = member.host(), .network = network->name(), .before = {}, .after = pb::Object()};
-            auto before = instance_on(*hosts.at(member.host()), network->name());
-            if (!before) return std::unexpected(before.error().in("host " + member.host()));
-            place.before = std::move(*before);
-            *place.after->mutable_instance() =
-                wanted(*network, member, place.before ? place.before->instance() : pb::Instance{});
-            places.push_back(std::move(place));
+            auto place = place_on(hosts, member.host(), ref_to(pb::INSTANCE, network->name()));
+            if (!place) return std::unexpected(place.error());
+            if (!place->after) place->after.emplace();
+            pb::Instance& instance = *place->after->mutable_instance();
+            instance = wanted(*network, member, instance);
+            places.push_back(std::move(*place));
+        }
+    }
+    return places;
+}
+
+// The same for what is on all hosts alike.
+Result<std::vector<Place>> look_everywhere(const Hosts& hosts, const fb::Fabric& fabric) {
+    std::vector<pb::Object> objects;
+    for (const pb::Set& set : fabric.sets()) *objects.emplace_back().mutable_set() = set;
+    for (const pb::Profile& profile : fabric.profiles()) *objects.emplace_back().mutable_profile() = profile;
+    std::vector<Place> places;
+    for (const pb::Object& object : objects) {
+        const pb::Ref what =
+            object.has_set() ? ref_to(pb::SET, object.set().name()) : ref_to(pb::PROFILE, object.profile().name());
+        for (const fb::Host& host : fabric.hosts()) {
+            auto place = place_on(hosts, host.name(), what);
+            if (!place) return std::unexpected(place.error());
+            place->after = object;
+            places.push_back(std::move(*place));
         }
     }
     return places;
 }
 
 // Gives the host `after` where it has `before`.
-Result<> put(Client& host, const std::string& network, const std::optional<pb::Object>& before,
+Result<> put(Client& host, const pb::Ref& what, const std::optional<pb::Object>& before,
              const std::optional<pb::Object>& after) {
     if (!after) {
-        pb::Ref ref;
-        ref.set_kind(pb::INSTANCE);
-        ref.set_name(network);
-        auto done = host.remove(ref);
+        auto done = host.remove(what);
         if (!done) return std::unexpected(done.error());
         return {};
     }
@@ -183,32 +221,36 @@ Result<> put(Client& host, const std::string& network, const std::optional<pb::O
 std::vector<Place> steps_to(const std::vector<Place>& places) {
     std::map<std::string, std::set<std::uint32_t>> vlans;  // by network that changes a VLAN: all, old and new
     for (const Place& place : places)
-        if (place.before && place.after && place.before->instance().vlan() != place.after->instance().vlan())
-            vlans[place.network] = {};
+        if (place.what.kind() == pb::INSTANCE && place.before && place.after &&
+            place.before->instance().vlan() != place.after->instance().vlan())
+            vlans[place.what.name()] = {};
     for (const Place& place : places)
-        if (const auto found = vlans.find(place.network); found != vlans.end())
+        if (const auto found = vlans.find(place.what.name()); found != vlans.end())
             for (const auto* each : {&place.before, &place.after})
                 if (*each) {
                     found->second.insert((*each)->instance().vlan());
                     found->second.insert((*each)->instance().peer_vlans().begin(),
                                          (*each)->instance().peer_vlans().end());
                 }
+    const auto moves = [&](const Place& place) {
+        return place.what.kind() == pb::INSTANCE ? vlans.find(place.what.name()) : vlans.end();
+    };
     std::vector<Place> steps;
     std::map<const Place*, std::optional<pb::Object>> now;
     const auto step = [&](const Place& place, std::optional<pb::Object> after) {
-        steps.push_back({place.host, place.network, now.at(&place), after});
+        steps.push_back({place.host, place.what, now.at(&place), after});
         now.at(&place) = std::move(after);
     };
     for (const Place& place : places) {
         now.emplace(&place, place.before);
-        if (const auto found = vlans.find(place.network); found != vlans.end() && place.before && place.after) {
+        if (const auto found = moves(place); found != vlans.end() && place.before && place.after) {
             auto both = place.before;
             set_peers(*both->mutable_instance(), found->second);
             step(place, std::move(both));
         }
     }
     for (const Place& place : places) {
-        const auto found = vlans.find(place.network);
+        const auto found = moves(place);
         if (found == vlans.end() || !place.after) {
             step(place, place.after);
             continue;
@@ -226,7 +268,7 @@ std::vector<Place> steps_to(const std::vector<Place>& places) {
         step(place, std::move(both));
     }
     for (const Place& place : places)
-        if (vlans.contains(place.network)) step(place, place.after);
+        if (moves(place) != vlans.end()) step(place, place.after);
     return steps;
 }
 
@@ -237,7 +279,7 @@ Result<> put_all(const Hosts& hosts, const std::vector<Place>& places) {
     const std::vector<Place> steps = steps_to(places);
     for (const Place& place : steps) {
         if (place.same()) continue;
-        auto step = put(*hosts.at(place.host), place.network, place.before, place.after);
+        auto step = put(*hosts.at(place.host), place.what, place.before, place.after);
         if (step) {
             done.push_back(&place);
             continue;
@@ -247,9 +289,9 @@ Result<> put_all(const Hosts& hosts, const std::vector<Place>& places) {
         if (step.error().code == Code::unavailable) done.push_back(&place);
         std::string left;
         for (const auto* each : std::views::reverse(done)) {
-            auto back = put(*hosts.at(each->host), each->network, each->after, each->before);
+            auto back = put(*hosts.at(each->host), each->what, each->after, each->before);
             if (!back)
-                left += fmt::format("; host {} keeps network {}: {}", each->host, each->network, back.error().what);
+                left += fmt::format("; host {} keeps {}: {}", each->host, text_of(each->what), back.error().what);
         }
         if (!left.empty()) {
             error.what += left;
@@ -264,14 +306,14 @@ void print(const Context& context, const fb::Step& step) {
     if (context.options.json)
         context.json(step);
     else
-        context.io.out << fmt::format("{}: network {}: {}{}{}\n", step.host(), step.network(), step.what(),
+        context.io.out << fmt::format("{}: {}: {}{}{}\n", step.host(), step.object(), step.what(),
                                       step.text().empty() ? "" : ": ", step.text());
 }
 
 fb::Step step_of(const Place& place, const std::string& what, const std::string& text = {}) {
     fb::Step step;
     step.set_host(place.host);
-    step.set_network(place.network);
+    step.set_object(text_of(place.what));
     step.set_what(what);
     step.set_text(text);
     return step;
@@ -296,8 +338,13 @@ Result<Opened> open(const Context& context, const Words& words) {
     if (!networks) return std::unexpected(networks.error());
     auto hosts = hosts_of(context, *fabric);
     if (!hosts) return std::unexpected(hosts.error());
-    auto places = look(*hosts, *networks);
+    // First what rules and vPorts of the networks name.
+    Result<std::vector<Place>> places;
+    if (words.network.empty()) places = look_everywhere(*hosts, *fabric);
     if (!places) return std::unexpected(places.error());
+    auto of_networks = look(*hosts, *networks);
+    if (!of_networks) return std::unexpected(of_networks.error());
+    std::ranges::move(*of_networks, std::back_inserter(*places));
     return Opened{.hosts = std::move(*hosts), .places = std::move(*places)};
 }
 
@@ -359,15 +406,16 @@ Result<int> drain(const Context& context, const Words& words) {
             is_left = true;
             fb::Step step;
             step.set_host(words.host);
-            step.set_network(network.name());
+            step.set_object(text_of(ref_to(pb::INSTANCE, network.name())));
             step.set_what("in use");
             step.set_text(users);
             print(context, step);
             continue;
         }
-        auto here = instance_on(*hosts->at(words.host), network.name());
-        if (!here) return std::unexpected(here.error().in("host " + words.host));
-        places.push_back({words.host, network.name(), std::move(*here), {}});
+        auto here = place_on(*hosts, words.host, ref_to(pb::INSTANCE, network.name()));
+        if (!here) return std::unexpected(here.error());
+        here->after.reset();
+        places.push_back(std::move(*here));
         auto others = look(*hosts, {&without});
         if (!others) return std::unexpected(others.error());
         std::ranges::copy_if(*others, std::back_inserter(places),
@@ -424,13 +472,31 @@ Result<int> normalize(const Context& context, const Words& words) {
     return exit_ok;
 }
 
-std::string value_of(const pb::Object& object, const char* field) {
+// The object in its envelope.
+const google::protobuf::Message& within(const pb::Object& object) {
+    const auto* field =
+        object.GetReflection()->GetOneofFieldDescriptor(object, object.GetDescriptor()->oneof_decl(0));
+    return object.GetReflection()->GetMessage(object, field);
+}
+
+// The fields that the file says of it.
+std::vector<std::string> said_of(const pb::Object& object) {
+    if (object.has_instance()) return {std::begin(kSaid), std::end(kSaid)};
+    std::vector<std::string> out;
+    const auto* type = within(object).GetDescriptor();
+    out.reserve(static_cast<std::size_t>(type->field_count()));
+    for (int i = 0; i < type->field_count(); ++i) out.emplace_back(type->field(i)->name());
+    return out;
+}
+
+std::string value_of(const pb::Object& object, const std::string& field) {
     // One field alone, as the file format writes it.
-    pb::Instance alone = object.instance();
+    const std::unique_ptr<google::protobuf::Message> alone(within(object).New());
+    alone->CopyFrom(within(object));
     google::protobuf::FieldMask mask;
     mask.add_paths(field);
-    google::protobuf::util::FieldMaskUtil::TrimMessage(mask, &alone);
-    std::string text = to_yaml(alone);
+    google::protobuf::util::FieldMaskUtil::TrimMessage(mask, alone.get());
+    std::string text = to_yaml(*alone);
     while (text.ends_with('\n')) text.pop_back();
     std::ranges::replace(text, '\n', ' ');
     return text.empty() ? fmt::format("no {}", field) : text;
@@ -447,7 +513,7 @@ Result<int> diff(const Context& context, const Words& words) {
             print(context, step_of(place, "missing"));
             continue;
         }
-        for (const char* field : kSaid) {
+        for (const std::string& field : said_of(*place.after)) {
             const std::string is = value_of(*place.before, field);
             const std::string shall = value_of(*place.after, field);
             if (is != shall) print(context, step_of(place, "differs", fmt::format("{}, wanted {}", is, shall)));

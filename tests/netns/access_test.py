@@ -428,5 +428,26 @@ def _(bench):
         says(run("delete", "green"), 0, "a: network green: absent")
         refused(run("drain", "c"), "IVDS-U041", "no host c")
 
+        # Sets and profiles of the file are the same on all hosts, before the networks whose rules name them.
+        shared = {"hosts": intent["hosts"], "sets": [{"name": "bad", "addresses": ["192.0.2.0/24"]}],
+                  "profiles": [{"name": "web", "rules": [{"name": "no", "direction": "in", "dst_set": "bad", "action": "drop"}]}]}
+
+        def share(code, *lines):
+            says(run("create", want=json.dumps(shared)), code, *lines)
+
+        share(0, *[f"{host}: {what}: created" for what in ("set bad", "profile web") for host in "ab"])
+        share(0, *[f"{host}: {what}: there" for what in ("set bad", "profile web") for host in "ab"])
+        hosts[1].ctl("set", "update", "bad", "--addresses", "198.51.100.1")
+        says(run("diff", want=json.dumps(shared)), 1,
+             'b: set bad: differs: addresses: ["198.51.100.1"], wanted addresses: ["192.0.2.0/24"]')
+        shared["sets"][0]["addresses"] = ["192.0.2.0/24", "2001:db8::/32"]
+        shared["profiles"][0]["rules"][0]["dst_set"] = "nowhere"
+        done = run("create", want=json.dumps(shared))
+        check(done.returncode != 0 and "host a: " in done.stderr and "nowhere" in done.stderr, done.stderr)
+        check_equal([host.ctl_json("set", "get", "bad")["set"]["addresses"] for host in hosts],
+                    [["192.0.2.0/24"], ["198.51.100.1"]], "the sets after a refusal")
+        shared["profiles"][0]["rules"][0]["dst_set"] = "bad"
+        share(0, "a: set bad: updated", "b: set bad: updated", "a: profile web: there", "b: profile web: there")
+
 
 main()
