@@ -45,7 +45,7 @@ def _(bench):
         check(not made.ping("red-0", "red-1"), "red-1 is reached though the NIC cannot hold its rule")
         made.host.ctl("rule", "remove", "vport", "red-1", "no-udp")
         made.lab.wait(lambda: made.ping("red-0", "red-1"), 60, "red-1 does not come back")
-        made.host.ctl("vport", "update", "red-1", "--offload", "require")
+        made.host.ctl("offload", "set", "vport", "red-1", "--offload", "require")
         refused = made.host.ctl("rule", "add", "vport", "red-1", "--name", "no-udp", "--protocol", "udp", "--action",
                                 "drop", check=False)
         check(refused.returncode != 0 and "IVDS-O004" in refused.stderr, f"not refused: {refused}")
