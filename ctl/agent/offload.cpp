@@ -52,6 +52,8 @@ Result<> Offload::put(Tables tables, std::vector<NicIntent> intents, bool strict
     holds_ = true;
     tables_ = std::move(tables);
     intents_ = std::move(intents);
+    // A program's first attachment resets the NIC below it.
+    next_look_ = {};
     return {};
 }
 
@@ -199,9 +201,20 @@ Result<> Offload::open(const NicIntent& intent, Nic& nic, offload::WireTags tags
 Result<offload::NicState> Offload::read(const NicIntent& intent, Nic& nic) {
     auto found = nic.backend->read();
     if (!found && found.error().code == Code::conflict) {
-        // It holds what no plan makes.
-        if (auto cleared = nic.backend->clear(); !cleared) return std::unexpected(cleared.error());
+        const std::string why = "it was not set up: " + found.error().what;
+        // Its driver has reset it, which a program's first attachment does as well: what prepare() did is gone.
+        if (auto ready = nic.backend->prepare(); !ready) return std::unexpected(ready.error());
         found = nic.backend->read();
+        if (!found && found.error().code == Code::conflict) {
+            // It holds what no plan makes.
+            if (auto cleared = nic.backend->clear(); !cleared) return std::unexpected(cleared.error());
+            found = nic.backend->read();
+        }
+        if (found) {
+            ++nic.drifts;
+            nic.last_drift = why;
+            tell_(intent.uplink, "NIC: " + why);
+        }
     }
     if (!found) return std::unexpected(found.error());
     offload::NicState state = offload::named(std::move(*found), nic.known);

@@ -69,8 +69,9 @@ void print_findings(std::ostream& out, bool color, const google::protobuf::Repea
 // The configuration in a file, or with "-" on standard input.
 [[nodiscard]] Result<pb::Config> read_config(Io& io, const std::string& file);
 
-void add_config_commands(Commands& commands);    // apply, export
-void add_object_commands(Commands& commands);    // uplink … exporter, vmac
+void add_config_commands(Commands& commands);  // apply, export
+void add_object_commands(Commands& commands);  // uplink … exporter, vmac
+void add_offload_set(Commands& commands, CLI::App& offload);
 void add_show_commands(Commands& commands);      // show, status
 void add_stats_command(Commands& commands);      // stats
 void add_top_command(Commands& commands);        // top

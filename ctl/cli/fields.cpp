@@ -278,10 +278,12 @@ const FieldHelp* field_help(const FieldDescriptor& field) {
     return found == help_table.end() ? nullptr : found;
 }
 
-FieldFlags::FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descriptor, bool with_name) {
+FieldFlags::FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descriptor, bool with_name,
+                       std::span<const std::string_view> only) {
     for (int i = 0; i < descriptor.field_count(); ++i) {
         const FieldDescriptor* field = descriptor.field(i);
         if (field->name() == "name" && !with_name) continue;
+        if (!only.empty() && std::ranges::find(only, field->name()) == only.end()) continue;
         const FieldHelp* help = field_help(*field);
         const std::string text = help == nullptr ? "" : help->text;
         const std::string flag = dashed(field->name());

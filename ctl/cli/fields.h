@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 #include <map>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "client.h"
@@ -36,9 +38,10 @@ struct FieldHelp {
 // The flags of an object or a rule on a command, and the values that they were given.
 class FieldFlags {
 public:
-    // Adds a flag for every field of the message, but for `name` unless it is asked for. FieldFlags must stay where
-    // it is while `app` parses.
-    FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descriptor, bool with_name = false);
+    // Adds a flag for every field of the message, but for `name` unless it is asked for, or for those in `only`.
+    // FieldFlags must stay where it is while `app` parses.
+    FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descriptor, bool with_name = false,
+               std::span<const std::string_view> only = {});
     FieldFlags(const FieldFlags&) = delete;
     FieldFlags& operator=(const FieldFlags&) = delete;
 

@@ -274,4 +274,28 @@ void add_object_commands(Commands& commands) {
     add_vmac(commands);
 }
 
+void add_offload_set(Commands& commands, CLI::App& offload) {
+    static constexpr std::array<std::string_view, 5> of_uplink{"tags", "offload", "reserved_macs", "reserved_vlans",
+                                                               "vfs"};
+    static constexpr std::array<std::string_view, 1> of_vport{"offload"};
+    CLI::App& group =
+        Commands::group(offload, "set", "What NICs shall carry: 'update' of the object, of these fields alone");
+    const auto leaf = [&](pb::Kind kind, const std::string& description, const std::string& examples,
+                          std::span<const std::string_view> fields) {
+        auto words = std::make_shared<Words>();
+        CLI::App& app = commands.leaf(
+            group, kind_name(kind), description, examples,
+            [words, kind](const Context& context) { return update(context, kind, words->name, *words->flags); });
+        add_value(app, "NAME", about(kind).value, words->name, "which one").required();
+        words->flags = std::make_unique<FieldFlags>(app, descriptor_of(kind), false, fields);
+    };
+    leaf(pb::UPLINK, "Whether its NIC carries anything, what of it stays free, and the tags on its wire",
+         "ivds-ctl offload set uplink up0 --offload on --reserved-macs 8\n"
+         "ivds-ctl offload set uplink up0 --offload off",
+         of_uplink);
+    leaf(pb::VPORT, "Whether the NIC carries it if it can, must, or never does",
+         "ivds-ctl offload set vport web1 --offload require\nivds-ctl offload set vport web1 --offload forbid",
+         of_vport);
+}
+
 }  // namespace ivds::cli

@@ -342,10 +342,8 @@ Result<int> verify(const Context& context, const Doubted& doubted) {
 }  // namespace
 
 void add_offload_commands(Commands& commands) {
-    CLI::App& group =
-        Commands::group(commands.root(), "offload",
-                        "What NICs carry of the switch, and why not the rest. What they shall: uplink\n"
-                        "update --offload, --reserved-macs, --reserved-vlans, and vport update --offload");
+    CLI::App& group = Commands::group(commands.root(), "offload",
+                                      "What NICs carry of the switch and why not the rest, and what they shall");
     auto wanted = std::make_shared<Wanted>();
     CLI::App& show_app = commands.leaf(group, "show", "Where every object runs: in the NIC, in software or in both",
                                        "ivds-ctl offload show\nivds-ctl offload show up0 --why",
@@ -354,6 +352,8 @@ void add_offload_commands(Commands& commands) {
     show_app.add_flag("--why", wanted->why, "the reason for each");
     show_app.add_flag("--fdb", wanted->fdb, "each entry of the forwarding table too");
     show_app.add_flag("--registers", wanted->registers, "what the NIC's tables hold, as they read back");
+
+    add_offload_set(commands, group);
 
     auto dumped = std::make_shared<std::string>();
     CLI::App& dump_app = commands.leaf(

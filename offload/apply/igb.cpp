@@ -575,9 +575,16 @@ Result<> Igb::write(const ClearMirror& /*step*/) {
 }
 
 Result<> Igb::write(const UnknownToPf& step) {
-    for (unsigned i = 0; i < uta_words; ++i)
-        if (auto done = nic_.change(Reg::uta, i, all_ones, step.on ? all_ones : 0); !done) return done;
-    return nic_.change(Reg::vmolr, vfs_, vmolr::rope.put(), vmolr::rope.put(step.on ? 1 : 0));
+    const auto fill = [&]() -> Result<> {
+        for (unsigned i = 0; i < uta_words; ++i)
+            if (auto done = nic_.put_unread(Reg::uta, i, step.on ? all_ones : 0); !done) return done;
+        return {};
+    };
+    const auto use = [&] {
+        return nic_.change(Reg::vmolr, vfs_, vmolr::rope.put(), vmolr::rope.put(step.on ? 1 : 0));
+    };
+    // ROPE is what read() finds: it is set only while UTA is full.
+    return step.on ? in_turn(fill, use) : in_turn(use, fill);
 }
 
 Result<> Igb::write(const Software& /*step*/) {

@@ -27,7 +27,7 @@
 //   CTRL_EXT     EXTENDED_VLAN, with VET and DTXSWC's loop back: which tags the wire has. The driver writes them when
 //   it
 //                resets the NIC, and prepare() again after that, with reception and transmission off for the moment.
-//   UTA          Written by the driver, all or nothing, with the PF's ROPE.
+//   UTA          Written by the driver, all or nothing, with the PF's ROPE, which tells of it: it cannot be read.
 //
 // The driver changes bits of these by reading and writing the whole register, and so does this: of two at the same
 // moment one may be lost. Each write is read back, and read() finds what was lost later.

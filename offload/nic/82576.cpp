@@ -36,7 +36,7 @@ constexpr std::array table{
     Register{.name = "RAH", .places = addresses(0x05404, 0x054e4), .writable = 0x83fcffff, .source = "driver"},
     Register{.name = "VFTA", .places = many(128, 0x05600), .source = "driver"},
     Register{.name = "MRQC", .places = one(0x05818), .source = "driver"},
-    Register{.name = "UTA", .places = many(128, 0x0a000), .source = "driver"},
+    Register{.name = "UTA", .places = many(128, 0x0a000), .access = wo, .source = "driver, QEMU"},
     Register{.name = "ETQF", .places = many(8, 0x05cb0), .source = "driver"},
     Register{.name = "RXDCTL", .places = many(16, 0x0c028, 0x40), .source = "driver"},
     Register{.name = "TXDCTL", .places = many(16, 0x0e028, 0x40), .source = "driver"},

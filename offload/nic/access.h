@@ -65,6 +65,10 @@ public:
         if (*status != all_ones) return value;
         return gone(text(reg, element));
     }
+    // For registers that cannot be read.
+    [[nodiscard]] Result<> put_unread(Reg reg, unsigned element, std::uint32_t value) const {
+        return registers_.write(offset(reg, element), value);
+    }
     // Reads back what it wrote.
     [[nodiscard]] Result<> put(Reg reg, unsigned element, std::uint32_t value) const {
         if (auto done = registers_.write(offset(reg, element), value); !done) return done;

@@ -15,9 +15,9 @@ using namespace i82576;
 namespace {
 
 constexpr std::array registers_read{
-    Reg::status, Reg::ctrl_ext, Reg::vet,   Reg::rctl,   Reg::mta,    Reg::ral,    Reg::rah,
-    Reg::vfta,   Reg::mrqc,     Reg::uta,   Reg::etqf,   Reg::rxdctl, Reg::txdctl, Reg::vfre,
-    Reg::vfte,   Reg::dtxswc,   Reg::vmvir, Reg::vt_ctl, Reg::rplolr, Reg::vmolr,  Reg::vlvf,
+    Reg::status, Reg::ctrl_ext, Reg::vet,    Reg::rctl,   Reg::mta,    Reg::ral,  Reg::rah,
+    Reg::vfta,   Reg::mrqc,     Reg::etqf,   Reg::rxdctl, Reg::txdctl, Reg::vfre, Reg::vfte,
+    Reg::dtxswc, Reg::vmvir,    Reg::vt_ctl, Reg::rplolr, Reg::vmolr,  Reg::vlvf,
 };
 
 }  // namespace
@@ -47,8 +47,11 @@ Nic82576::Nic82576(Image read)
     hash_shift_ = first_bits_of_hash[rctl::mo(control)];
     receiving_ = image_(Reg::vfre) & (pool_bit(pools_) - 1);
     sending_ = image_(Reg::vfte) & (pool_bit(pools_) - 1);
+    // UTA cannot be read. The driver and a plan write all of it, with the ROPE of the default pool, the PF's.
+    const unsigned pf = vt_ctl::def_pl(image_(Reg::vt_ctl)) % pools_;
+    const std::uint32_t unicast = vmolr::rope(image_(Reg::vmolr, pf)) != 0 ? ~0U : 0;
     for (unsigned word = 0; word < 128; ++word) {
-        unicast_[word] = image_(Reg::uta, word);
+        unicast_[word] = unicast;
         multicast_[word] = image_(Reg::mta, word);
         admit(word, image_(Reg::vfta, word));
     }

@@ -207,6 +207,35 @@ TEST_CASE("update replaces a list, and empties it with an empty word") {
     CHECK(shell.agent.put_request.object().vport().vnic().empty());
 }
 
+TEST_CASE("offload set changes what NICs shall carry, and nothing else", "[R98]") {
+    Shell shell;
+    shell.agent.object = web1();
+    REQUIRE(shell({"offload", "set", "vport", "web1", "--offload", "forbid"}).code == 0);
+    pb::VPort wanted = web1().vport();
+    wanted.set_offload(pb::VPort::FORBID);
+    CHECK(to_json(shell.agent.put_request.object().vport()) == to_json(wanted));
+
+    shell.agent.object.mutable_uplink()->set_name("up0");
+    shell.agent.object.mutable_uplink()->set_netdev("ens1f0");
+    REQUIRE(shell({"offload", "set", "uplink", "up0", "--offload", "on", "--reserved-macs", "8", "--reserved-vlans",
+                   "2", "--tags", "single", "--vfs", "4"})
+                .code == 0);
+    pb::Uplink uplink = shell.agent.object.uplink();
+    uplink.set_offload(pb::Uplink::ON);
+    uplink.set_reserved_macs(8);
+    uplink.set_reserved_vlans(2);
+    uplink.set_tags(pb::Uplink::SINGLE);
+    uplink.set_vfs(4);
+    CHECK(to_json(shell.agent.put_request.object().uplink()) == to_json(uplink));
+    CHECK(shell.agent.ref.kind() == pb::UPLINK);
+
+    shell.agent.calls.clear();
+    CHECK(shell({"offload", "set", "vport", "web1", "--mtu-bytes", "1400"}).code == cli::exit_usage);
+    CHECK(shell({"offload", "set", "uplink", "up0", "--netdev", "eth9"}).code == cli::exit_usage);
+    CHECK(shell({"offload", "set", "vport", "web1"}).code == cli::exit_usage);
+    CHECK(shell.agent.calls.empty());
+}
+
 TEST_CASE("an update of nothing is a mistake") {
     Shell shell;
     CHECK(shell({"vport", "update", "web1"}).code == cli::exit_usage);

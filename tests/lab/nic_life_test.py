@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """nic_life_test.py -- what befalls a NIC that carries a part of the switch, with the agent looking after it: VFs that
-the agent makes and takes away, resets, other writers, boot. scripts/lab.sh boots it."""
+the agent makes and takes away, drivers that go and come, resets, other writers, boot. scripts/lab.sh boots it."""
 import json
 import subprocess
 
-from nics import members_of_vlan
-from harness import case, check, check_equal, main
+from nics import members_of_vlan, physical
+from foreign import Counter, our_dispatcher
+from harness import Skip, case, check, check_equal, main
 from rack import BLUE, RED, SOFT, VMS, check_paths, rack
 from scene import mac, tag
+
+
+def needs_native_xdp_with_vfs():
+    if physical(1)[0].driver().name == "ixgbe":
+        raise Skip("ixgbe has no native XDP while it has VFs")
 
 
 def vfs_of(made):
@@ -36,6 +42,37 @@ def mended(made, what, change):
     made.wait_until_carried()
     made.wait_until_it_works()
     print(f"{what}: {told(made)[before:]}")
+
+
+@case("the agent makes the VFs of a PF, and makes them again when the PF's driver goes and comes; what misses the NIC is "
+      "native XDP's [R9][R94][R106][R111]")
+def _(bench):
+    needs_native_xdp_with_vfs()
+    with rack(bench, vfs=len(VMS), attach="native") as made:
+        check_equal(hooks(made), "native+tcx", "hooks of the PF with VFs on")
+        check_equal([(vf["index"], vf["address"], vf["driver"], vf["role"], vf.get("vport")) for vf in states(made)],
+                    [(number, made.vf(name).address, "igbvf", "netns", name) for name, number in VMS.items()], "VFs")
+        check(all(vf["interrupts"] > 0 for vf in states(made)), f"a VF without interrupts: {states(made)}")
+        check_paths(made)
+        driver = made.pf.driver()
+        (driver / "unbind").write_text(made.pf.address)
+        made.lab.wait(lambda: "IVDS-O018" in made.nic().get("error", ""), 60, f"the NIC is not gone: {made.nic()}")
+        check_equal(made.nic()["state"], "failed", "the state of a NIC that is gone")
+        away = {port["name"]: port for port in made.host.ctl_json("status")["ports"]}
+        for name in VMS:
+            check_equal([away[name]["up"], away[name]["reason"]],
+                        [False, "a VF that its VM has, and the NIC does not carry it"], f"{name} without the NIC")
+        check_equal([away["up0"]["up"], away[SOFT]["up"]], [False, True], "the uplink and software's vPort")
+        (driver / "bind").write_text(made.pf.address)
+        check_equal(vfs_of(made), 0, "VFs of a driver that is bound anew")
+        made.give()
+        made.wait_until_carried()
+        said = told(made)
+        check(any("IVDS-O018" in line for line in said) and f"NIC: {made.nic()['chip']} by kernel" in said[-1],
+              f"the events are {said}")
+        made.plug()
+        check_equal(hooks(made), "native+tcx", "hooks of the PF that is back")
+        check_paths(made)
 
 
 @case("a reset of the PF or of a VF, a link that goes, another MTU, other VFs and another writer of registers are found "
@@ -71,6 +108,21 @@ def _(bench):
         made.lab.wait(lambda: vfs_of(made) == len(VMS), 60, "the VFs do not come back")
         made.wait_until_carried()
         made.plug()
+        check_paths(made)
+
+
+@case("a program of somebody else on the PF counts on beside native XDP, with VFs that the agent makes under it [R4][R9]")
+def _(bench):
+    needs_native_xdp_with_vfs()
+    counters = []
+    with rack(bench, ["--xdp-coexist"], lambda host: counters.append(Counter(host, "wire0", **our_dispatcher(bench))),
+              vfs=len(VMS), attach="native") as made:
+        check_equal(hooks(made), "native-libxdp+tcx", "hooks of the PF")
+        with counters[0].counts(5, "from the wire to software's vPort"):
+            for _ in range(5):
+                check_equal(made.send("far", made.soft.mac, tag(RED)), {SOFT: b""}, "the wire to software's")
+        check_paths(made)
+        counters[0].detach()
         check_paths(made)
 
 

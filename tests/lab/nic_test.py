@@ -5,10 +5,11 @@ import json
 import signal
 import tempfile
 
-from nics import Bar0, physical
+from nics import WIRE, Bar0, Here, Nic, Root, physical, wire_frames, wire_position
 from harness import Skip, case, check, check_equal, main
-from rack import BLUE, RED, SOFT, VMS, check_paths, rack
-from scene import mac
+from lab import RawPort
+from rack import BLUE, RED, SOFT, VMS, Rack, check_paths, rack
+from scene import BROADCAST, frame, mac, tag
 
 
 def needs_igb(why):
@@ -44,7 +45,7 @@ def _(bench):
         check(not made.ping("red-0", "red-1"), "red-1 is reached though the NIC cannot hold its rule")
         made.host.ctl("rule", "remove", "vport", "red-1", "no-udp")
         made.lab.wait(lambda: made.ping("red-0", "red-1"), 60, "red-1 does not come back")
-        made.host.ctl("vport", "update", "red-1", "--offload", "require")
+        made.host.ctl("offload", "set", "vport", "red-1", "--offload", "require")
         refused = made.host.ctl("rule", "add", "vport", "red-1", "--name", "no-udp", "--protocol", "udp", "--action",
                                 "drop", check=False)
         check(refused.returncode != 0 and "IVDS-O004" in refused.stderr, f"not refused: {refused}")
@@ -165,6 +166,99 @@ def _(bench):
         made.lab.wait(lambda: made.where().get("red-0") == ("hw", "fits"), 60, netdev_back)
         made.plug()
         check_paths(made)
+
+
+SORTED = {
+    "uplinks": [{"name": "up0", "netdev": "wire0", "outer_tpid": "0x88a8", "offload": "on"},
+                {"name": "red-up", "netdev": "wire0v0", "outer_tpid": "0x88a8", "vf": {"pf": "up0", "index": 0}}],
+    "instances": [{"name": name, "uplink": uplink, "vlan": 100, "vvlan": vvlan, "scope": "distributed"}
+                  for name, uplink, vvlan in (("red", "red-up", RED), ("blue", "up0", BLUE))],
+    "vnics": [{"name": name, "vmac": mac(number)} for number, name in enumerate(("red-1", "blue-2"), 1)],
+    "vports": [{"name": name, "instance": name[:-2], "vnic": name, "netdev": name} for name in ("red-1", "blue-2")],
+}
+
+
+class SortedRack(Rack):
+    """A host with a PF and one of its VFs as uplinks, a VM behind each, and a second NIC on the wire."""
+
+    def __init__(self, lab):  # pylint: disable=super-init-not-called
+        self.lab, self.number, self.vms, self.ports = lab, 0, {}, {}
+        self.pf, self.far = physical(2)
+        Root.ip(f"link set {self.pf.netdev()} up", f"link set {self.far.netdev()} up promisc on")
+        self.host = lab.host("a")
+        (self.pf.device / "sriov_numvfs").write_text("2")
+        Nic((self.pf.device / "virtfn0").resolve().name).give(self.host, "wire0v0")
+        self.pf.give(self.host, "wire0")
+        self.host.ip("link set wire0 up", "link set wire0v0 mtu 1508 up")
+        self.host.start_agent()
+        for number, name in enumerate(("red-1", "blue-2"), 1):
+            self.vms[name] = lab.vm(self.host, name, mac(number), address=f"10.0.0.{number}")
+        self.host.apply(SORTED)
+        self.wait_for_nic("on")
+        self.ports = {name: vm.port("eth0") for name, vm in self.vms.items()}
+        self.ports["far"] = RawPort(Here, self.far.netdev())
+        self.wait_until_it_works()
+
+    def wait_until_it_works(self):
+        self.lab.wait(lambda: self.send("far", BROADCAST, both(100, RED)) and self.send("far", mac(2), both(100, BLUE)),
+                      90, f"nothing comes from the wire: {self.nic()} {self.host.agent_said()}")
+
+    def received(self):
+        ports = {port["name"]: port["counters"]["rx_packets"] for port in self.host.ctl_json("status")["ports"]}
+        return [ports["red-up"], ports["up0"]]
+
+
+def both(vlan, vvlan):
+    return tag(vlan, 0x88A8) + tag(vvlan)
+
+
+def check_sorted_paths(made):
+    before = made.received()
+    for destination in (BROADCAST, mac(1), mac(0x6666)):
+        check_equal(made.send("far", destination, both(100, RED)), {"red-1": b""}, f"the wire to {destination} in red")
+    check_equal([after - earlier for after, earlier in zip(made.received(), before)], [3, 0], "frames by the VF and by the PF")
+    check_equal(made.send("far", mac(2), both(100, BLUE)), {"blue-2": b""}, "the wire to blue, by the PF")
+    check_equal([after - earlier for after, earlier in zip(made.received(), before)], [3, 1], "frames by the VF and by the PF")
+    # The V.VLAN of one and the outer VLAN of nobody, and each other's addresses.
+    for destination in (BROADCAST, mac(1), mac(2)):
+        check_equal(made.send("far", destination, both(300, RED)), {}, f"the wire to {destination} in another VLAN")
+    check_equal(made.send("far", mac(1), both(100, BLUE)), {"blue-2": b""}, "red-1's address in blue: unknown there")
+    for sender, vvlan in (("red-1", RED), ("blue-2", BLUE)):
+        for destination in (BROADCAST, mac(1), mac(2), mac(0x6666)):
+            if destination == made.vms[sender].mac:
+                continue
+            position = wire_position()
+            check_equal(made.send(sender, destination), {"far": both(100, vvlan)}, f"{sender} to {destination}")
+            if not WIRE.exists():
+                continue  # on hardware nobody but the far NIC sees the wire
+            sent = frame(destination, made.vms[sender].mac, b"ivds-mark %d." % made.number)
+            check_equal([data for data in wire_frames(position) if b"ivds-mark" in data],
+                        [sent[:12] + both(100, vvlan) + sent[12:]], "on the wire")
+
+
+@case("with two tags the agent has the NIC sort to a VF that is an uplink: the wire reaches the VM behind it by the VF, and "
+      "its frames have both tags on the wire; through the agent's death and the VF's reset [R94][R98][R106][R113]")
+def _(bench):
+    needs_igb("the agent sets two tags up beside igb alone")
+    with bench.lab() as lab:
+        made = SortedRack(lab)
+        try:
+            at = {(at["kind"], at["name"]): (at["where"], at["reason"]) for at in made.nic()["objects"]}
+            check_equal([at["uplink", "red-up"], at["instance", "red"], at["instance", "blue"]],
+                        [("mixed", "sorted"), ("mixed", "sorted"), ("sw", "outer_tag")], "placement")
+            check_sorted_paths(made)
+            made.host.stop_agent(signal.SIGKILL)
+            check_equal(made.send("far", BROADCAST, both(100, RED)), {"red-1": b""}, "the wire without an agent")
+            made.host.start_agent()
+            made.wait_for_nic("on")
+            made.wait_until_it_works()
+            made.host.ip("link set wire0v0 down")
+            made.host.ip("link set wire0v0 up")
+            made.wait_until_it_works()
+            check("NIC" in made.host.ctl("events"), "no event tells of what the VF's reset took away")
+            check_sorted_paths(made)
+        finally:
+            made.close()
 
 
 main()

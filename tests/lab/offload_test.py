@@ -351,6 +351,9 @@ def _(bench):
         check_sorting()
         made.plan("clear", "0x88a8")
         check_equal(send("far", BROADCAST, stag(100) + tag(RED)), {}, "red's once the NIC is cleared")
+        # Also what clearing took from the PF comes back.
+        settle()
+        check_sorting()
 
 
 main()

@@ -421,6 +421,17 @@ TEST_CASE("a VF that is on in another way than planned is told, and mended", "[u
     CHECK(bed.fake.view.vfs[3].vlan == parking_vlan);
 }
 
+TEST_CASE("unknown addresses go to the PF and not, by a table that can only be written", "[unit]") {
+    IgbBed bed;
+    Backend& backend = bed.backend();
+    REQUIRE(backend.prepare());
+    for (const bool on : {true, false, true}) {
+        REQUIRE(backend.apply(UnknownToPf{.on = on}));
+        CHECK(backend.read()->unknown_to_pf == on);
+        for (unsigned word : {0U, 127U}) CHECK(bed.fake.get(igb::Reg::uta, word) == (on ? 0xffffffff : 0));
+    }
+}
+
 TEST_CASE("an address with a second entry means no pool, and the plan's step leaves it one", "[unit]") {
     IgbBed bed;
     Backend& backend = bed.backend();

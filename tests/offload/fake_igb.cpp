@@ -11,6 +11,7 @@ public:
     explicit Bar(FakeIgb& igb) : igb_(igb) {}
     Result<std::uint32_t> read(std::uint32_t offset) override {
         if (igb_.gone) return 0xffffffff;
+        if (const auto at = map().locate(offset); at && map().row(at->row).access == Access::wo) return 0;
         const auto found = igb_.values_.find(offset);
         return found == igb_.values_.end() ? 0 : found->second;
     }

@@ -24,6 +24,7 @@ struct Chips {
     offload::CountersOfPools counters;
     int fail_in = -1;      // at so many steps from now
     bool is_there = true;  // else it cannot be opened, and reads fail
+    bool is_set_up = false;
     int opened = 0;
     offload::WireTags tags{};  // of the last opening
     unsigned vfs = 8;
@@ -36,9 +37,13 @@ public:
     [[nodiscard]] const offload::Chip& chip() const override { return offload::i82599::chip(); }
     [[nodiscard]] unsigned pf() const override { return vfs_; }
     [[nodiscard]] std::vector<std::string> shortcomings() const override { return {}; }
-    Result<> prepare() override { return {}; }
+    Result<> prepare() override {
+        chips_.is_set_up = true;
+        return {};
+    }
     Result<offload::NicState> read() override {
         if (!chips_.is_there || chips_.vfs != vfs_) return fail(Code::unavailable, "IVDS-T101", "it is gone");
+        if (!chips_.is_set_up) return fail(Code::conflict, "IVDS-T106", "it is not set up");
         offload::NicState state = chips_.state;
         for (auto& [pool, as] : state.pools) as.vport = as.instance = 0;
         return state;
@@ -348,6 +353,24 @@ TEST_CASE("what somebody else changes in the NIC is set right, and told", "[unit
     CHECK(host.chips.state == right);
     CHECK(host.view().drifts() == 1);
     CHECK_THAT(host.told.back(), ContainsSubstring("not as they shall be"));
+}
+
+TEST_CASE("a NIC that its driver resets is set up again at the next look, and not given up", "[unit][R98]") {
+    Host host;
+    REQUIRE(host.apply(vf("pa", "a", 0) + vf("pb", "b", 1)));
+    const auto right = host.chips.state;
+    const int opened = host.chips.opened;
+    host.chips.is_set_up = false;
+    SECTION("with all that it held") {
+        host.chips.state = {};
+    }
+    SECTION("and kept the rest") {}
+    host.offload.look();
+    CHECK(host.chips.state == right);
+    CHECK(host.in_nic() == both());
+    CHECK(host.chips.opened == opened);
+    CHECK(host.view().state() == "on");
+    CHECK_THAT(host.told.at(1), ContainsSubstring("it was not set up"));
 }
 
 TEST_CASE("of two instances with room for one the busier is in the NIC, by what the NIC and the maps count",
