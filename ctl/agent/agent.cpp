@@ -132,7 +132,7 @@ Agent::Agent(Plane& plane, Nics nics, Store store, MacOf mac_of, std::string sta
       store_(std::move(store)),
       mac_of_(std::move(mac_of)),
       state_dir_(std::move(state_dir)),
-      announcer_(fabric::announce),
+      announcer_(fabric::frame_sender()),
       exports_(
           [this](const std::function<bool(const FlowRow&)>& sink) -> Result<> {
               if (auto told = tell_flows(); !told) return told;

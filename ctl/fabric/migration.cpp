@@ -14,7 +14,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <set>
+#include <span>
 
 #include "fabric/bindings.h"
 #include "loader/fd.h"
@@ -350,19 +352,22 @@ std::vector<std::vector<std::uint8_t>> announcements(const Model& model, const p
     return frames;
 }
 
-Result<> announce(const std::string& netdev, std::span<const std::vector<std::uint8_t>> frames) {
-    const Fd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
-    if (socket.get() < 0) return os_error(errno, "IVDS-R013", "open a packet socket");
-    sockaddr_ll to{};
-    to.sll_family = AF_PACKET;
-    to.sll_ifindex = static_cast<int>(::if_nametoindex(netdev.c_str()));
-    to.sll_halen = 6;
-    if (to.sll_ifindex == 0) return os_error(errno, "IVDS-R013", "find the interface " + netdev);
-    for (const auto& frame : frames)
-        if (::sendto(socket.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to),
-                     sizeof(to)) < 0)
-            return os_error(errno, "IVDS-R013", "send by " + netdev);
-    return {};
+Announcer::Send frame_sender() {
+    return [socket = std::make_shared<Fd>()](const std::string& netdev,
+                                             std::span<const std::vector<std::uint8_t>> frames) -> Result<> {
+        if (socket->get() < 0) *socket = Fd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+        if (socket->get() < 0) return os_error(errno, "IVDS-R013", "open a packet socket");
+        sockaddr_ll to{};
+        to.sll_family = AF_PACKET;
+        to.sll_ifindex = static_cast<int>(::if_nametoindex(netdev.c_str()));
+        to.sll_halen = 6;
+        if (to.sll_ifindex == 0) return os_error(errno, "IVDS-R013", "find the interface " + netdev);
+        for (const auto& frame : frames)
+            if (::sendto(socket->get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to),
+                         sizeof(to)) < 0)
+                return os_error(errno, "IVDS-R013", "send by " + netdev);
+        return {};
+    };
 }
 
 }  // namespace ivds::fabric
