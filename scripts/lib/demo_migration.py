@@ -152,8 +152,7 @@ class Echo(threading.Thread):
 
     def __init__(self, place):
         super().__init__(daemon=True)
-        with place.within():
-            self.socket = socket.create_connection((ADDRESS, PORT), timeout=60)
+        self.socket = Lab.wait(lambda: self._connect(place), 60, "the guest takes no connection")
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.answers_s, self.sent, self.stopping, self.error = [], 0, threading.Event(), None
 
@@ -171,6 +170,14 @@ class Echo(threading.Thread):
                 time.sleep(0.005)
         except (OSError, LabError) as error:
             self.error = error
+
+    @staticmethod
+    def _connect(place):
+        try:
+            with place.within():
+                return socket.create_connection((ADDRESS, PORT), timeout=60)
+        except ConnectionRefusedError:
+            return None  # it answers pings before its server listens
 
     def longest_gap_ms(self, since_s):
         """Between two answers."""
@@ -213,9 +220,13 @@ class Demo:
         self.client = lab.vm(self.hosts["c"], "client", "02:00:00:00:00:03", address="10.0.0.3")
         self.hosts["c"].ctl("vnic", "create", "client-nic", "--vmac", self.client.mac)
         self.hosts["c"].ctl("vport", "create", "client", "--instance", "red", "--netdev", "client", "--vnic", "client-nic")
+        self.wait_synced()
+
+    def wait_synced(self):
+        """A machine that is short of time keeps etcd from answering in time, now and then."""
         for host in self.hosts.values():
-            lab.wait(lambda host=host: "synced" in host.ctl("doctor", check=False).stdout, 60,
-                     f"{host.name} is not synced with etcd")
+            self.lab.wait(lambda host=host: "synced" in host.ctl("doctor", check=False).stdout, 60,
+                          f"{host.name} is not synced with etcd")
 
     def hook(self, host, operation, sub_operation):
         host.run("/usr/bin/python3", HOOK, DOMAIN, operation, sub_operation, "-", stdin=XML)
@@ -242,6 +253,7 @@ class Demo:
     def move(self, qemu, origin, target, echo):
         """Returns the QEMU that has the guest now."""
         source, there = self.hosts[origin], self.hosts[target]
+        self.wait_synced()
         title(f"QEMU moves the guest from host {origin} (VLAN {VLANS[origin]}) to host {target} (VLAN {VLANS[target]})")
         begun = time.monotonic()
         said = lambda text: print(f"{(time.monotonic() - begun) * 1000:9.1f} ms  {text}", flush=True)  # noqa: E731
@@ -257,16 +269,22 @@ class Demo:
         for each in (qemu, incoming):
             each.ask("migrate-set-capabilities", capabilities=[{"capability": "pause-before-switchover", "state": True}])
         qemu.ask("migrate-set-parameters", **{"max-bandwidth": 0, "downtime-limit": 100})
+        # It reads what is left to know from its standard input, and so starts while the guest runs.
+        commit = there.start("ivds-ctl", "migrate", "commit", DOMAIN, "-f", "-", stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         qemu.ask("migrate", uri=channel)
         qemu.wait_for("pre-switchover")
         paused = time.monotonic()
         said("its memory is there, and it stands still")
-        answer = there.ctl("migrate", "commit", DOMAIN, "-f", "-", stdin=source.ctl("migrate", "export", DOMAIN))
+        answer, _ = commit.communicate(source.ctl("migrate", "export", DOMAIN), timeout=60)
+        if commit.returncode != 0:
+            raise LabError(f"migrate commit: {answer}")
         said(answer.strip())
         qemu.ask("migrate-continue", state="pre-switchover")
         state = qemu.wait_for("completed")
         said(f"it runs on host {target}: QEMU says that it stood still for {state['downtime']} ms")
-        self.claim("the guest runs on the other host", incoming.ask("query-status")["status"] == "running")
+        self.lab.wait(lambda: incoming.ask("query-status")["status"] == "running", 30, "the guest does not go on")
+        self.claim("the guest runs on the other host", True)
         answered = len(echo.answers_s)
         self.lab.wait(lambda: echo.error or len(echo.answers_s) > answered + 20, 120, "no more answers from the guest")
         self.claim("its connection goes on: no answer is missing, none is wrong", not echo.error)
