@@ -72,6 +72,7 @@ struct ivds_verdict {
 	__u16 has_fields;   /* the scratch holds what rules look at */
 	__u16 is_redirected;
 	__u16 is_patched;   /* it went through a patch: the scratch knows which */
+	__u16 is_straggler; /* from the wire, and goes back there: to where its VM went from here */
 	__u32 target;       /* redirected: port id of the vPort, 0 where a pool has none */
 	__u32 in_instance;  /* that the frame came in by; another than instance_id behind a patch */
 	__u32 in_port;      /* that it came in by there: the far end of a patch, or the ingress port */
@@ -307,6 +308,43 @@ INLINE int cross_patch(struct ivds_verdict *v, const struct ivds_packet *packet,
 	return 0;
 }
 
+#define IVDS_TCI_DEI 0x1000 /* IEEE 802.1Q-2018 9.6: drop eligible */
+
+/* Whether a host has sent the frame on before. No bridge of the fabric touches the V.VLAN's tag, so that what is said
+ * there arrives. */
+__noinline int was_sent_on_tc(struct __sk_buff *skb, __u32 l3_at, __u32 tags)
+{
+	__be16 tci_be;
+
+	return bpf_skb_load_bytes(skb, l3_at - (tags - 1) * IVDS_TAG_BYTES, &tci_be, sizeof(tci_be)) ||
+	       tci_be & bpf_htons(IVDS_TCI_DEI);
+}
+
+__noinline int was_sent_on_xdp(struct xdp_md *ctx, __u32 l3_at, __u32 tags)
+{
+	__be16 tci_be;
+
+	return bpf_xdp_load_bytes(ctx, l3_at - (tags - 1) * IVDS_TAG_BYTES, &tci_be, sizeof(tci_be)) ||
+	       tci_be & bpf_htons(IVDS_TCI_DEI);
+}
+
+/* Whether a frame from the wire goes back there as its VM went from here a moment ago, and the sender has not heard
+ * of it. It leaves in another outer VLAN than it came in by, and only once in its life, so that it never goes round
+ * between hosts of which neither has the VM. */
+INLINE int is_straggler(const struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
+			const struct ivds_fdb_entry *entry)
+{
+	int was;
+
+	if (!(entry->flags & IVDS_FDB_MOVED) || entry->flags & IVDS_FDB_PLAIN || v->wire_tags != 2 || !entry->vlan ||
+	    entry->vlan == f->tag[0].vid || (__s32)(entry->last_seen_s - now_s()) < 0)
+		return 0;
+	was = packet->is_xdp ? was_sent_on_xdp(packet->ctx, f->l3_at, f->tags)
+			     : was_sent_on_tc(packet->ctx, f->l3_at, f->tags);
+	note(IVDS_TRACE_MOVED, was, 0, 0, 0);
+	return !was;
+}
+
 /* Where a frame of the instance goes that was let in at the port, whichever kind of port it is. */
 INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
 		    const struct ivds_size *size, __u32 port_id)
@@ -344,8 +382,11 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, co
 			return;
 		to = entry->port;
 	}
-	if (to == port_id)
-		return set_drop(v, IVDS_DROP_SAME_PORT, port_id);
+	if (to == port_id) {
+		v->is_straggler = entry && is_straggler(v, packet, f, entry);
+		if (!v->is_straggler)
+			return set_drop(v, IVDS_DROP_SAME_PORT, port_id);
+	}
 	v->egress_id = to;
 	v->egress = bpf_map_lookup_elem(&ports, &to);
 	if (!v->egress)
@@ -356,7 +397,7 @@ INLINE void forward(struct ivds_verdict *v, const struct ivds_packet *packet, co
 		v->action = IVDS_ACT_WIRE;
 		v->vlan = entry->vlan ? entry->vlan : instance->vlan;
 		v->vvlan = entry->flags & IVDS_FDB_PLAIN ? 0 : instance->vvlan;
-		reason = check_uplink(v->egress, size->l3_bytes, f->tags + (v->vvlan ? 2 : 1));
+		reason = check_uplink(v->egress, size->l3_bytes, f->tags + (v->is_straggler ? 0 : v->vvlan ? 2 : 1));
 		/* Behind the outer VLAN alone, the guest's tag would be a V.VLAN's, and the frame another tenant's.
 		 */
 		if (!reason && v->guest_tagged && instance->vvlan && !v->vvlan)

@@ -6,14 +6,20 @@
 #include "fdb.h"
 #include "recent.h"
 
-/* One element of the FDB: removes a learned entry that is too old, or of what is flushed. */
-static long sweep_entry(void *map, const struct ivds_fdb_key *key, const struct ivds_fdb_entry *entry,
+/* One element of the FDB: removes a learned entry that is too old, or of what is flushed; of a VM that went, what is
+ * over. */
+static long sweep_entry(void *map, const struct ivds_fdb_key *key, struct ivds_fdb_entry *entry,
 			struct ivds_sweep *sweep)
 {
 	__u32 port = entry->port, instance = key->instance;
 
-	if (entry->flags & IVDS_FDB_STATIC)
+	if (entry->flags & IVDS_FDB_STATIC) {
+		if (entry->flags & IVDS_FDB_MOVED && (__s32)(sweep->now_s - entry->last_seen_s) > 0) {
+			entry->flags &= ~IVDS_FDB_MOVED;
+			entry->last_seen_s = 0;
+		}
 		return 0;
+	}
 	if (sweep->port || sweep->instance) {
 		if (port != sweep->port && instance != sweep->instance)
 			return 0;

@@ -374,7 +374,9 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	if (!v.egress || !v.instance)
 		return IVDS_TC_DROP;
 	if (v.action == IVDS_ACT_WIRE) {
-		if (tc_push_tags(skb, v.egress, tci_of(v.vlan, pcp), v.vvlan ? tci_of(v.vvlan, pcp) : 0)) {
+		const __u16 mark = v.is_straggler ? IVDS_TCI_DEI : 0;
+
+		if (tc_push_tags(skb, v.egress, tci_of(v.vlan, pcp), v.vvlan ? tci_of(v.vvlan, pcp) | mark : 0)) {
 			set_drop(&v, IVDS_DROP_TAG_FAILED, port_id);
 			goto drop;
 		}

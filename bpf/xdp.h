@@ -180,7 +180,7 @@ INLINE int xdp_switch(struct xdp_md *ctx)
 		return xdp_pass_to_tc(ctx);
 	}
 	if (v.action == IVDS_ACT_FLOOD || !v.egress || !(v.egress->flags & IVDS_PF_XDP_TARGET) ||
-	    v.egress->inspector || v.wire_tags == 1 || (v.action == IVDS_ACT_WIRE && !v.vvlan) ||
+	    v.egress->inspector || v.wire_tags == 1 || v.is_straggler || (v.action == IVDS_ACT_WIRE && !v.vvlan) ||
 	    data_end - data < bytes)
 		goto to_tc;
 	if (has_rate(&v, port)) {

@@ -214,7 +214,9 @@ Result<FdbContent> Core::static_fdb() {
         if ((v.flags & IVDS_FDB_STATIC) != 0) {
             FdbKey out{k.instance, {}};
             std::memcpy(out.mac.data(), k.mac, sizeof(k.mac));
-            entries.emplace(out, FdbTarget{v.port, v.vlan, v.flags, v.vport});
+            // That its VM went from here is for a while only, and no table's.
+            const auto flags = static_cast<std::uint8_t>(v.flags & ~IVDS_FDB_MOVED);
+            entries.emplace(out, FdbTarget{v.port, v.vlan, flags, v.vport});
         }
     });
     if (!r) {
@@ -1294,6 +1296,23 @@ Result<> Core::forget(std::uint32_t instance, const Mac& mac) {
         kernel_.learned(entry.port, instance, -1);
     }
     return {};
+}
+
+Result<> Core::send_on(std::uint32_t instance, const Mac& mac, std::uint32_t until_s) {
+    const auto key = to_abi(FdbKey{instance, mac});
+    ivds_fdb_entry entry{};
+    auto found = kernel_.lookup(Map::fdb, &key, &entry);
+    if (!found) {
+        return std::unexpected(found.error());
+    }
+    const auto row = tables_.instances.find(instance);
+    if (!*found || (entry.flags & IVDS_FDB_STATIC) == 0 || row == tables_.instances.end() ||
+        entry.port != row->second.value.uplink) {
+        return fail(Code::not_found, "IVDS-F001", fmt::format("{} is not behind another host", format_mac(mac)));
+    }
+    entry.flags |= IVDS_FDB_MOVED;
+    entry.last_seen_s = until_s;
+    return kernel_.put(Map::fdb, &key, &entry);
 }
 
 Result<> Core::carry_over(std::uint32_t port, const ivds_port_stats& stats, const std::vector<FlowRow>& flows) {

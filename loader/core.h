@@ -64,6 +64,7 @@ public:
                                       ivds_sweep_only only = IVDS_SWEEP_BOTH);
     [[nodiscard]] Result<> forget(std::uint32_t instance, const Mac& mac);
 
+    [[nodiscard]] Result<> send_on(std::uint32_t instance, const Mac& mac, std::uint32_t until_s);
     [[nodiscard]] Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
                                       const std::vector<FlowRow>& flows);
 

@@ -616,6 +616,31 @@ Result<> NetdevQuery::set_flag(std::uint32_t ifindex, unsigned flag, bool on) {
     return {};
 }
 
+Result<> NetdevQuery::set_link(const std::string& name, bool on) {
+    const auto netdev = by_name(name);
+    if (!netdev) {
+        return std::unexpected(netdev.error());
+    }
+    if (!*netdev) {
+        return fail(Code::not_found, "IVDS-N001", fmt::format("there is no interface {}", name));
+    }
+    if ((*netdev)->is_veth()) {
+        return set_flag((*netdev)->ifindex, IFF_UP, on);
+    }
+    const Message msg = link_request(RTM_NEWLINK, 0, (*netdev)->ifindex, "");
+    nla_put_u8(msg.get(), IFLA_CARRIER, on ? 1 : 0);
+    const int err = converse(impl_->route.get(), msg.get(), [](nlmsghdr*) {});
+    if (err == -EOPNOTSUPP) {
+        return fail(Code::unsupported, "IVDS-N005",
+                    fmt::format("the driver of interface {} cannot take its carrier away", name),
+                    "leave --replug out; the hypervisor can unplug the link, as with virsh domif-setlink");
+    }
+    if (err != 0) {
+        return os_error(err, "IVDS-N002", fmt::format("set the carrier of {} {}", name, on ? "on" : "off"));
+    }
+    return {};
+}
+
 Result<> NetdevQuery::make_pair(const std::string& one, const std::string& other, const std::string& alias) {
     constexpr std::uint32_t kLongest = 65535;
     // What both ends are; the peer's part of the message is a message of its own.

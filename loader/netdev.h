@@ -97,6 +97,10 @@ public:
     [[nodiscard]] Result<std::optional<Netdev>> by_name(const std::string& name);
     [[nodiscard]] Result<> set_flag(std::uint32_t ifindex, unsigned flag, bool on);  // IFF_UP, IFF_PROMISC
 
+    // Unplugs the cable of an interface, as who is at the other end sees it, or plugs it in again: a veth is set down
+    // or up, others lose or get their carrier. Code::unsupported: the driver of this kind cannot.
+    [[nodiscard]] Result<> set_link(const std::string& name, bool on);
+
     // A pair of veths that take frames of any length; the first gets the alias.
     // Both are down.
     [[nodiscard]] Result<> make_pair(const std::string& one, const std::string& other, const std::string& alias);

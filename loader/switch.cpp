@@ -133,6 +133,9 @@ Result<std::uint32_t> Switch::flush_flows(std::uint32_t port, std::uint32_t inst
 Result<> Switch::forget(std::uint32_t instance, const Mac& mac) {
     return impl_->core->forget(instance, mac);
 }
+Result<> Switch::send_on(std::uint32_t instance, const Mac& mac, std::uint32_t until_s) {
+    return impl_->core->send_on(instance, mac, until_s);
+}
 Result<> Switch::carry_over(std::uint32_t port, const ivds_port_stats& stats, const std::vector<FlowRow>& flows) {
     return impl_->core->carry_over(port, stats, flows);
 }

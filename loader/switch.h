@@ -114,6 +114,10 @@ public:
     [[nodiscard]] Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
                                       const std::vector<FlowRow>& flows);
 
+    // The VM of a MAC that the tables have behind another host went there from here: what still comes for it from the
+    // wire is sent on through that coarse second. The next change of the entry ends it.
+    [[nodiscard]] Result<> send_on(std::uint32_t instance, const Mac& mac, std::uint32_t until_s);
+
     // What NICs counted of a vPort, in the map of that name; forgotten with the port.
     [[nodiscard]] Result<> set_nic_stats(std::uint32_t port, const ivds_nic_stats& stats);
 

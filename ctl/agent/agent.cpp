@@ -23,6 +23,7 @@
 #include "api/codec.h"
 #include "compile/compile.h"
 #include "compile/rules.h"
+#include "fabric/migration.h"
 #include "model/kinds.h"
 #include "model/rule.h"
 #include "offload/verify/verify.h"
@@ -131,6 +132,7 @@ Agent::Agent(Plane& plane, Nics nics, Store store, MacOf mac_of, std::string sta
       store_(std::move(store)),
       mac_of_(std::move(mac_of)),
       state_dir_(std::move(state_dir)),
+      announcer_(fabric::frame_sender()),
       exports_(
           [this](const std::function<bool(const FlowRow&)>& sink) -> Result<> {
               if (auto told = tell_flows(); !told) return told;
@@ -890,6 +892,10 @@ void Agent::note_instances(const Model& before) {
 
 void Agent::on_watch() {
     const std::lock_guard lock(mutex_);
+    follow_ports();
+}
+
+void Agent::follow_ports() {
     std::map<std::string, std::string> reasons;
     for (PortChange& change : plane_.on_watch()) reasons[change.name] = std::move(change.reason);
     if (reasons.empty()) return;

@@ -22,6 +22,7 @@
 #include "agent/offload.h"
 #include "agent/plane.h"
 #include "agent/store.h"
+#include "fabric/announcer.h"
 #include "fabric/registry.h"
 #include "ivds.pb.h"
 #include "loader/error.h"
@@ -109,6 +110,9 @@ private:
     [[nodiscard]] Result<pb::MigrateReply> abort_migration(const pb::MigrateRequest& request);
     // The vPort's VM went to that host: it forwards no more.
     [[nodiscard]] Result<> withdraw(const std::string& vport, const std::string& host);
+    // The caller of both holds mutex_.
+    void send_on(const pb::VPort& vport);
+    void follow_ports();
     // Makes `next` the intent, or changes nothing. The caller holds mutex_.
     [[nodiscard]] Result<> commit(Model next, bool strict);
     // Say what changed since they were last called: which ports came up or went down (`reasons` knows why, by port),
@@ -146,6 +150,7 @@ private:
     std::mutex migration_mutex_;
     // What prepared vPorts bring along, until they are committed: for hosts that cannot say it again by then.
     std::map<std::string, pb::Migration> carried_;
+    fabric::Announcer announcer_;
 
     mutable std::mutex mutex_;
     std::map<std::uint32_t, Capture> captures_;  // by session

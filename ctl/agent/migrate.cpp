@@ -7,6 +7,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <chrono>
+#include <string>
+#include <thread>
 #include <utility>
 
 #include "agent/agent.h"
@@ -45,6 +48,44 @@ ivds_port_stats stats_of(const pb::Counters& counters) {
             .rx_host = counters.rx_host()};
 }
 
+// After a move, what other hosts still send to the old one is sent on for so long: they hear of it in milliseconds,
+// unless their agent or etcd starts anew just then.
+constexpr std::uint32_t kSendOnS = 5;
+
+// For so long at least a VM's cable is out: the kernel tells of a link that changed a moment later, and of one that
+// is back by then nothing.
+constexpr auto kUnplugged = std::chrono::milliseconds(30);
+
+// The cable of a VM's interface, which is out until put_in(), or until the end.
+class Cable {
+public:
+    explicit Cable(Plane& plane) : plane_(plane) {}
+    Cable(const Cable&) = delete;
+    Cable& operator=(const Cable&) = delete;
+    ~Cable() {
+        if (auto done = put_in(); !done) spdlog::warn("{}", done.error().text());
+    }
+    [[nodiscard]] Result<> pull_out(const std::string& netdev) {
+        auto done = plane_.set_link(netdev, false);
+        if (done) netdev_ = netdev;
+        since_ = Clock::now();
+        return done;
+    }
+    // Whether it was out.
+    [[nodiscard]] Result<bool> put_in() {
+        if (netdev_.empty()) return false;
+        std::this_thread::sleep_until(since_ + kUnplugged);
+        auto done = plane_.set_link(std::exchange(netdev_, ""), true);
+        if (!done) return std::unexpected(done.error());
+        return true;
+    }
+
+private:
+    Plane& plane_;
+    std::string netdev_;
+    Clock::time_point since_;
+};
+
 }  // namespace
 
 Result<pb::MigrateReply> Agent::migrate(const pb::MigrateRequest& request) {
@@ -71,8 +112,9 @@ Result<pb::MigrateReply> Agent::migrate(const pb::MigrateRequest& request) {
     }
 }
 
+// The VM may stand still meanwhile. So what the CPUs counted of a connection in this tick and told nobody is not
+// waited for: a sweep goes over all of two tables. Nor is the table of flows walked for a vPort that has none.
 Result<pb::Migration> Agent::exported(const std::string& vport) {
-    if (auto told = tell_flows(); !told) return std::unexpected(told.error());
     const auto held = intent();
     auto migration = fabric::migration_of(held->model, vport, registry_->host());
     if (!migration) return migration;
@@ -83,6 +125,9 @@ Result<pb::Migration> Agent::exported(const std::string& vport) {
     migration->set_layout_major(IVDS_LAYOUT_MAJOR);
     migration->set_layout_minor(IVDS_LAYOUT_MINOR);
     const std::uint64_t now = now_ns(CLOCK_MONOTONIC_COARSE);
+    const auto state = plane_.maps().port_state(port);
+    if (!state) return std::unexpected(state.error());
+    if (state->flows == 0) return migration;
     auto done = plane_.maps().flows([&](const FlowRow& row) {
         if (row.key.port == port && fabric::is_carried(row.flow)) *migration->add_flows() = fabric::carried(row, now);
         return true;
@@ -124,6 +169,7 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
     pb::MigrateReply reply;
     std::vector<fabric::Claim> claims;
     std::string from;
+    Cable cable(plane_);
     {
         const std::lock_guard lock(mutex_);
         const auto found = intent_->model.vports.find(name);
@@ -164,6 +210,8 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
             reply.set_from_host(from);
             return reply;
         }
+        if (request.replug())
+            if (auto done = cable.pull_out(vport.netdev()); !done) return std::unexpected(done.error());
     }
     const auto begun = Clock::now();
     for (fabric::Claim& claim : claims) claim.waits = false;
@@ -183,6 +231,10 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
         return std::unexpected(done.error().in(
             fmt::format("vport {} is this host's, and does not forward: commit again to complete it", name)));
 
+    if (const auto was_out = cable.put_in(); !was_out)
+        spdlog::warn("replug vport {}: {}", name, was_out.error().text());
+    else if (*was_out)
+        follow_ports();
     pb::Migration carried = std::move(carried_[name]);
     carried_.erase(name);
     if (request.has_migration()) carried = request.migration();
@@ -210,8 +262,8 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
 
     const pb::VPort& vport = *intent_->model.vports.at(name);
     const std::string& uplink = intent_->model.instances.at(vport.instance())->uplink();
-    if (auto sent = fabric::announce(intent_->model.uplinks.at(uplink)->netdev(),
-                                     fabric::announcements(intent_->model, vport));
+    if (auto sent = announcer_.announce(name, intent_->model.uplinks.at(uplink)->netdev(),
+                                        fabric::announcements(intent_->model, vport));
         !sent)
         spdlog::warn("announce vport {}: {}", name, sent.error().text());
     reply.set_forwarding_us(us_since(owned));
@@ -250,13 +302,23 @@ Result<pb::MigrateReply> Agent::abort_migration(const pb::MigrateRequest& reques
     return reply;
 }
 
+// The other host's bindings are in the tables by now: deliver() comes before publish().
+void Agent::send_on(const pb::VPort& vport) {
+    const std::uint32_t instance = intent_->ids.instances.at(vport.instance());
+    for (const Mac& mac : fabric::macs_of(intent_->model, vport))
+        if (auto done = plane_.send_on(instance, mac, coarse_now_s() + kSendOnS); !done)
+            spdlog::warn("vport {}: what comes late is not sent on: {}", vport.name(), done.error().text());
+}
+
 Result<> Agent::withdraw(const std::string& vport, const std::string& host) {
     const std::lock_guard lock(mutex_);
     const auto found = intent_->model.vports.find(vport);
     if (found == intent_->model.vports.end() || found->second->state() != pb::VPort::ACTIVE) return {};
+    announcer_.forget(vport);
     auto next = fabric::with_state(intent_->model, vport, pb::VPort::MOVED, host, mac_of_);
     if (!next) return std::unexpected(next.error());
     if (auto done = commit(std::move(*next), false); !done) return done;
+    send_on(*intent_->model.vports.at(vport));
     note("migration", vport, intent_->model.vports.at(vport)->instance(), "went to host " + host);
     return {};
 }

@@ -37,6 +37,10 @@ public:
     virtual Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance) = 0;
     virtual Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
                                 const std::vector<FlowRow>& flows) = 0;
+    virtual Result<> send_on(std::uint32_t instance, const Mac& mac, std::uint32_t until_s) = 0;
+
+    // What NetdevQuery::set_link() does.
+    virtual Result<> set_link(const std::string& netdev, bool on) = 0;
 
     // A ring for a session of kind RING, as a descriptor that the caller closes.
     virtual Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) = 0;
@@ -86,6 +90,13 @@ public:
     Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
                         const std::vector<FlowRow>& flows) override {
         return switch_.carry_over(port, stats, flows);
+    }
+    Result<> send_on(std::uint32_t instance, const Mac& mac, std::uint32_t until_s) override {
+        return switch_.send_on(instance, mac, until_s);
+    }
+    Result<> set_link(const std::string& netdev, bool on) override {
+        auto query = NetdevQuery::open();  // look() may be under way in another thread
+        return query ? query->set_link(netdev, on) : Result<>(std::unexpected(query.error()));
     }
     Result<int> make_ring(std::uint32_t session, std::uint32_t bytes) override {
         return switch_.make_ring(session, bytes);

@@ -83,6 +83,7 @@ struct RunWords {
     std::string stop;
     std::string start;
     bool dry_run = false;
+    bool replug = false;
 };
 
 Result<> shell(const std::string& what, const std::string& command) {
@@ -141,6 +142,7 @@ Result<int> run(const Context& context, const RunWords& words) {
     const auto stopping = Clock::now();
     if (auto done = shell("stop", words.stop); !done) return taken_back(done.error());
     request.set_step(pb::MigrateRequest::COMMIT);
+    request.set_replug(words.replug);
     // Connections of the last moment; if the other host cannot say any more, those of before.
     if (auto last = source.migrate(exporting)) *request.mutable_migration() = last->migration();
     const auto committed = target.migrate(request);
@@ -170,7 +172,9 @@ void add_migrate_commands(Commands& commands) {
         pb::MigrateRequest request;
         std::string file;
         bool dry_run = false;
+        bool replug = false;
     };
+    constexpr const char* replug_help = "the VM sees its link drop, and return once its vPort forwards";
     auto exported = std::make_shared<Words>();
     CLI::App& export_app =
         commands.leaf(group, "export", "Print all that belongs to a vPort, for the host that it is to go to",
@@ -220,6 +224,7 @@ void add_migrate_commands(Commands& commands) {
                 *committed->request.mutable_migration() = std::move(*migration);
             }
             committed->request.set_dry_run(committed->dry_run);
+            committed->request.set_replug(committed->replug);
             return step(context, committed->request, [&](const pb::MigrateReply& reply) {
                 context.io.out << (committed->dry_run ? fmt::format("vport {} is ready\ndry run: nothing was changed",
                                                                     committed->request.vport())
@@ -230,6 +235,7 @@ void add_migrate_commands(Commands& commands) {
     add_value(commit_app, "NAME", "VPORT", *committed->request.mutable_vport(), "the vPort").required();
     add_value(commit_app, "-f,--file", "FILE", committed->file,
               "what export printed once the VM stood still: its last connections; - reads standard input");
+    commit_app.add_flag("--replug", committed->replug, replug_help);
     commit_app.add_flag("--dry-run", committed->dry_run, "say whether it would be refused, and change nothing");
 
     auto aborted = std::make_shared<Words>();
@@ -258,6 +264,7 @@ void add_migrate_commands(Commands& commands) {
     add_value(run_app, "--instance", "INSTANCE", words->instance, "its instance there, if that has another name");
     add_value(run_app, "--stop", "COMMAND", words->stop, "stops the VM and plugs it in on the other host; for sh");
     add_value(run_app, "--start", "COMMAND", words->start, "has it go on there; for sh");
+    run_app.add_flag("--replug", words->replug, replug_help);
     run_app.add_flag("--dry-run", words->dry_run, "show what would change, and change nothing");
 }
 

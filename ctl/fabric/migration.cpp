@@ -14,7 +14,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <set>
+#include <span>
 
 #include "fabric/bindings.h"
 #include "loader/fd.h"
@@ -304,6 +306,14 @@ Result<FlowRow> entry_of(const pb::Migration::Flow& flow, std::uint32_t port, st
 
 // ---------------------------------------------------------------------------------------- announcements
 
+std::vector<Mac> macs_of(const Model& model, const pb::VPort& vport) {
+    std::vector<Mac> macs;
+    for (const std::string& mac : vport.extra_macs()) macs.push_back(parse_mac(mac).value_or(Mac{}));
+    if (const std::string& vnic = vnic_of(model, vport); !vnic.empty())
+        macs.push_back(parse_mac(model.vnics.at(vnic)->vmac()).value_or(Mac{}));
+    return macs;
+}
+
 std::vector<std::vector<std::uint8_t>> announcements(const Model& model, const pb::VPort& vport) {
     constexpr std::uint16_t kRarp = 0x8035;
     constexpr std::size_t kLeastBytes = 60;
@@ -312,56 +322,52 @@ std::vector<std::vector<std::uint8_t>> announcements(const Model& model, const p
     const auto tpid = [](const std::string& text) {
         return text.empty() ? std::uint16_t{0x8100} : static_cast<std::uint16_t>(std::stoul(text, nullptr, 16));
     };
-    std::vector<std::string> macs(vport.extra_macs().begin(), vport.extra_macs().end());
-    if (const std::string& vnic = vnic_of(model, vport); !vnic.empty()) macs.push_back(model.vnics.at(vnic)->vmac());
-
     std::vector<std::vector<std::uint8_t>> frames;
-    for (const std::string& text : macs) {
-        const Mac mac = parse_mac(text).value_or(Mac{});
-        for (const Network& network : networks_of(model, instance)) {
-            std::vector<std::uint8_t>& frame = frames.emplace_back(6, std::uint8_t{0xff});
-            const auto put = [&](std::uint16_t value) {
-                frame.push_back(static_cast<std::uint8_t>(value >> 8));
-                frame.push_back(static_cast<std::uint8_t>(value));
-            };
-            const auto put_mac = [&] { frame.insert(frame.end(), mac.begin(), mac.end()); };
-            put_mac();
-            // The fabric's port adds the outer VLAN where there is a single tag.
-            if (uplink.tags() == pb::Uplink::DOUBLE) {
-                put(tpid(uplink.outer_tpid()));
-                put(network.vlan != 0 ? network.vlan : static_cast<std::uint16_t>(outer_vlan(model, instance)));
-            }
-            put(tpid(uplink.inner_tpid()));
-            put(network.vvlan);
-            put(kRarp);
-            put(1);       // Ethernet
-            put(0x0800);  // IPv4
-            put(0x0604);  // lengths of their addresses
-            put(3);       // request reverse
-            put_mac();
-            put(0), put(0);
-            put_mac();
-            put(0), put(0);
-            frame.resize(std::max(frame.size(), kLeastBytes));
-            if (uplink.tags() != pb::Uplink::DOUBLE) break;
+    for (const Mac& mac : macs_of(model, vport)) {
+        std::vector<std::uint8_t>& frame = frames.emplace_back(6, std::uint8_t{0xff});
+        const auto put = [&](std::uint32_t value) {
+            frame.push_back(static_cast<std::uint8_t>(value >> 8));
+            frame.push_back(static_cast<std::uint8_t>(value));
+        };
+        const auto put_mac = [&] { frame.insert(frame.end(), mac.begin(), mac.end()); };
+        put_mac();
+        // The fabric's port adds the outer VLAN where there is a single tag.
+        if (uplink.tags() == pb::Uplink::DOUBLE) {
+            put(tpid(uplink.outer_tpid()));
+            put(outer_vlan(model, instance));
         }
+        put(tpid(uplink.inner_tpid()));
+        put(instance.vvlan());
+        put(kRarp);
+        put(1);       // Ethernet
+        put(0x0800);  // IPv4
+        put(0x0604);  // lengths of their addresses
+        put(3);       // request reverse
+        put_mac();
+        put(0), put(0);
+        put_mac();
+        put(0), put(0);
+        frame.resize(std::max(frame.size(), kLeastBytes));
     }
     return frames;
 }
 
-Result<> announce(const std::string& netdev, std::span<const std::vector<std::uint8_t>> frames) {
-    const Fd socket(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
-    if (socket.get() < 0) return os_error(errno, "IVDS-R013", "open a packet socket");
-    sockaddr_ll to{};
-    to.sll_family = AF_PACKET;
-    to.sll_ifindex = static_cast<int>(::if_nametoindex(netdev.c_str()));
-    to.sll_halen = 6;
-    if (to.sll_ifindex == 0) return os_error(errno, "IVDS-R013", "find the interface " + netdev);
-    for (const auto& frame : frames)
-        if (::sendto(socket.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to),
-                     sizeof(to)) < 0)
-            return os_error(errno, "IVDS-R013", "send by " + netdev);
-    return {};
+Announcer::Send frame_sender() {
+    return [socket = std::make_shared<Fd>()](const std::string& netdev,
+                                             std::span<const std::vector<std::uint8_t>> frames) -> Result<> {
+        if (socket->get() < 0) *socket = Fd(::socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0));
+        if (socket->get() < 0) return os_error(errno, "IVDS-R013", "open a packet socket");
+        sockaddr_ll to{};
+        to.sll_family = AF_PACKET;
+        to.sll_ifindex = static_cast<int>(::if_nametoindex(netdev.c_str()));
+        to.sll_halen = 6;
+        if (to.sll_ifindex == 0) return os_error(errno, "IVDS-R013", "find the interface " + netdev);
+        for (const auto& frame : frames)
+            if (::sendto(socket->get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to),
+                         sizeof(to)) < 0)
+                return os_error(errno, "IVDS-R013", "send by " + netdev);
+        return {};
+    };
 }
 
 }  // namespace ivds::fabric

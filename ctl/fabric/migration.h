@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // migration.h -- a vPort whose VM moves: what goes along to the other host, how it is made ready there, and the
-// frames that tell the fabric that it came. Pure, but for announce().
+// frames that tell the fabric that it came. Pure, but for frame_sender().
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "fabric/announcer.h"
 #include "ivds.pb.h"
 #include "loader/error.h"
 #include "loader/switch.h"
@@ -37,11 +37,15 @@ namespace ivds::fabric {
 [[nodiscard]] Result<FlowRow> entry_of(const pb::Migration::Flow& flow, std::uint32_t port, std::uint32_t instance,
                                        std::uint64_t now_ns);
 
-// Reverse ARP requests (RFC 903) from each MAC of the vPort, as they leave its uplink in each outer VLAN of its
-// instance: switches of the fabric then have the MAC behind this host. No address is in them: the vPort's MACs stay,
-// so ARP's caches need no change.
+// The vMAC of the vPort, and those beside it.
+[[nodiscard]] std::vector<Mac> macs_of(const Model& model, const pb::VPort& vport);
+
+// Reverse ARP requests (RFC 903) from each MAC of the vPort, as they leave its uplink in the outer VLAN by which this
+// host is reached: switches of the fabric then have the MAC behind this host there. In the VLAN of the host that it
+// came from they have it behind that one still, which sends on what comes late. No address is in them: the vPort's
+// MACs stay, so ARP's caches need no change.
 [[nodiscard]] std::vector<std::vector<std::uint8_t>> announcements(const Model& model, const pb::VPort& vport);
-// Sends frames by an interface as they are.
-[[nodiscard]] Result<> announce(const std::string& netdev, std::span<const std::vector<std::uint8_t>> frames);
+// Sends frames by interfaces as they are. It keeps its socket: the kernel takes its time to close one.
+[[nodiscard]] Announcer::Send frame_sender();
 
 }  // namespace ivds::fabric

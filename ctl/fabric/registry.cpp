@@ -211,16 +211,16 @@ Result<std::uint64_t> Registry::take_over(std::vector<Claim> claims, const std::
         "call again: it is completed then, or refused");
 }
 
-Result<> Registry::answer(etcd::Client& client) {
+Result<bool> Registry::answer(etcd::Client& client) {
     Result<Mirror::Takeover> plan;
     {
         const std::lock_guard lock(mutex_);
-        if (!call_ || call_->answer) return {};
+        if (!call_ || call_->answer) return false;
         plan = mirror_.takeover(call_->claims, call_->from, lease_);
     }
     if (!plan) {
         answer_with(std::unexpected(plan.error()));
-        return {};
+        return false;
     }
     if (!plan->steps.empty()) {
         auto done = write(client, plan->steps);
@@ -233,11 +233,11 @@ Result<> Registry::answer(etcd::Client& client) {
         if (!*done) {
             answer_with(
                 fail(Code::busy, "IVDS-R010", "the binding was changed by another at the same moment", "call again"));
-            return {};
+            return false;
         }
     }
     answer_with(plan->generation);
-    return {};
+    return true;
 }
 
 void Registry::answer_with(Result<std::uint64_t> answer) {
@@ -329,14 +329,17 @@ Result<> Registry::session() {
                 if (*left_s == 0) return {};
                 next_keep_alive_ = Clock::now() + std::chrono::seconds(settings_.lease_s) / 3;
             }
-            auto done = answer(client);
-            if (done) done = publish(client);
+            const auto answered = answer(client);
+            // Who took a VM over puts it into the FDB at once; this does not get before that.
+            const bool took_over = answered && *answered;
+            // Where a VM went is in the FDB before its vPort here withdraws: no frame for it is flooded in between.
+            if (!took_over) deliver();
+            auto done = answered ? publish(client) : Result<>(std::unexpected(answered.error()));
             if (!done) {
                 // The lease went: the host enrols anew.
                 if (done.error().code == Code::not_found) return {};
                 return done;
             }
-            deliver();
             set_state("synced", nullptr);
             std::unique_lock lock(mutex_);
             auto until = next_keep_alive_;

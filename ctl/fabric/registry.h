@@ -104,8 +104,8 @@ private:
     [[nodiscard]] Result<bool> take_changes();
     [[nodiscard]] Result<> publish(etcd::Client& client);
     [[nodiscard]] Result<bool> write(etcd::Client& client, std::vector<Step> steps);
-    // Answers the call of take_over() that waits.
-    [[nodiscard]] Result<> answer(etcd::Client& client);
+    // Answers the call of take_over() that waits. Whether it took over.
+    [[nodiscard]] Result<bool> answer(etcd::Client& client);
     void answer_with(Result<std::uint64_t> answer);
     void deliver();
     void set_state(const std::string& state, const Error* reason);

@@ -268,6 +268,8 @@ World drawn_world() {
             world.learned_plain_mac(instance, address);
         } else if (rarely(2)) {
             world.learned_mac(instance, address, port, vlan);
+        } else if (is_remote && rarely(2)) {
+            world.moved_mac(instance, address, vlan, rarely(4));
         } else {
             world.local_mac(instance, address, port);
             world.fdb.at({instance, address}).vlan = vlan;
@@ -324,7 +326,8 @@ Step drawn_step(const World& world) {
         tags = *rc::gen::element(0, 0, 0, 1);
     } else if (port.kind == IVDS_PORT_UPLINK && !rarely(3)) {
         packet = packet / tag(__builtin_bswap16(port.outer_tpid_be), one_of<std::uint16_t>({10, 20, 31, 32})) /
-                 tag(__builtin_bswap16(port.inner_tpid_be), one_of<std::uint16_t>({100, 200}));
+                 tag(__builtin_bswap16(port.inner_tpid_be), one_of<std::uint16_t>({100, 200}),
+                     one_of<std::uint8_t>({0, 5}), rarely(4));
         tags = *rc::gen::element(0, 0, 1, 2);
     }
     for (int i = 0; i < tags; ++i) {

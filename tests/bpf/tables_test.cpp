@@ -74,6 +74,25 @@ TEST_CASE("an entry seen after the sweep read the clock is young", "[R120]") {
     CHECK(holds(rig().state(), young_mac));
 }
 
+TEST_CASE("what a VM left behind that went is over when its time is, to the second", "[R161]") {
+    const auto left = [] {
+        ivds_fdb_key key{.instance = red, .mac = {}, .pad0 = 0};
+        std::ranges::copy(remote(2), key.mac);
+        ivds_fdb_entry entry{};
+        REQUIRE(bpf_map_lookup_elem(bpf_map__fd(rig().programs().maps.fdb), &key, &entry) == 0);
+        return entry;
+    };
+    World world = house().moved_mac(red, remote(2), 30);
+    world.fdb.at({red, remote(2)}).last_seen_s = 1000;
+    rig().apply(world, Rung::tc_live);
+    CHECK(sweep({.now_s = 1000, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 0);
+    CHECK(left().flags == (IVDS_FDB_STATIC | IVDS_FDB_MOVED));
+    CHECK(sweep({.now_s = 1001, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 0);
+    CHECK(left().flags == IVDS_FDB_STATIC);
+    CHECK(left().last_seen_s == 0);
+    CHECK(left().vlan == 30);
+}
+
 TEST_CASE("flushes what was learned at one port and nothing static", "[R50]") {
     rig().apply(aging(), Rung::tc_live);
     CHECK(sweep({.now_s = 0, .port = 3, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0}) == 1);

@@ -539,6 +539,32 @@ void add_from_wire(std::vector<Vector>& table) {
     add(table, "does not send back to the wire what belongs there", "[R16]", house())
         .send(1, wire(remote(2), remote(1), 10, 100) / ip4_udp(46))
         .drops(1, IVDS_DROP_SAME_PORT);
+    // remote(2) is behind VLAN 30, and went there from here.
+    const World moved = house().moved_mac(red, remote(2), 30);
+    const auto late = [](std::uint16_t vlan, std::uint8_t pcp, bool dei) {
+        return eth(remote(2), remote(1)) / tag(tpid_c, vlan, pcp) / tag(tpid_c, 100, pcp, dei);
+    };
+    add(table, "sends on what comes late for a VM that went to another outer VLAN, marked by DEI", "[R154][R161]",
+        moved)
+        .send(1, late(10, 0, false) / ip4_udp(46))
+        .arrives(1, late(30, 0, true) / ip4_udp(46))
+        .counts("port 1 rx_wire", 1)
+        .counts("port 1 tx_packets", 1);
+    add(table, "sends it on with its priority, its third tag and in full size", "[R154][R161]", moved)
+        .send(1, late(10, 5, false) / tag(tpid_c, 7, 3) / ip4_udp(1492))
+        .arrives(1, late(30, 5, true) / tag(tpid_c, 7, 3) / ip4_udp(1492));
+    add(table, "does not send on what was sent on before", "[R161]", moved)
+        .send(1, late(10, 0, true) / ip4_udp(46))
+        .drops(1, IVDS_DROP_SAME_PORT);
+    add(table, "does not send on by the outer VLAN that it came by", "[R161]", moved)
+        .send(1, late(30, 0, false) / ip4_udp(46))
+        .drops(1, IVDS_DROP_SAME_PORT);
+    add(table, "sends nothing on once the time is over", "[R161]", house().moved_mac(red, remote(2), 30, true))
+        .send(1, late(10, 0, false) / ip4_udp(46))
+        .drops(1, IVDS_DROP_SAME_PORT);
+    add(table, "sends what a VM here has for one that went as for any other", "[R154]", moved)
+        .send(2, eth(remote(2), vm(2)) / ip4_udp(46))
+        .arrives(1, wire(remote(2), vm(2), 30, 100) / ip4_udp(46));
     World one_takes_tags = carrying_tags({2});
     const Packet tagged = eth(broadcast, remote(1)) / tag(tpid_c, 7) / ip4_udp(46);
     add(table, "floods a third tag from the wire to the members that take tags", "[R67][R109]", one_takes_tags)

@@ -125,7 +125,8 @@ Parsed parse(const Bytes& frame) {
             return parsed;
         }
         parsed.tags.push_back({get16(frame, type_at), static_cast<std::uint16_t>(get16(frame, type_at + 2) & 0xfffU),
-                               static_cast<std::uint16_t>(get16(frame, type_at + 2) >> 13U)});
+                               static_cast<std::uint16_t>(get16(frame, type_at + 2) >> 13U),
+                               (get16(frame, type_at + 2) & 0x1000U) != 0});
         type_at += tag_bytes;
     }
     parsed.ethertype = get16(frame, type_at);
@@ -617,6 +618,14 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
     forward_from_wire(frame, id);
 }
 
+// Whether a frame from the wire goes on to where its VM went from here: within its time, by another outer VLAN than
+// it came by, and once.
+bool ReferenceSwitch::goes_on(const Frame& frame, const ivds_fdb_entry& entry) {
+    const std::vector<Tag>& tags = frame.parsed.tags;
+    return (entry.flags & IVDS_FDB_MOVED) != 0 && (entry.flags & IVDS_FDB_PLAIN) == 0 && !frame.is_plain &&
+           entry.vlan != 0 && entry.vlan != tags.at(0).vid && !tags.at(1).dei && entry.last_seen_s >= now_s;
+}
+
 void ReferenceSwitch::forward_from_wire(const Frame& frame, std::uint32_t id) {
     const auto known = world_.fdb.find({id, frame.parsed.dst});
     if (is_multicast(frame.parsed.dst) || known == world_.fdb.end()) {
@@ -630,6 +639,13 @@ void ReferenceSwitch::forward_from_wire(const Frame& frame, std::uint32_t id) {
             accept(frame, id, &ivds_port_stats::rx_flood);
         } else {
             drop(frame, frame.port, IVDS_DROP_LONE_FLOOD);
+        }
+    } else if (known->second.port == frame.port && goes_on(frame, known->second)) {
+        needs_tc_ = true;
+        constexpr std::uint16_t sent_on = 0x1000;  // DEI
+        const auto vvlan = static_cast<std::uint16_t>(world_.instances.at(id).vvlan | sent_on);
+        if (send_to_wire(frame, id, {{known->second.vlan, vvlan}}, true)) {
+            accept(frame, id, &ivds_port_stats::rx_wire);
         }
     } else if (known->second.port == frame.port) {
         drop(frame, frame.port, IVDS_DROP_SAME_PORT);

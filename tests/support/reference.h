@@ -26,6 +26,7 @@ struct Tag {
     std::uint16_t tpid = 0;
     std::uint16_t vid = 0;
     std::uint16_t pcp = 0;
+    bool dei = false;
 };
 
 // The part of a frame that switching looks at: addresses and up to three tags.
@@ -86,6 +87,7 @@ private:
     enum class Inspected { goes_on, is_gone, is_refused };
     Inspected inspect(const Frame& frame, std::uint32_t port, ivds_way way, const Bytes& bytes);
     void from_uplink(Frame& frame);
+    static bool goes_on(const Frame& frame, const ivds_fdb_entry& entry);
     // `frame` as the instance knows that it is in now, at `frame.in_port`.
     void forward_from_vport(const Frame& frame);
     // To the target of a rule: a vPort, one of a pool, or through a patch.

@@ -151,6 +151,13 @@ World& World::remote_mac(std::uint32_t instance, const Mac& mac, std::uint16_t v
     return *this;
 }
 
+World& World::moved_mac(std::uint32_t instance, const Mac& mac, std::uint16_t vlan, bool is_over) {
+    remote_mac(instance, mac, vlan);
+    fdb[{instance, mac}].flags |= IVDS_FDB_MOVED;
+    fdb[{instance, mac}].last_seen_s = is_over ? long_ago_s : 0x7fffffff;
+    return *this;
+}
+
 World& World::learned_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port, std::uint16_t vlan) {
     ivds_fdb_entry entry{};
     entry.port = port;

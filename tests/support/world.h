@@ -68,6 +68,8 @@ struct World {
     World& span(std::uint32_t session, std::uint32_t target, const std::set<std::uint32_t>& sources);
     World& local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port);
     World& remote_mac(std::uint32_t instance, const Mac& mac, std::uint16_t vlan);
+    // A remote MAC whose VM went there from here: what comes late for it is sent on, or its time is over.
+    World& moved_mac(std::uint32_t instance, const Mac& mac, std::uint16_t vlan, bool is_over = false);
     // An entry learned long ago; vlan is 0 for one learned at a vPort.
     World& learned_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port, std::uint16_t vlan = 0);
     World& learned_plain_mac(std::uint32_t instance, const Mac& mac);

@@ -106,6 +106,8 @@ public:
         return 100 * port + instance;
     }
     Result<> carry_over(std::uint32_t, const ivds_port_stats&, const std::vector<FlowRow>&) override { return {}; }
+    Result<> send_on(std::uint32_t, const Mac&, std::uint32_t) override { return {}; }
+    Result<> set_link(const std::string&, bool) override { return {}; }
     [[nodiscard]] std::uint64_t decided(std::uint32_t rule) const override {
         const auto found = packets.find(rule);
         return found == packets.end() ? 0 : found->second;
@@ -414,6 +416,8 @@ TEST_CASE("when even taking back fails, the error says both") {
         Result<std::uint32_t> flush_instance(std::uint32_t) override { return 0U; }
         Result<> forget(std::uint32_t, const Mac&) override { return {}; }
         Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
+        Result<> send_on(std::uint32_t, const Mac&, std::uint32_t) override { return {}; }
+        Result<> set_link(const std::string&, bool) override { return {}; }
         Result<> carry_over(std::uint32_t, const ivds_port_stats&, const std::vector<FlowRow>&) override {
             return {};
         }

@@ -87,6 +87,8 @@ public:
     Result<> forget(std::uint32_t, const Mac&) override { return {}; }
     Result<std::uint32_t> flush_flows(std::uint32_t, std::uint32_t) override { return 0U; }
     Result<> carry_over(std::uint32_t, const ivds_port_stats&, const std::vector<FlowRow>&) override { return {}; }
+    Result<> send_on(std::uint32_t, const Mac&, std::uint32_t) override { return {}; }
+    Result<> set_link(const std::string&, bool) override { return {}; }
     Result<int> make_ring(std::uint32_t, std::uint32_t) override { return -1; }
     std::map<std::string, Interface> interfaces;
     [[nodiscard]] Result<std::map<std::string, Interface>> look(const std::set<std::string>&, bool) const override {

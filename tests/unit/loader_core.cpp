@@ -1228,6 +1228,36 @@ TEST_CASE("a mirror to a ring has it as long as it is there, and a change that f
                           [&](Core& core) { return core.apply(with_ring(5, "look", 65536), true); }) > 0);
 }
 
+TEST_CASE("a MAC whose VM went is marked in its entry alone, until the entry changes; that is no drift", "[R161]") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    const Tables tables = large();
+    constexpr std::uint32_t id = 1;
+    const Mac went = mac_of(501);
+    REQUIRE(core.apply(tables, false));
+    ivds_fdb_key key{.instance = id, .mac = {}, .pad0 = 0};
+    std::ranges::copy(went, key.mac);
+    REQUIRE(core.send_on(id, went, 77));
+    auto entry = kernel.get<ivds_fdb_entry>(Map::fdb, key);
+    CHECK(entry.flags == (IVDS_FDB_STATIC | IVDS_FDB_MOVED));
+    CHECK(entry.last_seen_s == 77);
+    CHECK(entry.vlan == 101);
+
+    const int writes = kernel.writes;
+    REQUIRE(core.apply(tables, false));
+    CHECK(kernel.writes == writes);
+    Core next(kernel, false);
+    REQUIRE(next.adopt());
+    REQUIRE(next.apply(tables, false));
+    CHECK(kernel.get<ivds_fdb_entry>(Map::fdb, key).flags == (IVDS_FDB_STATIC | IVDS_FDB_MOVED));
+
+    const auto none = core.send_on(id, mac_of(502), 77);
+    REQUIRE_FALSE(none);
+    CHECK(none.error().code == Code::not_found);
+}
+
 TEST_CASE("what comes from another host is added to a port's counters and flows, and counted once", "[R163]") {
     FakeKernel kernel;
     add_interfaces(kernel);

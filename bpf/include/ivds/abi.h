@@ -195,9 +195,12 @@ struct ivds_fdb_key {
 };
 #define IVDS_FDB_STATIC 0x01u /* configured: never ages, never moves */
 #define IVDS_FDB_PLAIN  0x02u /* remote, and knows no V.VLAN: frames to it carry the outer VLAN alone */
+/* Static and remote: its VM went there from here. Through the second last_seen_s, frames that still come for it from
+ * the wire by another outer VLAN go on to it with both tags, the V.VLAN's with DEI set; one that came so drops. */
+#define IVDS_FDB_MOVED 0x04u
 struct ivds_fdb_entry {
 	__u32 port;        /* port id: a vPort of the instance, or its uplink (a remote MAC) */
-	__u32 last_seen_s; /* coarse monotonic second a frame from it was last seen; static: 0 */
+	__u32 last_seen_s; /* coarse monotonic second a frame from it was last seen; static: 0, or see MOVED */
 	__u16 vlan;        /* remote: outer VLAN that reaches it; local: 0 */
 	__u8 flags;        /* IVDS_FDB_* */
 	__u8 pad0;
@@ -361,7 +364,7 @@ struct ivds_port_stats {
 	__u64 tx_packets;
 	__u64 tx_bytes;
 	__u64 rx_local; /* of rx: known unicast looped back to a local vPort */
-	__u64 rx_wire;  /* of rx: known unicast sent to the uplink; on an uplink: to a local vPort */
+	__u64 rx_wire;  /* of rx: known unicast sent to the uplink; on an uplink: to a local vPort, or on (MOVED) */
 	__u64 rx_flood; /* of rx: flooded (unknown, broadcast, multicast) */
 	__u64 rx_host;  /* uplink: passed to the host untouched (not in rx_packets) */
 };
