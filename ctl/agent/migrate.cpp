@@ -42,7 +42,8 @@ ivds_port_stats stats_of(const pb::Counters& counters) {
             .rx_local = counters.rx_local(),
             .rx_wire = counters.rx_wire(),
             .rx_flood = counters.rx_flood(),
-            .rx_host = counters.rx_host()};
+            .rx_host = counters.rx_host(),
+            .rx_answered = counters.rx_answered()};
 }
 
 }  // namespace
