@@ -173,10 +173,12 @@ struct Unusable {
     Entry entry;
     std::string instance;
     std::string why;
+    bool is_over = false;  // its host is one peer more than the instance takes
 };
 
-// The MACs behind other hosts, by instance, and what the registry holds for these and cannot be used. Lists that did
-// not change are those of `now`.
+// The MACs behind other hosts, by instance, and what the registry holds for these and cannot be used. Every instance
+// across hosts has a list, also an empty one; lists that did not change are those of `now`. Where there are more
+// peers than an instance takes, those count that came first.
 [[nodiscard]] Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& host,
                                  const Remotes& now, std::vector<Unusable>* unusable);
 
