@@ -51,11 +51,12 @@ INLINE const struct ivds_port *find_port(__u32 ifindex, __u32 *port_id)
 #endif
 
 enum ivds_action {
-	IVDS_ACT_DROP,  /* reason, on drop_port */
-	IVDS_ACT_HOST,  /* uplink: as if the switch were not there */
-	IVDS_ACT_LOCAL, /* to vPort `egress_id` */
-	IVDS_ACT_WIRE,  /* to uplink `egress_id` with the outer VLAN `vlan` and, if not 0, `vvlan` */
-	IVDS_ACT_FLOOD, /* to the other members of the instance; from a vPort also to the wire */
+	IVDS_ACT_DROP,   /* reason, on drop_port */
+	IVDS_ACT_HOST,   /* uplink: as if the switch were not there */
+	IVDS_ACT_LOCAL,  /* to vPort `egress_id` */
+	IVDS_ACT_WIRE,   /* to uplink `egress_id` with the outer VLAN `vlan` and, if not 0, `vvlan` */
+	IVDS_ACT_FLOOD,  /* to the other members of the instance; from a vPort also to the wire */
+	IVDS_ACT_ANSWER, /* it was a question, and is now the answer to it: back to `in_port` (answer.h) */
 };
 
 struct ivds_verdict {
@@ -485,6 +486,12 @@ INLINE int is_single_tag(__u32 instance_id)
 	return instance_id && instance && !instance->vvlan;
 }
 
+/* Whether a source from the wire is known for good, and behind that outer VLAN. */
+INLINE int is_registered(const struct ivds_fdb_entry *entry, __u16 vlan)
+{
+	return entry && entry->flags & IVDS_FDB_STATIC && (!entry->vlan || entry->vlan == vlan);
+}
+
 /* The same for a frame of an uplink. */
 INLINE int classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, const struct ivds_size *size,
 			   __u32 port_id, const struct ivds_port *port)
@@ -553,6 +560,10 @@ INLINE int classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, c
 	/* The plain copy of a flood that came with its V.VLAN as well, or a plain host with a VM's address. */
 	if (entry && instance->vvlan && v->wire_tags == 1 && !(entry->flags & IVDS_FDB_PLAIN))
 		return refuse(v, IVDS_DROP_PLAIN_SOURCE, port_id);
+	if (instance->flags & IVDS_IF_REGISTERED && !is_registered(entry, key.vlan)) {
+		event(IVDS_EVENT_UNREGISTERED, port_id, 0, instance_id, f->src);
+		return refuse(v, IVDS_DROP_UNREGISTERED, port_id);
+	}
 	if (!(entry && entry->flags & IVDS_FDB_STATIC) && instance->flags & IVDS_IF_LEARN_WIRE)
 		learn_source(f, v, port_id, port, key.vlan, entry);
 
@@ -668,6 +679,8 @@ INLINE void count_accepted(const struct ivds_verdict *v, const struct ivds_size 
 		ps->rx_bytes += size->bytes;
 		if (v->action == IVDS_ACT_FLOOD)
 			ps->rx_flood += size->packets;
+		else if (v->action == IVDS_ACT_ANSWER)
+			ps->rx_answered += size->packets;
 		else if (v->action == IVDS_ACT_WIRE || uplink)
 			ps->rx_wire += size->packets;
 		else

@@ -72,6 +72,14 @@ struct {
 } fdb SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_NEIGHBOURS);
+	__type(key, struct ivds_neighbour_key);
+	__type(value, struct ivds_neighbour);
+} neighbours SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
 	__uint(max_entries, IVDS_MAX_PORTS);
 	__uint(key_size, sizeof(__u32));

@@ -6,6 +6,7 @@
 #ifndef IVDS_TC_H
 #define IVDS_TC_H
 
+#include "answer.h"
 #include "inspect.h"
 #include "mark.h"
 #include "mirror.h"
@@ -118,9 +119,54 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
 	return 0;
 }
 
+/* Sends the answer that make_answer() made of a question to who asked, as a copy of a flood is sent: what is dropped
+ * on the way is dropped there. */
+__noinline int send_answer(struct __sk_buff *skb, const struct ivds_question *q, int made)
+{
+	struct ivds_flood flood = {.skb = skb, .packets = 1};
+	const struct ivds_port *port;
+	struct ivds_scratch *s = scratch_of_cpu();
+	__u32 id;
+
+	barrier_var(skb);
+	if (!q || !s)
+		return 0;
+	id = q->port;
+	port = bpf_map_lookup_elem(&ports, &id);
+	if (!port)
+		return 0;
+	flood.next = id;
+	flood.instance_id = q->instance;
+	flood.bytes = q->bytes;
+	flood.l3_bytes = q->bytes - IVDS_ETH_BYTES;
+	s->pcp = port->kind == IVDS_PORT_SUB ? tc_pcp(skb) & 7 : 0;
+	if (made < 0 || read_fields_tc(skb, q->l3_at, q->type_be) ||
+	    (port->kind == IVDS_PORT_SUB && bpf_skb_vlan_pop(skb)))
+		count_drop(id, IVDS_DROP_TAG_FAILED, 1, q->bytes);
+	else
+		bpf_loop(1, flood_member, &flood, 0);
+	return 0;
+}
+
+/* 1 where floods go to no peer on the instance's own VLAN, else 0; and the outer VLAN of the first copy, 0 where
+ * there is none. Without branches: the verifier would follow both sides of them through all copies. */
+INLINE __u32 skips_own(const struct ivds_instance *instance)
+{
+	_Static_assert(IVDS_IF_SKIP_OWN == 1 << 5, "the bit that is shifted");
+	return instance->flags >> 5 & 1;
+}
+
+INLINE __u32 first_vlan(const struct ivds_instance *instance, __u32 skipped)
+{
+	_Static_assert(__builtin_offsetof(struct ivds_instance, peer_vlans) ==
+			   __builtin_offsetof(struct ivds_instance, vlan) + 8,
+		       "the one is eight bytes behind the other");
+	return *(const __u16 *)__builtin_assume_aligned((const __u8 *)&instance->vlan + skipped * 8, 2);
+}
+
 /* The copies of a vPort's flood for the wire: one for each outer VLAN that peers are on, then one for plain
- * hosts; peers that get the last as well have learned its source by then, and drop it (plain_source). Returns
- * how many were sent; the frame is of no further use. */
+ * hosts; peers that get the last as well have learned its source by then, and drop it (plain_source). Where there is
+ * nobody, nothing is sent. Returns how many were; the frame is of no further use. */
 INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *instance, const struct ivds_flood *flood,
 			__u32 guest_tags, __u32 port_id)
 {
@@ -130,9 +176,10 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 	const __u64 bytes = flood->bytes + flood->packets * tags * IVDS_TAG_BYTES;
 	const __u32 pcp = pcp_of_flood();
 	const __u16 vvlan = instance->vvlan ? tci_of(instance->vvlan, pcp) : 0;
-	__u16 vlan = tci_of(instance->vlan, pcp);
+	const __u32 skipped = skips_own(instance), first = first_vlan(instance, skipped);
+	__u16 vlan = tci_of(first ?: instance->vlan, pcp);
 
-	if (!uplink || !(uplink->flags & IVDS_PF_UP))
+	if (!uplink || !(uplink->flags & IVDS_PF_UP) || (!first && !(instance->flags & IVDS_IF_PLAIN_OUT)))
 		return 0;
 	reason = check_uplink(uplink, flood->l3_bytes, guest_tags + tags);
 	if (reason) {
@@ -144,11 +191,12 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 		return 0;
 	}
 	mirror_member(skb, uplink_id, 0, tags);
-	for (int i = 0; i <= (int)IVDS_MAX_PEER_VLANS; i++) {
+	for (__u32 i = 0; i <= IVDS_MAX_PEER_VLANS && first; i++) {
 		if (i > 0) {
+			const __u32 at = i - 1 + skipped;
 			__be16 tci_be;
 
-			vlan = instance->peer_vlans[i - 1];
+			vlan = at < IVDS_MAX_PEER_VLANS ? instance->peer_vlans[at] : 0;
 			if (!vlan)
 				break;
 			vlan = tci_of(vlan, pcp);
@@ -329,6 +377,22 @@ INLINE int tc_switch(struct __sk_buff *skb)
 	if (v.action == IVDS_ACT_FLOOD && read_fields(&v, &packet, &f)) {
 		set_drop(&v, IVDS_DROP_TRUNCATED, port_id);
 		goto drop;
+	}
+	if (may_answer(&v, &f, port) && !skb->gso_size) {
+		const struct ivds_question question = {.instance = v.instance_id,
+						       .port = port_id,
+						       .l3_at = f.l3_at,
+						       .type_be = f.type_be,
+						       .bytes = inner_bytes(&v, &size)};
+
+		const int made = make_answer(skb, &question);
+
+		if (made) {
+			send_answer(skb, &question, made);
+			v.action = IVDS_ACT_ANSWER;
+			count_accepted(&v, &size, port_id, port);
+			return IVDS_TC_DROP; /* the answer is on its way */
+		}
 	}
 	pcp = !takes_pcp(&v) ? 0 : keeps_pcp(port) ? tc_pcp(skb) & 7 : port->pcp;
 	note_mark(port, pcp);

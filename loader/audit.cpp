@@ -352,9 +352,19 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
                             text(change.after), text(change.before));
         }
     }
+    for (const auto* changes : {&plan.neighbour_puts, &plan.neighbour_clears}) {
+        for (const NeighbourChange& change : *changes) {
+            const auto text = [](const std::optional<Mac>& mac) {
+                return mac ? std::optional(format_mac(*mac)) : std::nullopt;
+            };
+            auditor.compare(fmt::format("neighbours[instance {}, {:02x}]", change.key.instance,
+                                        fmt::join(change.key.address, "")),
+                            text(change.after), text(change.before));
+        }
+    }
     std::size_t entries = wanted.ports.size() + wanted.instances.size() + wanted.vvlans.size() +
-                          known.ifports.size() + known.tx.size() + bulk.fdb.size() + wanted.pools.size() +
-                          wanted.mirrors.size();
+                          known.ifports.size() + known.tx.size() + bulk.fdb.size() + bulk.neighbours.size() +
+                          wanted.pools.size() + wanted.mirrors.size();
     for (const auto& [id, list] : wanted.acls) {
         entries += 1 + list->masks.size() + list->rules.size();
     }

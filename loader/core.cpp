@@ -225,6 +225,25 @@ Result<FdbContent> Core::static_fdb() {
     return entries;
 }
 
+Result<NeighbourContent> Core::read_neighbours() {
+    NeighbourContent entries;
+    auto r = kernel_.each(Map::neighbours, [&](const void* key, const void* value) {
+        ivds_neighbour_key k;
+        ivds_neighbour v;
+        std::memcpy(&k, key, sizeof(k));
+        std::memcpy(&v, value, sizeof(v));
+        NeighbourKey out{.instance = k.instance};
+        std::ranges::copy(k.address, out.address.begin());
+        Mac mac{};
+        std::ranges::copy(v.mac, mac.begin());
+        entries.emplace(out, mac);
+    });
+    if (!r) {
+        return std::unexpected(r.error());
+    }
+    return entries;
+}
+
 // The lists of rules, also what a crash left of one. Live or not, they are read whole: what is in them cannot be told
 // from anything less.
 Result<AclContent> Core::read_acls() {
@@ -281,7 +300,11 @@ Result<Bulk> Core::read_bulk() {
     if (!acls) {
         return std::unexpected(acls.error());
     }
-    return Bulk{std::move(*fdb), std::move(*acls)};
+    auto neighbours = read_neighbours();
+    if (!neighbours) {
+        return std::unexpected(neighbours.error());
+    }
+    return Bulk{std::move(*fdb), std::move(*acls), std::move(*neighbours)};
 }
 
 // ------------------------------------------------------------------ rows, each with its inverse
@@ -527,6 +550,32 @@ Result<> Core::put_fdb(const std::vector<FdbChange>& changes, Journal& journal) 
             return std::unexpected(full(r.error(), "the FDB holds", IVDS_MAX_FDB));
         }
         ++done->count;
+    }
+    return {};
+}
+
+Result<> Core::put_neighbours(const std::vector<NeighbourChange>& changes, Journal& journal) {
+    const auto write = [this](const NeighbourKey& key, const std::optional<Mac>& mac) -> Result<> {
+        const auto abi_key = to_abi(key);
+        if (!mac) {
+            return kernel_.erase(Map::neighbours, &abi_key);
+        }
+        ivds_neighbour value{};
+        std::ranges::copy(*mac, value.mac);
+        return kernel_.put(Map::neighbours, &abi_key, &value);
+    };
+    const auto done = std::make_shared<std::size_t>(0);
+    // The list itself is the journal; it lives as long as the apply.
+    journal.add([write, done, &changes] {
+        for (auto i = *done; i-- > 0;) {
+            (void)write(changes[i].key, changes[i].before);
+        }
+    });
+    for (const auto& change : changes) {
+        if (auto r = write(change.key, change.after); !r) {
+            return std::unexpected(full(r.error(), "the table of addresses holds", IVDS_MAX_NEIGHBOURS));
+        }
+        ++*done;
     }
     return {};
 }
@@ -1099,6 +1148,12 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
         }
         if (std::holds_alternative<ClearFdb>(step)) {
             return put_fdb(plan.fdb_clears, journal);
+        }
+        if (std::holds_alternative<PutNeighbours>(step)) {
+            return put_neighbours(plan.neighbour_puts, journal);
+        }
+        if (std::holds_alternative<ClearNeighbours>(step)) {
+            return put_neighbours(plan.neighbour_clears, journal);
         }
         if (const auto* s = std::get_if<HooksOff>(&step)) {
             return release(s->port, journal);

@@ -110,11 +110,13 @@ private:
     [[nodiscard]] Result<> change_acl(std::uint32_t id, const std::shared_ptr<const AclRows>& rows, bool there,
                                       Journal& journal);
     [[nodiscard]] Result<> put_fdb(const std::vector<FdbChange>& changes, Journal& journal);
+    [[nodiscard]] Result<> put_neighbours(const std::vector<NeighbourChange>& changes, Journal& journal);
     [[nodiscard]] Result<> put_static(const FdbChange& change,
                                       std::vector<std::pair<FdbKey, ivds_fdb_entry>>& learned);
     [[nodiscard]] Result<> bump_generation(Journal& journal, const std::string* build);
     [[nodiscard]] Result<Content> read_content();
     [[nodiscard]] Result<FdbContent> static_fdb();
+    [[nodiscard]] Result<NeighbourContent> read_neighbours();
     [[nodiscard]] Result<AclContent> read_acls();
     [[nodiscard]] Result<Bulk> read_bulk();
     [[nodiscard]] Result<> reconcile();

@@ -27,6 +27,7 @@ enum class Map : std::uint8_t {
     instance_state,
     vvlans,
     fdb,
+    neighbours,
     tx,
     port_stats,
     nic_stats,
@@ -49,7 +50,7 @@ enum class Map : std::uint8_t {
     scratch,
     events,
 };
-constexpr std::size_t kMapCount = 29;
+constexpr std::size_t kMapCount = 30;
 [[nodiscard]] const char* map_name(Map map);
 
 // A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one

@@ -346,6 +346,8 @@ std::string event_id(std::uint32_t kind) {
             return "flow_limit";
         case IVDS_EVENT_RULE:
             return "rule";
+        case IVDS_EVENT_UNREGISTERED:
+            return "unregistered";
         default:
             return fmt::format("reason-{}", kind);
     }

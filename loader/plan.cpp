@@ -169,6 +169,55 @@ void diff_fdb(const FdbContent& in_map, const Tables& next, Plan& plan) {
     }
 }
 
+// The same of the neighbours: those of `in_map` are in the maps, or, if it is null, those of `old`.
+void diff_neighbours(const Tables& old, const NeighbourContent* in_map, const Tables& next, Plan& plan) {
+    static const std::vector<Neighbour> none;
+    const auto list_of = [](const Tables& tables, std::uint32_t id) {
+        const auto row = tables.instances.find(id);
+        return row == tables.instances.end() ? nullptr : row->second.neighbours;
+    };
+    NeighbourContent before;
+    NeighbourContent after;
+    const auto put = [](NeighbourContent& content, std::uint32_t id, const std::vector<Neighbour>& list) {
+        for (const auto& neighbour : list) {
+            content.emplace(NeighbourKey{id, neighbour.address}, neighbour.mac);
+        }
+    };
+    std::set<std::uint32_t> ids;
+    for (const auto* tables : {&old, &next}) {
+        for (const auto& [id, row] : tables->instances) {
+            ids.insert(id);
+        }
+    }
+    for (const auto id : ids) {
+        const auto was = list_of(old, id);
+        const auto is = list_of(next, id);
+        if (in_map == nullptr && was == is) {
+            continue;
+        }
+        put(after, id, is ? *is : none);
+        if (in_map == nullptr) {
+            put(before, id, was ? *was : none);
+        }
+    }
+    if (in_map == nullptr) {
+        in_map = &before;
+    }
+    for (const auto& [key, mac] : after) {
+        const auto was = in_map->find(key);
+        if (was == in_map->end()) {
+            plan.neighbour_puts.push_back({key, std::nullopt, mac});
+        } else if (was->second != mac) {
+            plan.neighbour_puts.push_back({key, was->second, mac});
+        }
+    }
+    for (const auto& [key, mac] : *in_map) {
+        if (!after.contains(key)) {
+            plan.neighbour_clears.push_back({key, mac, std::nullopt});
+        }
+    }
+}
+
 // Writes the ports and lists of the plan while following what the maps hold after each write.
 class ListPlanner {
 public:
@@ -620,6 +669,10 @@ Result<> validate(const Tables& tables, const Tables& before) {
         if (row.value.uplink != 0 && !is_uplink(row.value.uplink)) {
             return wrong(fmt::format("instance {} names uplink {}, which is none", row.name, row.value.uplink));
         }
+        const auto rising = [](const Neighbour& a, const Neighbour& b) { return a.address >= b.address; };
+        if (row.neighbours && std::ranges::adjacent_find(*row.neighbours, rising) != row.neighbours->end()) {
+            return wrong(fmt::format("instance {} has a neighbour twice, or out of order", row.name));
+        }
         const auto& value = row.value;
         const auto uplink = tables.ports.find(value.uplink);
         const bool has_one_tag = uplink != tables.ports.end() && uplink->second.value.outer_tpid_be != 0 &&
@@ -670,6 +723,7 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
     } else {
         diff_fdb(old, next, plan);
     }
+    diff_neighbours(old, in_map != nullptr ? &in_map->neighbours : nullptr, next, plan);
 
     for (const auto& [id, row] : next.pools) {
         const auto found = now.pools.find(id);
@@ -702,6 +756,9 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
     if (!plan.fdb_puts.empty()) {
         plan.steps.emplace_back(PutFdb{});
     }
+    if (!plan.neighbour_puts.empty()) {
+        plan.steps.emplace_back(PutNeighbours{});
+    }
     for (const auto& [key, instance] : next.vvlans) {
         const auto found = now.vvlans.find(key);
         if (found == now.vvlans.end() || found->second != instance) {
@@ -722,6 +779,9 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
         if (!next.vvlans.contains(key)) {
             plan.steps.emplace_back(ClearVvlan{key});
         }
+    }
+    if (!plan.neighbour_clears.empty()) {
+        plan.steps.emplace_back(ClearNeighbours{});
     }
     if (!plan.fdb_clears.empty()) {
         plan.steps.emplace_back(ClearFdb{});
@@ -773,6 +833,13 @@ ivds_fdb_entry to_abi(const FdbTarget& target) {
     out.vlan = target.vlan;
     out.flags = target.flags;
     out.vport = target.vport;
+    return out;
+}
+
+ivds_neighbour_key to_abi(const NeighbourKey& key) {
+    ivds_neighbour_key out{};
+    out.instance = key.instance;
+    std::ranges::copy(key.address, out.address);
     return out;
 }
 

@@ -10,12 +10,15 @@
 //    under its ports, it is off until it is right, and their frames drop meanwhile;
 //  - a session of a mirror is there before a port names it, and goes when none does any more; likewise its filter;
 //  - a pool is there before a list names it, and goes when none does any more;
+//  - an address is answered for once its MAC is in the FDB, and no more before it goes from there;
 //  - hooks of a port that goes are taken off before its entries, and hooks of a new one put on after them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <unordered_map>
 #include <utility>
@@ -79,16 +82,30 @@ struct FdbTarget {
 // The static entries that are in the map, read from it after adoption.
 using FdbContent = std::unordered_map<FdbKey, FdbTarget, FdbKeyHash>;
 
+struct NeighbourKey {
+    std::uint32_t instance = 0;
+    std::array<std::uint8_t, 16> address{};
+    auto operator<=>(const NeighbourKey&) const = default;
+};
+using NeighbourContent = std::map<NeighbourKey, Mac>;
+
 // What the maps hold besides Content: too much to keep a copy of it.
 struct Bulk {
     FdbContent fdb;
     AclContent acls;
+    NeighbourContent neighbours;
 };
 
 struct FdbChange {
     FdbKey key;
     FdbTarget before;  // port 0: there was no static entry
     FdbTarget after;   // port 0: there shall be none
+};
+
+struct NeighbourChange {
+    NeighbourKey key;
+    std::optional<Mac> before;
+    std::optional<Mac> after;
 };
 
 // The steps, each with what it writes. HooksOn and HooksOff stand for the work of attach (loader/core).
@@ -139,23 +156,28 @@ struct PutPool {
 struct ClearPool {
     std::uint32_t pool;
 };
-struct PutFdb {};    // all of Plan::fdb_puts
-struct ClearFdb {};  // all of Plan::fdb_clears
-struct HooksOn {};   // every port of the new tables whose hooks are not as wanted
+struct PutFdb {};           // all of Plan::fdb_puts
+struct ClearFdb {};         // all of Plan::fdb_clears
+struct PutNeighbours {};    // all of Plan::neighbour_puts
+struct ClearNeighbours {};  // all of Plan::neighbour_clears
+struct HooksOn {};          // every port of the new tables whose hooks are not as wanted
 using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutAcl,
-                          ClearAcl, PutPool, ClearPool, PutMirror, ClearMirror, PutFdb, ClearFdb, HooksOn>;
+                          ClearAcl, PutPool, ClearPool, PutMirror, ClearMirror, PutFdb, ClearFdb, PutNeighbours,
+                          ClearNeighbours, HooksOn>;
 
 struct Plan {
     std::vector<Step> steps;
     std::vector<FdbChange> fdb_puts;
     std::vector<FdbChange> fdb_clears;
+    std::vector<NeighbourChange> neighbour_puts;
+    std::vector<NeighbourChange> neighbour_clears;
     std::set<std::uint32_t> flush_ports;      // learned entries to forget afterwards: gone or moved ports
     std::set<std::uint32_t> flush_instances;  // instances that are gone, or on another VLAN or uplink
     std::set<std::uint32_t> gone_ports;
     std::set<std::uint32_t> gone_instances;
     std::set<std::uint32_t> gone_mirrors;
     std::set<std::uint32_t> gone_rules;  // ids of rules that were in a list, and are in none now
-    [[nodiscard]] bool empty() const { return steps.size() == 1 && fdb_puts.empty() && fdb_clears.empty(); }
+    [[nodiscard]] bool empty() const { return steps.size() == 1; }
 };
 
 // Ids in range, references that exist, no interface twice, runtime fields zero, and each list of rules as it is in
@@ -179,6 +201,7 @@ struct Members {
 
 [[nodiscard]] ivds_fdb_key to_abi(const FdbKey& key);
 [[nodiscard]] ivds_fdb_entry to_abi(const FdbTarget& target);
+[[nodiscard]] ivds_neighbour_key to_abi(const NeighbourKey& key);
 [[nodiscard]] ivds_vvlan_key to_abi(const VvlanKey& key);
 
 }  // namespace ivds

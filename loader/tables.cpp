@@ -24,7 +24,7 @@ namespace ivds {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x53564449u;
-constexpr std::uint32_t kVersion = 5;
+constexpr std::uint32_t kVersion = 6;
 
 struct Header {
     std::uint32_t magic;
@@ -126,6 +126,13 @@ void write_body(Writer& out, const Tables& tables) {
                 out.value(entry.vport);
             }
         }
+        out.count(row.neighbours ? row.neighbours->size() : 0);
+        if (row.neighbours) {
+            for (const auto& neighbour : *row.neighbours) {
+                out.value(neighbour.address);
+                out.value(neighbour.mac);
+            }
+        }
     }
     out.count(tables.vvlans.size());
     for (const auto& [key, instance] : tables.vvlans) {
@@ -196,6 +203,18 @@ bool read_body(Reader& in, Tables& tables) {
         }
         if (!fdb.empty()) {
             row.fdb = std::make_shared<const std::vector<StaticMac>>(std::move(fdb));
+        }
+        std::vector<Neighbour> neighbours;
+        const auto addresses = in.count(sizeof(Neighbour));
+        neighbours.reserve(addresses);
+        for (std::uint32_t m = 0; m < addresses; ++m) {
+            Neighbour neighbour;
+            neighbour.address = in.value<decltype(neighbour.address)>();
+            neighbour.mac = in.value<Mac>();
+            neighbours.push_back(neighbour);
+        }
+        if (!neighbours.empty()) {
+            row.neighbours = std::make_shared<const std::vector<Neighbour>>(std::move(neighbours));
         }
         tables.instances.emplace(id, std::move(row));
     }

@@ -55,11 +55,19 @@ struct StaticMac {
     bool operator==(const StaticMac&) const = default;
 };
 
+// Who has an address, where the switch answers for it.
+struct Neighbour {
+    std::array<std::uint8_t, 16> address{};  // IPv4 as ::ffff:a.b.c.d
+    Mac mac{};
+    bool operator==(const Neighbour&) const = default;
+};
+
 struct InstanceRow {
     std::string name;
     ivds_instance value{};  // first_member is zero; the member list follows from the ports
     // Shared and never changed once made, so that an unchanged list of 100,000 costs nothing to compare.
-    std::shared_ptr<const std::vector<StaticMac>> fdb;  // may be null
+    std::shared_ptr<const std::vector<StaticMac>> fdb;         // may be null
+    std::shared_ptr<const std::vector<Neighbour>> neighbours;  // by address, each once; may be null
 };
 
 // A session of a mirror.

@@ -936,6 +936,9 @@ void Agent::on_events() {
             case IVDS_EVENT_FDB_FULL:
                 event.set_text("not learned: the FDB is full");
                 break;
+            case IVDS_EVENT_UNREGISTERED:
+                event.set_text("a frame from the wire of a source that is not registered was dropped");
+                break;
             case IVDS_EVENT_FLOW_LIMIT:
                 event.set_mac(mac_text(raw.fields.src_mac));
                 event.set_text(fmt::format(

@@ -87,9 +87,12 @@ void add_vport(Families& to, const pb::PortState& port) {
     if (port.has_nic_counters())
         add_traffic(to, "vport_nic", who, port.nic_counters(), "Of the vPort's packets those that a NIC carried.",
                     "Of the vPort's bytes those that a NIC carried.");
-    add_each(to.counter("ivds_vport_switched_packets_total",
-                        "Packets from the vPort by where software sent them: a local vPort, the wire, or flooded."),
-             who, "to", {{"local", c.rx_local()}, {"wire", c.rx_wire()}, {"flood", c.rx_flood()}});
+    add_each(
+        to.counter(
+            "ivds_vport_switched_packets_total",
+            "Packets from the vPort by where software sent them: a local vPort, the wire, flooded, or answered."),
+        who, "to",
+        {{"local", c.rx_local()}, {"wire", c.rx_wire()}, {"flood", c.rx_flood()}, {"answer", c.rx_answered()}});
     add(to.gauge("ivds_vport_up", "1 if the vPort is up, else 0."), who, port.up() ? 1 : 0);
     add(to.gauge("ivds_vport_fdb_entries", "Learned MACs that the vPort owns."), who, port.learned());
     add(to.gauge("ivds_vport_fdb_limit", "How many MACs the vPort may own."), who, port.fdb_limit());

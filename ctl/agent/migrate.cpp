@@ -45,7 +45,8 @@ ivds_port_stats stats_of(const pb::Counters& counters) {
             .rx_local = counters.rx_local(),
             .rx_wire = counters.rx_wire(),
             .rx_flood = counters.rx_flood(),
-            .rx_host = counters.rx_host()};
+            .rx_host = counters.rx_host(),
+            .rx_answered = counters.rx_answered()};
 }
 
 // After a move, what other hosts still send to the old one is sent on for so long: they hear of it in milliseconds,

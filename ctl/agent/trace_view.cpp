@@ -124,6 +124,11 @@ private:
                 forwarding_ = true;
                 text_ = "a group address: flooded";
                 break;
+            case IVDS_TRACE_ANSWER:
+                forwarding_ = true;
+                text_ = fmt::format("answered for port {}, which has the address; the answer goes back", port(a[0]));
+                change_ = "answer_neighbours of the instance says so";
+                break;
             case IVDS_TRACE_EGRESS:
                 text_ = a[1] == 0   ? fmt::format("to vPort {}, on this host", port(a[0]))
                         : a[2] == 0 ? fmt::format("to uplink {} with VLAN {} alone", port(a[0]), a[1])

@@ -240,6 +240,7 @@ pb::Counters counters_of(const ivds_port_stats& stats) {
     counters.set_rx_wire(stats.rx_wire);
     counters.set_rx_flood(stats.rx_flood);
     counters.set_rx_host(stats.rx_host);
+    counters.set_rx_answered(stats.rx_answered);
     return counters;
 }
 

@@ -43,7 +43,7 @@ Result<> keep_port(pb::StatsReply& stats, const std::string& port) {
 
 void print_stats(const Io& io, const pb::StatsReply& stats) {
     Table ports({"PORT", "KIND", ">RX_PACKETS", ">RX_BYTES", ">TX_PACKETS", ">TX_BYTES", ">RX_LOCAL", ">RX_WIRE",
-                 ">RX_FLOOD", ">RX_HOST", ">DROPS"});
+                 ">RX_FLOOD", ">RX_ANSWERED", ">RX_HOST", ">DROPS"});
     for (const pb::PortState& port : stats.ports()) {
         const pb::Counters& c = port.counters();
         ports.row({{port.name()},
@@ -55,6 +55,7 @@ void print_stats(const Io& io, const pb::StatsReply& stats) {
                    Cell::number(c.rx_local()),
                    Cell::number(c.rx_wire()),
                    Cell::number(c.rx_flood()),
+                   Cell::number(c.rx_answered()),
                    Cell::number(c.rx_host()),
                    {std::to_string(c.drops()), c.drops() > 0 ? Color::bad : Color::none}});
     }

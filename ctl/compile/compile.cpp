@@ -6,9 +6,12 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
+#include <set>
 
 #include "compile/mirror.h"
 #include "compile/rules.h"
+#include "model/address.h"
 #include "model/priority.h"
 
 namespace ivds {
@@ -211,7 +214,25 @@ std::shared_ptr<const std::vector<StaticMac>> static_macs(const Ids& ids, const 
     return list;
 }
 
-InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance& instance) {
+// The outer VLANs that peers of the instance are known to be on: by the registry, and by its own list.
+std::set<std::uint16_t> vlans_of_peers(const pb::Instance& instance, const RemoteList& remotes) {
+    std::set<std::uint16_t> vlans;
+    for (const pb::StaticMac& entry : instance.fdb())
+        if (entry.vlan() != 0) vlans.insert(static_cast<std::uint16_t>(entry.vlan()));
+    if (remotes != nullptr)
+        for (const RemoteMac& remote : *remotes) vlans.insert(remote.vlan);
+    return vlans;
+}
+
+// Whether floods leave out the VLANs where no known peer is. What a NIC sends for a VF's VM goes to all alike.
+bool floods_to_known(const Model& model, const pb::Instance& instance, const RemoteList& remotes) {
+    if (model.uplinks.at(instance.uplink())->offload() == pb::Uplink::ON) return false;
+    return instance.unregistered() == pb::Instance::DROPPED ||
+           (remotes != nullptr && instance.unregistered() == pb::Instance::HEARD);
+}
+
+InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance& instance,
+                         const RemoteList& remotes) {
     InstanceRow row;
     row.name = instance.name();
     ivds_instance& value = row.value;
@@ -228,10 +249,53 @@ InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance&
         // With peers on several VLANs, the VLAN that a frame came in by does not say where its sender is.
         if (instance.peer_vlans().empty()) value.flags |= IVDS_IF_LEARN_WIRE;
         if (instance.plain_access()) value.flags |= IVDS_IF_PLAIN_OUT;
-        for (int i = 0; i < instance.peer_vlans_size(); ++i)
-            value.peer_vlans[i] = static_cast<std::uint16_t>(instance.peer_vlans(i));
+        if (instance.unregistered() == pb::Instance::DROPPED) value.flags |= IVDS_IF_REGISTERED;
+        const bool all = !floods_to_known(model, instance, remotes);
+        const auto known = all ? std::set<std::uint16_t>{} : vlans_of_peers(instance, remotes);
+        const auto is_on = [&](std::uint32_t vlan) {
+            return all || known.contains(static_cast<std::uint16_t>(vlan));
+        };
+        if (!is_on(outer_vlan(model, instance))) value.flags |= IVDS_IF_SKIP_OWN;
+        std::size_t at = 0;
+        for (const std::uint32_t vlan : instance.peer_vlans())
+            if (is_on(vlan)) value.peer_vlans[at++] = static_cast<std::uint16_t>(vlan);
     }
+    if (instance.answer_neighbours()) value.flags |= IVDS_IF_ANSWER;
     return row;
+}
+
+using NeighbourList = std::shared_ptr<const std::vector<Neighbour>>;
+
+// Who has which address in each instance that answers, here and beyond. What two say they have is nobody's.
+std::map<std::string, NeighbourList> neighbours_of(const Model& model, const Remotes& remotes) {
+    std::map<std::string, std::map<Address, std::optional<Mac>>> found;
+    const auto add = [](std::map<Address, std::optional<Mac>>& owners, const Address& address, const Mac& mac) {
+        const auto [place, fresh] = owners.emplace(address, mac);
+        if (!fresh && place->second != mac) place->second.reset();
+    };
+    for (const auto& [name, vport] : model.vports) {
+        if (vport->addresses().empty() || vport->instance().empty() || vport->state() != pb::VPort::ACTIVE ||
+            !model.instances.at(vport->instance())->answer_neighbours())
+            continue;
+        const Mac mac = mac_of(model.vnics.at(vnic_of(model, *vport))->vmac());
+        for (const std::string& text : vport->addresses())
+            add(found[vport->instance()], host_address(text).value_or(Address{}), mac);
+    }
+    for (const auto& [name, list] : remotes) {
+        const auto instance = model.instances.find(name);
+        if (instance == model.instances.end() || !instance->second->answer_neighbours()) continue;
+        for (const RemoteMac& remote : *list)
+            for (const Address& address : remote.addresses) add(found[name], address, remote.mac);
+    }
+    std::map<std::string, NeighbourList> out;
+    for (const auto& [name, owners] : found) {
+        auto list = std::make_shared<std::vector<Neighbour>>();
+        list->reserve(owners.size());
+        for (const auto& [address, mac] : owners)
+            if (mac) list->push_back({address, *mac});
+        out.emplace(name, std::move(list));
+    }
+    return out;
 }
 
 }  // namespace
@@ -313,6 +377,7 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
         for (const std::string& vport : pool->vports()) row.value.member[row.value.count++] = ids.ports.at(vport);
     }
 
+    const auto neighbours = neighbours_of(model, remotes);
     const bool any_remote = !remotes.empty() || !remotes_now.empty();
     const auto own = any_remote ? port_macs(tables) : std::map<std::uint32_t, std::vector<Mac>>{};
     const auto own_now = any_remote ? port_macs(tables_now) : std::map<std::uint32_t, std::vector<Mac>>{};
@@ -322,8 +387,14 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
     };
     for (const auto& [name, instance] : model.instances) {
         const std::uint32_t id = ids.instances.at(name);
-        InstanceRow row = instance_row(model, ids, *instance);
-        const RemoteList beyond = row.value.uplink != 0 ? remotes_of(remotes, name) : nullptr;
+        const bool has_wire = instance->scope() == pb::DISTRIBUTED;
+        const RemoteList beyond = has_wire ? remotes_of(remotes, name) : nullptr;
+        InstanceRow row = instance_row(model, ids, *instance, beyond);
+        if (const auto found = neighbours.find(name); found != neighbours.end()) {
+            const auto before = tables_now.instances.find(id);
+            const NeighbourList same = before != tables_now.instances.end() ? before->second.neighbours : nullptr;
+            row.neighbours = same != nullptr && *same == *found->second ? same : found->second;
+        }
         if (row.value.uplink != 0) {
             std::uint32_t& plain = tables.vvlans[{row.value.uplink, row.value.vlan, 0}];
             if (row.value.vvlan != 0) tables.vvlans[{row.value.uplink, row.value.vlan, row.value.vvlan}] = id;
@@ -332,7 +403,7 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
                 tables.ports.at(row.value.uplink).value.flags |= IVDS_PF_PLAIN_IN;
             }
         }
-        if (!instance->fdb().empty() || beyond != nullptr) {
+        if (!instance->fdb().empty() || (beyond != nullptr && !beyond->empty())) {
             const std::vector<Mac> local = macs_in(own, id);
             // A list without a remote MAC that a port has itself is made anew: the port may have it no more.
             const bool same_remotes =

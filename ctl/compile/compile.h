@@ -10,17 +10,21 @@
 
 #include "compile/ids.h"
 #include "loader/tables.h"
+#include "model/address.h"
 #include "model/model.h"
 
 namespace ivds {
 
-// A MAC that the registry says is behind another host: which outer VLAN reaches it.
+// A MAC that the registry says is behind another host: which outer VLAN reaches it, and which addresses it has,
+// sorted.
 struct RemoteMac {
     Mac mac{};
     std::uint16_t vlan = 0;
+    std::vector<Address> addresses{};
     bool operator==(const RemoteMac&) const = default;
 };
-// By instance; sorted by MAC, and never changed once made.
+// By instance; sorted by MAC, and never changed once made. An instance that is not in it has no registry, or one that
+// was never read: nobody knows who its peers are.
 using Remotes = std::map<std::string, std::shared_ptr<const std::vector<RemoteMac>>>;
 
 // `model` must be valid and `ids` must hold all its names. With `now` and `tables_now`, the model and tables that

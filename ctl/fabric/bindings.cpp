@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <charconv>
 #include <memory>
+#include <set>
 #include <utility>
 
+#include "model/address.h"
 #include "model/vmac_pool.h"
 
 namespace ivds::fabric {
@@ -144,6 +146,9 @@ std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, co
         return wrong("its vport cannot be a vPort's name");
     if (!binding.physical_mac().empty() && !parse_mac(binding.physical_mac()))
         return wrong("its physical_mac is no MAC");
+    if (binding.addresses_size() > kMaxAddresses) return wrong("it has too many addresses");
+    for (const std::string& address : binding.addresses())
+        if (!host_address(address)) return wrong("one of its addresses is none that a VM can have");
     if (!binding.moved_from().empty() && !validate_name("host", binding.moved_from()))
         return wrong("its moved_from cannot be a host's name");
     return binding;
@@ -187,8 +192,9 @@ std::vector<Claim> claims_of(const Model& model, const std::string& host, const 
         const std::uint32_t vlan = outer_vlan(model, instance);
         if (networks.empty() || vlan == 0) continue;
         std::vector<std::string> vmacs(vport->extra_macs().begin(), vport->extra_macs().end());
-        if (const std::string& vnic = vnic_of(model, *vport); !vnic.empty())
-            vmacs.push_back(model.vnics.at(vnic)->vmac());
+        const std::string& vnic = vnic_of(model, *vport);
+        const std::string vnic_vmac = vnic.empty() ? "" : model.vnics.at(vnic)->vmac();
+        if (!vnic_vmac.empty()) vmacs.push_back(vnic_vmac);
         for (const std::string& text : vmacs) {
             const auto vmac = parse_mac(text);
             if (!vmac) continue;
@@ -202,6 +208,7 @@ std::vector<Claim> claims_of(const Model& model, const std::string& host, const 
             claim.binding.set_vport(name);
             claim.binding.set_vlan(vlan);
             claim.binding.set_host(host);
+            if (vnic_vmac == text) *claim.binding.mutable_addresses() = vport->addresses();
             if (const auto mac = macs.find(instance.uplink()); mac != macs.end())
                 claim.binding.set_physical_mac(format_mac(mac->second));
             BindingKey key = claim.key;
@@ -275,9 +282,10 @@ void Mirror::put(const etcd::KeyValue& kv) {
     auto& in = bindings_[key.network];
     if (const auto old = in.find(key.vmac); old != in.end()) {
         if (own_.erase(key) == 0) --others_;
-        if (old->second.binding.host() != entry.binding.host() ||
-            old->second.binding.vlan() != entry.binding.vlan() ||
-            old->second.create_revision != entry.create_revision)
+        const registry::Binding& before = old->second.binding;
+        if (before.host() != entry.binding.host() || before.vlan() != entry.binding.vlan() ||
+            old->second.create_revision != entry.create_revision ||
+            !std::ranges::equal(before.addresses(), entry.binding.addresses()))
             changed_.insert(key.network);
     } else {
         changed_.insert(key.network);
@@ -435,6 +443,39 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
 
 // ---------------------------------------------------------------------------------------- remote MACs
 
+namespace {
+
+// Hosts with bindings in the networks that are more than the instance takes.
+std::set<std::string> peers_over(const pb::Instance& instance, const std::vector<Network>& networks,
+                                 const Mirror& mirror, const std::string& host) {
+    std::set<std::string> over;
+    if (instance.max_peers() == 0) return over;
+    std::map<std::string, std::int64_t> came;
+    for (const Network& network : networks) {
+        const auto* in = mirror.bindings(network);
+        if (in == nullptr) continue;
+        for (const auto& [vmac, entry] : *in) {
+            if (entry.binding.host() == host) continue;
+            const auto [at, is_first] = came.emplace(entry.binding.host(), entry.create_revision);
+            if (!is_first) at->second = std::min(at->second, entry.create_revision);
+        }
+    }
+    std::vector<std::pair<std::int64_t, std::string>> order;
+    for (const auto& [name, revision] : came) order.emplace_back(revision, name);
+    std::ranges::sort(order);
+    for (std::size_t i = instance.max_peers(); i < order.size(); ++i) over.insert(order[i].second);
+    return over;
+}
+
+std::vector<Address> addresses_of(const registry::Binding& binding) {
+    std::vector<Address> out;
+    for (const std::string& text : binding.addresses()) out.push_back(host_address(text).value_or(Address{}));
+    std::ranges::sort(out);
+    return out;
+}
+
+}  // namespace
+
 Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& host, const Remotes& now,
                    const std::set<Network>* changed, std::vector<Unusable>& unusable) {
     Remotes out;
@@ -450,6 +491,9 @@ Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& 
             std::erase_if(unusable, [&](const Unusable& each) { return each.instance == name; });
         }
         const std::uint32_t outer = outer_vlan(model, *instance);
+        if (networks.empty()) continue;
+        const auto over = peers_over(*instance, networks, mirror, host);
+        std::set<std::string> told;
         // Of two that hold one vMAC on two VLANs of the instance, the first to have come counts.
         std::map<Mac, const Entry*> chosen;
         for (const Network& network : networks) {
@@ -457,6 +501,16 @@ Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& 
             if (in == nullptr) continue;
             for (const auto& [vmac, entry] : *in) {
                 if (entry.binding.host() == host) continue;
+                if (over.contains(entry.binding.host())) {
+                    if (unusable != nullptr && told.insert(entry.binding.host()).second)
+                        unusable->push_back({{network, vmac},
+                                             entry,
+                                             name,
+                                             fmt::format("instance {} takes {} peers, and others came before", name,
+                                                         instance->max_peers()),
+                                             true});
+                    continue;
+                }
                 const std::uint32_t vlan = entry.binding.vlan();
                 if (vlan != outer &&
                     std::ranges::find(instance->peer_vlans(), vlan) == instance->peer_vlans().end()) {
@@ -476,11 +530,10 @@ Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& 
                                     fmt::format("host {} had it before", at->second->binding.host())});
             }
         }
-        if (chosen.empty()) continue;
         auto list = std::make_shared<std::vector<RemoteMac>>();
         list->reserve(chosen.size());
         for (const auto& [vmac, entry] : chosen)
-            list->push_back({vmac, static_cast<std::uint16_t>(entry->binding.vlan())});
+            list->push_back({vmac, static_cast<std::uint16_t>(entry->binding.vlan()), addresses_of(entry->binding)});
         if (old != now.end() && *old->second == *list)
             out.insert(*old);
         else
@@ -494,19 +547,24 @@ Remotes remotes_in(const Tables& tables, const Model& model, const Ids& ids) {
     for (const auto& [name, instance] : model.instances) {
         const auto id = ids.instances.find(name);
         const auto row = id != ids.instances.end() ? tables.instances.find(id->second) : tables.instances.end();
-        if (row == tables.instances.end() || row->second.name != name || row->second.fdb == nullptr ||
-            networks_of(model, *instance).empty())
+        if (row == tables.instances.end() || row->second.name != name || networks_of(model, *instance).empty())
             continue;
         const auto index = model.static_macs.find(name);
+        std::map<Mac, std::vector<Address>> addresses;
+        if (row->second.neighbours != nullptr)
+            for (const Neighbour& neighbour : *row->second.neighbours)
+                addresses[neighbour.mac].push_back(neighbour.address);
         auto list = std::make_shared<std::vector<RemoteMac>>();
-        for (const StaticMac& entry : *row->second.fdb) {
+        static const std::vector<StaticMac> none;
+        for (const StaticMac& entry : row->second.fdb != nullptr ? *row->second.fdb : none) {
             if (entry.port != row->second.value.uplink || entry.vport != 0) continue;
             if (index != model.static_macs.end() &&
                 std::ranges::binary_search(index->second->macs, to_number(entry.mac)))
                 continue;
-            list->push_back({entry.mac, entry.vlan});
+            list->push_back({entry.mac, entry.vlan, addresses[entry.mac]});
         }
-        if (!list->empty()) out.emplace(name, std::move(list));
+        // Only who knows all peers leaves VLANs out.
+        if (!list->empty() || (row->second.value.flags & IVDS_IF_SKIP_OWN) != 0) out.emplace(name, std::move(list));
     }
     return out;
 }

@@ -173,11 +173,14 @@ struct Unusable {
     Entry entry;
     std::string instance;
     std::string why;
+    bool is_over = false;  // its host is one peer more than the instance takes
 };
 
-// The MACs behind other hosts, by instance, and what the registry holds for these and cannot be used. Lists that did
-// not change are those of `now`. With `changed`, `now` and `unusable` are this function's last answer for the same
-// model, and only what is in these networks has changed since: the others' are not looked at.
+// The MACs behind other hosts, by instance, and what the registry holds for these and cannot be used. Every instance
+// across hosts has a list, also an empty one; lists that did not change are those of `now`. Where there are more
+// peers than an instance takes, those count that came first. With `changed`, `now` and `unusable` are this function's
+// last answer for the same model, and only what is in these networks has changed since: the others' are not looked
+// at.
 [[nodiscard]] Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& host,
                                  const Remotes& now, const std::set<Network>* changed,
                                  std::vector<Unusable>& unusable);

@@ -37,6 +37,12 @@ std::string text_of(const Conflict& conflict) {
     return fmt::format("{} is bound by host {}{}", what, other.host(),
                        other.vport().empty() ? "" : fmt::format(" (vport {})", other.vport()));
 }
+std::string text_of(const Unusable& each) {
+    const std::string& host = each.entry.binding.host();
+    return each.is_over ? fmt::format("host {} is refused as a peer: {}", host, each.why)
+                        : fmt::format("{} of host {} is not used: {}", key_text(each.key), host, each.why);
+}
+
 constexpr const char* kConflictFix = "give one of the two vNICs another vMAC, or delete the vPort that is no more";
 
 }  // namespace
@@ -549,18 +555,26 @@ Result<bool> Registry::write(etcd::Client& client, std::vector<Step> steps) {
 
 void Registry::deliver() {
     Remotes next;
+    std::vector<std::string> refused;  // peers that were not before
+    bool same = false;
     {
         const std::lock_guard lock(mutex_);
         auto changed = mirror_.take_changed();
         if (std::exchange(model_changed_, false)) stale_.reset();
         if (stale_) stale_->merge(changed);
         if (stale_ && stale_->empty()) return;
+        const auto before = unusable_;
         next = remotes_of(*model_, mirror_, settings_.host, remotes_, stale_ ? &*stale_ : nullptr, unusable_);
-        if (next == remotes_ && !sink_error_) {
-            stale_.emplace();
-            return;
-        }
+        for (const Unusable& each : unusable_)
+            if (each.is_over && std::ranges::none_of(before, [&](const Unusable& old) {
+                    return old.is_over && text_of(old) == text_of(each);
+                }))
+                refused.push_back("IVDS-R016 " + text_of(each));
+        same = next == remotes_ && !sink_error_;
+        if (same) stale_.emplace();
     }
+    for (const std::string& text : refused) tell_("", text);
+    if (same) return;
     auto done = sink_(next);
     const std::lock_guard lock(mutex_);
     if (done) {
@@ -613,9 +627,12 @@ std::vector<Finding> Registry::findings() const {
             "whoever wrote them keeps to layout 1, or to a prefix of its own");
     }
     for (const Unusable& each : unusable_)
-        add(Finding::Severity::warning, "IVDS-R005", each.instance,
-            fmt::format("{} of host {} is not used: {}", key_text(each.key), each.entry.binding.host(), each.why),
-            "add the VLAN to the instance's peer_vlans, or have the binding's owner right it");
+        if (each.is_over)
+            add(Finding::Severity::error, "IVDS-R016", each.instance, text_of(each),
+                "raise max_peers of the instance, or take its V.VLAN from a host that does not need it");
+        else
+            add(Finding::Severity::warning, "IVDS-R005", each.instance, text_of(each),
+                "add the VLAN to the instance's peer_vlans, or have the binding's owner right it");
     if (sink_error_)
         add(Finding::Severity::error, "IVDS-R006", "registry", "remote MACs are not in the FDB: " + sink_error_->what,
             sink_error_->fix);

@@ -9,6 +9,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "model/address.h"
 #include "model/kinds.h"
 #include "model/model.h"
 #include "model/priority.h"
@@ -26,6 +27,7 @@ constexpr std::uint32_t kMaxMtuBytes = 65535;
 constexpr std::uint32_t kMaxVf = 255;
 constexpr std::uint32_t kMaxNicQuota = 65535;
 constexpr std::uint32_t kMaxTenantRateMbps = 100'000'000;
+constexpr std::uint32_t kMaxPeers = 65535;
 constexpr std::uint32_t kMaxPoolSize = 65536;
 constexpr std::uint32_t kMaxRateMbps = 100'000;
 constexpr std::uint32_t kMaxBurstKib = 1U << 20;
@@ -116,8 +118,8 @@ public:
     Result<> run() {
         for (const auto step :
              {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics, &Whole::networks,
-              &Whole::vfs, &Whole::static_lists, &Whole::macs, &Whole::drains, &Whole::quotas, &Whole::patches,
-              &Whole::trunks, &Whole::pools, &Whole::redirects, &Whole::mirrors, &Whole::exporters})
+              &Whole::vfs, &Whole::static_lists, &Whole::macs, &Whole::addresses, &Whole::drains, &Whole::quotas,
+              &Whole::patches, &Whole::trunks, &Whole::pools, &Whole::redirects, &Whole::mirrors, &Whole::exporters})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
@@ -416,6 +418,12 @@ private:
             return refuse(Code::conflict, "IVDS-M011", fmt::format("set transport_vlan of uplink {}", uplink.name()),
                           "instance {}: mode independent needs an uplink with a transport VLAN, and {} has none",
                           instance.name(), uplink.name());
+        if (instance.unregistered() == pb::Instance::DROPPED && uplink.offload() == pb::Uplink::ON)
+            return refuse(
+                Code::conflict, "IVDS-M088", "leave one of them out",
+                "instance {}: unregistered: dropped, and offload of uplink {} exclude each other: a NIC looks at "
+                "no source",
+                instance.name(), uplink.name());
         if (instance.mode() == pb::PIGGYBACK && uplink.transport_vlan() != 0 &&
             instance.vlan() == uplink.transport_vlan())
             return refuse(Code::conflict, "IVDS-M011", "use another VLAN, or mode independent",
@@ -512,6 +520,33 @@ private:
                 return refuse(Code::conflict, "IVDS-M013", "a MAC is behind one port of an instance",
                               "instance {}: MAC {} is static twice", name, format_mac(to_mac(*twice)));
         }
+        return {};
+    }
+
+    // One address is of one vPort of an instance, whose vNIC says which MAC it is behind.
+    Result<> addresses() {
+        std::map<std::pair<std::string_view, Address>, std::string_view> owners;
+        std::size_t all = 0;
+        for (const auto& [name, vport] : next_.vports) {
+            if (vport->addresses().empty()) continue;
+            if (vnic_of(next_, *vport).empty())
+                return refuse(Code::invalid, "IVDS-M089", "bind a vNIC to it, or leave addresses out",
+                              "vport {} has addresses and no vNIC: no MAC is behind them", name);
+            all += static_cast<std::size_t>(vport->addresses_size());
+            if (vport->instance().empty()) continue;
+            for (const std::string& text : vport->addresses()) {
+                const auto address = host_address(text).value_or(Address{});
+                const auto [place, fresh] =
+                    owners.emplace(std::pair(std::string_view(vport->instance()), address), name);
+                if (!fresh)
+                    return refuse(Code::conflict, "IVDS-M089", "an address is of one vPort of an instance",
+                                  "vport {}: address {} is in instance {} already, by vport {}", name, text,
+                                  vport->instance(), place->second);
+            }
+        }
+        if (all > IVDS_MAX_NEIGHBOURS)
+            return refuse(Code::exhausted, "IVDS-M020", "leave some out: what is asked for them is then flooded",
+                          "{} addresses are too many: the data plane holds {}", all, IVDS_MAX_NEIGHBOURS);
         return {};
     }
 
@@ -847,6 +882,14 @@ Result<> validate_object(const pb::Instance& instance) {
     check.that(!instance.plain_access() || instance.peer_vlans().empty(), "IVDS-M030",
                "plain_access and peer_vlans exclude each other",
                "with peers on several VLANs nothing is learned from the wire, as plain hosts must be");
+    check.number("max_peers", instance.max_peers(), 1, kMaxPeers, true);
+    check.that((instance.max_peers() == 0 && instance.unregistered() == pb::Instance::HEARD) ||
+                   instance.scope() == pb::DISTRIBUTED,
+               "IVDS-M088", "max_peers and unregistered are about other hosts, and its scope is local",
+               "use scope: distributed, or leave them out");
+    check.that(instance.unregistered() != pb::Instance::DROPPED || !instance.plain_access(), "IVDS-M088",
+               "unregistered: dropped and plain_access exclude each other: plain hosts are in no registry",
+               "leave one of them out");
     std::set<std::uint32_t> peers;
     for (const std::uint32_t vlan : instance.peer_vlans()) {
         check.number("peer_vlans", vlan, 1, IVDS_VLAN_MAX, false);
@@ -900,9 +943,10 @@ Result<> validate_object(const pb::VPort& vport) {
         check.that(vport.patch() != vport.name(), "IVDS-M056", "its patch leads to itself",
                    "name the vPort at the other end");
         check.that(vport.netdev().empty() && vport.vnic().empty() && vport.extra_macs().empty() &&
-                       vport.attach() == pb::AUTO && vport.mtu_bytes() == 0 && vport.inspector().empty(),
+                       vport.addresses().empty() && vport.attach() == pb::AUTO && vport.mtu_bytes() == 0 &&
+                       vport.inspector().empty(),
                    "IVDS-M056", "a patch has no interface, and nobody behind it",
-                   "leave netdev, vnic, extra_macs, attach, mtu_bytes and inspector out, or patch");
+                   "leave netdev, vnic, extra_macs, addresses, attach, mtu_bytes and inspector out, or patch");
     }
     check.that(vport.offload() == pb::VPort::AUTO || vport.has_vf(), "IVDS-M003", "offload without vf has no effect",
                "give the VF, or leave offload out");
@@ -918,6 +962,18 @@ Result<> validate_object(const pb::VPort& vport) {
                "give the trunk, or leave vid out");
     check.number("mtu_bytes", vport.mtu_bytes(), kMinMtuBytes, kMaxMtuBytes, true);
     for (const std::string& mac : vport.extra_macs()) check.unicast("extra_macs", mac);
+    check.that(vport.addresses_size() <= kMaxAddresses, "IVDS-M089",
+               fmt::format("{} addresses are too many", vport.addresses_size()),
+               fmt::format("a vPort has at most {}", kMaxAddresses));
+    std::set<Address> addresses;
+    for (const std::string& text : vport.addresses()) {
+        const auto address = host_address(text);
+        check.that(address.has_value(), "IVDS-M089",
+                   fmt::format("addresses \"{}\" is no address that a VM can have", text),
+                   "write it like 10.0.0.1 or fd00::1, without a prefix");
+        check.that(!address || addresses.insert(*address).second, "IVDS-M089",
+                   fmt::format("address {} is given twice", text), "give it once");
+    }
     check.rules(vport.rules());
     return check.result();
 }

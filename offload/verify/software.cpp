@@ -189,6 +189,9 @@ void Software::from_uplink(std::uint32_t port, const Frame& frame, Told& told, T
         return refuse(IVDS_DROP_WIRE_SOURCE);
     if (known != nullptr && of->vvlan != 0 && plain && (known->flags & IVDS_FDB_PLAIN) == 0)
         return refuse(IVDS_DROP_PLAIN_SOURCE);
+    const bool is_registered = known != nullptr && (known->flags & IVDS_FDB_STATIC) != 0 &&
+                               (known->vlan == 0 || known->vlan == tags[0].vid());
+    if ((of->flags & IVDS_IF_REGISTERED) != 0 && !is_registered) return refuse(IVDS_DROP_UNREGISTERED);
     forward(under, frame, told, trail);
 }
 
@@ -238,7 +241,7 @@ void Software::forward(const Under& under, const Frame& frame, Told& told, Trail
             }
         if (under.from_wire || !has_wire) return;
         const unsigned headroom = of.vvlan != 0 ? 2 : 1;
-        if (!to_wire(under, of.vlan, of.vvlan, headroom, told)) return;
+        if ((of.flags & IVDS_IF_SKIP_OWN) == 0 && !to_wire(under, of.vlan, of.vvlan, headroom, told)) return;
         for (const std::uint16_t vlan : of.peer_vlans) {
             if (vlan == 0) break;
             to_wire(under, vlan, of.vvlan, headroom, told);

@@ -62,6 +62,7 @@ const std::map<std::string, std::pair<std::string, std::string>> structures = {
     {"instance_state", {"", "ivds_instance_state"}},
     {"vvlans", {"ivds_vvlan_key", "ivds_vvlan"}},
     {"fdb", {"ivds_fdb_key", "ivds_fdb_entry"}},
+    {"neighbours", {"ivds_neighbour_key", "ivds_neighbour"}},
     {"tx", {"", ""}},
     {"port_stats", {"", "ivds_port_stats"}},
     {"nic_stats", {"", "ivds_nic_stats"}},

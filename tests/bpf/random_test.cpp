@@ -143,6 +143,12 @@ World drawn_world() {
             } else if (speaks_plain(world, id) && instance.peer_vlans[0] == 0 && rarely(4)) {
                 world.single_tag(id);
             }
+            if (rarely(4)) {
+                instance.flags |= IVDS_IF_SKIP_OWN;
+            }
+            if (rarely(4)) {
+                instance.flags |= IVDS_IF_REGISTERED;
+            }
         }
     }
     for (const std::uint32_t id : uplinks) {
@@ -275,6 +281,9 @@ World drawn_world() {
             world.fdb.at({instance, address}).vlan = vlan;
         }
     }
+    for (int i = between(0, 5); i > 0; --i) {
+        world.answers(one_of<std::uint32_t>({1, 1, 2, 3}), one_of<std::uint8_t>({1, 2, 2, 3}), drawn_mac());
+    }
     while (world.fdb.size() > fdb_capacity) {
         world.fdb.erase(std::prev(world.fdb.end()));
     }
@@ -316,10 +325,24 @@ Layer drawn_net(std::size_t l3) {
     return layer;
 }
 
+// Who has an address: whole, or with a byte of it changed.
+Layer drawn_question(const Mac& asker) {
+    Layer layer = rarely(2) ? arp_request(asker) : ip6_question(asker, one_of<std::uint8_t>({2, 2, 3}));
+    if (rarely(4)) {
+        layer.bytes[between<std::size_t>(0, layer.bytes.size())] = one_of<std::uint8_t>({0, 1, 2, 0x60, 0xff});
+    }
+    return layer;
+}
+
 Step drawn_step(const World& world) {
     Step step{.port = between<std::uint32_t>(1, 8)};
-    Packet packet = eth(drawn_destination(), drawn_source(world, step.port));
+    const Mac source = drawn_source(world, step.port);
+    Packet packet = eth(drawn_destination(), source);
     const ivds_port& port = world.ports.at(step.port);
+    const bool asks = rarely(6);
+    if (asks && !rarely(6)) {
+        packet = eth(mac(0xffffffffffff), source);
+    }
     int tags = *rc::gen::element(0, 0, 0, 1, 1, 2, 3, 4);
     if (port.kind == IVDS_PORT_UPLINK && rarely(4)) {
         packet = packet / tag(__builtin_bswap16(port.outer_tpid_be), one_of<std::uint16_t>({10, 20}));
@@ -334,7 +357,11 @@ Step drawn_step(const World& world) {
         packet = packet / tag(*rc::gen::elementOf(all_tpids), drawn_vid(), one_of<std::uint8_t>({0, 5}));
     }
     const std::size_t l3 = one_of<std::size_t>({46, 47, 100, 101, 1500, 1501});
-    packet = packet / (rarely(10) ? pause() : rarely(3) ? raw(0x88b5, l3) : rarely(2) ? ip4_udp(l3) : drawn_net(l3));
+    packet = packet / (asks         ? drawn_question(source)
+                       : rarely(10) ? pause()
+                       : rarely(3)  ? raw(0x88b5, l3)
+                       : rarely(2)  ? ip4_udp(l3)
+                                    : drawn_net(l3));
     if (rarely(10)) {
         // A test run refuses an IPv4 frame that is too short for its header.
         packet = (eth(mac(0x020000000002), mac(0x020000000003)) / tag(*rc::gen::elementOf(all_tpids), drawn_vid()) /
@@ -498,15 +525,18 @@ TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12]
     fmt::print("{} frames on a rung compared\n", cases);
     CHECK(cases >= enough);
     // The worlds are worth nothing if they are all alike.
-    for (const char* kind :
-         {"no_port",       "no_instance",   "instance_down", "truncated",   "bad_source",       "spoof",
-          "guest_tag",     "guest_tag_out", "vm_control",    "oversize",    "oversize_out",     "unknown_vlan",
-          "unknown_vvlan", "bad_vid",       "no_vvlan",      "wire_source", "same_port",        "port_down",
-          "no_uplink",     "no_tc",         "lone_flood",    "rx_local",    "rx_wire",          "rx_flood",
-          "rx_host",       "event spoof",   "event move",    "event limit", "event fdb_full",   "acl",
-          "acl_out",       "flow_limit",    "patch",         "event rule",  "event flow_limit", "rate",
-          "rate_out",      "sent",          "answered",      "passed",      "blocked",          "uninspected",
-          "refused",       "inspector",     "forged"}) {
+    for (const char* kind : {"no_port",        "no_instance", "instance_down",    "truncated",
+                             "bad_source",     "spoof",       "guest_tag",        "guest_tag_out",
+                             "vm_control",     "oversize",    "oversize_out",     "unknown_vlan",
+                             "unknown_vvlan",  "bad_vid",     "no_vvlan",         "wire_source",
+                             "same_port",      "port_down",   "no_uplink",        "no_tc",
+                             "lone_flood",     "rx_local",    "rx_wire",          "rx_flood",
+                             "rx_host",        "event spoof", "event move",       "event limit",
+                             "event fdb_full", "acl",         "acl_out",          "flow_limit",
+                             "patch",          "event rule",  "event flow_limit", "rate",
+                             "rate_out",       "sent",        "answered",         "passed",
+                             "blocked",        "uninspected", "refused",          "inspector",
+                             "forged",         "rx_answered", "unregistered",     "event unregistered"}) {
         INFO(kind);
         CHECK(happened.contains(kind));
     }

@@ -174,6 +174,229 @@ void add_flood(std::vector<Vector>& table) {
     }
 }
 
+// What 10.0.0.1 asks for 10.0.0.2 is answered with.
+Layer arp_reply(const Mac& owner, const Mac& asker) {
+    Layer reply = arp_request(owner);
+    reply.bytes[7] = 2;
+    reply.bytes[17] = 2;
+    std::ranges::copy(asker, reply.bytes.begin() + 18);
+    reply.bytes[27] = 1;
+    return reply;
+}
+
+void add_answers(std::vector<Vector>& table) {
+    const Packet arp = eth(broadcast, vm(2)) / arp_request(vm(2));
+    const Packet solicitation = eth(mac(0x3333ff000009), vm(2)) / ip6_question(vm(2), 9);
+    // As scapy builds it.
+    const Bytes advertisement = from_hex(
+        "020000000002"
+        "020000000101"
+        "86dd"
+        "6000000000203aff"
+        "fe800000000000000000000000000009"
+        "fe800000000000000000000000000001"
+        "8800370d40000000"
+        "fe800000000000000000000000000009"
+        "0201020000000101");
+    World far = house();
+    far.answers(red, 2, remote(1)).answers(red, 9, remote(1));
+    add(table, "answers for the address of a remote VM, and sends nothing to anybody else", "[R84][R153]", far)
+        .send(2, arp)
+        .arrives(2, eth(vm(2), remote(1)) / arp_reply(remote(1), vm(2)))
+        .counts("port 2 rx_answered", 1)
+        .counts("port 2 rx_packets", 1)
+        .counts("port 2 tx_packets", 1)
+        .counts("port 2 tx_bytes", 60)
+        .counts("instance 1 port_packets", 1)
+        .send(2, solicitation)
+        .arrives(2, advertisement)
+        .counts("port 2 rx_answered", 1)
+        .counts("port 2 tx_bytes", 86);
+    World near = house();
+    near.answers(red, 2, vm(3));
+    add(table, "answers for the address of a VM of this host", "[R84]", near)
+        .send(2, arp)
+        .arrives(2, eth(vm(2), vm(3)) / arp_reply(vm(3), vm(2)));
+
+    const auto floods = [&](const std::string& name, const World& world, const Packet& frame) {
+        const Bytes tags{0x81, 0x00, 0, 10, 0x81, 0x00, 0, 100};
+        Bytes other = tags;
+        other[3] = 30;
+        const auto with = [&](const Bytes& words) {
+            Bytes out = frame;
+            out.insert(out.begin() + 12, words.begin(), words.end());
+            return out;
+        };
+        add(table, name, "[R84]", world)
+            .send(2, frame)
+            .arrives(3, frame)
+            .arrives(4, frame)
+            .arrives(1, with(tags))
+            .arrives(1, with(other))
+            .counts("port 2 rx_flood", 1);
+    };
+    const auto changed = [](const Packet& frame, std::size_t at, std::uint8_t value) {
+        Bytes bytes = frame;
+        bytes.at(at) = value;
+        Mac dst{};
+        Mac src{};
+        std::copy_n(bytes.begin(), 6, dst.begin());
+        std::copy_n(bytes.begin() + 6, 6, src.begin());
+        const auto type = static_cast<std::uint16_t>(bytes[12] << 8U | bytes[13]);
+        return eth(dst, src) / raw(type, Bytes(bytes.begin() + 14, bytes.end()));
+    };
+    World off = far;
+    off.instances.at(red).flags &= static_cast<std::uint16_t>(~IVDS_IF_ANSWER);
+    floods("floods a request where the switch does not answer in the instance", off, arp);
+    World other = house();
+    other.answers(red, 77, remote(1)).answers(blue, 2, remote(1)).answers(blue, 9, remote(1));
+    floods("floods a request for what only another instance knows", other, arp);
+    floods("floods a solicitation for what only another instance knows", other, solicitation);
+    floods("floods an address probe, which is from nobody", far, changed(changed(arp, 28, 0), 31, 0));
+    World own = house();
+    own.answers(red, 2, vm(2)).answers(red, 1, remote(1));
+    floods("floods a request for the asker's own address", own, arp);
+    floods("floods an announcement, whoever the address is said to be of", own, changed(arp, 41, 1));
+    floods("floods an ARP reply", far, changed(arp, 21, 2));
+    floods("floods a request whose sender is not the frame's", far, changed(arp, 27, 0x77));
+    floods("floods a solicitation with a wrong checksum", far, changed(solicitation, 57, 1));
+    floods("floods a solicitation that came over a router", far, changed(solicitation, 21, 254));
+    floods("floods a solicitation without its sender's MAC", far,
+           eth(mac(0x3333ff000009), vm(2)) / ip6_neighbour(135, 9));
+    floods("floods an advertisement", far, changed(solicitation, 54, 136));
+    World gone = house();
+    gone.answers(red, 2, stranger);
+    floods("floods a request for a MAC that is not known for good", gone, arp);
+
+    World down = house();
+    down.answers(red, 2, vm(3));
+    down.ports.at(3).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    down.ports.at(1).flags &= static_cast<std::uint16_t>(~IVDS_PF_UP);
+    add(table, "does not answer for a VM whose port is down", "[R84]", down).send(2, arp).arrives(4, arp);
+    add(table, "takes a forged request for what it is", "[R59]", far)
+        .send(2, eth(broadcast, stranger) / arp_request(stranger))
+        .drops(2, IVDS_DROP_SPOOF)
+        .tells("spoof 2 from 0 in 1: 02:00:00:00:be:ef");
+    const auto ruled = [&](std::uint32_t way_out, std::uint8_t operation) {
+        World world = far;
+        AclRule rule;
+        rule.id = 1;
+        rule.action = IVDS_ACL_DROP;
+        rule.ethertypes = {0x0806};
+        rule.proto = operation;
+        world.acls[1] = {.rules = {rule}};
+        (way_out != 0 ? world.ports.at(2).acl_out : world.ports.at(2).acl_in) = 1;
+        return world;
+    };
+    add(table, "answers no request that the asker's rules drop", "[R130]", ruled(0, 1))
+        .send(2, arp)
+        .drops(2, IVDS_DROP_ACL)
+        .counts("rule 1 packets", 1);
+    add(table, "holds the answer against the rules of what the asker gets", "[R130]", ruled(1, 2))
+        .send(2, arp)
+        .drops(2, IVDS_DROP_ACL_OUT)
+        .counts("rule 1 packets", 1)
+        .counts("port 2 rx_answered", 1);
+    World trunk = house();
+    trunk.behind(2, 200, 13, blue, vm(5)).answers(blue, 2, vm(3));
+    add(table, "answers what asks behind a trunk with its tag", "[R116]", trunk)
+        .send(2, eth(vm(3), vm(2)) / arp_request(vm(2)))
+        .arrives(3, eth(vm(3), vm(2)) / arp_request(vm(2)))
+        .send(2, eth(broadcast, vm(5)) / tag(tpid_c, 200, 3) / arp_request(vm(5)))
+        .arrives(2, eth(vm(5), vm(3)) / tag(tpid_c, 200, 3) / arp_reply(vm(3), vm(5)))
+        .counts("port 13 rx_answered", 1);
+    add(table, "floods a request with a tag of the guest's", "[R67]", carrying_tags({2, 3, 4}))
+        .send(2, eth(broadcast, vm(2)) / tag(tpid_c, 7) / arp_request(vm(2)))
+        .arrives(3, eth(broadcast, vm(2)) / tag(tpid_c, 7) / arp_request(vm(2)))
+        .arrives(4, eth(broadcast, vm(2)) / tag(tpid_c, 7) / arp_request(vm(2)))
+        .arrives(1, wire(broadcast, vm(2), 10, 100) / tag(tpid_c, 7) / arp_request(vm(2)))
+        .arrives(1, wire(broadcast, vm(2), 30, 100) / tag(tpid_c, 7) / arp_request(vm(2)));
+    table.back().world.answers(red, 2, remote(1));
+    Packet from_wire = wire(broadcast, remote(1), 10, 100) / arp_request(remote(1));
+    World asked = house();
+    asked.answers(red, 2, vm(3));
+    add(table, "answers nobody behind the wire", "[R84]", asked)
+        .send(1, from_wire)
+        .arrives(2, eth(broadcast, remote(1)) / arp_request(remote(1)))
+        .arrives(3, eth(broadcast, remote(1)) / arp_request(remote(1)))
+        .arrives(4, eth(broadcast, remote(1)) / arp_request(remote(1)));
+}
+
+// Who is a peer of the instance, by what is registered.
+void add_peers(std::vector<Vector>& table) {
+    const Packet frame = eth(broadcast, vm(2)) / ip4_udp(46);
+    World elsewhere = house();
+    elsewhere.peer_vlan(red, 31).instances.at(red).flags |= IVDS_IF_SKIP_OWN;
+    add(table, "floods to the VLANs of its peers alone", "[R80][R109][R110]", elsewhere)
+        .send(2, frame)
+        .arrives(3, frame)
+        .arrives(4, frame)
+        .arrives(1, wire(broadcast, vm(2), 30, 100) / ip4_udp(46))
+        .arrives(1, wire(broadcast, vm(2), 31, 100) / ip4_udp(46))
+        .counts("port 1 tx_packets", 2);
+    World full = house();
+    for (std::uint16_t vlan = 31; vlan < 38; ++vlan) {
+        full.peer_vlan(red, vlan);
+    }
+    full.instances.at(red).flags |= IVDS_IF_SKIP_OWN;
+    Vector& many = add(table, "floods to eight VLANs of its peers, and not to its own", "[R80][R110]", full);
+    many.send(2, frame).arrives(3, frame).arrives(4, frame);
+    for (std::uint16_t vlan = 30; vlan < 38; ++vlan) {
+        many.arrives(1, wire(broadcast, vm(2), vlan, 100) / ip4_udp(46));
+    }
+    World alone = house();
+    alone.instances.at(red).peer_vlans[0] = 0;
+    alone.instances.at(red).flags |= IVDS_IF_SKIP_OWN;
+    add(table, "floods to no wire where no peer is", "[R80][R109][R110]", alone)
+        .send(2, frame)
+        .arrives(3, frame)
+        .arrives(4, frame)
+        .counts("port 2 rx_flood", 1);
+    World lone = alone;
+    lone.ports.at(3).flags = lone.ports.at(4).flags = 0;
+    add(table, "counts a flood that no member and no peer gets", "[R80]", lone)
+        .send(2, frame)
+        .drops(2, IVDS_DROP_LONE_FLOOD);
+    World plain = alone;
+    plain.plain_access(red);
+    add(table, "floods to plain hosts where no peer is", "[R80][R115]", plain)
+        .send(2, frame)
+        .arrives(3, frame)
+        .arrives(4, frame)
+        .arrives(1, eth(broadcast, vm(2)) / tag(tpid_c, 10) / ip4_udp(46))
+        .counts("port 1 tx_bytes", 64);
+
+    World strict = house();
+    strict.instances.at(red).flags |= IVDS_IF_REGISTERED;
+    const auto from = [&](const Mac& source, std::uint16_t vlan) {
+        return wire(vm(2), source, vlan, 100) / ip4_udp(46);
+    };
+    add(table, "takes frames of registered sources by the VLAN that they are behind, and drops all others and tells",
+        "[R80][R107][R158]", strict)
+        .send(1, from(remote(1), 10))
+        .arrives(2, eth(vm(2), remote(1)) / ip4_udp(46))
+        .send(1, from(remote(2), 30))
+        .arrives(2, eth(vm(2), remote(2)) / ip4_udp(46))
+        .send(1, from(stranger, 10))
+        .drops(1, IVDS_DROP_UNREGISTERED)
+        .tells("unregistered 1 from 0 in 1: 02:00:00:00:be:ef")
+        .send(1, from(remote(1), 30))
+        .drops(1, IVDS_DROP_UNREGISTERED)
+        .send(1, from(remote(2), 10))
+        .drops(1, IVDS_DROP_UNREGISTERED)
+        .send(1, from(vm(3), 10))
+        .drops(1, IVDS_DROP_WIRE_SOURCE);
+    World learned = strict;
+    learned.learned_mac(red, stranger, 1, 10);
+    add(table, "drops a source that was learned before only the registered were let in", "[R80]", learned)
+        .send(1, from(stranger, 10))
+        .drops(1, IVDS_DROP_UNREGISTERED)
+        .tells("unregistered 1 from 0 in 1: 02:00:00:00:be:ef");
+    add(table, "lets anybody into an instance that does not say so", "[R80]", strict)
+        .send(1, wire(vm(2), stranger, 10, 200) / ip4_udp(46))
+        .arrives(5, eth(vm(2), stranger) / ip4_udp(46));
+}
+
 void add_sources(std::vector<Vector>& table) {
     add(table, "drops a forged source and tells of it", "[R59][R3]", house())
         .send(2, eth(vm(3), stranger) / ip4_udp(46))
@@ -1741,6 +1964,8 @@ std::vector<Vector> all_vectors() {
     std::vector<Vector> table;
     add_unicast(table);
     add_flood(table);
+    add_answers(table);
+    add_peers(table);
     add_sources(table);
     add_control_frames(table);
     add_guest_tags(table);

@@ -173,6 +173,18 @@ Layer ip6_neighbour(std::uint8_t type, std::uint8_t target) {
     return raw(0x86dd, bytes);
 }
 
+Layer ip6_question(const Mac& asker, std::uint8_t target) {
+    Bytes bytes = ip6_neighbour(135, target).bytes;
+    bytes[5] = 32;
+    bytes.insert(bytes.end(), {1, 1});
+    bytes.insert(bytes.end(), asker.begin(), asker.end());
+    // RFC 8200 8.1: with the addresses, the length and the protocol.
+    Bytes summed(bytes.begin() + 8, bytes.end());
+    summed.insert(summed.end(), {0, 0, 0, 32, 0, 0, 0, 58});
+    put16(bytes, 42, internet_checksum(summed, summed.size()));
+    return raw(0x86dd, bytes);
+}
+
 Layer llc_stp() {
     Bytes bytes{0x42, 0x42, 3, 0, 0, 0, 0};
     return {.ethertype = type_llc, .bytes = padded(bytes, 38)};

@@ -50,6 +50,8 @@ private:
 [[nodiscard]] Layer ip6_neighbour_solicitation();
 // From fe80::1 to ff02::1:ff00:2, about fe80::`target`; 135: solicitation, 136: advertisement, 137: redirect.
 [[nodiscard]] Layer ip6_neighbour(std::uint8_t type, std::uint8_t target);
+// fe80::1 looks for fe80::`target`, and says its MAC.
+[[nodiscard]] Layer ip6_question(const Mac& asker, std::uint8_t target);
 // From the router 10.0.0.9: "fragmentation needed" about the datagram that `frame` holds, to who sent it.
 [[nodiscard]] Bytes icmp_error_about(const Bytes& frame);
 // The frame that answers an untagged one: MACs, addresses and ports exchanged, an echo request made a reply.

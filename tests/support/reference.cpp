@@ -101,6 +101,79 @@ Bytes with_dscp(Bytes frame, std::uint16_t ethertype, std::size_t at, unsigned d
     return frame;
 }
 
+std::uint32_t sum_of(const Bytes& bytes, std::size_t from, std::size_t to) {
+    std::uint32_t sum = 0;
+    for (std::size_t at = from; at < to; at += 2) {
+        sum += get16(bytes, at);
+    }
+    return sum;
+}
+
+// Of the ICMPv6 message of 32 bytes behind an IPv6 header at 14, in the 16 bits that a checksum has (RFC 8200 8.1).
+std::uint16_t icmp6_sum(const Bytes& frame) {
+    std::uint32_t sum = sum_of(frame, 14 + 8, 14 + 72) + 32 + 58;
+    sum = (sum & 0xffffU) + (sum >> 16U);
+    return static_cast<std::uint16_t>((sum & 0xffffU) + (sum >> 16U));
+}
+
+// What a frame asks for, if it is a question in its plainest form.
+struct Question {
+    Address about{};
+    bool is_arp = false;
+};
+std::optional<Question> question_in(const Bytes& frame) {
+    Question question{.is_arp = get16(frame, 12) == 0x0806};
+    const auto at = [&](std::size_t offset) { return frame.begin() + static_cast<std::ptrdiff_t>(14 + offset); };
+    const auto source = frame.begin() + 6;
+    if (question.is_arp) {
+        const Bytes request{0, 1, 8, 0, 6, 4, 0, 1};
+        if (frame.size() < 14 + 28 || !std::equal(request.begin(), request.end(), at(0)) ||
+            !std::equal(source, source + 6, at(8)) || std::equal(at(14), at(18), at(24)) ||
+            std::all_of(at(14), at(18), [](std::uint8_t byte) { return byte == 0; })) {
+            return std::nullopt;
+        }
+        question.about[10] = question.about[11] = 0xff;
+        std::copy(at(24), at(28), question.about.begin() + 12);
+        return question;
+    }
+    const bool is_solicitation = get16(frame, 12) == 0x86dd && frame.size() >= 14 + 72 && *at(0) >> 4U == 6 &&
+                                 get16(frame, 14 + 4) == 32 && *at(6) == 58 && *at(7) == 255 && *at(40) == 135 &&
+                                 *at(41) == 0 && *at(64) == 1 && *at(65) == 1;
+    if (!is_solicitation || !std::equal(source, source + 6, at(66)) || *at(8) == 0xff ||
+        std::all_of(at(8), at(24), [](std::uint8_t byte) { return byte == 0; }) || icmp6_sum(frame) != 0xffff) {
+        return std::nullopt;
+    }
+    std::copy(at(48), at(64), question.about.begin());
+    return question;
+}
+
+// The answer to it, of who has that MAC.
+Bytes answer_of(const Bytes& asked, const Question& question, const Mac& owner) {
+    Bytes out = asked;
+    const auto at = [&](std::size_t offset) { return out.begin() + static_cast<std::ptrdiff_t>(14 + offset); };
+    std::copy_n(asked.begin() + 6, 6, out.begin());
+    std::ranges::copy(owner, out.begin() + 6);
+    if (question.is_arp) {
+        out[14 + 7] = 2;
+        std::copy_n(asked.begin() + 14 + 8, 10, at(18));
+        std::ranges::copy(owner, at(8));
+        std::copy_n(asked.begin() + 14 + 24, 4, at(14));
+        return out;
+    }
+    const Bytes head{0x60, 0, 0, 0};
+    std::ranges::copy(head, at(0));
+    std::copy_n(asked.begin() + 14 + 8, 16, at(24));
+    std::ranges::copy(question.about, at(8));
+    const Bytes message{136, 0, 0, 0, 0x40, 0, 0, 0};
+    std::ranges::copy(message, at(40));
+    out[14 + 64] = 2;
+    std::ranges::copy(owner, at(66));
+    const std::uint16_t sum = icmp6_sum(out) ^ 0xffffU;
+    out[14 + 42] = static_cast<std::uint8_t>(sum >> 8U);
+    out[14 + 43] = static_cast<std::uint8_t>(sum & 0xffU);
+    return out;
+}
+
 Bytes without_tags(const Bytes& frame, std::ptrdiff_t tags) {
     Bytes out = frame;
     out.erase(out.begin() + 12, out.begin() + 12 + tags * static_cast<std::ptrdiff_t>(tag_bytes));
@@ -474,6 +547,32 @@ void ReferenceSwitch::through_patch(Frame& frame, std::uint32_t out) {
     }
 }
 
+bool ReferenceSwitch::is_up(std::uint32_t port) const {
+    const auto found = world_.ports.find(port);
+    if (found == world_.ports.end() || (found->second.flags & IVDS_PF_UP) == 0) {
+        return false;
+    }
+    return found->second.kind != IVDS_PORT_SUB || is_up(found->second.peer);
+}
+
+std::optional<Bytes> ReferenceSwitch::answer(const Frame& frame, std::uint32_t instance) const {
+    if ((world_.instances.at(instance).flags & IVDS_IF_ANSWER) == 0 || !frame.guest_tags.empty() ||
+        frame.gso.segments != 0 || frame.in_port != frame.port) {
+        return std::nullopt;
+    }
+    const auto question = question_in(frame.inner);
+    const auto owner = question ? world_.neighbours.find({instance, question->about}) : world_.neighbours.end();
+    if (owner == world_.neighbours.end()) {
+        return std::nullopt;
+    }
+    const auto entry = world_.fdb.find({instance, owner->second});
+    if (entry == world_.fdb.end() || !is_static(entry->second) || entry->second.port == frame.port ||
+        !is_up(entry->second.port)) {
+        return std::nullopt;
+    }
+    return answer_of(frame.inner, *question, owner->second);
+}
+
 void ReferenceSwitch::forward_from_vport(const Frame& frame) {
     const std::uint32_t id = world_.ports.at(frame.in_port).instance;
     const ivds_instance& instance = world_.instances.at(id);
@@ -484,6 +583,15 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
         if (drop_over_rate(frame, 0)) {
             return;
         }
+        if (const auto bytes = answer(frame, id)) {
+            Frame reply = frame;
+            reply.bytes = reply.inner = *bytes;
+            reply.pcp = frame.trunk_tags != 0 ? frame.parsed.tags.front().pcp : std::uint16_t{0};
+            if (is_member(frame.port, id)) {
+                send_to_member(reply, id, frame.port, true);
+            }
+            return accept(frame, frame.in_instance, &ivds_port_stats::rx_answered);
+        }
         bool sent = false;
         for (const auto& [member, port] : world_.ports | std::views::reverse) {  // as link_members() links them
             if (is_member(member, id) && member != frame.in_port) {
@@ -492,7 +600,10 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
         }
         const auto uplink = world_.ports.find(instance.uplink);
         if (has_wire && uplink != world_.ports.end() && (uplink->second.flags & IVDS_PF_UP) != 0) {
-            std::vector<WireTags> copies{{instance.vlan, instance.vvlan}};
+            std::vector<WireTags> copies;
+            if ((instance.flags & IVDS_IF_SKIP_OWN) == 0) {
+                copies.push_back({instance.vlan, instance.vvlan});
+            }
             for (const std::uint16_t vlan : instance.peer_vlans) {
                 if (vlan == 0) {
                     break;
@@ -504,11 +615,12 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
             if (has_plain && !is_kept_from_plain) {
                 copies.push_back({instance.vlan, 0});
             }
-            const bool has_gone = send_to_wire(frame, id, copies, false);
+            const bool has_any = has_plain || !copies.empty();
+            const bool has_gone = has_any && send_to_wire(frame, id, copies, false);
             if (has_gone && is_kept_from_plain) {
                 drop(frame, instance.uplink, IVDS_DROP_GUEST_TAG_OUT);
             }
-            sent |= has_gone;
+            sent |= has_gone && !copies.empty();
         }
         if (sent) {
             accept(frame, frame.in_instance, &ivds_port_stats::rx_flood);
@@ -611,6 +723,11 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
     if (frame.is_plain && instance.vvlan != 0 && known != world_.fdb.end() &&
         (known->second.flags & IVDS_FDB_PLAIN) == 0) {
         return refuse(IVDS_DROP_PLAIN_SOURCE);
+    }
+    const bool is_registered = is_known_static && (known->second.vlan == 0 || known->second.vlan == vlan);
+    if ((instance.flags & IVDS_IF_REGISTERED) != 0 && !is_registered) {
+        event(IVDS_EVENT_UNREGISTERED, frame, 0, id);
+        return refuse(IVDS_DROP_UNREGISTERED);
     }
     if ((instance.flags & IVDS_IF_LEARN_WIRE) != 0 && !is_known_static) {
         learn(frame, id, vlan);
@@ -731,7 +848,9 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
         drop(frame, from.uplink, IVDS_DROP_PORT_DOWN);
         return false;
     }
-    const std::size_t wire_bytes = copies.front().vvlan != 0 ? IVDS_TAGS_BYTES : tag_bytes;
+    // A flood has to fit with all tags, whoever there is.
+    const std::uint16_t inner_tag = is_unicast ? copies.front().vvlan : from.vvlan;
+    const std::size_t wire_bytes = inner_tag != 0 ? IVDS_TAGS_BYTES : tag_bytes;
     if (frame.l3_bytes + tag_bytes * frame.guest_tags.size() + wire_bytes > found->second.mtu_bytes) {
         drop(frame, from.uplink, IVDS_DROP_OVERSIZE_OUT);
         return false;
@@ -971,7 +1090,8 @@ Outcome ReferenceSwitch::forward_by_xdp_alone(std::uint32_t port, const Bytes& b
     const auto counted = [&](const std::string& name) {
         return outcome.counts.contains(fmt::format(fmt::runtime(name), port));
     };
-    const bool is_flood = counted("port {} rx_flood") || counted("drop {} lone_flood packets");
+    const bool is_flood =
+        counted("port {} rx_flood") || counted("port {} rx_answered") || counted("drop {} lone_flood packets");
     const bool is_unicast = counted("port {} rx_local") || counted("port {} rx_wire");
     const auto is_xdp_business = [&] {
         return !needs_tc_ && (world_.ports.at(outcome.sent.front().port).flags & IVDS_PF_XDP_TARGET) != 0;

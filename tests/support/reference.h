@@ -95,6 +95,9 @@ private:
     void through_patch(Frame& frame, std::uint32_t out);
     // The outcome of the frame under way, with the tables as it left them.
     [[nodiscard]] Outcome told();
+    // Where the frame asks for an address that the switch answers for: the answer.
+    [[nodiscard]] std::optional<Bytes> answer(const Frame& frame, std::uint32_t instance) const;
+    [[nodiscard]] bool is_up(std::uint32_t port) const;
     void forward_from_wire(const Frame& frame, std::uint32_t instance);
     bool send_to_member(const Frame& frame, std::uint32_t instance, std::uint32_t member, bool is_flood);
     // One copy for the wire: its outer VLAN, and its V.VLAN or 0 for a plain host.

@@ -681,6 +681,7 @@ void Rig::apply(const World& world, Rung rung) {
     clear<std::uint32_t>(maps.ifports);
     clear<ivds_vvlan_key>(maps.vvlans);
     clear<ivds_fdb_key>(maps.fdb);
+    clear<ivds_neighbour_key>(maps.neighbours);
     clear<ivds_drop_key>(maps.drops);
     clear<ivds_vvlan_key>(maps.misses);
     clear<ivds_acl_mask_key>(maps.acl_masks);
@@ -766,6 +767,14 @@ void Rig::apply(const World& world, Rung rung) {
         name.instance = key.instance;
         std::memcpy(name.mac, key.mac.data(), key.mac.size());
         put(maps.fdb, name, entry);
+    }
+    for (const auto& [key, mac] : rig.world.neighbours) {
+        ivds_neighbour_key name{};
+        name.instance = key.first;
+        std::ranges::copy(key.second, name.address);
+        ivds_neighbour value{};
+        std::ranges::copy(mac, value.mac);
+        put(maps.neighbours, name, value);
     }
     for (const auto& [id, acl] : rig.world.acls) {
         const auto row = compile_acl(acl.rules, acl.default_action);

@@ -174,6 +174,13 @@ World& World::learned_plain_mac(std::uint32_t instance, const Mac& mac) {
     return *this;
 }
 
+World& World::answers(std::uint32_t instance, std::uint8_t number, const Mac& mac) {
+    instances.at(instance).flags |= IVDS_IF_ANSWER;
+    neighbours[{instance, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, number}}] = mac;
+    neighbours[{instance, {0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, number}}] = mac;
+    return *this;
+}
+
 World& World::behind(std::uint32_t trunk, std::uint16_t vid, std::uint32_t id, std::uint32_t instance,
                      const Mac& vmac) {
     vport(id, instance, vmac);
@@ -258,6 +265,9 @@ std::string World::text() const {
     for (const auto& [key, entry] : fdb) {
         out += "fdb " + fdb_text(key, entry, false) + "\n";
     }
+    for (const auto& [key, mac] : neighbours) {
+        out += fmt::format("neighbour {} {:02x}: {}\n", key.first, fmt::join(key.second, ""), to_text(mac));
+    }
     for (const auto& [id, port] : ports) {
         if (port.acl_in != 0 || port.acl_out != 0) {
             out += fmt::format("port {}: rules in {} out {}\n", id, port.acl_in, port.acl_out);
@@ -317,6 +327,8 @@ const char* event_name(std::uint32_t kind) {
             return "flow_limit";
         case IVDS_EVENT_RULE:
             return "rule";
+        case IVDS_EVENT_UNREGISTERED:
+            return "unregistered";
         default:
             return "unknown";
     }
@@ -345,6 +357,7 @@ void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string&
     add(counts, prefix + " rx_wire", stats.rx_wire);
     add(counts, prefix + " rx_flood", stats.rx_flood);
     add(counts, prefix + " rx_host", stats.rx_host);
+    add(counts, prefix + " rx_answered", stats.rx_answered);
 }
 
 void add_counts(std::map<std::string, std::uint64_t>& counts, const std::string& prefix,

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ctl/compile/acl.h"
@@ -23,6 +24,7 @@ struct FdbKey {
 };
 
 using VvlanKey = std::array<std::uint32_t, 3>;  // uplink, VLAN, V.VLAN
+using Address = std::array<std::uint8_t, 16>;   // IPv4 as ::ffff:a.b.c.d
 
 // A list of rules, in order; what none of them matches takes the default.
 struct Acl {
@@ -35,6 +37,7 @@ struct World {
     std::map<std::uint32_t, ivds_instance> instances;  // first_member as well
     std::map<VvlanKey, std::uint32_t> vvlans;
     std::map<FdbKey, ivds_fdb_entry> fdb;
+    std::map<std::pair<std::uint32_t, Address>, Mac> neighbours;  // by instance and address
     std::map<std::uint32_t, Acl> acls;
     std::map<std::uint32_t, std::vector<std::uint32_t>> pools;  // members
     // Sessions, for planners of NICs: neither the reference switch nor the rigs copy for them.
@@ -73,6 +76,8 @@ struct World {
     // An entry learned long ago; vlan is 0 for one learned at a vPort.
     World& learned_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port, std::uint16_t vlan = 0);
     World& learned_plain_mac(std::uint32_t instance, const Mac& mac);
+    // The switch answers in the instance who asks for 10.0.0.`number` and fe80::`number`.
+    World& answers(std::uint32_t instance, std::uint8_t number, const Mac& mac);
 
     // The members of each instance as the linked list of the port table.
     void link_members();

@@ -132,6 +132,31 @@ TEST_CASE("model refuses what is wrong, names the object and the rule") {
               "uplink: "
               "up, vlan: 1, plain_access: true}]",
               Code::conflict, "IVDS-M030", "0x9100"},
+        Wrong{instances("{name: a, unregistered: dropped}"), Code::invalid, "IVDS-M088", "its scope is local"},
+        Wrong{instances("{name: a, max_peers: 2}"), Code::invalid, "IVDS-M088", "its scope is local"},
+        Wrong{instances("{name: a, scope: distributed, uplink: up, vlan: 1, max_peers: 65536}"), Code::invalid,
+              "IVDS-M003", "max_peers = 65536 is out of range (1 to 65535)"},
+        Wrong{instances("{name: a, scope: distributed, uplink: up, vlan: 1, unregistered: dropped, plain_access: "
+                        "true}"),
+              Code::invalid, "IVDS-M088", "exclude each other: plain hosts"},
+        Wrong{"uplinks: [{name: up, netdev: e0, offload: on}]\ninstances: [{name: a, scope: distributed, uplink: up, "
+              "vlan: 1, unregistered: dropped}]",
+              Code::conflict, "IVDS-M088", "a NIC looks at no source"},
+        Wrong{"vports: [{name: p, netdev: d, addresses: [10.0.0.1]}]", Code::invalid, "IVDS-M089", "no vNIC"},
+        Wrong{"vports: [{name: p, netdev: d, addresses: [10.0.0.0/8]}]", Code::invalid, "IVDS-M089",
+              "addresses \"10.0.0.0/8\" is no address"},
+        Wrong{"vports: [{name: p, netdev: d, addresses: [224.0.0.1]}]", Code::invalid, "IVDS-M089", "224.0.0.1"},
+        Wrong{"vports: [{name: p, netdev: d, addresses: [0.0.0.0]}]", Code::invalid, "IVDS-M089", "0.0.0.0"},
+        Wrong{"vports: [{name: p, netdev: d, addresses: [\"ff02::1\"]}]", Code::invalid, "IVDS-M089", "ff02::1"},
+        Wrong{"vports: [{name: p, netdev: d, addresses: [\"::ffff:10.0.0.1\"]}]", Code::invalid, "IVDS-M089",
+              "::ffff:10.0.0.1"},
+        Wrong{"vports: [{name: p, netdev: d, addresses: [\"fd00::1\", \"fd00:0::1\"]}]", Code::invalid, "IVDS-M089",
+              "given twice"},
+        Wrong{"vports: [{name: p, patch: q, addresses: [10.0.0.1]}]", Code::invalid, "IVDS-M056", "a patch has no"},
+        Wrong{"instances: [{name: a}]\nvnics: [{name: n, vmac: \"02:00:00:00:00:01\"}, {name: m, vmac: "
+              "\"02:00:00:00:00:02\"}]\nvports: [{name: p, instance: a, netdev: d, vnic: n, addresses: [10.0.0.1]}, "
+              "{name: q, instance: a, netdev: e, vnic: m, addresses: [10.0.0.1]}]",
+              Code::conflict, "IVDS-M089", "by vport p"},
         Wrong{instances("{name: a, peer_vlans: [2]}"), Code::invalid, "IVDS-M012", "need scope distributed"},
         Wrong{instances("{name: a, scope: distributed, uplink: up, vlan: 1, peer_vlans: [1]}"), Code::conflict,
               "IVDS-M012", "is the instance's own"},

@@ -278,6 +278,131 @@ TEST_CASE("after each of many changes, looking at their networks alone gives wha
     CHECK(shared > 500);
 }
 
+// A binding with what else its JSON says.
+std::string binding_with(const std::string& host, unsigned vlan, const std::string& vmac, const std::string& more) {
+    std::string text = binding(host, vlan, 10, vmac);
+    text.insert(text.size() - 1, "," + more);
+    return text;
+}
+
+Remotes remotes_of_keys(const Model& model, std::vector<etcd::KeyValue> keys,
+                        std::vector<Unusable>* unusable = nullptr) {
+    Mirror mirror("a");
+    mirror.relist(std::move(keys), 0);
+    std::vector<Unusable> local;
+    return remotes_of(model, mirror, "a", {}, nullptr, unusable != nullptr ? *unusable : local);
+}
+
+ivds_instance row_of(const Model& model, const std::string& name, const Remotes& remotes) {
+    const Ids ids = assign_ids(model, {}).value();
+    return compile(model, ids, {}, {}, remotes).value().instances.at(ids.instances.at(name)).value;
+}
+
+std::string replaced(std::string text, const std::string& what, const std::string& by) {
+    return text.replace(text.find(what), what.size(), by);
+}
+
+TEST_CASE("floods go to the VLANs where registered peers are, to all while nobody knows, and as an instance says",
+          "[R80][R109][R110]") {
+    const Model model = model_of(kHost);
+    constexpr auto skips = IVDS_IF_SKIP_OWN;
+    const auto on_200 = remotes_of_keys(
+        model, {kv("/ivds/v1/bindings/200.10/02:00:00:00:00:2a", binding("c", 200, 10, "02:00:00:00:00:2a"), 4)});
+    const auto on_own = remotes_of_keys(
+        model, {kv("/ivds/v1/bindings/100.10/02:00:00:00:00:29", binding("b", 100, 10, "02:00:00:00:00:29"), 4)});
+    const auto nobody = remotes_of_keys(model, {});
+
+    CHECK((row_of(model, "red", {}).flags & skips) == 0);
+    CHECK(row_of(model, "red", {}).peer_vlans[0] == 200);
+    CHECK((row_of(model, "red", on_200).flags & skips) != 0);
+    CHECK(row_of(model, "red", on_200).peer_vlans[0] == 200);
+    CHECK((row_of(model, "red", on_own).flags & skips) == 0);
+    CHECK(row_of(model, "red", on_own).peer_vlans[0] == 0);
+    CHECK((row_of(model, "red", nobody).flags & skips) != 0);
+    CHECK(row_of(model, "red", nobody).peer_vlans[0] == 0);
+    CHECK((row_of(model, "here", nobody).flags & skips) == 0);
+    // What the last agent knew holds until the registry is read, also that there was nobody.
+    const Ids ids = assign_ids(model, {}).value();
+    CHECK(remotes_in(compile(model, ids, {}, {}, nobody).value(), model, ids) == nobody);
+    CHECK(remotes_in(compile(model, ids, {}, {}, {}).value(), model, ids).empty());
+
+    const Model flooded = model_of(replaced(kHost, "peer_vlans", "unregistered: flooded, peer_vlans"));
+    CHECK((row_of(flooded, "red", nobody).flags & skips) == 0);
+    CHECK(row_of(flooded, "red", nobody).peer_vlans[0] == 200);
+    const Model dropped = model_of(replaced(
+        kHost, "peer_vlans", "unregistered: dropped, fdb: [{mac: \"02:00:00:00:00:55\", vlan: 200}], peer_vlans"));
+    CHECK((row_of(dropped, "red", {}).flags & IVDS_IF_REGISTERED) != 0);
+    CHECK((row_of(dropped, "red", {}).flags & skips) != 0);
+    CHECK(row_of(dropped, "red", {}).peer_vlans[0] == 200);
+    CHECK((row_of(model, "red", nobody).flags & IVDS_IF_REGISTERED) == 0);
+    // What a NIC sends for a VF's VM goes to all: the others' floods then do as well.
+    const Model nic = model_of(replaced(kHost, "transport_vlan: 7", "transport_vlan: 7, offload: on"));
+    CHECK((row_of(nic, "red", nobody).flags & skips) == 0);
+}
+
+TEST_CASE("an instance takes as many peers as it says, those that came first, and the next is refused", "[R79]") {
+    const Model model = model_of(replaced(kHost, "peer_vlans", "max_peers: 2, peer_vlans"));
+    std::vector<Unusable> unusable;
+    const Remotes remotes = remotes_of_keys(
+        model,
+        {kv("/ivds/v1/bindings/100.10/02:00:00:00:00:29", binding("z", 100, 10, "02:00:00:00:00:29"), 3),
+         kv("/ivds/v1/bindings/200.10/02:00:00:00:00:2a", binding("c", 200, 10, "02:00:00:00:00:2a"), 4),
+         kv("/ivds/v1/bindings/100.10/02:00:00:00:00:2b", binding("b", 100, 10, "02:00:00:00:00:2b"), 5),
+         kv("/ivds/v1/bindings/100.10/02:00:00:00:00:2c", binding("b", 100, 10, "02:00:00:00:00:2c"), 6),
+         kv("/ivds/v1/bindings/100.10/02:00:00:00:00:2d", binding("z", 100, 10, "02:00:00:00:00:2d"), 7)},
+        &unusable);
+    CHECK(*remotes.at("red") == std::vector<RemoteMac>{{mac(41), 100}, {mac(42), 200}, {mac(45), 100}});
+    REQUIRE(unusable.size() == 1);
+    CHECK(unusable.front().is_over);
+    CHECK(unusable.front().entry.binding.host() == "b");
+    CHECK(unusable.front().why == "instance red takes 2 peers, and others came before");
+}
+
+TEST_CASE("addresses of VMs are in their bindings, and answered for where an instance says so", "[R84][R153]") {
+    const std::string text = replaced(replaced(kHost, "peer_vlans", "answer_neighbours: true, peer_vlans"),
+                                      "vnic: n1,", "vnic: n1, addresses: [10.0.0.1, \"fd00::1\"],");
+    const Model model = model_of(text);
+    for (const Claim& claim : claims_of(model, "a", {}))
+        CHECK(claim.binding.addresses_size() == (claim.key.vmac == mac(1) ? 2 : 0));
+    const auto keys = [](const std::string& addresses) {
+        return std::vector<etcd::KeyValue>{
+            kv("/ivds/v1/bindings/100.10/02:00:00:00:00:29",
+               binding_with("b", 100, "02:00:00:00:00:29", "\"addresses\":[" + addresses + "]"), 3)};
+    };
+    const Remotes remotes = remotes_of_keys(model, keys("\"fd00::2\",\"10.0.0.2\",\"10.0.0.1\""));
+    REQUIRE(remotes.at("red")->size() == 1);
+    CHECK(remotes.at("red")->front().addresses.size() == 3);
+    const Ids ids = assign_ids(model, {}).value();
+    const Tables tables = compile(model, ids, {}, {}, remotes).value();
+    const InstanceRow& red = tables.instances.at(ids.instances.at("red"));
+    CHECK((red.value.flags & IVDS_IF_ANSWER) != 0);
+    REQUIRE(red.neighbours != nullptr);
+    // 10.0.0.1 is said to be of two, and so nobody's.
+    CHECK(*red.neighbours == std::vector<Neighbour>{{*host_address("10.0.0.2"), mac(41)},
+                                                    {*host_address("fd00::1"), mac(1)},
+                                                    {*host_address("fd00::2"), mac(41)}});
+    const Tables again = compile(model, ids, model, tables, remotes, remotes).value();
+    CHECK(again.instances.at(ids.instances.at("red")).neighbours == red.neighbours);
+    CHECK(tables.instances.at(ids.instances.at("blue")).neighbours == nullptr);
+
+    const Model quiet = model_of(kHost);
+    const Tables none = compile(quiet, assign_ids(quiet, {}).value(), {}, {}, remotes).value();
+    for (const auto& [id, row] : none.instances) {
+        CHECK(row.neighbours == nullptr);
+        CHECK((row.value.flags & IVDS_IF_ANSWER) == 0);
+    }
+    Mirror mirror("a");
+    mirror.relist(keys("\"10.0.0.256\""), 0);
+    CHECK(mirror.others() == 0);
+    CHECK(mirror.refused().size() == 1);
+    mirror.relist(keys("\"10.0.0.2\""), 0);
+    CHECK(mirror.take_changed());
+    mirror.relist(keys("\"10.0.0.2\""), 0);
+    CHECK_FALSE(mirror.take_changed());
+    mirror.relist(keys("\"10.0.0.3\""), 0);
+    CHECK(mirror.take_changed());
+}
+
 TEST_CASE("others' bindings are static MACs behind the uplink, and lists that stay are shared", "[R80][R81]") {
     const Model model = model_of(kHost);
     const Ids ids = assign_ids(model, {}).value();
@@ -296,45 +421,49 @@ TEST_CASE("others' bindings are static MACs behind the uplink, and lists that st
     std::vector<Unusable> unusable;
     const Remotes remotes = remotes_of(model, mirror, "a", {}, nullptr, unusable);
     CHECK(unusable.size() == 2);
-    REQUIRE(remotes.size() == 1);
+    REQUIRE(remotes.size() == 2);
     CHECK(*remotes.at("red") == std::vector<RemoteMac>{{mac(1), 100}, {mac(41), 100}, {mac(42), 200}});
     CHECK(remotes_of(model, mirror, "a", remotes, nullptr, unusable).at("red") == remotes.at("red"));
     CHECK(unusable.size() == 2);
+}
 
-    const Tables tables = compile(model, ids, {}, {}, remotes).value();
-    const InstanceRow& red = tables.instances.at(ids.instances.at("red"));
-    REQUIRE(red.fdb != nullptr);
-    const std::uint32_t up = ids.ports.at("up");
-    CHECK(*red.fdb == std::vector<StaticMac>{{mac(41), up, 100}, {mac(42), up, 200}});
-    CHECK(tables.instances.at(ids.instances.at("blue")).fdb == nullptr);
-    // An agent that starts anew finds them there.
-    const Remotes found = remotes_in(tables, model, ids);
-    REQUIRE(found.contains("red"));
-    CHECK(*found.at("red") == std::vector<RemoteMac>{{mac(41), 100}, {mac(42), 200}});
+CHECK(remotes.at("blue")->empty());
+CHECK(remotes_of(model, mirror, "a", remotes, nullptr, unusable).at("red") == remotes.at("red"));
 
-    SECTION("a vPort that goes leaves its MAC to who else has it") {
-        auto without = next_without(model, [] {
-            pb::Ref ref;
-            ref.set_kind(pb::VPORT);
-            ref.set_name("p1");
-            return ref;
-        }());
-        REQUIRE(without);
-        const Ids next_ids = assign_ids(*without, ids).value();
-        const Tables next = compile(*without, next_ids, model, tables, remotes, remotes).value();
-        CHECK(next.instances.at(next_ids.instances.at("red")).fdb->size() == 3);
-    }
-    SECTION("a list without such a MAC stays the same one") {
-        const Remotes fewer = {
-            {"red", std::make_shared<const std::vector<RemoteMac>>(std::vector<RemoteMac>{{mac(41), 100}})}};
-        const Tables one = compile(model, ids, model, tables, fewer, remotes).value();
-        const Tables two = compile(model, ids, model, one, fewer, fewer).value();
-        const auto& list = one.instances.at(ids.instances.at("red")).fdb;
-        CHECK(list->size() == 1);
-        CHECK(two.instances.at(ids.instances.at("red")).fdb == list);
-        const Tables none = compile(model, ids, model, two, {}, fewer).value();
-        CHECK(none.instances.at(ids.instances.at("red")).fdb == nullptr);
-    }
+const Tables tables = compile(model, ids, {}, {}, remotes).value();
+const InstanceRow& red = tables.instances.at(ids.instances.at("red"));
+REQUIRE(red.fdb != nullptr);
+const std::uint32_t up = ids.ports.at("up");
+CHECK(*red.fdb == std::vector<StaticMac>{{mac(41), up, 100}, {mac(42), up, 200}});
+CHECK(tables.instances.at(ids.instances.at("blue")).fdb == nullptr);
+// An agent that starts anew finds them there.
+const Remotes found = remotes_in(tables, model, ids);
+REQUIRE(found.contains("red"));
+CHECK(*found.at("red") == std::vector<RemoteMac>{{mac(41), 100}, {mac(42), 200}});
+
+SECTION("a vPort that goes leaves its MAC to who else has it") {
+    auto without = next_without(model, [] {
+        pb::Ref ref;
+        ref.set_kind(pb::VPORT);
+        ref.set_name("p1");
+        return ref;
+    }());
+    REQUIRE(without);
+    const Ids next_ids = assign_ids(*without, ids).value();
+    const Tables next = compile(*without, next_ids, model, tables, remotes, remotes).value();
+    CHECK(next.instances.at(next_ids.instances.at("red")).fdb->size() == 3);
+}
+SECTION("a list without such a MAC stays the same one") {
+    const Remotes fewer = {
+        {"red", std::make_shared<const std::vector<RemoteMac>>(std::vector<RemoteMac>{{mac(41), 100}})}};
+    const Tables one = compile(model, ids, model, tables, fewer, remotes).value();
+    const Tables two = compile(model, ids, model, one, fewer, fewer).value();
+    const auto& list = one.instances.at(ids.instances.at("red")).fdb;
+    CHECK(list->size() == 1);
+    CHECK(two.instances.at(ids.instances.at("red")).fdb == list);
+    const Tables none = compile(model, ids, model, two, {}, fewer).value();
+    CHECK(none.instances.at(ids.instances.at("red")).fdb == nullptr);
+}
 }
 
 TEST_CASE("options of the registry are refused with a reason before anything is done", "[R174]") {

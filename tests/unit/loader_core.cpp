@@ -57,6 +57,13 @@ void add_instance(Tables& tables, std::uint32_t id, std::uint32_t uplink, std::u
     }
 }
 
+Neighbour neighbour(std::uint8_t number, const Mac& mac) {
+    return {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, number}, mac};
+}
+std::shared_ptr<const std::vector<Neighbour>> neighbours(std::vector<Neighbour> list) {
+    return std::make_shared<const std::vector<Neighbour>>(std::move(list));
+}
+
 // Hardware uplink (native XDP), veths in every mode, two instances, static remote MACs.
 Tables large() {
     Tables tables;
@@ -69,6 +76,8 @@ Tables large() {
     add_vport(tables, 5, "veth5", 2, AttachMode::clsact);
     tables.instances[1].fdb = std::make_shared<const std::vector<StaticMac>>(
         std::vector<StaticMac>{{mac_of(500), 1, 100}, {mac_of(501), 1, 101}});
+    tables.instances[1].neighbours = neighbours({neighbour(1, mac_of(500)), neighbour(2, mac_of(2))});
+    tables.instances[2].neighbours = neighbours({neighbour(1, mac_of(4))});
     return tables;
 }
 
@@ -85,6 +94,7 @@ Tables changed() {
     add_vport(tables, 7, "veth2", 1, AttachMode::native);
     tables.instances[1].fdb = std::make_shared<const std::vector<StaticMac>>(
         std::vector<StaticMac>{{mac_of(500), 1, 102}, {mac_of(502), 1, 100}});
+    tables.instances[1].neighbours = neighbours({neighbour(1, mac_of(502)), neighbour(3, mac_of(500))});
     return tables;
 }
 
@@ -266,6 +276,30 @@ TEST_CASE("apply writes what the tables say and hooks every port in its mode", "
     CHECK(entry.vlan == 101);
     CHECK(entry.flags == IVDS_FDB_STATIC);
     CHECK(kernel.rows(Map::fdb) == 6);
+    CHECK(kernel.rows(Map::neighbours) == 3);
+    const NeighbourKey key{2, neighbour(1, {}).address};
+    CHECK(kernel.get<ivds_neighbour>(Map::neighbours, to_abi(key)).mac[5] == mac_of(4)[5]);
+}
+
+TEST_CASE("addresses that the switch answers for change one by one, and go with their instance", "[R106]") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(core.apply(large(), true));
+    REQUIRE(core.apply(changed(), true));
+    CHECK(kernel.rows(Map::neighbours) == 2);
+    const auto mac_at = [&](std::uint8_t number) {
+        return kernel.get<ivds_neighbour>(Map::neighbours, to_abi(NeighbourKey{1, neighbour(number, {}).address}));
+    };
+    CHECK(std::ranges::equal(mac_at(1).mac, mac_of(502)));
+    CHECK(std::ranges::equal(mac_at(3).mac, mac_of(500)));
+    Tables twice = changed();
+    twice.instances[1].neighbours = neighbours({neighbour(1, mac_of(502)), neighbour(1, mac_of(500))});
+    const auto refused = core.apply(twice, true);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().what.find("neighbour twice") != std::string::npos);
+    CHECK(kernel.rows(Map::neighbours) == 2);
 }
 
 TEST_CASE("what is applied already is not written again, also after adoption") {
@@ -698,10 +732,11 @@ TEST_CASE("the audit finds each entry that somebody else changed, and the next c
     REQUIRE(core.adopt());
     REQUIRE(core.apply(large(), true));
     const auto before = kernel.state();
-    // 5 ports, 2 instances, 3 V.VLAN entries, 5 interfaces, those of them that take redirects, 6 static MACs.
+    // 5 ports, 2 instances, 3 V.VLAN entries, 5 interfaces, those of them that take redirects, 6 static MACs, 3
+    // addresses.
     CHECK(drift(core) ==
           std::vector<std::string>{fmt::format("IVDS-D000 maps the tables match the intent: {} entries",
-                                               5 + 2 + 3 + 5 + kernel.rows(Map::tx) + 6)});
+                                               5 + 2 + 3 + 5 + kernel.rows(Map::tx) + 6 + 3)});
 
     struct Fault {
         const char* finding;
@@ -755,6 +790,13 @@ TEST_CASE("the audit finds each entry that somebody else changed, and the next c
          [&] { kernel.set(Map::fdb, to_abi(FdbKey{1, mac_of(501)}), to_abi(FdbTarget{1, 99})); }},
         {"IVDS-D003 fdb[instance 2, 02:00:00:00:02:bc] is there, and nothing wants it: found port 4",
          [&] { kernel.set(Map::fdb, to_abi(FdbKey{2, mac_of(700)}), to_abi(FdbTarget{4, 0})); }},
+        {"IVDS-D001 neighbours[instance 1, 00000000000000000000ffff0a000002] is missing: wanted 02:00:00:00:00:02",
+         [&] {
+             const auto key = to_abi(NeighbourKey{1, neighbour(2, {}).address});
+             REQUIRE(kernel.erase(Map::neighbours, &key));
+         }},
+        {"IVDS-D003 neighbours[instance 1, 00000000000000000000ffff0a000009] is there, and nothing wants it",
+         [&] { kernel.set(Map::neighbours, to_abi(NeighbourKey{1, neighbour(9, {}).address}), ivds_neighbour{}); }},
     };
     const bool by_mend = GENERATE(false, true);
     for (const auto& fault : faults) {
@@ -791,7 +833,7 @@ TEST_CASE("the audit finds what somebody else changed in lists of rules, and the
     // Besides what the tables without lists have: 3 lists, 2 masks each, 12 rules.
     CHECK(drift(core) ==
           std::vector<std::string>{fmt::format("IVDS-D000 maps the tables match the intent: {} entries",
-                                               5 + 2 + 3 + 5 + kernel.rows(Map::tx) + 6 + 3 + 6 + 12)});
+                                               5 + 2 + 3 + 5 + kernel.rows(Map::tx) + 6 + 3 + 3 + 6 + 12)});
     ivds_acl_key key{};  // of rule 21
     key.acl = 2;
     key.mask = 1;

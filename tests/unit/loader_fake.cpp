@@ -120,6 +120,8 @@ std::size_t FakeKernel::key_size(Map map) {
     switch (map) {
         case Map::fdb:
             return sizeof(ivds_fdb_key);
+        case Map::neighbours:
+            return sizeof(ivds_neighbour_key);
         case Map::vvlans:
         case Map::misses:
             return sizeof(ivds_vvlan_key);
@@ -152,6 +154,8 @@ std::size_t FakeKernel::value_size(Map map) {
             return sizeof(ivds_vvlan);
         case Map::fdb:
             return sizeof(ivds_fdb_entry);
+        case Map::neighbours:
+            return sizeof(ivds_neighbour);
         case Map::mirrors:
             return sizeof(ivds_mirror);
         case Map::acls:

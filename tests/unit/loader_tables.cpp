@@ -52,6 +52,8 @@ Tables sample() {
     instance.value.peer_vlans[0] = 101;
     instance.fdb =
         std::make_shared<const std::vector<StaticMac>>(std::vector<StaticMac>{{Mac{2, 1, 1, 1, 1, 1}, 5, 101}});
+    instance.neighbours = std::make_shared<const std::vector<Neighbour>>(
+        std::vector<Neighbour>{{{0xfd, 1}, Mac{2, 1, 1, 1, 1, 1}}, {{0xfe, 0x80}, Mac{2, 0, 0, 0, 0, 1}}});
     tables.instances[10].name = "empty";
     tables.vvlans[{5, 100, 0}] = 0;
     tables.vvlans[{5, 100, 7}] = 9;
@@ -105,9 +107,12 @@ bool same(const Tables& a, const Tables& b) {
     for (const auto& [id, row] : a.instances) {
         const auto other = b.instances.find(id);
         static const std::vector<StaticMac> none;
+        static const std::vector<Neighbour> nobody;
         if (other == b.instances.end() || row.name != other->second.name ||
             std::memcmp(&row.value, &other->second.value, sizeof(row.value)) != 0 ||
-            (row.fdb ? *row.fdb : none) != (other->second.fdb ? *other->second.fdb : none)) {
+            (row.fdb ? *row.fdb : none) != (other->second.fdb ? *other->second.fdb : none) ||
+            (row.neighbours ? *row.neighbours : nobody) !=
+                (other->second.neighbours ? *other->second.neighbours : nobody)) {
             return false;
         }
     }

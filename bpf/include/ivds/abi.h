@@ -33,6 +33,7 @@
 #define IVDS_MAX_FDB        1048576u /* FDB entries on a host, static and learned together */
 #define IVDS_MAX_VVLANS     262144u  /* {uplink, VLAN, V.VLAN} entries */
 #define IVDS_MAX_PEER_VLANS 8u       /* outer VLANs of one instance's peers, besides its own */
+#define IVDS_MAX_NEIGHBOURS 1048576u /* addresses that the switch answers for */
 #define IVDS_MAX_MISSES     4096u    /* {uplink, VLAN, V.VLAN} pairs counted as unknown, LRU */
 #define IVDS_MAX_ACLS       16384u   /* lists of rules; ports with the same rules share one */
 #define IVDS_MAX_ACL_MASKS  1024u    /* of one list: combinations of fields and prefix lengths in its rules */
@@ -153,6 +154,11 @@ struct ivds_port_state {
 #define IVDS_IF_WIRE       0x0002u /* scope distributed: to and from the wire */
 #define IVDS_IF_LEARN_WIRE 0x0004u /* sources are learned from the wire */
 #define IVDS_IF_PLAIN_OUT  0x0008u /* floods also go out with the outer VLAN alone; its TPID is not 0x9100 */
+#define IVDS_IF_ANSWER     0x0010u /* who asks for an address in `neighbours` is answered here (rx_answered) */
+#define IVDS_IF_SKIP_OWN   0x0020u /* floods go to `peer_vlans` alone, not to `vlan`: no peer is on it */
+/* From the wire only static entries at the uplink may be sources, by the outer VLAN that reaches them; else frames
+ * drop (unregistered). */
+#define IVDS_IF_REGISTERED 0x0040u
 
 struct ivds_instance {
 	__u32 uplink;       /* port id of the uplink, 0: none */
@@ -195,9 +201,9 @@ struct ivds_fdb_key {
 };
 #define IVDS_FDB_STATIC 0x01u /* configured: never ages, never moves */
 #define IVDS_FDB_PLAIN  0x02u /* remote, and knows no V.VLAN: frames to it carry the outer VLAN alone */
-/* Static and remote: its VM went there from here. Through the second last_seen_s, frames that still come for it from
- * the wire by another outer VLAN go on to it with both tags, the V.VLAN's with DEI set; one that came so drops. */
-#define IVDS_FDB_MOVED 0x04u
+#define IVDS_FDB_MOVED  0x04u /* static, remote: its VM went there from here; through the second last_seen_s, */
+/* … frames that still come for it from the wire by another outer VLAN go on to it with both tags, the V.VLAN's with
+ * DEI set; one that came so drops. */
 struct ivds_fdb_entry {
 	__u32 port;        /* port id: a vPort of the instance, or its uplink (a remote MAC) */
 	__u32 last_seen_s; /* coarse monotonic second a frame from it was last seen; static: 0, or see MOVED */
@@ -205,6 +211,20 @@ struct ivds_fdb_entry {
 	__u8 flags;        /* IVDS_FDB_* */
 	__u8 pad0;
 	__u32 vport; /* at the uplink: port id of the VF's vPort on this host whose address it is, else 0 */
+};
+
+/* ------------------------------- neighbours HASH: struct ivds_neighbour_key -> struct ivds_neighbour
+ * Who has an address in an instance with IVDS_IF_ANSWER. ARP requests and Neighbour Solicitations of its vPorts for
+ * it that would be flooded are answered at once instead, if the MAC is a static FDB entry of another port that is up.
+ * Requests from nobody (address probes), those for the asker's own address, and what is not in its plainest form are
+ * flooded as ever. */
+struct ivds_neighbour_key {
+	__u32 instance;
+	__u8 address[16]; /* IPv4: ::ffff:a.b.c.d */
+};
+struct ivds_neighbour {
+	__u8 mac[6];
+	__u16 pad0;
 };
 
 /* ------------------------------- acls ARRAY: ACL id -> struct ivds_acl
@@ -367,6 +387,7 @@ struct ivds_port_stats {
 	__u64 rx_wire;  /* of rx: known unicast sent to the uplink; on an uplink: to a local vPort, or on (MOVED) */
 	__u64 rx_flood; /* of rx: flooded (unknown, broadcast, multicast) */
 	__u64 rx_host;  /* uplink: passed to the host untouched (not in rx_packets) */
+	__u64 rx_answered; /* of rx: asked for an address, and the switch answered */
 };
 
 /* ------------------------------- nic_stats HASH: __u32 port id -> struct ivds_nic_stats
@@ -442,14 +463,15 @@ struct ivds_count {
 	X(RATE_OUT, 32, OUT, "rate_out", "over the rate that the vPort may be sent to at")                           \
 	X(BLOCKED, 33, IN, "blocked", "the vPort's inspector said so; from or to its VM")                            \
 	X(INSPECTOR, 34, IN, "inspector", "the vPort's inspector does not listen, and fails closed")                 \
-	X(FORGED, 35, IN, "forged", "came in by an inspector, and is no frame of a vPort that it inspects")
+	X(FORGED, 35, IN, "forged", "came in by an inspector, and is no frame of a vPort that it inspects")          \
+	X(UNREGISTERED, 36, IN, "unregistered", "from the wire, of a source that is registered behind no such VLAN")
 
 enum ivds_drop {
 	IVDS_DROP_NONE = 0,
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	    IVDS_DROP_MAX = 36,
+	    IVDS_DROP_MAX = 37,
 };
 
 /* ------------------------------- mirrors ARRAY: session -> struct ivds_mirror
@@ -549,12 +571,13 @@ struct ivds_inspector {
  * At most one of a kind, port and second; the counters are exact, the events are hints. */
 enum ivds_event_kind {
 	IVDS_EVENT_NONE = 0,
-	IVDS_EVENT_SPOOF = 1,      /* mac: the forged source */
-	IVDS_EVENT_MOVE = 2,       /* mac moved from other_port to port; the same port: to another outer VLAN */
-	IVDS_EVENT_LIMIT = 3,      /* mac not learned: the port's or the instance's limit is reached */
-	IVDS_EVENT_FDB_FULL = 4,   /* mac not learned: the FDB is full */
-	IVDS_EVENT_FLOW_LIMIT = 5, /* the port has as many flow entries as it may, or the table is full: fields */
-	IVDS_EVENT_RULE = 6,       /* a rule that logs decided about a frame of the port: rule and fields */
+	IVDS_EVENT_SPOOF = 1,        /* mac: the forged source */
+	IVDS_EVENT_MOVE = 2,         /* mac moved from other_port to port; the same port: to another outer VLAN */
+	IVDS_EVENT_LIMIT = 3,        /* mac not learned: the port's or the instance's limit is reached */
+	IVDS_EVENT_FDB_FULL = 4,     /* mac not learned: the FDB is full */
+	IVDS_EVENT_FLOW_LIMIT = 5,   /* the port has as many flow entries as it may, or the table is full: fields */
+	IVDS_EVENT_RULE = 6,         /* a rule that logs decided about a frame of the port: rule and fields */
+	IVDS_EVENT_UNREGISTERED = 7, /* mac: a source from the wire that is not registered */
 };
 struct ivds_event {
 	__u64 time_ns; /* CLOCK_MONOTONIC, coarse */

@@ -117,7 +117,12 @@ IVDS_OFFSET(ivds_fdb_entry, last_seen_s, 4);
 IVDS_OFFSET(ivds_fdb_entry, vlan, 8);
 IVDS_OFFSET(ivds_fdb_entry, flags, 10);
 
-IVDS_SIZE(ivds_port_stats, 64);
+IVDS_SIZE(ivds_neighbour_key, 20);
+IVDS_OFFSET(ivds_neighbour_key, address, 4);
+IVDS_SIZE(ivds_neighbour, 8);
+
+IVDS_SIZE(ivds_port_stats, 72);
+IVDS_OFFSET(ivds_port_stats, rx_answered, 64);
 IVDS_SIZE(ivds_nic_stats, 72);
 IVDS_OFFSET(ivds_nic_stats, read, 32);
 IVDS_OFFSET(ivds_nic_stats, uplink, 64);

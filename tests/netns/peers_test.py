@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""peers_test.py -- what hosts that share etcd spare each other: questions for addresses that are known, floods to where
+nobody is, and frames of peers that are not registered."""
+import json
+
+from etcd import Etcd, findings, remote, start
+from harness import case, check, check_equal, main
+from scene import BROADCAST, EXPERIMENTAL, MARK, Scene, Tally, frame, mac, network, tag
+
+VLANS = {"a": 100, "b": 200, "c": 300}
+
+
+class Hosts(Scene):
+    """Hosts on a bridge with etcd, each on a VLAN of its own, or all on one."""
+
+    def __init__(self, lab, names, vlans=None, **fields):
+        super().__init__(lab, {"red": network(**fields)})
+        self.vlans, self.more = vlans, {}
+        self.fabric, self.etcd = lab.place("fabric"), Etcd(lab)
+        self.fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
+        self.fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+        for number, name in enumerate(names, 1):
+            host = self.host(name)
+            lab.cable(host, "wire0", self.fabric, f"port-{name}")
+            self.fabric.ip(f"link set port-{name} master fabric")
+            self.etcd.connect(host, 10 + number)
+            start(host)
+
+    def config(self, host):
+        config = super().config(host)
+        for instance in config["instances"]:
+            instance.update(self.more.get(host, {}))
+            if self.vlans:
+                instance.update(vlan=self.vlans[host], peer_vlans=[v for v in self.vlans.values() if v != self.vlans[host]])
+        return config
+
+    def knows(self, host, count):
+        self.lab.wait(lambda: remote(self, host) == count, 60, f"{host} does not know {count} remote vMACs")
+
+
+def behind_tags(port):
+    """Frames with both tags: {outer VLAN, what is behind the tags with its EtherType, whether it is for a group}."""
+    return [(int.from_bytes(f[14:16], "big") & 4095, f[20:], bool(f[0] & 1)) for f in port.receive()
+            if f[12:14] == b"\x81\0" and f[16:18] == b"\x81\0"]
+
+
+def questions(port):
+    """Group ARP requests and Neighbour Solicitations among them."""
+    arp, nd = 0, 0
+    for _, inner, is_group in behind_tags(port):
+        arp += is_group and inner[:2] == b"\x08\x06"
+        nd += is_group and inner[:2] == b"\x86\xdd" and inner[8] == 58 and inner[42] == 135
+    return arp, nd
+
+
+@case("VMs on two hosts find each other by ARP and Neighbour Discovery with no question on the wire, where it is on [R84][R153]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Hosts(lab, "ab")
+        for number, host in enumerate("ab", 1):
+            vm = scene.vm(host, "red", number, addresses=[f"10.0.0.{number}", f"fd00::{number}"])
+            vm.ip(f"addr add fd00::{number}/64 dev eth0 nodad")
+        scene.start()
+        for host in "ab":
+            scene.knows(host, 1)
+        value = json.loads(scene.etcd.keys()["/ivds/v1/bindings/100.10/" + mac(2)])
+        check_equal(value["addresses"], ["10.0.0.2", "fd00::2"], "the addresses in the binding of b's VM")
+
+        def pings():
+            """Answers by IPv4 and IPv6 with nothing remembered, and what was asked on the wire meanwhile."""
+            for vm in scene.vms.values():
+                vm.ip("neigh flush all")
+            with scene.fabric.port("port-a") as a, scene.fabric.port("port-b") as b:
+                got = scene.ping("red-1", "red-2"), 0
+                done = scene.vms["red-1"].run("ping", "-6", "-q", "-c", 3, "-i", "0.05", "-W", "1", "fd00::2", check=False)
+                got = got[0], int(done.stdout.split(" received")[0].split()[-1])
+                asked = [sum(pair) for pair in zip(questions(a), questions(b))]
+            return got, asked
+
+        got, asked = pings()
+        check_equal(got, (3, 3), "answers while the switch answers nobody")
+        check(asked[0] > 0 and asked[1] > 0, f"questions on the wire while it does not answer: {asked}")
+        for host in "ab":
+            scene.more[host] = {"answer_neighbours": True}
+            scene.apply(host)
+        got, asked = pings()
+        check_equal(got, (3, 3), "answers while the switch answers")
+        check_equal(asked, [0, 0], "ARP requests and Neighbour Solicitations on the wire")
+        for host, vm in (("a", "red-1"), ("b", "red-2")):
+            check(scene.counters(host, vm).get("rx_answered", 0) >= 2, f"{vm} was answered: {scene.counters(host, vm)}")
+        # What nobody has is asked everywhere, as ever.
+        with scene.fabric.port("port-a") as a:
+            scene.vms["red-1"].run("ping", "-c", 1, "-W", "1", "10.0.0.77", check=False)
+            check(questions(a)[0] > 0, "no question on the wire for an address that nobody has")
+        # The VM that goes is answered for no more.
+        config = scene.config("b")
+        config["vports"], config["vnics"] = [], []
+        scene.hosts["b"].apply(config)
+        scene.knows("a", 0)
+        scene.vms["red-1"].ip("neigh flush all")
+        before = scene.counters("a", "red-1")["rx_answered"]
+        check_equal(scene.ping("red-1", "red-2", count=1), 0, "answers of a VM that has no vPort any more")
+        check_equal(scene.counters("a", "red-1")["rx_answered"], before, "questions answered for it")
+
+
+@case("floods go to the VLANs where a host has a member of the V.VLAN, from the moment that it has [R80][R109][R110]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Hosts(lab, "abc", VLANS)
+        scene.vm("a", "red", 1)
+        scene.start()
+        lab.wait(lambda: scene.etcd.keys("/ivds/v1/bindings/"), 60, "a's binding is not in etcd")
+
+        def vlans_of_flood():
+            with scene.fabric.port("port-a") as port:
+                tally = Tally(scene)
+                tally.send("red-1", BROADCAST)
+                tally.settle(len(scene.vms) - 1)
+                tally.close()
+                return sorted(vlan for vlan, inner, _ in behind_tags(port) if inner[2:].startswith(MARK)), tally.got
+
+        lab.wait(lambda: not vlans_of_flood()[0], 60, "a floods to the wire, where nobody is")
+        scene.vm("b", "red", 2)
+        scene.apply("b")
+        scene.knows("a", 1)
+        check_equal(vlans_of_flood(), ([200], {("red-1", "red-2"): 1}), "outer VLANs of a flood with a member on b")
+        scene.vm("c", "red", 3)
+        scene.apply("c")
+        scene.knows("a", 2)
+        check_equal(vlans_of_flood(), ([200, 300], {("red-1", "red-2"): 1, ("red-1", "red-3"): 1}), "and with one on c")
+        # etcd away changes nothing.
+        scene.etcd.stop()
+        check_equal(vlans_of_flood()[0], [200, 300], "outer VLANs while etcd is away")
+        # The operator's choice: peers that no registry knows are flooded to.
+        scene.more["a"] = {"unregistered": "flooded"}
+        scene.apply("a")
+        check_equal(vlans_of_flood()[0], [100, 200, 300], "outer VLANs where unregistered peers are flooded to")
+
+
+@case("frames of peers that are not registered are dropped where an instance says so, and a peer too many is refused [R79][R80][R158]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Hosts(lab, "abc")
+        for number, host in enumerate("abc", 1):
+            scene.vm(host, "red", number)
+        stranger = lab.place("stranger")
+        lab.cable(stranger, "eth0", scene.fabric, "port-old", 1508)
+        scene.fabric.ip("link set port-old master fabric")
+        scene.network_of["stranger"] = "red"
+        scene.start()
+        for host in "abc":
+            scene.knows(host, 2)
+
+        def heard(expected):
+            tally = Tally(scene)
+            with stranger.port("eth0") as port:
+                port.send(frame(mac(1), mac(99), MARK + b"stranger plain ", tag(100) + tag(10)))
+                tally.settle(expected)
+            tally.close()
+            return tally.got.get(("stranger", "red-1"), 0)
+
+        check_equal(heard(1), 1, "frames of a peer that is not registered, where all are heard")
+        scene.more["a"] = {"unregistered": "dropped"}
+        scene.apply("a")
+        check_equal(heard(0), 0, "its frames where unregistered ones are dropped")
+        check(scene.dropped("a", "unregistered") > 0, f"drops of a: {scene.drops('a')}")
+        scene.check_pings()
+        key = "/ivds/v1/bindings/100.10/" + mac(99)
+        scene.etcd.ctl("put", key, json.dumps({"vvlan": 10, "vmac": mac(99), "vlan": 100, "host": "machine"}))
+        scene.knows("a", 3)
+        check_equal(heard(1), 1, "its frames once a controller has registered it")
+        scene.etcd.ctl("del", key)
+        scene.knows("a", 2)
+        check_equal(heard(0), 0, "its frames once it is registered no more")
+
+        check_equal(findings(scene, "a", "IVDS-R016"), [], "peers refused where there is no limit")
+        scene.more["a"]["max_peers"] = 1
+        scene.apply("a")
+        scene.knows("a", 1)
+        refused = findings(scene, "a", "IVDS-R016")
+        check_equal([(f["severity"], f["object"]) for f in refused], [("error", "red")], "what doctor says of a peer too many")
+        check("takes 1 peers" in refused[0]["text"], f"doctor says {refused}")
+        answers = {other: scene.ping("red-1", other, count=2) for other in ("red-2", "red-3")}
+        check_equal(sorted(answers.values()), [0, 2], f"answers of the peer that counts and the one too many: {answers}")
+
+
+main()
