@@ -502,13 +502,13 @@ Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& 
             for (const auto& [vmac, entry] : *in) {
                 if (entry.binding.host() == host) continue;
                 if (over.contains(entry.binding.host())) {
-                    if (unusable != nullptr && told.insert(entry.binding.host()).second)
-                        unusable->push_back({{network, vmac},
-                                             entry,
-                                             name,
-                                             fmt::format("instance {} takes {} peers, and others came before", name,
-                                                         instance->max_peers()),
-                                             true});
+                    if (told.insert(entry.binding.host()).second)
+                        unusable.push_back({{network, vmac},
+                                            entry,
+                                            name,
+                                            fmt::format("instance {} takes {} peers, and others came before", name,
+                                                        instance->max_peers()),
+                                            true});
                     continue;
                 }
                 const std::uint32_t vlan = entry.binding.vlan();

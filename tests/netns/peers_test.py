@@ -59,6 +59,7 @@ def _(bench):
         scene = Hosts(lab, "ab")
         for number, host in enumerate("ab", 1):
             vm = scene.vm(host, "red", number, addresses=[f"10.0.0.{number}", f"fd00::{number}"])
+            vm.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=0")
             vm.ip(f"addr add fd00::{number}/64 dev eth0 nodad")
         scene.start()
         for host in "ab":
