@@ -561,7 +561,7 @@ Result<> Core::put_neighbours(const std::vector<NeighbourChange>& changes, Journ
             return kernel_.erase(Map::neighbours, &abi_key);
         }
         ivds_neighbour value{};
-        std::ranges::copy(*mac, value.mac);
+        std::memcpy(value.mac, mac->data(), sizeof(value.mac));
         return kernel_.put(Map::neighbours, &abi_key, &value);
     };
     const auto done = std::make_shared<std::size_t>(0);
