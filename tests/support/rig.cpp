@@ -773,7 +773,7 @@ void Rig::apply(const World& world, Rung rung) {
         name.instance = key.first;
         std::ranges::copy(key.second, name.address);
         ivds_neighbour value{};
-        std::ranges::copy(mac, value.mac);
+        std::memcpy(value.mac, mac.data(), sizeof(value.mac));
         put(maps.neighbours, name, value);
     }
     for (const auto& [id, acl] : rig.world.acls) {
