@@ -449,21 +449,21 @@ Result<int> normalize(const Context& context, const Words& words) {
         std::map<std::uint32_t, int> votes;
         for (const fb::Network::Member& member : network->members()) ++votes[member.vlan()];
         if (words.vlan != 0) votes = {{words.vlan, 1}};
-        const fb::Network* other = nullptr;
-        std::uint32_t best = 0;
+        std::string taken;  // by which network
+        std::optional<std::uint32_t> best;
         for (const auto& [vlan, count] : votes) {
             if (const auto* at = clash(*fabric, *network, vlan); at != nullptr)
-                other = at;
-            else if (best == 0 || count > votes.at(best))
+                taken = at->name();
+            else if (!best || count > votes.at(*best))
                 best = vlan;
         }
-        if (best == 0)
+        if (!best)
             return fail(Code::conflict, "IVDS-U042",
                         fmt::format("network {} has no VLAN for all its hosts: there, network {} has V.VLAN {}",
-                                    network->name(), other->name(), network->vvlan()),
+                                    network->name(), taken, network->vvlan()),
                         "name a VLAN with --vlan that the fabric carries to all of them");
         auto& changed = *std::ranges::find(*fabric->mutable_networks(), network->name(), &fb::Network::name);
-        for (fb::Network::Member& member : *changed.mutable_members()) member.set_vlan(best);
+        for (fb::Network::Member& member : *changed.mutable_members()) member.set_vlan(*best);
     }
     if (context.options.json)
         context.json(*fabric);

@@ -461,6 +461,7 @@ std::set<std::string> peers_over(const pb::Instance& instance, const std::vector
         }
     }
     std::vector<std::pair<std::int64_t, std::string>> order;
+    order.reserve(came.size());
     for (const auto& [name, revision] : came) order.emplace_back(revision, name);
     std::ranges::sort(order);
     for (std::size_t i = instance.max_peers(); i < order.size(); ++i) over.insert(order[i].second);
