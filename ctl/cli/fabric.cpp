@@ -402,17 +402,14 @@ Result<int> drain(const Context& context, const Words& words) {
         const auto gone = std::ranges::remove(*without.mutable_members(), words.host, &fb::Network::Member::host);
         without.mutable_members()->erase(gone.begin(), gone.end());
         if (without.members_size() == network.members_size()) continue;
+        const pb::Ref what = ref_to(pb::INSTANCE, network.name());
         if (const std::string users = users_of(*status, network.name()); !users.empty()) {
             is_left = true;
-            fb::Step step;
-            step.set_host(words.host);
-            step.set_object(text_of(ref_to(pb::INSTANCE, network.name())));
-            step.set_what("in use");
-            step.set_text(users);
-            print(context, step);
+            const Place place{.host = words.host, .what = what, .before = {}, .after = {}};
+            print(context, step_of(place, "in use", users));
             continue;
         }
-        auto here = place_on(*hosts, words.host, ref_to(pb::INSTANCE, network.name()));
+        auto here = place_on(*hosts, words.host, what);
         if (!here) return std::unexpected(here.error());
         here->after.reset();
         places.push_back(std::move(*here));

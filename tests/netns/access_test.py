@@ -264,17 +264,37 @@ def _(bench):
         check_equal(run("administer", "remove", file).returncode, 0, "remove")
 
 
+def two_bare_hosts(lab, folder):
+    """Two hosts with an uplink each, and a VM each that no vPort is for yet."""
+    scene = Scene(lab, {"red": {}})
+    hosts = scene.two_hosts()
+    scene.vm("a", "red", 1)
+    scene.vm("b", "red", 2)
+    fabric = Fabric(lab, folder, hosts)
+    for host in hosts:
+        host.ctl("uplink", "create", "uplink", "--netdev", "wire0")
+    return scene, hosts, fabric
+
+
+def join_red(scene, hosts):
+    """Gives the VMs their vPorts in network red, where they then reach each other."""
+    for number, host in enumerate(hosts, 1):
+        host.ctl("vnic", "create", f"red-{number}-nic", "--vmac", mac(number))
+        host.ctl("vport", "create", f"red-{number}", "--instance", "red", "--netdev", f"red-{number}", "--vnic",
+                 f"red-{number}-nic")
+    scene.lab.wait(lambda: all(port["up"] for name in "ab" for port in scene.ports(name).values()), 10, "ports are down")
+    scene.check_pings()
+
+
+def says(done, code, *lines):
+    check_equal((done.returncode, done.stdout.splitlines()), (code, list(lines)), f"said: {done.stderr}")
+
+
 @case("ivds-ctl fabric makes a network on two hosts with different VLANs, on all or on none, tells where one differs, and "
       "leaves alone what is a host's own [R142][R157][R160]")
 def _(bench):
     with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
-        scene = Scene(lab, {"red": {}})
-        hosts = scene.two_hosts()
-        scene.vm("a", "red", 1)
-        scene.vm("b", "red", 2)
-        fabric = Fabric(lab, folder, hosts)
-        for host in hosts:
-            host.ctl("uplink", "create", "uplink", "--netdev", "wire0")
+        scene, hosts, fabric = two_bare_hosts(lab, folder)
         intent = {"hosts": [{"name": name, "address": address} for name, address in fabric.address.items()],
                   "networks": [{"name": "red", "tenant": "acme", "vvlan": 10, "members": [
                       {"host": "a", "uplink": "uplink", "vlan": 100}, {"host": "b", "uplink": "uplink", "vlan": 200}]}]}
@@ -282,9 +302,6 @@ def _(bench):
         def run(*words, role="operate", want=None):
             text = json.dumps(want or intent)
             return fabric.center.run("ivds-ctl", *fabric.ca.words(role), "fabric", *words, "-f", "-", stdin=text, check=False)
-
-        def says(done, code, *lines):
-            check_equal((done.returncode, done.stdout.splitlines()), (code, list(lines)), f"said: {done.stderr}")
 
         says(run("diff", role="read"), 1, "a: network red: missing", "b: network red: missing")
         refused(run("create", role="read"), "IVDS-A011", "host a: ")
@@ -298,12 +315,7 @@ def _(bench):
         says(run("create"), 0, "a: network red: created", "b: network red: created")
         says(run("create"), 0, "a: network red: there", "b: network red: there")
         says(run("diff", role="read"), 0, "no differences")
-        for number, host in enumerate(hosts, 1):
-            host.ctl("vnic", "create", f"red-{number}-nic", "--vmac", mac(number))
-            host.ctl("vport", "create", f"red-{number}", "--instance", "red", "--netdev", f"red-{number}", "--vnic",
-                     f"red-{number}-nic")
-        lab.wait(lambda: all(port["up"] for name in "ab" for port in scene.ports(name).values()), 10, "ports are down")
-        scene.check_pings()
+        join_red(scene, hosts)
         listed = [json.loads(line) for line in fabric.center.run(
             "ivds-ctl", "--json", *fabric.ca.words("read"), "fabric", "list", "-f", "-", stdin=json.dumps(intent)).stdout.splitlines()]
         check_equal([(each["host"], each["instance"]["name"], each["instance"]["vlan"], each["instance"]["vports"])
@@ -348,13 +360,7 @@ def _(bench):
       "uses, and deletes a network from all hosts or from none [R156][R159][R160]")
 def _(bench):
     with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
-        scene = Scene(lab, {"red": {}})
-        hosts = scene.two_hosts()
-        scene.vm("a", "red", 1)
-        scene.vm("b", "red", 2)
-        fabric = Fabric(lab, folder, hosts)
-        for host in hosts:
-            host.ctl("uplink", "create", "uplink", "--netdev", "wire0")
+        scene, hosts, fabric = two_bare_hosts(lab, folder)
         members = [{"host": "a", "uplink": "uplink", "vlan": 100}, {"host": "b", "uplink": "uplink", "vlan": 200}]
         intent = {"hosts": [{"name": name, "address": address} for name, address in fabric.address.items()],
                   "networks": [{"name": "red", "vvlan": 10, "members": members},
@@ -365,20 +371,12 @@ def _(bench):
             return fabric.center.run("ivds-ctl", *fabric.ca.words("operate"), "fabric", *words, "-f", "-",
                                      stdin=want or json.dumps(intent), check=False)
 
-        def says(done, code, *lines):
-            check_equal((done.returncode, done.stdout.splitlines()), (code, list(lines)), f"said: {done.stderr}")
-
         def vlans(network):
             got = [host.ctl_json("instance", "get", network)["instance"] for host in hosts]
-            return [(each["vlan"], each.get("peerVlans", each.get("peer_vlans", [])), each.get("draining", False)) for each in got]
+            return [(each["vlan"], each.get("peer_vlans", []), each.get("draining", False)) for each in got]
 
         check_equal(run("create").returncode, 0, "create")
-        for number, host in enumerate(hosts, 1):
-            host.ctl("vnic", "create", f"red-{number}-nic", "--vmac", mac(number))
-            host.ctl("vport", "create", f"red-{number}", "--instance", "red", "--netdev", f"red-{number}", "--vnic",
-                     f"red-{number}-nic")
-        lab.wait(lambda: all(port["up"] for name in "ab" for port in scene.ports(name).values()), 10, "ports are down")
-        scene.check_pings()
+        join_red(scene, hosts)
         with scene.vms["red-2"].within():
             server = socket.create_server(("0.0.0.0", 80))
         with scene.vms["red-1"].within():
