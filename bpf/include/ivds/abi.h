@@ -156,9 +156,7 @@ struct ivds_port_state {
 #define IVDS_IF_PLAIN_OUT  0x0008u /* floods also go out with the outer VLAN alone; its TPID is not 0x9100 */
 #define IVDS_IF_ANSWER     0x0010u /* who asks for an address in `neighbours` is answered here (rx_answered) */
 #define IVDS_IF_SKIP_OWN   0x0020u /* floods go to `peer_vlans` alone, not to `vlan`: no peer is on it */
-/* From the wire only static entries at the uplink may be sources, by the outer VLAN that reaches them; else frames
- * drop (unregistered). */
-#define IVDS_IF_REGISTERED 0x0040u
+#define IVDS_IF_REGISTERED 0x0040u /* sources from the wire are static entries, by their VLAN; others drop */
 
 struct ivds_instance {
 	__u32 uplink;       /* port id of the uplink, 0: none */
@@ -201,9 +199,9 @@ struct ivds_fdb_key {
 };
 #define IVDS_FDB_STATIC 0x01u /* configured: never ages, never moves */
 #define IVDS_FDB_PLAIN  0x02u /* remote, and knows no V.VLAN: frames to it carry the outer VLAN alone */
-#define IVDS_FDB_MOVED  0x04u /* static, remote: its VM went there from here; through the second last_seen_s, */
-/* … frames that still come for it from the wire by another outer VLAN go on to it with both tags, the V.VLAN's with
- * DEI set; one that came so drops. */
+#define IVDS_FDB_MOVED  0x04u /* static, remote: its VM went there from here; what comes late is sent on */
+/* MOVED: through the second last_seen_s, frames that still come for it from the wire by another outer VLAN go on to
+ * it with both tags, the V.VLAN's with DEI set; one that came so drops. */
 struct ivds_fdb_entry {
 	__u32 port;        /* port id: a vPort of the instance, or its uplink (a remote MAC) */
 	__u32 last_seen_s; /* coarse monotonic second a frame from it was last seen; static: 0, or see MOVED */
