@@ -362,7 +362,7 @@ def _(bench):
         moving.prepare()
         said = b.ctl_json("migrate", "commit", NAME, "--replug")
         check_equal(said["from_host"], "a", "from where it came")
-        lab.wait(lambda: link.carriers() == [True, False, True], 10, f"the link went {link.carriers()}")
+        lab.wait(lambda: link.carriers() == [True, False, True], 10, lambda: f"the link went {link.carriers()}")
         link.stop()
         check_equal(moving.scene.ports("b")[NAME].get("up"), True, "whether the port is up")
         moving.went()
@@ -379,7 +379,7 @@ def _(bench):
         lab.wait(lambda: moving.scene.ports("b")[NAME].get("up"), 10, "the port is not up")
         link = Monitor(lab, b, "tap7")
         b.ctl("migrate", "commit", NAME, "--replug")
-        lab.wait(lambda: link.carriers() == [True, False, True], 10, f"the tap went {link.carriers()}")
+        lab.wait(lambda: link.carriers() == [True, False, True], 10, lambda: f"the tap went {link.carriers()}")
         link.stop()
         moving.at = "b"
         moving.settle()
