@@ -118,7 +118,7 @@ class Moving:
             return ([binding["host"] for binding in held] == [owner] and states.pop(owner) == "active"
                     and set(states.values()) <= {"moved", "none"} and all(says(self.scene, n, "synced") for n in "abc")
                     and all(self.way(n) == VLANS[owner] for n in "abc" if n != owner))
-        self.lab.wait(settled, 30, f"not settled on {owner}: {self.bindings()}, "
+        self.lab.wait(settled, 30, lambda: f"not settled on {owner}: {self.bindings()}, "
                                    f"{[(name, self.state(name), self.way(name)) for name in 'abc']}")
         check_equal(len(self.bindings()), 1, "owners")
 
@@ -311,7 +311,7 @@ def _(bench):
             # Nothing that the VM sends gets out where it is still plugged in, as its host withdraws.
             moving.commit()
             lab.wait(lambda target=target: moving.learned() == f"port-{target}", 10,
-                     f"the fabric has the VM at {moving.learned()}")
+                     lambda: f"the fabric has the VM at {moving.learned()}")
             announced = (b"\xff" * 6 + raw(VMAC) + tag(VLANS[target]) + tag(10) + bytes.fromhex("8035 0001 0800 0604 0003")
                          + raw(VMAC) + bytes(4) + raw(VMAC) + bytes(4))
             frames = of_vm(wire.receive_until(lambda all_: len(of_vm(all_)) >= 4))
