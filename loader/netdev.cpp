@@ -471,9 +471,9 @@ struct NetdevQuery::Impl {
         });
     }
 
-    // The kernel tells of a lost carrier a moment later, when it gets its lock on all links, and of one that is back by
-    // then nothing. Waits until it has told who has the other end of a cable that is out, of a veth the peer; for two
-    // seconds at most, as that end may be out of sight.
+    // The kernel tells of a lost carrier a moment later, when it gets its lock on all links, and of one that is back
+    // by then nothing. Waits until it has told who has the other end of a cable that is out, of a veth the peer; for
+    // two seconds at most, as that end may be out of sight.
     void wait_until_told(const Netdev& netdev) const {
         const bool veth = netdev.is_veth();
         const Message msg = link_request(RTM_GETLINK, 0, veth ? netdev.peer_ifindex : netdev.ifindex, "");
