@@ -52,33 +52,50 @@ __noinline int over_rate(__u32 port_id, __u32 way, __u32 bytes, __u32 is_shaped)
 }
 
 /* The same for the peers of the instance on an outer VLAN. */
-__noinline int over_peer_rate(__u32 instance, __u32 vlan_way, __u32 bytes, __u32 is_shaped)
+INLINE int charge_peers(__u32 instance, __u16 vlan, __u32 way, __u32 bytes, __u32 is_shaped)
 {
-	const struct ivds_peer_key key = {.instance = instance, .vlan = vlan_way >> 1};
-	struct ivds_peer_rate *peer = bpf_map_lookup_elem(&peer_rates, &key);
-	const __u32 way = vlan_way & 1;
+	const struct ivds_peer_key key = {.instance = instance, .vlan = vlan};
+	struct ivds_peer_rate *peers = bpf_map_lookup_elem(&peer_rates, &key);
+
+	if (!peers || !peers->rate[way].ns_per_mib)
+		return 0;
+	note(IVDS_TRACE_PEER_RATE, instance, vlan, way, 0);
+	return IVDS_TRACING ? 0 : charge(&peers->rate[way], &peers->paid_ns[way], bytes, is_shaped);
+}
+
+#define IVDS_OVER_PEER_RATE_OUT (-2)
+
+/* The same for the peers that a frame is from, and those that it goes to: on the outer VLANs in the lower and in the
+ * upper half of `vlans`, 0 where there are none. IVDS_OVER_PEER_RATE_OUT where it is over what is sent to them. */
+__noinline int over_peer_rates(__u32 in_instance, __u32 instance, __u32 vlans, __u32 bytes, __u32 is_shaped)
+{
+	int in_ns = 0, out_ns = 0;
 
 	barrier_var(bytes);
 	barrier_var(is_shaped);
-	if (!peer || !(way == IVDS_WAY_IN ? peer->rate[IVDS_WAY_IN].ns_per_mib : peer->rate[IVDS_WAY_OUT].ns_per_mib))
-		return 0;
-	note(IVDS_TRACE_PEER_RATE, instance, key.vlan, way, 0);
-	if (IVDS_TRACING)
-		return 0;
-	return way == IVDS_WAY_IN ? charge(&peer->rate[IVDS_WAY_IN], &peer->paid_ns[IVDS_WAY_IN], bytes, is_shaped)
-				  : charge(&peer->rate[IVDS_WAY_OUT], &peer->paid_ns[IVDS_WAY_OUT], bytes, is_shaped);
+	if (vlans & 0xffff)
+		in_ns = charge_peers(in_instance, vlans, IVDS_WAY_IN, bytes, is_shaped);
+	if (in_ns < 0)
+		return IVDS_OVER_RATE;
+	if (vlans >> 16)
+		out_ns = charge_peers(instance, vlans >> 16, IVDS_WAY_OUT, bytes, is_shaped);
+	if (out_ns < 0)
+		return IVDS_OVER_PEER_RATE_OUT;
+	return in_ns > out_ns ? in_ns : out_ns;
 }
 
-/* Whether the frame goes to peers of which some have a rate. */
-INLINE int has_peer_rate_out(const struct ivds_verdict *v)
+/* Whose rates those are, as `vlans` there. */
+INLINE __u32 peers_of(const struct ivds_verdict *v)
 {
-	return v->action == IVDS_ACT_WIRE && v->instance && v->instance->flags & IVDS_IF_PEER_RATES;
+	if (v->action == IVDS_ACT_WIRE && v->instance && v->instance->flags & IVDS_IF_PEER_RATES)
+		return v->peer_vlan | (__u32)v->vlan << 16;
+	return v->peer_vlan;
 }
 
 /* Whether a rate holds for the frame. */
 INLINE int has_rate(const struct ivds_verdict *v, const struct ivds_port *port)
 {
-	return port->rate[IVDS_WAY_IN].ns_per_mib || v->peer_vlan || has_peer_rate_out(v) ||
+	return port->rate[IVDS_WAY_IN].ns_per_mib || peers_of(v) ||
 	       (v->action == IVDS_ACT_LOCAL && v->egress && v->egress->rate[IVDS_WAY_OUT].ns_per_mib);
 }
 
@@ -88,7 +105,7 @@ INLINE int has_rate(const struct ivds_verdict *v, const struct ivds_port *port)
 INLINE int over_rates(struct ivds_verdict *v, const struct ivds_size *size, __u32 port_id,
 		      const struct ivds_port *port, __u32 is_shaped)
 {
-	int wait_ns = 0, more_ns;
+	int wait_ns = 0, more_ns = 0;
 
 	if (port->rate[IVDS_WAY_IN].ns_per_mib) {
 		wait_ns = over_rate(port_id, IVDS_WAY_IN, size->bytes, is_shaped);
@@ -96,16 +113,6 @@ INLINE int over_rates(struct ivds_verdict *v, const struct ivds_size *size, __u3
 			set_drop(v, IVDS_DROP_RATE, port_id);
 			return IVDS_OVER_RATE;
 		}
-	}
-	if (v->peer_vlan) {
-		more_ns =
-		    over_peer_rate(v->in_instance, v->peer_vlan << 1 | IVDS_WAY_IN, inner_bytes(v, size), is_shaped);
-		if (more_ns < 0) {
-			set_drop(v, IVDS_DROP_RATE_PEER, port_id);
-			return IVDS_OVER_RATE;
-		}
-		if (more_ns > wait_ns)
-			wait_ns = more_ns;
 	}
 	if (v->action == IVDS_ACT_LOCAL && v->egress && v->egress->rate[IVDS_WAY_OUT].ns_per_mib) {
 		more_ns = over_rate(v->egress_id, IVDS_WAY_OUT, inner_bytes(v, size), is_shaped);
@@ -116,11 +123,14 @@ INLINE int over_rates(struct ivds_verdict *v, const struct ivds_size *size, __u3
 		if (more_ns > wait_ns)
 			wait_ns = more_ns;
 	}
-	if (has_peer_rate_out(v)) {
+	if (peers_of(v)) {
 		more_ns =
-		    over_peer_rate(v->instance_id, v->vlan << 1 | IVDS_WAY_OUT, inner_bytes(v, size), is_shaped);
+		    over_peer_rates(v->in_instance, v->instance_id, peers_of(v), inner_bytes(v, size), is_shaped);
 		if (more_ns < 0) {
-			set_drop(v, IVDS_DROP_RATE_PEER_OUT, v->egress_id);
+			if (more_ns == IVDS_OVER_PEER_RATE_OUT)
+				set_drop(v, IVDS_DROP_RATE_PEER_OUT, v->egress_id);
+			else
+				set_drop(v, IVDS_DROP_RATE_PEER, port_id);
 			return IVDS_OVER_RATE;
 		}
 		if (more_ns > wait_ns)

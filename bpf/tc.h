@@ -35,17 +35,18 @@ static __noinline __u32 gso_header_bytes(struct __sk_buff *skb, __u32 offset)
 	return l3 + (proto == IVDS_IP_UDP ? 8 : 0);
 }
 
-struct ivds_flood {
+struct ivds_flood { /* it is on the stack of the deepest calls */
 	struct __sk_buff *skb;
-	__u32 next;    /* port id of the next member, 0: done */
-	__u32 ingress; /* port id that gets no copy */
 	__u32 instance_id;
 	__u32 l3_bytes;
-	__u32 guest_tagged;
-	__u32 packets;
-	__u32 bytes; /* of a copy at a member */
-	__u32 sent;
+	__u32 bytes;   /* of a copy at a member */
+	__u16 next;    /* port id of the next member, 0: done */
+	__u16 ingress; /* port id that gets no copy */
+	__u16 packets;
+	__u16 sent;
+	__u16 guest_tagged;
 };
+_Static_assert(IVDS_MAX_PORTS <= 65536, "port ids fit");
 
 /* Puts the tag on by which a trunk's VM knows the vPort behind it. */
 INLINE int tc_push_trunk(struct __sk_buff *skb, const struct ivds_port *sub, __u32 pcp)
@@ -123,7 +124,7 @@ static long flood_member(__u32 index, struct ivds_flood *flood)
  * on the way is dropped there. */
 __noinline int send_answer(struct __sk_buff *skb, const struct ivds_question *q, int made)
 {
-	struct ivds_flood flood = {.skb = skb, .packets = 1};
+	struct ivds_flood flood = {};
 	const struct ivds_port *port;
 	struct ivds_scratch *s = scratch_of_cpu();
 	__u32 id;
@@ -135,16 +136,19 @@ __noinline int send_answer(struct __sk_buff *skb, const struct ivds_question *q,
 	port = bpf_map_lookup_elem(&ports, &id);
 	if (!port)
 		return 0;
-	flood.next = id;
+	s->pcp = port->kind == IVDS_PORT_SUB ? tc_pcp(skb) & 7 : 0;
+	if (made < 0 || read_fields_tc(skb, q->l3_at, q->type_be) ||
+	    (port->kind == IVDS_PORT_SUB && bpf_skb_vlan_pop(skb))) {
+		count_drop(q->port, IVDS_DROP_TAG_FAILED, 1, q->bytes);
+		return 0;
+	}
+	flood.skb = skb;
+	flood.packets = 1;
+	flood.next = q->port;
 	flood.instance_id = q->instance;
 	flood.bytes = q->bytes;
 	flood.l3_bytes = q->bytes - IVDS_ETH_BYTES;
-	s->pcp = port->kind == IVDS_PORT_SUB ? tc_pcp(skb) & 7 : 0;
-	if (made < 0 || read_fields_tc(skb, q->l3_at, q->type_be) ||
-	    (port->kind == IVDS_PORT_SUB && bpf_skb_vlan_pop(skb)))
-		count_drop(id, IVDS_DROP_TAG_FAILED, 1, q->bytes);
-	else
-		bpf_loop(1, flood_member, &flood, 0);
+	bpf_loop(1, flood_member, &flood, 0);
 	return 0;
 }
 
@@ -170,7 +174,7 @@ INLINE __u32 send_to_peers(struct __sk_buff *skb, const struct ivds_instance *in
 			   const struct ivds_flood *flood, __u32 ifindex, __u16 tci)
 {
 	if (instance->flags & IVDS_IF_PEER_RATES &&
-	    over_peer_rate(flood->instance_id, (tci & 0xfff) << 1 | IVDS_WAY_OUT, flood->bytes, 0))
+	    over_peer_rates(0, flood->instance_id, (__u32)(tci & 0xfff) << 16, flood->bytes, 0))
 		return IVDS_DROP_RATE_PEER_OUT;
 	return send_copy(skb, ifindex) ? IVDS_DROP_REDIRECT : 0;
 }

@@ -841,12 +841,12 @@ bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress, s
                           (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
     if (is_over(frame.port, IVDS_WAY_IN)) {
         drop(frame, frame.port, IVDS_DROP_RATE);
+    } else if (egress != 0 && world_.ports.at(egress).kind != IVDS_PORT_UPLINK && is_over(egress, IVDS_WAY_OUT)) {
+        drop(frame, egress, IVDS_DROP_RATE_OUT);
     } else if (frame.peer_vlan != 0 && is_peer_over(frame.in_instance, frame.peer_vlan, IVDS_WAY_IN)) {
         drop(frame, frame.port, IVDS_DROP_RATE_PEER);
     } else if (vlan != 0 && is_peer_over(instance, vlan, IVDS_WAY_OUT)) {
         drop(frame, egress, IVDS_DROP_RATE_PEER_OUT);
-    } else if (egress != 0 && world_.ports.at(egress).kind != IVDS_PORT_UPLINK && is_over(egress, IVDS_WAY_OUT)) {
-        drop(frame, egress, IVDS_DROP_RATE_OUT);
     } else {
         return false;
     }
