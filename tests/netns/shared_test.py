@@ -17,14 +17,14 @@ CLOSED = {"name": "closed", "default_out": "drop", "shared": True,
                     {"name": "in", "direction": "out", "ethertype": "ip", "src_set": "friends"}]}
 
 
-def hosts(lab, names="ab", first="a", **of_last):
-    """Hosts with a VM each on a bridge, and etcd. What `own` has of a host is added to its configuration; the first has
-    the set and the profile."""
+def hosts(lab, names="ab"):
+    """Hosts with a VM each on a bridge, and etcd. What `own` has of a host is added to its configuration: a has the set
+    and the profile, which the last host's VM is given."""
     scene, fabric, etcd = Scene(lab, {"red": network()}), lab.place("fabric"), Etcd(lab)
     fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
     fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
     plain, scene.own = scene.config, {name: {} for name in names}
-    scene.own[first] = {"sets": [FRIENDS], "profiles": [CLOSED]}
+    scene.own["a"] = {"sets": [FRIENDS], "profiles": [CLOSED]}
     scene.config = lambda host: {**plain(host), **scene.own[host]}
     for number, name in enumerate(names, 1):
         host = scene.host(name)
@@ -38,7 +38,7 @@ def hosts(lab, names="ab", first="a", **of_last):
         lab.wait(lambda name=name: says(scene, name, "synced"), 60, f"{name} is not synced")
     for name in names[1:]:
         lab.wait(lambda name=name: has(scene, name, "profile", "closed"), 60, f"{name} does not know the profile")
-    scene.vport_fields[f"red-{len(names)}"] = {"profile": "closed", **of_last}
+    scene.vport_fields[f"red-{len(names)}"] = {"profile": "closed"}
     scene.apply(names[-1])
     return scene, etcd
 
@@ -85,6 +85,10 @@ def _(bench):
             done = scene.hosts["b"].ctl(*words, check=False)
             check(done.returncode != 0 and "IVDS-M090" in done.stderr and "host a" in done.stderr,
                   f"{words}: exit {done.returncode}: {done.stderr}")
+        # A fabric's file gives each host its own: there it is one or the other.
+        done = scene.hosts["a"].ctl("fabric", "diff", "-f", "-", check=False, stdin=json.dumps({"sets": [FRIENDS]}))
+        check(done.returncode != 0 and "IVDS-U040" in done.stderr and "shared by the registry" in done.stderr,
+              f"exit {done.returncode}: {done.stderr}")
         # Nothing is written for a change that is none, and etcd holds one key for each.
         revision = etcd.revision()
         scene.apply("a")
