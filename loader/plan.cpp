@@ -453,7 +453,7 @@ bool is_target(const Tables& tables, std::uint32_t target) {
 }
 
 Result<> validate_pool(std::uint32_t id, const PoolRow& row, const Tables& tables) {
-    if (id == 0 || id > IVDS_MAX_POOLS || row.value.count == 0 || row.value.count > IVDS_MAX_POOL_PORTS) {
+    if (id == 0 || id > IVDS_MAX_POOLS || row.value.count > IVDS_MAX_POOL_PORTS) {
         return wrong(fmt::format("pool {} has id {} and {} vPorts", row.name, id, row.value.count));
     }
     for (std::uint32_t i = 0; i < row.value.count; ++i) {

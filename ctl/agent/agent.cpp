@@ -26,6 +26,7 @@
 #include "fabric/migration.h"
 #include "model/kinds.h"
 #include "model/rule.h"
+#include "model/shared.h"
 #include "offload/verify/verify.h"
 
 namespace ivds {
@@ -96,6 +97,11 @@ pb::Finding to_pb(const Finding& finding) {
     out.set_text(finding.text);
     out.set_fix(finding.fix);
     return out;
+}
+
+bool is_of_other(const pb::Object& object) {
+    return !object.set().shared_by().empty() || !object.profile().shared_by().empty() ||
+           !object.vport_pool().shared_by().empty();
 }
 
 std::uint64_t calendar_s() {
@@ -179,6 +185,7 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Nics nics, Store store
         agent->registry_ = std::make_unique<fabric::Registry>(
             *registry, std::move(*id), agent->remotes_,
             [self = agent.get()](Remotes next) { return self->take_remotes(std::move(next)); },
+            [self = agent.get()](Shared next) { return self->take_shared(std::move(next)); },
             [self = agent.get()](const std::string& vport, const std::string& text) {
                 self->note("registry", vport, "", text);
             },
@@ -186,15 +193,14 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Nics nics, Store store
                 return self->withdraw(vport, host);
             });
         agent->tell_registry();
+    } else if (auto left = agent->take_shared({}); !left.empty()) {
+        spdlog::warn("{}, of another host's, stays: {}", left.front().label, left.front().error.text());
     }
     return agent;
 }
 
 bool Agent::has_intent() const {
-    const auto held = intent();
-    bool any = false;
-    for_each_kind([&](auto kind) { any = any || !(held->model.*kind.objects).empty(); });
-    return any;
+    return has_own(intent()->model);
 }
 
 std::shared_ptr<const Intent> Agent::intent() const {
@@ -218,6 +224,48 @@ Result<> Agent::take_remotes(Remotes next) {
     remotes_ = std::move(next);
     boot_tables_stale_ = true;
     return {};
+}
+
+std::vector<fabric::Registry::NotTaken> Agent::take_shared(Shared next) {
+    const std::lock_guard lock(mutex_);
+    const auto take = [&](Shared shared) -> Result<> {
+        if (same(shared, intent_->model.shared)) return {};
+        auto model = next_shared(intent_->model, std::move(shared));
+        if (!model) return std::unexpected(model.error());
+        if (same(model->shared, intent_->model.shared)) return {};
+        if (has_own(*model) && !diff(intent_->model, *model).empty()) return commit(std::move(*model), false);
+        // The data plane is told nothing, as nothing of this host's follows; without an own intent it stays as it is.
+        auto changed = std::make_shared<Intent>(*intent_);
+        if (has_own(*model))
+            changed->model = std::move(*model);
+        else
+            changed->model.shared = std::move(model->shared);
+        intent_ = std::move(changed);
+        expiry_.watch(intent_->model);
+        exports_.follow(intent_);
+        tell_registry();
+        return {};
+    };
+    std::vector<fabric::Registry::NotTaken> not_taken;
+    if (take(next)) return not_taken;
+    // One of them cannot be: the others come one by one.
+    for_each_shared_kind([&](auto kind) {
+        const auto& wanted = next.*kind.shared;
+        std::set<std::string> names;
+        for (const auto& [name, object] : intent_->model.shared.*kind.shared) names.insert(name);
+        for (const auto& [name, object] : wanted) names.insert(name);
+        for (const std::string& name : names) {
+            Shared one = intent_->model.shared;
+            const auto found = wanted.find(name);
+            if (found != wanted.end())
+                (one.*kind.shared)[name] = found->second;
+            else
+                (one.*kind.shared).erase(name);
+            if (auto done = take(std::move(one)); !done)
+                not_taken.push_back({fmt::format("{} {}", kind.label, name), done.error()});
+        }
+    });
+    return not_taken;
 }
 
 void Agent::tell_registry() {
@@ -498,7 +546,8 @@ Result<pb::Object> Agent::create(pb::Object object) {
     const auto existing = ivds::get(intent_->model, ref);
     auto next = next_with(intent_->model, std::move(object), mac_of_);
     if (!next) return std::unexpected(next.error());
-    if (existing && !diff(intent_->model, *next).empty())
+    // One of another host's by the name is no reason: this host's own takes its place here.
+    if (existing && !is_of_other(*existing) && !diff(intent_->model, *next).empty())
         return fail(Code::exists, "IVDS-M026",
                     fmt::format("{} {} exists, and is another one", to_text(ref.kind()), ref.name()),
                     "update it, or choose another name");

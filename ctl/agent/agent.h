@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "agent/capture.h"
 #include "agent/event_log.h"
@@ -102,6 +103,8 @@ private:
     [[nodiscard]] Result<> tell_flows();
     // The MACs behind other hosts are these; after an error they are those from before.
     [[nodiscard]] Result<> take_remotes(Remotes next);
+    // What other hosts share is this from now on; what of it could not be, stays as it was.
+    [[nodiscard]] std::vector<fabric::Registry::NotTaken> take_shared(Shared next);
     // Tells the registry of the intent that holds.
     void tell_registry();
     [[nodiscard]] Result<pb::Migration> exported(const std::string& vport);

@@ -22,9 +22,11 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include "agent/agent.h"
 #include "agent/audit.h"
@@ -42,6 +44,7 @@ namespace {
 constexpr int kMaxMessageBytes = 256 << 20;
 constexpr int kMaxThreads = 32;
 constexpr int kTickMs = 500;
+constexpr auto kRegistryWait = std::chrono::seconds(10);
 constexpr int kHandshakeMs = 10'000;
 constexpr int kPingMs = 30'000;
 constexpr int kPingTimeoutMs = 10'000;
@@ -175,7 +178,7 @@ Result<std::unique_ptr<grpc::Server>> serve(Service& service, const std::string&
     return server;
 }
 
-Result<> first_config(Agent& agent, const std::string& path) {
+Result<> first_config(Agent& agent, const std::string& path, bool has_registry) {
     if (path.empty()) return {};
     if (agent.has_intent()) {
         spdlog::info("{} is not applied: there is a saved state", path);
@@ -185,10 +188,16 @@ Result<> first_config(Agent& agent, const std::string& path) {
     if (!text) return std::unexpected(text.error());
     auto config = config_from_yaml(*text, path);
     if (!config) return std::unexpected(config.error());
-    pb::ApplyRequest request;
-    request.mutable_config()->Swap(&*config);
-    if (auto applied = agent.apply(std::move(request)); !applied) return std::unexpected(applied.error().in(path));
-    return {};
+    for (const auto until = std::chrono::steady_clock::now() + kRegistryWait;;) {
+        pb::ApplyRequest request;
+        *request.mutable_config() = *config;
+        const auto applied = agent.apply(std::move(request));
+        if (applied) return {};
+        // It may name what other hosts share, which is here once the registry was read.
+        if (!has_registry || applied.error().id != "IVDS-M006" || std::chrono::steady_clock::now() >= until)
+            return std::unexpected(applied.error().in(path));
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
 }
 
 // The NICs of this host. What a PF has is looked up at each call.
@@ -264,7 +273,7 @@ Result<> run(const Options& options, int signals) {
     auto started = Agent::start(plane, host_nics(), std::move(*store), interface_mac, options.state_dir, registry);
     if (!started) return std::unexpected(started.error());
     Agent& agent = **started;
-    if (auto done = first_config(agent, options.config); !done) return done;
+    if (auto done = first_config(agent, options.config, registry.has_value()); !done) return done;
 
     std::unique_ptr<MetricsServer> metrics;
     if (!options.metrics.empty()) {

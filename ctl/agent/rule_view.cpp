@@ -56,7 +56,9 @@ Result<pb::RulesReply> view_rules(const Model& model, const Ids& ids,
         state.set_name(owned.name);
         *state.mutable_rule() = *owned.rule;
         state.set_match(match_text(*owned.rule));
-        state.set_id(ids.rules.at(rule_key(owned.owner_kind, owned.owner, owned.name)));
+        // A shared profile that no vPort here has takes no ids.
+        const auto id = ids.rules.find(rule_key(owned.owner_kind, owned.owner, owned.name));
+        state.set_id(id != ids.rules.end() ? id->second : 0);
         if (const auto count = counts.find(state.id()); count != counts.end()) {
             state.set_packets(count->second.packets);
             state.set_bytes(count->second.bytes);

@@ -50,6 +50,11 @@ Result<fb::Fabric> read_fabric(Io& io, const std::string& file) {
         for (const auto& object : objects)
             if (!names.insert(object.name()).second)
                 return wrong(file, fmt::format("{} {} is there twice", kind, object.name()), "give it once");
+            else if (object.shared() || !object.shared_by().empty())
+                return wrong(file,
+                             fmt::format("{} {} is shared by the registry, and given to each host by this file", kind,
+                                         object.name()),
+                             "leave shared out here, or define it on one host alone");
         return {};
     };
     if (auto once = twice("set", fabric.sets()); !once) return std::unexpected(once.error());

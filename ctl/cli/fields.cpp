@@ -79,6 +79,8 @@ constexpr std::array help_table{
     FieldHelp{"Profile.pcp", "0..7|keep", "priority in the wire's tags on what the VM sends; keep: its own (0)"},
     FieldHelp{"Profile.dscp", "0..63|NAME",
               "DSCP that its IP packets get, or a name like ef; none: they keep theirs"},
+    FieldHelp{"Profile.shared", nullptr, "all hosts of the registry have it that define none of this name"},
+    FieldHelp{"Profile.shared_by", nullptr, "told by the agent: the host whose it is"},
     FieldHelp{"VmacPool.physical_mac", "MAC", "MAC that the vMACs derive from"},
     FieldHelp{"VmacPool.uplink", "UPLINK", "derive them from the MAC of this uplink's interface"},
     FieldHelp{"VmacPool.size", "N", "vMACs in the pool, 1 to 65536 (256)"},
@@ -130,7 +132,12 @@ constexpr std::array help_table{
     FieldHelp{"Set.addresses", "PREFIX", "IPv4 and IPv6 addresses and prefixes"},
     FieldHelp{"Set.macs", "MAC[/MASK]", "MAC addresses"},
     FieldHelp{"Set.vports", "VPORT", "vPorts, for their vMACs"},
+    FieldHelp{"Set.shared", nullptr, "all hosts of the registry have it that define none of this name"},
+    FieldHelp{"Set.shared_by", nullptr, "told by the agent: the host whose it is"},
     FieldHelp{"VPortPool.vports", "VPORT", "its vPorts, of one instance; at most 32"},
+    FieldHelp{"VPortPool.shared", nullptr, "other hosts may add vPorts of theirs; all see each other's"},
+    FieldHelp{"VPortPool.shared_by", nullptr, "told by the agent: the host whose it is"},
+    FieldHelp{"VPortPool.members", nullptr, "told by the agent: vPorts of other hosts in it"},
     FieldHelp{"Mirror.sources", "vport=VPORT,direction=in",
               "what is copied: a vport, instance or uplink; drops=true"},
     FieldHelp{"Mirror.to_vport", "VPORT", "SPAN: this vPort gets the copies"},
@@ -279,6 +286,10 @@ std::string field_text(const google::protobuf::Message& message, const FieldDesc
     }
 }
 
+bool is_told(const FieldDescriptor& field) {
+    return field.name() == "shared_by" || field.full_name() == "ivds.v1.VPortPool.members";
+}
+
 const FieldHelp* field_help(const FieldDescriptor& field) {
     const std::string key = field.containing_type()->name() + "." + field.name();
     const auto* found = std::ranges::find_if(help_table, [&](const FieldHelp& help) { return key == help.field; });
@@ -291,6 +302,7 @@ FieldFlags::FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descri
         const FieldDescriptor* field = descriptor.field(i);
         if (field->name() == "name" && !with_name) continue;
         if (!only.empty() && std::ranges::find(only, field->name()) == only.end()) continue;
+        if (is_told(*field)) continue;
         const FieldHelp* help = field_help(*field);
         const std::string text = help == nullptr ? "" : help->text;
         const std::string flag = dashed(field->name());

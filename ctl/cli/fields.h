@@ -35,11 +35,14 @@ struct FieldHelp {
 };
 [[nodiscard]] const FieldHelp* field_help(const google::protobuf::FieldDescriptor& field);
 
+// Whether the agent alone says what is in the field: no flag gives it.
+[[nodiscard]] bool is_told(const google::protobuf::FieldDescriptor& field);
+
 // The flags of an object or a rule on a command, and the values that they were given.
 class FieldFlags {
 public:
-    // Adds a flag for every field of the message, but for `name` unless it is asked for, or for those in `only`.
-    // FieldFlags must stay where it is while `app` parses.
+    // Adds a flag for every field of the message that is not told, but for `name` unless it is asked for, or for
+    // those in `only`. FieldFlags must stay where it is while `app` parses.
     FieldFlags(CLI::App& app, const google::protobuf::Descriptor& descriptor, bool with_name = false,
                std::span<const std::string_view> only = {});
     FieldFlags(const FieldFlags&) = delete;

@@ -388,7 +388,9 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
     if (auto done = put_mirrors(model, ids, lists, tables_now, tables); !done) return std::unexpected(done.error());
     if (auto done = check_capacity(tables); !done) return std::unexpected(done.error());
     for (const auto& [name, pool] : model.vport_pools) {
-        PoolRow& row = tables.pools[ids.pools.at(name)];
+        const auto id = ids.pools.find(name);
+        if (id == ids.pools.end()) continue;  // of other hosts, and no rule leads to it
+        PoolRow& row = tables.pools[id->second];
         row.name = name;
         for (const std::string& vport : pool->vports()) row.value.member[row.value.count++] = ids.ports.at(vport);
     }

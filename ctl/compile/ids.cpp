@@ -75,13 +75,18 @@ Result<Ids> assign_ids(const Model& model, const Ids& now) {
     next.instances = std::move(*instance_ids);
 
     std::set<std::string> rules;
-    for (const OwnedRule& owned : all_rules(model)) rules.insert(rule_key(owned.owner_kind, owned.owner, owned.name));
+    // What other hosts share takes nothing of this one's tables until it is named.
+    std::set<std::string> pools;
+    for (const auto& [name, pool] : model.vport_pools)
+        if (pool->shared_by().empty()) pools.insert(name);
+    for (const OwnedRule& owned : all_rules(model)) {
+        rules.insert(rule_key(owned.owner_kind, owned.owner, owned.name));
+        if (!owned.rule->to_pool().empty()) pools.insert(owned.rule->to_pool());
+    }
     auto rule_ids = assign(rules, now.rules, next.next_rule, 1, IVDS_MAX_ACL_RULES, "rules", true);
     if (!rule_ids) return std::unexpected(rule_ids.error());
     next.rules = std::move(*rule_ids);
 
-    std::set<std::string> pools;
-    for (const auto& [name, pool] : model.vport_pools) pools.insert(name);
     // The lists that name a pool go after its id could be another's.
     auto pool_ids = assign(pools, now.pools, next.next_pool, 1, IVDS_MAX_POOLS + 1, "vPort pools", false);
     if (!pool_ids) return std::unexpected(pool_ids.error());

@@ -5,6 +5,8 @@
 #include <openssl/evp.h>
 
 #include <cstdint>
+#include <set>
+#include <string_view>
 
 #include "api/codec.h"
 #include "model/rule.h"
@@ -69,7 +71,10 @@ std::string rule_key(pb::Kind owner_kind, const std::string& owner, const std::s
 std::vector<OwnedRule> all_rules(const Model& model) {
     std::vector<OwnedRule> out;
     for (const auto& [name, vport] : model.vports) add_rules(pb::VPORT, name, vport->rules(), out);
-    for (const auto& [name, profile] : model.profiles) add_rules(pb::PROFILE, name, profile->rules(), out);
+    std::set<std::string_view> used;
+    for (const auto& [name, vport] : model.vports) used.insert(vport->profile());
+    for (const auto& [name, profile] : model.profiles)
+        if (profile->shared_by().empty() || used.contains(name)) add_rules(pb::PROFILE, name, profile->rules(), out);
     for (const auto& [name, instance] : model.instances) add_rules(pb::INSTANCE, name, instance->rules(), out);
     return out;
 }

@@ -30,7 +30,8 @@ struct OwnedRule {
 // The name that a rule has in Ids::rules: "vport/web1/no-telnet".
 [[nodiscard]] std::string rule_key(pb::Kind owner_kind, const std::string& owner, const std::string& rule);
 
-// All rules of the model, by owner; those of one owner by priority.
+// All rules of the model, by owner; those of one owner by priority. A profile that another host shares, and no vPort
+// here has, is not among the owners.
 [[nodiscard]] std::vector<OwnedRule> all_rules(const Model& model);
 // Those of one vPort, profile or instance, and none where there is no such object.
 [[nodiscard]] std::vector<OwnedRule> own_rules(const Model& model, pb::Kind owner_kind, const std::string& owner);

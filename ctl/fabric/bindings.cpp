@@ -2,6 +2,7 @@
 #include "fabric/bindings.h"
 
 #include <fmt/format.h>
+#include <google/protobuf/descriptor.h>
 #include <google/protobuf/util/json_util.h>
 #include <google/protobuf/util/message_differencer.h>
 
@@ -12,6 +13,8 @@
 #include <utility>
 
 #include "model/address.h"
+#include "model/rule.h"
+#include "model/shared.h"
 #include "model/vmac_pool.h"
 
 namespace ivds::fabric {
@@ -51,11 +54,12 @@ std::optional<Mac> parse_vmac(std::string_view text) {
     return *mac;
 }
 
-std::optional<Refused> read_json(const std::string& value, google::protobuf::Message& out) {
-    if (value.size() > kMaxValueBytes)
-        return Refused{Refusal::huge, fmt::format("{} bytes, where {} are the most", value.size(), kMaxValueBytes)};
+std::optional<Refused> read_json(const std::string& value, google::protobuf::Message& out,
+                                 std::size_t max_bytes = kMaxValueBytes, bool knows_all = false) {
+    if (value.size() > max_bytes)
+        return Refused{Refusal::huge, fmt::format("{} bytes, where {} are the most", value.size(), max_bytes)};
     google::protobuf::util::JsonParseOptions options;
-    options.ignore_unknown_fields = true;
+    options.ignore_unknown_fields = !knows_all;
     const auto read = google::protobuf::util::JsonStringToMessage(value, &out, options);
     if (!read.ok())
         return Refused{Refusal::malformed,
@@ -82,6 +86,14 @@ std::string key_text(const BindingKey& key) {
 
 std::string host_key(const std::string& name) {
     return std::string(kHosts) + name;
+}
+
+std::string key_text(const SharedKey& key) {
+    return std::string(key.kind == pb::SET ? kSets : kProfiles) + key.name;
+}
+
+std::string key_text(const PoolKey& key) {
+    return fmt::format("{}{}/{}", kPools, key.pool, key.host);
 }
 
 std::string printable(std::string_view bytes) {
@@ -125,6 +137,21 @@ ParsedKey parse_key(std::string_view key) {
         if (!vmac) return Refused{Refusal::malformed, "the vMAC is no unicast MAC in lower case"};
         return BindingKey{*network, *vmac};
     }
+    for (const auto& [prefix, kind] : {std::pair(kSets, pb::SET), std::pair(kProfiles, pb::PROFILE)}) {
+        if (!key.starts_with(prefix)) continue;
+        std::string name(key.substr(prefix.size()));
+        if (!validate_name("", name)) return Refused{Refusal::malformed, "a name that cannot be one"};
+        return SharedKey{kind, std::move(name)};
+    }
+    if (key.starts_with(kPools)) {
+        const std::string_view rest = key.substr(kPools.size());
+        const auto slash = rest.find('/');
+        PoolKey pool{std::string(rest.substr(0, slash)),
+                     std::string(slash == std::string_view::npos ? "" : rest.substr(slash + 1))};
+        if (!validate_name("", pool.pool) || !validate_name("", pool.host))
+            return Refused{Refusal::malformed, "no POOL/HOST by names that can be some"};
+        return pool;
+    }
     const std::string_view layout = key.substr(std::min(kRoot.size(), key.size()));
     if (layout.starts_with("v1/")) return Refused{Refusal::unknown, "no object of layout 1"};
     if (layout.size() > 1 && layout[0] == 'v' && layout[1] >= '1' && layout[1] <= '9' &&
@@ -160,6 +187,95 @@ std::variant<registry::Host, Refused> parse_host(const std::string& name, const 
     if (host.name() != name) return Refused{Refusal::malformed, "its name is not the key's"};
     if (host.id().empty()) return Refused{Refusal::malformed, "it has no id"};
     return host;
+}
+
+namespace {
+
+// Whether an enumeration has a number that is none of this version's, which JSON may give.
+bool has_unknown_word(const google::protobuf::Message& message) {
+    const auto& reflection = *message.GetReflection();
+    std::vector<const google::protobuf::FieldDescriptor*> fields;
+    reflection.ListFields(message, &fields);
+    return std::ranges::any_of(fields, [&](const google::protobuf::FieldDescriptor* field) {
+        const int size = field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+        for (int i = 0; i < size; ++i) {
+            if (field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_ENUM) {
+                const int number = field->is_repeated() ? reflection.GetRepeatedEnumValue(message, field, i)
+                                                        : reflection.GetEnumValue(message, field);
+                if (field->enum_type()->FindValueByNumber(number) == nullptr) return true;
+            } else if (field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) {
+                if (has_unknown_word(field->is_repeated() ? reflection.GetRepeatedMessage(message, field, i)
+                                                          : reflection.GetMessage(message, field)))
+                    return true;
+            }
+        }
+        return false;
+    });
+}
+
+// Whether the object in a shared value can be one, and is there by the key's name.
+template <class T>
+std::optional<Refused> check_shared(const SharedKey& key, const std::string& host, const T& object) {
+    const auto wrong = [](std::string what) { return Refused{Refusal::malformed, std::move(what)}; };
+    if (!validate_name("host", host)) return wrong("its host cannot be a host's name");
+    if (object.name() != key.name) return wrong("its name is not the key's");
+    if constexpr (requires { object.vports(); })
+        if (!object.vports().empty()) return wrong("it names vPorts, which are one host's");
+    if (auto valid = validate_object(object); !valid) return wrong(printable(valid.error().what));
+    return std::nullopt;
+}
+
+template <class T>
+std::variant<SharedObject, Refused> read_shared(const SharedKey& key, const std::string& value, auto&& part,
+                                                auto&& normalise, auto&& keep) {
+    T message;
+    if (auto refused = read_json(value, message, kMaxSharedBytes, true)) {
+        // What a newer agent wrote: a part of it that is not known here may be what forbids something.
+        T loose;
+        if (refused->why == Refusal::malformed && !read_json(value, loose, kMaxSharedBytes))
+            refused->why = Refusal::newer;
+        return *refused;
+    }
+    if (has_unknown_word(message)) return Refused{Refusal::newer, "an enumeration with a number that is not known"};
+    auto& object = *part(message);
+    object.set_shared(true);
+    object.set_shared_by(message.host());
+    normalise(object);
+    if (auto refused = check_shared(key, message.host(), object)) return *refused;
+    SharedObject out;
+    out.host = message.host();
+    keep(out, std::make_shared<const std::remove_reference_t<decltype(object)>>(std::move(object)));
+    return out;
+}
+
+}  // namespace
+
+std::variant<SharedObject, Refused> parse_shared(const SharedKey& key, const std::string& value) {
+    if (key.kind == pb::SET)
+        return read_shared<registry::SharedSet>(
+            key, value, [](auto& message) { return message.mutable_set(); }, [](pb::Set& set) { normalise_set(set); },
+            [](SharedObject& out, auto object) { out.set = std::move(object); });
+    return read_shared<registry::SharedProfile>(
+        key, value, [](auto& message) { return message.mutable_profile(); },
+        [](pb::Profile& profile) { normalise_rules(*profile.mutable_rules()); },
+        [](SharedObject& out, auto object) { out.profile = std::move(object); });
+}
+
+std::variant<registry::PoolMembers, Refused> parse_pool(const PoolKey& key, const std::string& value) {
+    registry::PoolMembers members;
+    if (auto refused = read_json(value, members)) return *refused;
+    const auto wrong = [](std::string what) { return Refused{Refusal::malformed, std::move(what)}; };
+    if (members.pool() != key.pool) return wrong("its pool is not the key's");
+    if (members.host() != key.host) return wrong("its host is not the key's");
+    if (members.vlan() < 1 || members.vlan() > IVDS_VLAN_MAX) return wrong("its vlan is not 1 to 4094");
+    if (!parse_network(members.network())) return wrong("its network is neither VLAN.VVLAN nor VVLAN");
+    if (members.members_size() > static_cast<int>(IVDS_MAX_POOL_PORTS)) return wrong("it has too many members");
+    for (const auto& member : members.members()) {
+        if (!validate_name("vport", member.vport())) return wrong("a member's vport cannot be a vPort's name");
+        if (!member.vmac().empty() && !parse_vmac(member.vmac()))
+            return wrong("a member's vmac is no unicast MAC in lower case");
+    }
+    return members;
 }
 
 std::string value_text(const google::protobuf::Message& message) {
@@ -221,6 +337,72 @@ std::vector<Claim> claims_of(const Model& model, const std::string& host, const 
     return out;
 }
 
+namespace {
+
+// Of which network the pool's vPorts here are; none: it has none that other hosts reach.
+std::optional<Network> network_of(const Model& model, const pb::VPortPool& pool) {
+    for (const std::string& name : pool.vports()) {
+        const auto instance = model.instances.find(model.vports.at(name)->instance());
+        if (instance == model.instances.end()) continue;
+        if (const auto networks = networks_of(model, *instance->second); !networks.empty()) return networks.front();
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
+std::vector<Share> shares_of(const Model& model, const std::string& host, const std::vector<Share>& before) {
+    std::vector<Share> out;
+    const auto add = [&](std::string key, std::string label, std::shared_ptr<const void> object, auto&& value) {
+        const auto old = std::ranges::find(before, key, &Share::key);
+        const bool kept = old != before.end() && object != nullptr && old->object == object;
+        std::string text = kept ? old->value : value();
+        out.push_back({std::move(key), std::move(label), std::move(text), false, std::move(object)});
+    };
+    for (const auto& [name, set] : model.sets)
+        if (set->shared() && set->shared_by().empty())
+            add(key_text(SharedKey{pb::SET, name}), "set " + name, set->vports().empty() ? set : nullptr, [&] {
+                registry::SharedSet message;
+                message.set_host(host);
+                pb::Set& own = *message.mutable_set();
+                own = as_shared(model, *set, host);
+                own.clear_shared();
+                own.clear_shared_by();
+                return value_text(message);
+            });
+    for (const auto& [name, profile] : model.profiles)
+        if (profile->shared() && profile->shared_by().empty())
+            add(key_text(SharedKey{pb::PROFILE, name}), "profile " + name, profile, [&] {
+                registry::SharedProfile message;
+                message.set_host(host);
+                pb::Profile& own = *message.mutable_profile();
+                own = *profile;
+                own.clear_shared();
+                return value_text(message);
+            });
+    for (const auto& [name, pool] : model.vport_pools) {
+        if (!pool->shared() || !pool->shared_by().empty()) continue;
+        const auto network = network_of(model, *pool);
+        if (!network) continue;
+        registry::PoolMembers message;
+        message.set_pool(name);
+        message.set_host(host);
+        message.set_network(to_text(*network));
+        for (const std::string& member : pool->vports()) {
+            const pb::VPort& vport = *model.vports.at(member);
+            if (vport.state() != pb::VPort::ACTIVE) continue;
+            message.set_vlan(outer_vlan(model, *model.instances.at(vport.instance())));
+            auto& each = *message.add_members();
+            each.set_vport(member);
+            if (const std::string& vnic = vnic_of(model, vport); !vnic.empty())
+                each.set_vmac(model.vnics.at(vnic)->vmac());
+        }
+        if (message.members().empty()) continue;
+        out.push_back({key_text(PoolKey{name, host}), "vport_pool " + name, value_text(message), true, nullptr});
+    }
+    return out;
+}
+
 // ---------------------------------------------------------------------------------------- mirror
 
 const std::map<Mac, Entry>* Mirror::bindings(const Network& network) const {
@@ -256,6 +438,45 @@ void Mirror::drop(const std::string& key) {
     const ParsedKey parsed = parse_key(key);
     if (const auto* name = std::get_if<std::string>(&parsed)) hosts_.erase(*name);
     if (const auto* binding = std::get_if<BindingKey>(&parsed)) drop_binding(*binding);
+    if (const auto* shared = std::get_if<SharedKey>(&parsed))
+        shared_changed_ = shared_.erase(*shared) != 0 || shared_changed_;
+    if (const auto* pool = std::get_if<PoolKey>(&parsed))
+        shared_changed_ = pools_.erase(*pool) != 0 || shared_changed_;
+}
+
+void Mirror::put_shared(const SharedKey& key, const etcd::KeyValue& kv) {
+    shared_changed_ = true;
+    auto read = parse_shared(key, kv.value);
+    auto* refused = std::get_if<Refused>(&read);
+    if (refused == nullptr && !shared_.contains(key) && shared_.size() >= kMaxShared) {
+        read = Refused{Refusal::huge, fmt::format("one more than the {} that are taken", kMaxShared)};
+        refused = std::get_if<Refused>(&read);
+    }
+    if (refused != nullptr) {
+        shared_.erase(key);
+        return refuse(kv.key, std::move(*refused));
+    }
+    refused_.erase(printable(kv.key));
+    auto& object = std::get<SharedObject>(read);
+    const bool is_own = object.host == host_;
+    shared_.insert_or_assign(key, SharedEntry{std::move(object), kv.mod_revision, is_own ? kv.value : ""});
+}
+
+void Mirror::put_pool(const PoolKey& key, const etcd::KeyValue& kv) {
+    shared_changed_ = true;
+    auto read = parse_pool(key, kv.value);
+    auto* refused = std::get_if<Refused>(&read);
+    if (refused == nullptr && !pools_.contains(key) && pools_.size() >= kMaxShared) {
+        read = Refused{Refusal::huge, fmt::format("one more than the {} that are taken", kMaxShared)};
+        refused = std::get_if<Refused>(&read);
+    }
+    if (refused != nullptr) {
+        pools_.erase(key);
+        return refuse(kv.key, std::move(*refused));
+    }
+    refused_.erase(printable(kv.key));
+    pools_.insert_or_assign(key, PoolEntry{std::get<registry::PoolMembers>(std::move(read)), kv.mod_revision,
+                                           kv.lease, key.host == host_ ? kv.value : ""});
 }
 
 void Mirror::put(const etcd::KeyValue& kv) {
@@ -271,6 +492,8 @@ void Mirror::put(const etcd::KeyValue& kv) {
         hosts_.insert_or_assign(*name, std::get<registry::Host>(std::move(host)));
         return;
     }
+    if (const auto* shared = std::get_if<SharedKey>(&parsed)) return put_shared(*shared, kv);
+    if (const auto* pool = std::get_if<PoolKey>(&parsed)) return put_pool(*pool, kv);
     const auto& key = std::get<BindingKey>(parsed);
     auto read = parse_binding(key, kv.value);
     if (auto* refused = std::get_if<Refused>(&read)) {
@@ -301,6 +524,12 @@ void Mirror::apply(const etcd::Change& change) {
     const ParsedKey parsed = parse_key(change.kv.key);
     if (const auto* key = std::get_if<BindingKey>(&parsed))
         if (const Entry* known = find(*key); known != nullptr && known->mod_revision > change.kv.mod_revision) return;
+    const auto is_old = [&](const auto& known, const auto& key) {
+        const auto found = known.find(key);
+        return found != known.end() && found->second.mod_revision > change.kv.mod_revision;
+    };
+    if (const auto* key = std::get_if<SharedKey>(&parsed); key != nullptr && is_old(shared_, *key)) return;
+    if (const auto* key = std::get_if<PoolKey>(&parsed); key != nullptr && is_old(pools_, *key)) return;
     if (change.deleted)
         drop(change.kv.key);
     else
@@ -311,6 +540,9 @@ void Mirror::relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s) {
     std::set<BindingKey> listed;
     hosts_.clear();
     refused_.clear();
+    shared_.clear();
+    pools_.clear();
+    shared_changed_ = true;
     for (const etcd::KeyValue& kv : keys) {
         put(kv);
         const ParsedKey parsed = parse_key(kv.key);
@@ -350,8 +582,107 @@ const Entry* Mirror::holder(const Claim& claim) const {
     return nullptr;
 }
 
-Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t lease) const {
+std::string Mirror::sharer(const SharedKey& key) const {
+    const auto found = shared_.find(key);
+    return found != shared_.end() && found->second.object.host != host_ ? found->second.object.host : "";
+}
+
+bool Mirror::has_pool(const std::string& pool) const {
+    for (auto at = pools_.lower_bound({pool, ""}); at != pools_.end() && at->first.pool == pool; ++at)
+        if (at->first.host != host_) return true;
+    return false;
+}
+
+std::uint64_t Mirror::others_shared() const {
+    const auto shared =
+        std::ranges::count_if(shared_, [&](const auto& entry) { return entry.second.object.host != host_; });
+    const auto pools = std::ranges::count_if(pools_, [&](const auto& entry) { return entry.first.host != host_; });
+    return static_cast<std::uint64_t>(shared + pools);
+}
+
+Shared Mirror::shared(const Model& model, std::vector<ForeignMembers>& foreign) const {
+    Shared out;
+    for (const auto& [key, entry] : shared_) {
+        if (entry.object.host == host_) continue;
+        if (entry.object.set) out.sets.emplace(key.name, entry.object.set);
+        if (entry.object.profile) out.profiles.emplace(key.name, entry.object.profile);
+    }
+    foreign.clear();
+    std::map<std::string, std::shared_ptr<pb::VPortPool>> pools;
+    for (const auto& [key, entry] : pools_) {
+        if (key.host == host_) continue;
+        if (const auto here = model.vport_pools.find(key.pool);
+            here != model.vport_pools.end() && here->second->shared_by().empty() && here->second->shared()) {
+            const auto own = network_of(model, *here->second);
+            if (own && to_text(*own) != entry.members.network()) {
+                const auto instance = model.vports.at(here->second->vports(0))->instance();
+                const auto networks = networks_of(model, *model.instances.at(instance));
+                if (std::ranges::none_of(
+                        networks, [&](const Network& each) { return to_text(each) == entry.members.network(); })) {
+                    foreign.push_back({key, entry.members.network(), to_text(*own)});
+                    continue;
+                }
+            }
+        }
+        auto& pool = pools[key.pool];
+        if (pool == nullptr) {
+            pool = std::make_shared<pb::VPortPool>();
+            pool->set_name(key.pool);
+            pool->set_shared(true);
+            pool->set_shared_by(key.host);
+        }
+        for (const auto& each : entry.members.members()) {
+            pb::VPortPool::Member& member = *pool->add_members();
+            member.set_host(key.host);
+            member.set_vport(each.vport());
+            member.set_vmac(each.vmac());
+            member.set_vlan(entry.members.vlan());
+        }
+    }
+    for (auto& [name, pool] : pools) out.vport_pools.emplace(name, std::move(pool));
+    return out;
+}
+
+void Mirror::publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const {
+    std::set<std::string_view> wanted;
+    for (const Share& share : shares) {
+        wanted.insert(share.key);
+        std::string holder;
+        std::int64_t revision = 0;
+        bool is_there = false;
+        const ParsedKey parsed = parse_key(share.key);
+        if (const auto* key = std::get_if<SharedKey>(&parsed))
+            if (const auto found = shared_.find(*key); found != shared_.end()) {
+                holder = found->second.object.host;
+                revision = found->second.mod_revision;
+                is_there = holder == host_ && found->second.value == share.value;
+            }
+        if (const auto* key = std::get_if<PoolKey>(&parsed))
+            if (const auto found = pools_.find(*key); found != pools_.end()) {
+                holder = key->host;
+                revision = found->second.mod_revision;
+                is_there = found->second.lease == lease && found->second.value == share.value;
+            }
+        if (is_there) continue;
+        if ((!holder.empty() && holder != host_) || refused_.contains(share.key)) {
+            out.share_conflicts.push_back({share.key, share.label, holder});
+            continue;
+        }
+        out.steps.push_back({{{share.key, revision}}, {share.key, share.value, share.leased ? lease : 0}});
+    }
+    const auto take_back = [&](const std::string& key, std::int64_t revision) {
+        if (!wanted.contains(key)) out.steps.push_back({{{key, revision}}, {key, std::nullopt, 0}});
+    };
+    for (const auto& [key, entry] : shared_)
+        if (entry.object.host == host_) take_back(key_text(key), entry.mod_revision);
+    for (const auto& [key, entry] : pools_)
+        if (key.host == host_) take_back(key_text(key), entry.mod_revision);
+}
+
+Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t lease,
+                                const std::vector<Share>& shares) const {
     Publication out;
+    publish_shares(shares, lease, out);
     std::set<BindingKey> wanted;
     for (const Claim& claim : claims) {
         wanted.insert(claim.key);

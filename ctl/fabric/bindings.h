@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // bindings.h -- what the registry holds, and what this host has to say to it: keys and values as text, a mirror of
-// the keys, what to write so that the host's bindings are there, and the remote MACs that follow. registry.proto has
-// the layout. Pure: no I/O, no clock.
+// the keys, what to write so that the host's bindings and what it shares are there, and the remote MACs that follow.
+// registry.proto has the layout. Pure: no I/O, no clock.
 //
 // Keys and values may be anybody's. What does not read back is counted with a reason, told with its key, and
 // otherwise as if it were not there.
@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -30,8 +31,15 @@ namespace registry = ::ivds::registry::v1;
 constexpr std::string_view kRoot = "/ivds/";
 constexpr std::string_view kHosts = "/ivds/v1/hosts/";
 constexpr std::string_view kBindings = "/ivds/v1/bindings/";
+constexpr std::string_view kSets = "/ivds/v1/sets/";
+constexpr std::string_view kProfiles = "/ivds/v1/profiles/";
+constexpr std::string_view kPools = "/ivds/v1/pools/";
 // A value that is larger is nobody's binding or host, and is not even parsed.
 constexpr std::size_t kMaxValueBytes = 16 << 10;
+// The same of sets and profiles: etcd takes no request of more than 1.5 MiB.
+constexpr std::size_t kMaxSharedBytes = 1 << 20;
+// So many sets and profiles together are taken, and so many hosts in pools; more are refused.
+constexpr std::size_t kMaxShared = 4096;
 // Refused keys that are remembered, to be told; more are only counted.
 constexpr std::size_t kMaxRefused = 256;
 
@@ -63,10 +71,35 @@ struct Refused {
     std::string text;  // what is wrong with it
 };
 
-using ParsedKey = std::variant<BindingKey, std::string, Refused>;  // the string: a host's name
+// A set or a profile.
+struct SharedKey {
+    pb::Kind kind = pb::SET;
+    std::string name;
+    auto operator<=>(const SharedKey&) const = default;
+};
+[[nodiscard]] std::string key_text(const SharedKey& key);
+
+// What one host has in a pool.
+struct PoolKey {
+    std::string pool;
+    std::string host;
+    auto operator<=>(const PoolKey&) const = default;
+};
+[[nodiscard]] std::string key_text(const PoolKey& key);
+
+// The string: a host's name.
+using ParsedKey = std::variant<BindingKey, std::string, SharedKey, PoolKey, Refused>;
 [[nodiscard]] ParsedKey parse_key(std::string_view key);
 [[nodiscard]] std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, const std::string& value);
 [[nodiscard]] std::variant<registry::Host, Refused> parse_host(const std::string& name, const std::string& value);
+// A set or a profile as the Model of another host than its own has it.
+struct SharedObject {
+    std::string host;
+    std::shared_ptr<const pb::Set> set;
+    std::shared_ptr<const pb::Profile> profile;
+};
+[[nodiscard]] std::variant<SharedObject, Refused> parse_shared(const SharedKey& key, const std::string& value);
+[[nodiscard]] std::variant<registry::PoolMembers, Refused> parse_pool(const PoolKey& key, const std::string& value);
 [[nodiscard]] std::string value_text(const google::protobuf::Message& message);
 
 // A binding that this host wants to have. Its networks are all those that its instance is in by its VLAN and its peer
@@ -83,6 +116,18 @@ struct Claim {
 using UplinkMacs = std::map<std::string, Mac>;
 // Of the vPorts of distributed instances that forward, or are prepared to: the vMAC and the extra MACs of each.
 [[nodiscard]] std::vector<Claim> claims_of(const Model& model, const std::string& host, const UplinkMacs& macs);
+
+// What this host shares: a set, a profile, or what it has in a pool.
+struct Share {
+    std::string key;
+    std::string label;  // "set office"
+    std::string value;
+    bool leased = false;
+    std::shared_ptr<const void> object;  // that the value is of, where it follows from that alone
+};
+// What is in `before` with the same object is not made anew.
+[[nodiscard]] std::vector<Share> shares_of(const Model& model, const std::string& host,
+                                           const std::vector<Share>& before);
 
 // A binding in the registry, and which revision of its key says so.
 struct Entry {
@@ -107,8 +152,23 @@ struct Conflict {
     Entry other;
 };
 
+// A set or a profile of this host's by whose name another host shares one.
+struct ShareConflict {
+    std::string key;
+    std::string label;
+    std::string host;  // empty: what is there is not understood
+};
+
+// What another host has in a pool here, and is not taken.
+struct ForeignMembers {
+    PoolKey key;
+    std::string network;  // of these
+    std::string here;     // of the pool's vPorts here
+};
+
 struct Publication {
     std::vector<Step> steps;
+    std::vector<ShareConflict> share_conflicts;
     std::vector<Conflict>
         conflicts;  // claims that another host holds; without a host: what is there is not understood
 };
@@ -136,7 +196,17 @@ public:
     // The networks in which anything changed about where bindings are, since the last call.
     [[nodiscard]] std::set<Network> take_changed() { return std::exchange(changed_, {}); }
 
-    [[nodiscard]] Publication publication(const std::vector<Claim>& claims, std::int64_t lease) const;
+    [[nodiscard]] Publication publication(const std::vector<Claim>& claims, std::int64_t lease,
+                                          const std::vector<Share>& shares = {}) const;
+    // What other hosts share. A pool that `model` has vPorts in has the members of their network alone.
+    [[nodiscard]] Shared shared(const Model& model, std::vector<ForeignMembers>& foreign) const;
+    // Whether anything that is shared changed since the last call.
+    [[nodiscard]] bool take_shared_changed() { return std::exchange(shared_changed_, false); }
+    // The other host that shares this; empty: none.
+    [[nodiscard]] std::string sharer(const SharedKey& key) const;
+    // Whether another host has something in the pool.
+    [[nodiscard]] bool has_pool(const std::string& pool) const;
+    [[nodiscard]] std::uint64_t others_shared() const;  // keys
     // The first other host that holds the claim.
     [[nodiscard]] const Entry* holder(const Claim& claim) const;
 
@@ -153,12 +223,30 @@ private:
     void put(const etcd::KeyValue& kv);
     void drop(const std::string& key);
     void drop_binding(const BindingKey& key);
+    void put_shared(const SharedKey& key, const etcd::KeyValue& kv);
+    void put_pool(const PoolKey& key, const etcd::KeyValue& kv);
+    void publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const;
     void refuse(const std::string& key, Refused refused);
     [[nodiscard]] const Entry* find(const BindingKey& key) const;
 
     const std::string host_;
     std::map<std::string, registry::Host> hosts_;
     std::map<Network, std::map<Mac, Entry>> bindings_;
+    // One of those that hosts share; `value` is kept of this host's own.
+    struct SharedEntry {
+        SharedObject object;
+        std::int64_t mod_revision = 0;
+        std::string value;
+    };
+    struct PoolEntry {
+        registry::PoolMembers members;
+        std::int64_t mod_revision = 0;
+        std::int64_t lease = 0;
+        std::string value;
+    };
+    std::map<SharedKey, SharedEntry> shared_;
+    std::map<PoolKey, PoolEntry> pools_;
+    bool shared_changed_ = false;
     std::map<std::string, Refused> refused_;
     std::set<Network> changed_;
     std::uint64_t refused_total_ = 0;

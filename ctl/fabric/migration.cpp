@@ -20,6 +20,7 @@
 
 #include "fabric/bindings.h"
 #include "loader/fd.h"
+#include "model/shared.h"
 
 namespace ivds::fabric {
 namespace {
@@ -33,10 +34,16 @@ std::unexpected<Error> refuse(Code code, const std::string& fix, fmt::format_str
     return fail(code, "IVDS-R012", fmt::format(format, std::forward<Args>(args)...), fix);
 }
 
+// Two of one name are the same; of what one host shares with both, the other may not have the last change yet.
 template <class T>
-Result<> check_same(const Objects<T>& here, const T& carried, const char* label, const std::string& host) {
+Result<> check_same(const Objects<T>& here, const T& carried, const char* label, const std::string& host,
+                    const std::string& own) {
     const auto found = here.find(carried.name());
     if (found == here.end() || MessageDifferencer::Equals(*found->second, carried)) return {};
+    const T& known = *found->second;
+    if (known.shared() && carried.shared() &&
+        carried.shared_by() == (known.shared_by().empty() ? own : known.shared_by()))
+        return {};
     return refuse(Code::conflict, fmt::format("make the two the same, or give one of them another name"),
                   "{} {} is another one here than on host {}", label, carried.name(), host);
 }
@@ -95,17 +102,20 @@ Result<> check_networks(const pb::Migration& migration, const pb::Instance& here
 }
 
 // What of `migration` a vPort of this model is to have: each object once it does not contradict what is here.
-Result<std::vector<pb::Object>> objects_of(const Model& now, const pb::MigrateRequest& request) {
+Result<std::vector<pb::Object>> objects_of(const Model& now, const pb::MigrateRequest& request,
+                                           const std::string& host) {
     const pb::Migration& from = request.migration();
     std::vector<pb::Object> objects;
     for (const pb::Set& set : from.sets()) {
-        if (auto same = check_same(now.sets, set, "set", from.host()); !same) return std::unexpected(same.error());
-        if (!now.sets.contains(set.name())) *objects.emplace_back().mutable_set() = set;
+        if (auto same = check_same(now.sets, set, "set", from.host(), host); !same)
+            return std::unexpected(same.error());
+        if (!now.sets.contains(set.name()) && !set.shared()) *objects.emplace_back().mutable_set() = set;
     }
     if (from.has_profile()) {
-        if (auto same = check_same(now.profiles, from.profile(), "profile", from.host()); !same)
+        if (auto same = check_same(now.profiles, from.profile(), "profile", from.host(), host); !same)
             return std::unexpected(same.error());
-        if (!now.profiles.contains(from.profile().name())) *objects.emplace_back().mutable_profile() = from.profile();
+        if (!now.profiles.contains(from.profile().name()) && !from.profile().shared())
+            *objects.emplace_back().mutable_profile() = from.profile();
     }
     if (from.has_vnic()) {
         const auto vnic = now.vnics.find(from.vnic().name());
@@ -140,6 +150,23 @@ Result<std::vector<pb::Object>> objects_of(const Model& now, const pb::MigrateRe
         here.mutable_sources()->MergeFrom(mirror.sources());
     }
     return objects;
+}
+
+// What a host shares, and the registry has not told here yet, is as the other host has it.
+Result<Model> with_carried(const Model& now, const pb::Migration& from) {
+    Shared shared = now.shared;
+    const auto take = [&]<class T>(const Objects<T>& here, const T& object, Objects<T>& into) -> Result<> {
+        if (!object.shared() || here.contains(object.name())) return {};
+        if (auto valid = validate_object(object); !valid) return valid;
+        if (auto valid = validate_name("host", object.shared_by()); !valid) return valid;
+        into.try_emplace(object.name(), std::make_shared<const T>(object));
+        return {};
+    };
+    for (const pb::Set& set : from.sets())
+        if (auto taken = take(now.sets, set, shared.sets); !taken) return std::unexpected(taken.error());
+    if (auto taken = take(now.profiles, from.profile(), shared.profiles); !taken)
+        return std::unexpected(taken.error());
+    return next_shared(now, std::move(shared));
 }
 
 }  // namespace
@@ -177,10 +204,14 @@ Result<pb::Migration> migration_of(const Model& model, const std::string& name, 
     };
     name_sets(vport.rules());
     if (!vport.profile().empty()) {
-        *out.mutable_profile() = *model.profiles.at(vport.profile());
+        const pb::Profile& profile = *model.profiles.at(vport.profile());
+        *out.mutable_profile() = profile.shared() && profile.shared_by().empty() ? as_shared(profile, host) : profile;
         name_sets(out.profile().rules());
     }
-    for (const std::string& set : sets) *out.add_sets() = *model.sets.at(set);
+    for (const std::string& name_of_set : sets) {
+        const pb::Set& set = *model.sets.at(name_of_set);
+        *out.add_sets() = set.shared() && set.shared_by().empty() ? as_shared(model, set, host) : set;
+    }
     for (const auto& [mirror_name, mirror] : model.mirrors) {
         pb::Mirror part = *mirror;
         part.clear_sources();
@@ -214,9 +245,11 @@ Result<Model> with_prepared(const Model& now, const pb::MigrateRequest& request,
                       "instance {} here is in no network that spans hosts", instance);
     if (auto same = check_networks(from, *found->second); !same) return std::unexpected(same.error());
 
-    auto objects = objects_of(now, request);
+    auto objects = objects_of(now, request, host);
     if (!objects) return std::unexpected(objects.error());
-    Model next = now;
+    auto with_shared = with_carried(now, from);
+    if (!with_shared) return std::unexpected(with_shared.error().in("prepare vport " + name));
+    Model next = std::move(*with_shared);
     for (pb::Object& object : *objects) {
         auto with = next_with(next, std::move(object), mac_of);
         if (!with) return std::unexpected(with.error().in("prepare vport " + name));

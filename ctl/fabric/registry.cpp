@@ -15,10 +15,14 @@
 #include <fstream>
 #include <ranges>
 
+#include "compile/rules.h"
+#include "model/shared.h"
+
 namespace ivds::fabric {
 namespace {
 
 constexpr auto kRetry = std::chrono::seconds(1);
+constexpr auto kSharedRetry = std::chrono::seconds(10);
 constexpr auto kTakeOver = std::chrono::seconds(10);
 constexpr auto kNewStart = std::chrono::milliseconds(100);
 constexpr std::size_t kToldKeys = 5;
@@ -43,6 +47,14 @@ std::string text_of(const Unusable& each) {
                         : fmt::format("{} of host {} is not used: {}", key_text(each.key), host, each.why);
 }
 
+std::string text_of(const ShareConflict& each) {
+    return each.host.empty() ? fmt::format("{} is not shared: what {} holds is not understood", each.label, each.key)
+                             : fmt::format("{} is shared by host {} already: this host's own stays its alone",
+                                           each.label, each.host);
+}
+
+constexpr const char* kShareConflictFix =
+    "leave out shared, give it another name, or delete this host's own to use the other's";
 constexpr const char* kConflictFix = "give one of the two vNICs another vMAC, or delete the vPort that is no more";
 
 }  // namespace
@@ -129,10 +141,12 @@ Result<std::string> host_id(const std::string& state_dir) {
     return id;
 }
 
-Registry::Registry(Settings settings, std::string id, Remotes remotes, Sink sink, Tell tell, Withdraw withdraw)
+Registry::Registry(Settings settings, std::string id, Remotes remotes, Sink sink, TakeShared take_shared, Tell tell,
+                   Withdraw withdraw)
     : settings_(std::move(settings)),
       id_(std::move(id)),
       sink_(std::move(sink)),
+      take_shared_(std::move(take_shared)),
       tell_(std::move(tell)),
       withdraw_(std::move(withdraw)),
       mirror_(settings_.host),
@@ -164,7 +178,8 @@ void Registry::follow(std::shared_ptr<const Model> model, UplinkMacs macs, std::
     nics_changed_ = nics_changed_ || text(nics) != text(nics_);
     nics_ = std::move(nics);
     claims_ = std::move(claims);
-    claims_changed_ = model_changed_ = true;
+    shares_ = shares_of(*model_, settings_.host, shares_);
+    claims_changed_ = model_changed_ = shared_stale_ = true;
     wake_.notify_all();
 }
 
@@ -174,6 +189,20 @@ Result<> Registry::check(const Model& next, const Model& now) const {
     for (const Claim& claim : claims_of(now, settings_.host, {}))
         if (!claim.waits) before.insert(claim.key);
     const std::lock_guard lock(mutex_);
+    for (const Share& share : shares_of(next, settings_.host, shares_)) {
+        if (share.value.size() > kMaxSharedBytes)
+            return fail(Code::exhausted, "IVDS-R018",
+                        fmt::format("{} has {} bytes as it is shared, and the registry takes {}", share.label,
+                                    share.value.size(), kMaxSharedBytes),
+                        "make several of it, use prefixes, or leave out shared");
+        const ParsedKey key = parse_key(share.key);
+        const auto* shared = std::get_if<SharedKey>(&key);
+        if (!listed_ || shared == nullptr || std::ranges::find(shares_, share.key, &Share::key) != shares_.end())
+            continue;
+        if (const std::string host = mirror_.sharer(*shared); !host.empty())
+            return fail(Code::conflict, "IVDS-R017",
+                        fmt::format("{} is shared by host {} already", share.label, host), kShareConflictFix);
+    }
     if (!listed_) return {};
     for (const Claim& claim : wanted) {
         if (claim.waits || before.contains(claim.key)) continue;
@@ -339,7 +368,10 @@ Result<> Registry::session() {
             // Who took a VM over puts it into the FDB at once; this does not get before that.
             const bool took_over = answered && *answered;
             // Where a VM went is in the FDB before its vPort here withdraws: no frame for it is flooded in between.
-            if (!took_over) deliver();
+            if (!took_over) {
+                deliver_shared();
+                deliver();
+            }
             auto done = answered ? publish(client) : Result<>(std::unexpected(answered.error()));
             if (!done) {
                 // The lease went: the host enrols anew.
@@ -353,7 +385,7 @@ Result<> Registry::session() {
             until = std::min(until, Clock::now() + kRetry);  // what is to go looks at the clock
             wake_.wait_until(lock, until, [&] {
                 return stopping_ || !queue_.empty() || watch_ended_ || claims_changed_ || model_changed_ ||
-                       nics_changed_ || (call_ && !call_->answer);
+                       shared_stale_ || nics_changed_ || (call_ && !call_->answer);
             });
             if (stopping_ || nics_changed_) return {};
         }
@@ -481,7 +513,12 @@ Result<> Registry::publish(etcd::Client& client) {
         if (!claims_changed_ && !due) return {};
         claims_changed_ = false;
         retry_.reset();
-        publication = mirror_.publication(claims_, lease_);
+        publication = mirror_.publication(claims_, lease_, shares_);
+        for (const ShareConflict& conflict : publication.share_conflicts)
+            if (std::ranges::none_of(share_conflicts_,
+                                     [&](const ShareConflict& old) { return text_of(old) == text_of(conflict); }))
+                told.emplace_back("", "IVDS-R017 " + text_of(conflict));
+        share_conflicts_ = publication.share_conflicts;
         std::erase_if(publication.conflicts, [&](const Conflict& conflict) {
             const registry::Binding& other = conflict.other.binding;
             if (other.moved_from() != settings_.host) return false;
@@ -507,9 +544,10 @@ Result<> Registry::publish(etcd::Client& client) {
         }
     std::vector<Step> batch;
     std::size_t operations = 0;
+    std::size_t bytes = 0;
     const auto flush = [&]() -> Result<> {
         if (batch.empty()) return {};
-        operations = 0;
+        operations = bytes = 0;
         auto steps = std::exchange(batch, {});
         auto done = write(client, steps);
         if (!done) return std::unexpected(done.error());
@@ -524,9 +562,11 @@ Result<> Registry::publish(etcd::Client& client) {
     };
     for (Step& step : publication.steps) {
         const std::size_t cost = step.guards.size() + 1;
-        if (operations + cost > etcd::kMaxOperations)
+        const std::size_t length = step.write.value ? step.write.value->size() : 0;
+        if (operations + cost > etcd::kMaxOperations || bytes + length > kMaxSharedBytes)
             if (auto done = flush(); !done) return done;
         operations += cost;
+        bytes += length;
         batch.push_back(std::move(step));
     }
     if (auto done = flush(); !done) return done;
@@ -551,6 +591,31 @@ Result<bool> Registry::write(etcd::Client& client, std::vector<Step> steps) {
     for (const etcd::Write& each : writes)
         mirror_.apply({{each.key, each.value.value_or(""), *revision, *revision, each.lease}, !each.value});
     return true;
+}
+
+void Registry::deliver_shared() {
+    Shared shared;
+    {
+        const std::lock_guard lock(mutex_);
+        const bool changed = mirror_.take_shared_changed();
+        const bool due = shared_retry_ && Clock::now() >= *shared_retry_;
+        if (!std::exchange(shared_stale_, false) && !changed && !due) return;
+        shared = mirror_.shared(*model_, foreign_members_);
+        shared_retry_.reset();
+    }
+    auto failed = take_shared_(std::move(shared));
+    std::vector<std::string> told;
+    {
+        const std::lock_guard lock(mutex_);
+        for (const NotTaken& each : failed)
+            if (std::ranges::none_of(not_taken_, [&](const NotTaken& old) {
+                    return old.label == each.label && old.error.text() == each.error.text();
+                }))
+                told.push_back(fmt::format("IVDS-R020 {} is not in force here: {}", each.label, each.error.text()));
+        not_taken_ = std::move(failed);
+        if (!not_taken_.empty()) shared_retry_ = Clock::now() + kSharedRetry;
+    }
+    for (const std::string& text : told) tell_("", text);
 }
 
 void Registry::deliver() {
@@ -604,15 +669,51 @@ std::vector<Finding> Registry::findings() const {
     add(Finding::Severity::info, "IVDS-R007", "registry",
         fmt::format(
             "etcd {}: {} as host {}, revision {}; hosts: {}; bindings: {} own, {} of others, {} remote MACs in "
-            "the FDB; {} keys written, {} changes wait; {} resyncs, {} keys refused",
+            "the FDB; shared: {} own, {} of others; {} keys written, {} changes wait; {} resyncs, {} keys refused",
             now.endpoint, now.state, now.host, now.revision, fmt::join(now.hosts, " "), now.own_bindings,
-            now.other_bindings, now.remote_macs, now.writes, now.pending, now.resyncs, now.refused_keys),
+            now.other_bindings, now.remote_macs, now.own_shared, now.other_shared, now.writes, now.pending,
+            now.resyncs, now.refused_keys),
         "");
     if (reason_) add(Finding::Severity::error, reason_->id.c_str(), "registry", reason_->what, reason_->fix);
     for (const Conflict& conflict : conflicts_)
         add(Finding::Severity::error, "IVDS-R003", conflict.vport, text_of(conflict),
             conflict.other.binding.host().empty() ? "delete the key, or write there what registry.proto says"
                                                   : kConflictFix);
+    for (const ShareConflict& conflict : share_conflicts_)
+        add(Finding::Severity::error, "IVDS-R017", conflict.label, text_of(conflict),
+            conflict.host.empty() ? "delete the key, or write there what registry.proto says" : kShareConflictFix);
+    for (const NotTaken& each : not_taken_)
+        add(Finding::Severity::error, "IVDS-R020", each.label,
+            fmt::format("it is not in force here as its host shares it: {}", each.error.what), each.error.fix);
+    for (const ForeignMembers& each : foreign_members_)
+        add(Finding::Severity::warning, "IVDS-R021", "vport_pool " + each.key.pool,
+            fmt::format("members of host {} are of network {}, and those here of {}: they are not taken",
+                        each.key.host, each.network, each.here),
+            "give one of the two pools another name");
+    if (listed_ && model_ != nullptr) {
+        for_each_shared_kind([&](auto kind) {
+            if constexpr (kind.kind != pb::VPORT_POOL)
+                for (const auto& [name, object] : model_->shared.*kind.shared)
+                    if (mirror_.sharer(SharedKey{kind.kind, name}).empty())
+                        add(Finding::Severity::warning, "IVDS-R019", fmt::format("{} {}", kind.label, name),
+                            fmt::format("host {} shares it no more, or in a way that is not understood; what it "
+                                        "last was stays in force, as it is in use here",
+                                        object->shared_by()),
+                            "define it here, have a host share it, or take its name out of rules and vPorts");
+        });
+        std::set<std::string> told;
+        for (const OwnedRule& owned : all_rules(*model_)) {
+            const auto pool = model_->vport_pools.find(owned.rule->to_pool());
+            if (pool == model_->vport_pools.end() || !pool->second->vports().empty() ||
+                !told.insert(pool->first).second)
+                continue;
+            add(Finding::Severity::warning, "IVDS-R022", "vport_pool " + pool->first,
+                fmt::format("it has no vPorts here, and {} on other hosts, to which nothing is redirected: what "
+                            "rules lead to it is dropped",
+                            pool->second->members_size()),
+                "define it here, shared and with vPorts of this host");
+        }
+    }
     if (!mirror_.refused().empty()) {
         std::string keys;
         std::size_t told = 0;
@@ -651,7 +752,9 @@ State Registry::state() const {
     out.own_bindings = mirror_.own();
     out.other_bindings = mirror_.others();
     for (const auto& [instance, list] : remotes_) out.remote_macs += list->size();
-    out.pending = mirror_.publication(claims_, lease_).steps.size();
+    out.own_shared = shares_.size();
+    out.other_shared = mirror_.others_shared();
+    out.pending = mirror_.publication(claims_, lease_, shares_).steps.size();
     out.refused_keys = mirror_.refused_total();
     out.writes = writes_;
     out.resyncs = resyncs_;

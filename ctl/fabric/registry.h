@@ -51,6 +51,8 @@ struct State {
     std::uint64_t own_bindings = 0;    // this host's, in the registry
     std::uint64_t other_bindings = 0;  // all other hosts'
     std::uint64_t remote_macs = 0;     // of those, in this host's FDB
+    std::uint64_t own_shared = 0;      // sets, profiles and pools that this host shares
+    std::uint64_t other_shared = 0;    // that others share
     std::uint64_t pending = 0;         // changes that are not in the registry yet
     std::uint64_t refused_keys = 0;    // that were not understood, all in all
     std::uint64_t writes = 0;          // keys that this agent wrote or removed
@@ -62,6 +64,12 @@ class Registry {
 public:
     // Takes remote MACs into the FDB. Called from the registry's thread, without a lock of its own.
     using Sink = std::function<Result<>(Remotes)>;
+    // What others share is this from now on; what of it could not be taken, and why. Called as Sink.
+    struct NotTaken {
+        std::string label;  // "set office"
+        Error error;
+    };
+    using TakeShared = std::function<std::vector<NotTaken>(Shared)>;
     // Gets what happened, for the event log: the vPort that it is about, or empty.
     using Tell = std::function<void(const std::string& vport, const std::string& text)>;
     // The vPort's VM went to that host, which says so in its binding: the vPort shall forward no more. Called as
@@ -69,7 +77,8 @@ public:
     using Withdraw = std::function<Result<>(const std::string& vport, const std::string& host)>;
 
     // `remotes` are those in the FDB from before, which stay until the registry says better.
-    Registry(Settings settings, std::string id, Remotes remotes, Sink sink, Tell tell, Withdraw withdraw);
+    Registry(Settings settings, std::string id, Remotes remotes, Sink sink, TakeShared take_shared, Tell tell,
+             Withdraw withdraw);
     Registry(const Registry&) = delete;
     Registry& operator=(const Registry&) = delete;
     // The lease is not given back: the data plane forwards on, and the next agent goes on with it.
@@ -77,7 +86,7 @@ public:
 
     // The intent is this from now on; nothing is done before the first call.
     void follow(std::shared_ptr<const Model> model, UplinkMacs macs, std::vector<registry::Nic> nics);
-    // Whether `next` claims nothing new that another host is known to hold.
+    // Whether `next` claims and shares nothing new that another host is known to hold.
     [[nodiscard]] Result<> check(const Model& next, const Model& now) const;
     // Makes the claims of one VM this host's: `from` has them, or nobody. Waits for etcd's answer, 10 s at most; the
     // highest generation of the bindings. Code::unavailable: etcd does not answer, and whether it was done is not
@@ -108,11 +117,13 @@ private:
     [[nodiscard]] Result<bool> answer(etcd::Client& client);
     void answer_with(Result<std::uint64_t> answer);
     void deliver();
+    void deliver_shared();
     void set_state(const std::string& state, const Error* reason);
 
     const Settings settings_;
     const std::string id_;
     const Sink sink_;
+    const TakeShared take_shared_;
     const Tell tell_;
     const Withdraw withdraw_;
 
@@ -124,6 +135,7 @@ private:
     UplinkMacs macs_;
     std::vector<registry::Nic> nics_;
     std::vector<Claim> claims_;
+    std::vector<Share> shares_;
     bool claims_changed_ = false;
     bool model_changed_ = false;
     bool nics_changed_ = false;
@@ -146,6 +158,11 @@ private:
     std::string endpoint_;
     std::vector<Conflict> conflicts_;
     std::vector<Unusable> unusable_;
+    std::vector<ShareConflict> share_conflicts_;
+    std::vector<ForeignMembers> foreign_members_;
+    std::vector<NotTaken> not_taken_;
+    bool shared_stale_ = false;  // what others share is to be told to take_shared_
+    std::optional<Clock::time_point> shared_retry_;
     std::optional<Error> sink_error_;
     Remotes remotes_;
     // The networks of which remotes_ does not have all that mirror_ has; none: of all, the model being another.

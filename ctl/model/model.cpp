@@ -14,6 +14,7 @@
 #include "api/codec.h"
 #include "model/kinds.h"
 #include "model/rule.h"
+#include "model/shared.h"
 #include "model/vmac_pool.h"
 
 namespace ivds {
@@ -234,6 +235,13 @@ std::shared_ptr<const StaticIndex> index_of(const pb::Instance& instance) {
 
 // ---------------------------------------------------------------------------------------- the next model
 
+// What is another host's is changed there alone.
+std::unexpected<Error> read_only(const char* label, const std::string& name, const std::string& host) {
+    return fail(Code::conflict, "IVDS-M090",
+                fmt::format("{} {} is shared by host {}, and read-only here", label, name, host),
+                "change it on that host, or define one of this name here, without shared_by");
+}
+
 // `next` holds what is taken over from `now`; `drafts` is what the change brings.
 Result<Model> settle(Model next, AllDrafts drafts, const Model& now, const MacOf& mac_of) {
     Result<> done;
@@ -243,6 +251,8 @@ Result<Model> settle(Model next, AllDrafts drafts, const Model& now, const MacOf
             if (!done) return;
             normalise(*draft);
             done = validate_object(*draft);
+            if (const std::string host = sharer(*draft); done && !host.empty())
+                done = read_only(kind.label, name, host);
             (next.*kind.objects)[name] = draft;
         }
     });
@@ -255,6 +265,12 @@ Result<Model> settle(Model next, AllDrafts drafts, const Model& now, const MacOf
     if (auto filled = fill_vmacs(std::get<Drafts<pb::Vnic>>(drafts), next, now); !filled)
         return std::unexpected(filled.error());
 
+    for (const auto& [name, draft] : std::get<Drafts<pb::VPortPool>>(drafts)) {
+        draft->clear_members();
+        const auto found = draft->shared() ? next.shared.vport_pools.find(name) : next.shared.vport_pools.end();
+        if (found != next.shared.vport_pools.end()) *draft->mutable_members() = found->second->members();
+    }
+
     // An object that is what it was stays the same object.
     for_each_kind([&](auto kind) {
         using T = typename decltype(kind)::Type;
@@ -264,6 +280,7 @@ Result<Model> settle(Model next, AllDrafts drafts, const Model& now, const MacOf
                 (next.*kind.objects)[name] = before->second;
         }
     });
+    merge_shared(next);
 
     next.static_macs.clear();
     for (const auto& [name, instance] : next.instances) {
@@ -441,7 +458,9 @@ Result<Model> next_from_config(const Model& now, pb::Config config, const MacOf&
         if (done) done = take<T>(*(config.*kind.mutable_list)(), std::get<Drafts<T>>(drafts), kind.label);
     });
     if (!done) return std::unexpected(done.error());
-    return settle({}, std::move(drafts), now, mac_of);
+    Model next;
+    next.shared = now.shared;
+    return settle(std::move(next), std::move(drafts), now, mac_of);
 }
 
 Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of) {
@@ -463,8 +482,50 @@ Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of
     return settle(now, std::move(drafts), now, mac_of);
 }
 
+Result<Model> next_shared(const Model& now, Shared shared) {
+    for_each_shared_kind([&](auto kind) {
+        using T = typename decltype(kind)::Type;
+        auto& objects = shared.*kind.shared;
+        for (const auto& [name, object] : now.shared.*kind.shared) {
+            if (const auto found = objects.find(name); found != objects.end()) {
+                if (same(*found->second, *object)) found->second = object;
+                continue;
+            }
+            const T* here = find(now.*kind.objects, name);
+            pb::Ref ref;
+            ref.set_kind(kind.kind);
+            ref.set_name(name);
+            if (here == nullptr || sharer(*here).empty() || users_of(now, ref).empty()) continue;
+            if constexpr (requires { object->members(); }) {
+                if (object->members().empty()) {
+                    objects.emplace(name, object);
+                    continue;
+                }
+                auto alone = std::make_shared<T>(*object);
+                alone->clear_members();
+                objects.emplace(name, std::move(alone));
+            } else {
+                objects.emplace(name, object);
+            }
+        }
+    });
+    Model next = now;
+    next.shared = std::move(shared);
+    return settle(std::move(next), {}, now, {});
+}
+
 Result<Model> next_without(const Model& now, const pb::Ref& ref) {
-    if (const auto users = users_of(now, ref); !users.empty()) {
+    // What another host shares by the name takes the place of this host's own.
+    bool is_replaced = false;
+    Result<> own;
+    for_each_shared_kind([&](auto kind) {
+        if (ref.kind() != kind.kind) return;
+        is_replaced = (now.shared.*kind.shared).contains(ref.name());
+        const auto* here = find(now.*kind.objects, ref.name());
+        if (here != nullptr && !sharer(*here).empty()) own = read_only(kind.label, ref.name(), sharer(*here));
+    });
+    if (!own) return std::unexpected(own.error());
+    if (const auto users = users_of(now, ref); !is_replaced && !users.empty()) {
         constexpr std::size_t shown = 5;
         std::string text = fmt::format(
             "{}", fmt::join(users.begin(), users.begin() + static_cast<std::ptrdiff_t>(std::min(users.size(), shown)),
@@ -554,14 +615,17 @@ Model model_from_saved(pb::Config config) {
     });
     for (const auto& [name, instance] : model.instances)
         if (!instance->fdb().empty()) model.static_macs.emplace(name, index_of(*instance));
+    recover_shared(model);
     return model;
 }
 
 pb::Config to_config(const Model& model) {
     pb::Config config;
     for_each_kind([&](auto kind) {
-        for (const auto& [name, object] : model.*kind.objects) *(config.*kind.mutable_list)()->Add() = *object;
+        for (const auto& [name, object] : model.*kind.objects)
+            if (sharer(*object).empty()) *(config.*kind.mutable_list)()->Add() = *object;
     });
+    for (pb::VPortPool& pool : *config.mutable_vport_pools()) pool.clear_members();
     return config;
 }
 

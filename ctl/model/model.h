@@ -29,6 +29,14 @@ struct StaticIndex {
     std::vector<std::uint32_t> vlans;  // that the list names, sorted, each once
 };
 
+// What other hosts share, as the registry last said: each object names its host in shared_by. Of pools they are the
+// members on other hosts.
+struct Shared {
+    Objects<pb::Profile> profiles;
+    Objects<pb::Set> sets;
+    Objects<pb::VPortPool> vport_pools;
+};
+
 struct Model {
     Objects<pb::Tenant> tenants;
     Objects<pb::Uplink> uplinks;
@@ -43,6 +51,8 @@ struct Model {
     Objects<pb::Exporter> exporters;
     Objects<pb::Inspector> inspectors;
     Objects<StaticIndex> static_macs;  // derived; of the instances that have static MACs
+    // Of these, what this host defines no object by the name of is above too, and pools here have their members.
+    Shared shared;
 };
 
 // The MAC of an interface, for pools that are derived from an uplink. Asked once in a pool's life: the answer
@@ -58,6 +68,10 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 // Code::conflict with the users' names if something refers to it; an object that is not there is no error.
 [[nodiscard]] Result<Model> next_without(const Model& now, const pb::Ref& ref);
 
+// Other hosts share these from now on. What `now` has of another host, and `shared` has not, stays as it was as long
+// as something here names it; a pool stays without members then.
+[[nodiscard]] Result<Model> next_shared(const Model& now, Shared shared);
+
 // Code::not_found: no object of the kind that the file calls `label` has the name.
 [[nodiscard]] std::unexpected<Error> no_such(std::string_view label, const std::string& name);
 
@@ -69,6 +83,7 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 // A Model whose objects are taken as they are, for a state that was valid when it was saved.
 [[nodiscard]] Model model_from_saved(pb::Config config);
 
+// This host's own objects: what applied anew makes the same of them.
 [[nodiscard]] pb::Config to_config(const Model& model);
 // One object, or all of a kind (KIND_NONE: of every kind), sorted by name.
 [[nodiscard]] Result<pb::Object> get(const Model& model, const pb::Ref& ref);

@@ -116,10 +116,10 @@ public:
     Whole(const Model& next, const Model& now) : next_(next), now_(now) {}
 
     Result<> run() {
-        for (const auto step :
-             {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics, &Whole::networks,
-              &Whole::vfs, &Whole::static_lists, &Whole::macs, &Whole::addresses, &Whole::drains, &Whole::quotas,
-              &Whole::patches, &Whole::trunks, &Whole::pools, &Whole::redirects, &Whole::mirrors, &Whole::exporters})
+        for (const auto step : {&Whole::sizes, &Whole::references, &Whole::port_names, &Whole::netdevs, &Whole::vnics,
+                                &Whole::networks, &Whole::vfs, &Whole::static_lists, &Whole::macs, &Whole::addresses,
+                                &Whole::drains, &Whole::quotas, &Whole::patches, &Whole::trunks, &Whole::pools,
+                                &Whole::redirects, &Whole::mirrors, &Whole::exporters, &Whole::shared})
             if (auto done = (this->*step)(); !done) return done;
         return {};
     }
@@ -676,12 +676,41 @@ private:
 
     Result<> pools() {
         for (const auto& [name, pool] : next_.vport_pools) {
+            if (pool->vports().empty()) continue;  // of other hosts alone
             const std::string& first = next_.vports.at(pool->vports(0))->instance();
             for (const std::string& vport : pool->vports())
                 if (const std::string& other = next_.vports.at(vport)->instance(); other != first)
                     return refuse(Code::conflict, "IVDS-M058", "the vPorts of a pool are of one instance",
                                   "vport_pool {}: vport {} is of {}, and vport {} of {}", name, pool->vports(0),
                                   in_words(first), vport, in_words(other));
+            const auto instance = next_.instances.find(first);
+            if (pool->shared() && (instance == next_.instances.end() || instance->second->scope() != pb::DISTRIBUTED))
+                return refuse(Code::conflict, "IVDS-M091", "make its scope distributed, or leave shared out",
+                              "vport_pool {} is shared, and {}, of which its vPorts are, is on this host alone", name,
+                              in_words(first));
+        }
+        return {};
+    }
+
+    // What a profile of this host's names is on the other hosts too.
+    Result<> shared() {
+        const auto on_all = [](const auto& objects, const std::string& name) {
+            return name.empty() || objects.at(name)->shared();
+        };
+        for (const auto& [name, profile] : next_.profiles) {
+            if (!profile->shared() || !profile->shared_by().empty()) continue;
+            for (int place = 0; place < profile->rules_size(); ++place) {
+                const pb::Rule& rule = profile->rules(place);
+                for (const std::string& set : {rule.src_set(), rule.dst_set()})
+                    if (!on_all(next_.sets, set))
+                        return refuse(Code::conflict, "IVDS-M091", "share the set too",
+                                      "profile {} is shared, and its {} names set {}, which is this host's alone",
+                                      name, rule_name(profile->rules(), place), set);
+                if (!on_all(next_.vport_pools, rule.to_pool()))
+                    return refuse(Code::conflict, "IVDS-M091", "share the pool too",
+                                  "profile {} is shared, and its {} names vport_pool {}, which is this host's alone",
+                                  name, rule_name(profile->rules(), place), rule.to_pool());
+            }
         }
         return {};
     }
@@ -704,6 +733,8 @@ private:
             for (int place = 0; place < rules.size(); ++place) {
                 const pb::Rule& rule = rules[place];
                 if (rule.action() != pb::Rule::REDIRECT) continue;
+                // A pool of other hosts' alone takes nothing here.
+                if (rule.to_vport().empty() && next_.vport_pools.at(rule.to_pool())->vports().empty()) continue;
                 const std::string& target =
                     rule.to_vport().empty() ? next_.vport_pools.at(rule.to_pool())->vports(0) : rule.to_vport();
                 found.push_back({&rule, fmt::format("rule {} of {} {}", rule_name(rules, place), kind, owner),
@@ -846,6 +877,16 @@ Result<> validate_object(const pb::Profile& profile) {
                    "default_in and default_out are to allow or to drop",
                    "use allow or drop; what shall be redirected is so by a rule that matches all");
     check.rules(profile.rules());
+    for (int place = 0; profile.shared() && place < profile.rules_size(); ++place) {
+        const pb::Rule& rule = profile.rules(place);
+        check.that(
+            rule.mirror().empty() && rule.to_vport().empty(), "IVDS-M091",
+            fmt::format("it is shared, and its {} names what one host alone has", rule_name(profile.rules(), place)),
+            "leave mirror and to_vport out, or shared");
+        check.that(rule.idle_s() == 0 && rule.hard_s() == 0, "IVDS-M091",
+                   fmt::format("it is shared, and its {} goes by itself", rule_name(profile.rules(), place)),
+                   "leave idle_s and hard_s out, or shared");
+    }
     return check.result();
 }
 
@@ -1009,7 +1050,8 @@ Result<> validate_object(const pb::Set& set) {
 
 Result<> validate_object(const pb::VPortPool& pool) {
     Checker check("vport_pool", pool.name());
-    check.that(!pool.vports().empty(), "IVDS-M058", "it has no vPorts", "give at least one");
+    check.that(!pool.vports().empty() || !pool.shared_by().empty(), "IVDS-M058", "it has no vPorts",
+               "give at least one");
     check.that(pool.vports_size() <= static_cast<int>(IVDS_MAX_POOL_PORTS), "IVDS-M058",
                fmt::format("{} vPorts are too many", pool.vports_size()),
                fmt::format("a pool has at most {}", IVDS_MAX_POOL_PORTS));

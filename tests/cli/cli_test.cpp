@@ -166,7 +166,8 @@ TEST_CASE("every field of the schema is a flag with a help text") {
             INFO(field.full_name());
             std::string flag = field.name();
             std::ranges::replace(flag, '_', '-');
-            CHECK_THAT(help, ContainsSubstring("--" + flag));
+            // What the agent alone says is no flag.
+            CHECK((help.find("--" + flag) != std::string::npos) == !cli::is_told(field));
             CHECK(cli::field_help(field) != nullptr);
         }
     }

@@ -526,3 +526,46 @@ TEST_CASE("in random histories of moves, losses and restarts a vMAC never has tw
     }
     CHECK(moves > 100);
 }
+
+TEST_CASE(
+    "what a host shares is not carried: the other has it by the registry, or as it was told, and its own stands "
+    "against it",
+    "[R53][R83]") {
+    std::string text = kSource;
+    for (const std::string word : {"{name: friends, ", "{name: web, "})
+        text.replace(text.find(word) + word.size(), 0, "shared: true, ");
+    const Model source = model_of(text);
+    const auto request = prepare_of(source);
+    CHECK(request.migration().profile().shared_by() == "a");
+
+    // The registry has not told it here yet.
+    const Model target = model_of(kTarget);
+    const auto prepared = with_prepared(target, request, "b", mac_of);
+    INFO((prepared ? "" : prepared.error().text()));
+    REQUIRE(prepared);
+    CHECK(prepared->profiles.at("web")->shared_by() == "a");
+    CHECK(prepared->sets.at("friends")->shared_by() == "a");
+    CHECK((to_config(*prepared).profiles().empty() && to_config(*prepared).sets().empty()));
+
+    // It told a later or an earlier change of it: that stays.
+    Shared other = prepared->shared;
+    auto changed = std::make_shared<pb::Profile>(*other.profiles.at("web"));
+    changed->set_default_in(pb::Rule::ALLOW);
+    other.profiles["web"] = changed;
+    const auto knows = next_shared(target, other);
+    REQUIRE(knows);
+    const auto kept = with_prepared(*knows, request, "b", mac_of);
+    REQUIRE(kept);
+    CHECK(kept->profiles.at("web")->default_in() == pb::Rule::ALLOW);
+
+    // Of another host, or this one's own: two objects by one name.
+    changed = std::make_shared<pb::Profile>(*changed);
+    changed->set_shared_by("c");
+    other.profiles["web"] = changed;
+    CHECK(!with_prepared(*next_shared(target, other), request, "b", mac_of));
+    CHECK(!with_prepared(model_of(kTarget + "profiles: [{name: web, shared: true}]\n"), request, "b", mac_of));
+    // Nobody's: this is no export.
+    auto forged = request;
+    forged.mutable_migration()->mutable_profile()->clear_shared_by();
+    CHECK(!with_prepared(target, forged, "b", mac_of));
+}

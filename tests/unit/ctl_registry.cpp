@@ -12,6 +12,7 @@
 #include "compile/compile.h"
 #include "fabric/bindings.h"
 #include "fabric/registry.h"
+#include "model/shared.h"
 
 using namespace ivds;
 using namespace ivds::fabric;
@@ -482,4 +483,351 @@ TEST_CASE("options of the registry are refused with a reason before anything is 
     REQUIRE(settings);
     CHECK(settings->endpoints == std::vector<std::string>{"etcd1:2379", "[fd00::1]:2379"});
     CHECK(settings->tls.on);
+}
+
+// ---------------------------------------------------------------------------------------- what hosts share
+
+namespace {
+
+const std::string kSharing = kHost + R"(
+sets:
+- {name: office, addresses: [192.0.2.0/24], vports: [p1], shared: true}
+- {name: mine, addresses: [192.0.2.7]}
+profiles:
+- {name: closed, default_in: drop, shared: true, rules: [{name: in, ethertype: ip, src_set: office}]}
+vport_pools:
+- {name: web, vports: [p1], shared: true}
+)";
+
+// What a host's mirror has once `other` wrote what it shares.
+void write_shares(Mirror& mirror, const Model& other, const std::string& host, std::int64_t& revision,
+                  std::int64_t lease = 7) {
+    for (const Share& share : shares_of(other, host, {}))
+        mirror.apply({kv(share.key, share.value, ++revision, share.leased ? lease : 0), false});
+}
+
+Shared shared_at(const Mirror& mirror, const Model& model) {
+    std::vector<ForeignMembers> foreign;
+    return mirror.shared(model, foreign);
+}
+
+std::string error_id(const Result<Model>& model) {
+    return model ? "" : model.error().id;
+}
+
+pb::Ref ref_to(pb::Kind kind, const std::string& name) {
+    pb::Ref ref;
+    ref.set_kind(kind);
+    ref.set_name(name);
+    return ref;
+}
+
+Model with(const Model& now, const std::string& text) {
+    auto config = config_from_yaml(text, "t");
+    REQUIRE(config);
+    auto next = next_from_config(now, *config, {});
+    INFO((next ? "" : next.error().text()));
+    REQUIRE(next);
+    return *next;
+}
+
+}  // namespace
+
+TEST_CASE("keys of what hosts share read back, and others are refused with a reason", "[R53][R174]") {
+    CHECK(std::get<SharedKey>(parse_key("/ivds/v1/sets/office")) == SharedKey{pb::SET, "office"});
+    CHECK(std::get<SharedKey>(parse_key(key_text(SharedKey{pb::PROFILE, "web.1"}))) ==
+          SharedKey{pb::PROFILE, "web.1"});
+    CHECK(std::get<PoolKey>(parse_key(key_text(PoolKey{"web", "a"}))) == PoolKey{"web", "a"});
+    for (const char* key :
+         {"/ivds/v1/sets/", "/ivds/v1/sets/No", "/ivds/v1/sets/a/b", "/ivds/v1/profiles/", "/ivds/v1/pools/",
+          "/ivds/v1/pools/web", "/ivds/v1/pools/web/", "/ivds/v1/pools//a", "/ivds/v1/pools/web/a/b"}) {
+        INFO(key);
+        REQUIRE(std::holds_alternative<Refused>(parse_key(key)));
+        CHECK(std::get<Refused>(parse_key(key)).why == Refusal::malformed);
+    }
+}
+
+TEST_CASE("values of what hosts share read back; a part that is not known is never skipped", "[R53][R174]") {
+    const SharedKey set{pb::SET, "office"};
+    const SharedKey profile{pb::PROFILE, "closed"};
+    const auto good = parse_shared(
+        set, R"({"host":"b","set":{"name":"office","addresses":["192.0.2.0/24"],"macs":["02:00:00:00:00:0A"]}})");
+    INFO((std::holds_alternative<Refused>(good) ? std::get<Refused>(good).text : ""));
+    REQUIRE(std::holds_alternative<SharedObject>(good));
+    const auto& object = std::get<SharedObject>(good);
+    CHECK(object.host == "b");
+    CHECK(object.set->shared_by() == "b");
+    CHECK(object.set->macs(0) == "02:00:00:00:00:0a");
+
+    const auto why = [](const SharedKey& key, const std::string& value) {
+        const auto read = parse_shared(key, value);
+        INFO(printable(value));
+        REQUIRE(std::holds_alternative<Refused>(read));
+        return std::get<Refused>(read).why;
+    };
+    for (const std::string& value :
+         {std::string(), std::string("{"), std::string("\xff"), std::string(R"({"host":"b"})"),
+          std::string(R"({"host":"b","set":{"name":"other"}})"),
+          std::string(R"({"host":"B b","set":{"name":"office"}})"), std::string(R"({"set":{"name":"office"}})"),
+          std::string(R"({"host":"b","profile":{"name":"office"}})"),
+          std::string(R"({"host":"b","set":{"name":"office","addresses":["nowhere"]}})"),
+          std::string(R"({"host":"b","set":{"name":"office","vports":["p1"]}})")})
+        CHECK(why(set, value) != Refusal::huge);
+    CHECK(why(set, std::string(kMaxSharedBytes + 1, ' ')) == Refusal::huge);
+    CHECK(why(set, std::string(kMaxSharedBytes, '[')) == Refusal::malformed);
+    // A match or an action that a later version adds: without it the rule would let more pass.
+    CHECK(why(profile, R"({"host":"b","profile":{"name":"closed","rules":[{"name":"r","colour":"red"}]}})") ==
+          Refusal::newer);
+    CHECK(why(profile, R"({"host":"b","profile":{"name":"closed","rules":[{"name":"r","action":9}]}})") ==
+          Refusal::newer);
+    CHECK(why(profile, R"({"host":"b","profile":{"name":"closed","default_in":"REJECT"}})") == Refusal::newer);
+    CHECK(why(profile, R"({"host":"b","profile":{"name":"closed","rules":[{"name":"r","mirror":"m"}]}})") ==
+          Refusal::malformed);
+    CHECK(why(profile, R"({"host":"b","profile":{"name":"closed","rules":[{"name":"r","hard_s":5}]}})") ==
+          Refusal::malformed);
+
+    const PoolKey pool{"web", "b"};
+    const auto members = [](const std::string& more) {
+        return R"({"pool":"web","host":"b","network":"100.10","vlan":100,"members":[{"vport":"q1","vmac":"02:00:00:00:00:02"}])" +
+               more + "}";
+    };
+    CHECK(!std::holds_alternative<Refused>(parse_pool(pool, members(R"(,"colour":1)"))));
+    CHECK(std::holds_alternative<Refused>(parse_pool({"web", "c"}, members(""))));
+    CHECK(std::holds_alternative<Refused>(parse_pool({"other", "b"}, members(""))));
+    for (
+        const char* value :
+        {R"({"pool":"web","host":"b","network":"x","vlan":100})",
+         R"({"pool":"web","host":"b","network":"10","vlan":0})",
+         R"({"pool":"web","host":"b","network":"10","vlan":1,"members":[{"vport":"Q"}]})",
+         R"({"pool":"web","host":"b","network":"10","vlan":1,"members":[{"vport":"q","vmac":"03:00:00:00:00:01"}]})"})
+        CHECK(std::holds_alternative<Refused>(parse_pool(pool, value)));
+}
+
+TEST_CASE("what a host shares is written once, another's key is never overwritten, and goes with what it is of",
+          "[R53][R174]") {
+    const Model a = model_of(kSharing);
+    const auto shares = shares_of(a, "a", {});
+    REQUIRE(shares.size() == 3);
+    CHECK(shares[0].key == "/ivds/v1/sets/office");
+    CHECK(shares[0].value ==
+          R"({"host":"a","set":{"name":"office","addresses":["192.0.2.0/24"],"macs":["02:00:00:00:00:01"]}})");
+    CHECK(shares[1].key == "/ivds/v1/profiles/closed");
+    CHECK(shares[2].key == "/ivds/v1/pools/web/a");
+
+    Mirror mirror("a");
+    std::int64_t revision = 0;
+    const auto first = mirror.publication({}, 5, shares);
+    REQUIRE(first.steps.size() == 3);
+    CHECK(first.steps[0].guards.front().mod_revision == 0);  // created, or refused
+    CHECK(first.steps[0].write.lease == 0);
+    CHECK(first.steps[2].write.lease == 5);
+    carry_out(mirror, first, revision);
+    CHECK(mirror.publication({}, 5, shares).steps.empty());
+    // Another lease: the members alone are under it.
+    CHECK(mirror.publication({}, 6, shares).steps.size() == 1);
+    CHECK(shared_at(mirror, a).sets.empty());
+
+    // The second host to share a name keeps its own to itself.
+    Mirror other("b");
+    for (const Step& step : first.steps) other.apply({kv(step.write.key, *step.write.value, ++revision), false});
+    const auto late = other.publication({}, 8, shares_of(a, "b", {}));
+    CHECK(late.steps.size() == 1);  // its members in the pool
+    REQUIRE(late.share_conflicts.size() == 2);
+    CHECK(late.share_conflicts[0].host == "a");
+    CHECK(other.sharer({pb::SET, "office"}) == "a");
+    // What is not understood there is not overwritten either.
+    other.apply({kv("/ivds/v1/sets/office", "{", ++revision), false});
+    CHECK(other.publication({}, 8, shares_of(a, "b", {})).share_conflicts[0].host.empty());
+    // Free again, it is taken.
+    other.apply({kv("/ivds/v1/sets/office", "", ++revision), true});
+    CHECK(other.publication({}, 8, shares_of(a, "b", {})).steps.size() == 2);
+
+    const auto gone = mirror.publication({}, 5, {});
+    REQUIRE(gone.steps.size() == 3);
+    for (const Step& step : gone.steps) CHECK(!step.write.value);
+    // Old news changes nothing.
+    mirror.apply({kv("/ivds/v1/sets/office", R"({"host":"a","set":{"name":"office"}})", 0), false});
+    CHECK(mirror.publication({}, 5, shares).steps.empty());
+}
+
+TEST_CASE("another host's set and profile are here, read-only, until they go; in use, they stay as they were",
+          "[R53][R147]") {
+    Mirror mirror("b");
+    std::int64_t revision = 0;
+    write_shares(mirror, model_of(kSharing), "a", revision);
+    const std::string own = R"(
+uplinks: [{name: wire, netdev: ens2f0}]
+instances: [{name: red, uplink: wire, vlan: 100, vvlan: 10, scope: distributed}]
+vnics: [{name: q, vmac: "02:00:00:00:00:21"}]
+vports: [{name: q1, instance: red, netdev: w1, vnic: q}]
+)";
+    const Model before = model_of(own);
+    auto b = next_shared(before, shared_at(mirror, before));
+    INFO((b ? "" : b.error().text()));
+    REQUIRE(b);
+    REQUIRE(b->sets.contains("office"));
+    CHECK(!b->sets.contains("mine"));
+    CHECK(b->profiles.at("closed")->shared_by() == "a");
+    CHECK(diff(before, *b).size() == 3);
+    // Of no use yet, they take nothing of the data plane's.
+    const auto ids = assign_ids(*b, {});
+    REQUIRE(ids);
+    CHECK((ids->rules.empty() && ids->pools.empty()));
+    CHECK(to_yaml(to_config(*b)) == to_yaml(to_config(before)));
+
+    pb::Object object;
+    *object.mutable_set() = *b->sets.at("office");
+    CHECK(error_id(next_with(*b, object, {})) == "IVDS-M090");
+    CHECK(error_id(next_without(*b, ref_to(pb::PROFILE, "closed"))) == "IVDS-M090");
+    CHECK(error_id(next_from_config(*b, config_from_yaml("sets: [{name: x, shared_by: a}]", "t").value(), {})) ==
+          "IVDS-M090");
+
+    // A vPort names it; what was applied before stays what it was when it is applied again.
+    const std::string using_it = own.substr(0, own.size() - 3) + ", profile: closed}]\n";
+    const Model used = with(*b, using_it);
+    CHECK(diff(used, with(used, using_it)).empty());
+    CHECK(assign_ids(used, {})->rules.size() == 1);
+
+    // Saved and read back, it is there without the registry.
+    pb::Config saved;
+    for (const auto& [name, set] : used.sets) *saved.add_sets() = *set;
+    for (const auto& [name, pool] : used.vport_pools) *saved.add_vport_pools() = *pool;
+    for (const auto& [name, profile] : used.profiles) *saved.add_profiles() = *profile;
+    CHECK(same(model_from_saved(saved).shared, used.shared));
+
+    // The set goes, and the profile names it; both go, and the vPort has the profile.
+    mirror.apply({kv("/ivds/v1/sets/office", "", ++revision), true});
+    mirror.apply({kv("/ivds/v1/pools/web/a", "", ++revision), true});
+    auto without = next_shared(used, shared_at(mirror, used));
+    REQUIRE(without);
+    CHECK(without->sets.at("office") == used.sets.at("office"));
+    CHECK(without->vport_pools.empty());
+    mirror.apply({kv("/ivds/v1/profiles/closed", "{", ++revision), false});
+    without = next_shared(*without, shared_at(mirror, *without));
+    REQUIRE(without);
+    CHECK(without->profiles.at("closed") == used.profiles.at("closed"));
+    CHECK(diff(*without, *next_shared(*without, shared_at(mirror, *without))).empty());
+
+    // No vPort has it any more: the profile goes, and then the set.
+    Model free = with(*without, own);
+    free = *next_shared(free, shared_at(mirror, free));
+    free = *next_shared(free, shared_at(mirror, free));
+    CHECK((free.profiles.empty() && free.sets.empty()));
+}
+
+TEST_CASE("a host's own set takes the place of another's by the name, and gives it back", "[R53]") {
+    Mirror mirror("b");
+    std::int64_t revision = 0;
+    write_shares(mirror, model_of(kSharing), "a", revision);
+    Model b = model_of(
+        "sets: [{name: office, addresses: [10.0.0.1]}]\nprofiles: [{name: p, rules: [{name: r, ethertype: ip, "
+        "src_set: office}]}]\n");
+    b = *next_shared(b, shared_at(mirror, b));
+    CHECK(b.sets.at("office")->shared_by().empty());
+    CHECK(b.sets.at("office")->addresses(0) == "10.0.0.1");
+    // A rule names it, and it may go: there is another.
+    auto next = next_without(b, ref_to(pb::SET, "office"));
+    REQUIRE(next);
+    CHECK(next->sets.at("office")->shared_by() == "a");
+    pb::Object object;
+    object.mutable_set()->set_name("office");
+    next = next_with(*next, object, {});
+    REQUIRE(next);
+    CHECK(next->sets.at("office")->shared_by().empty());
+}
+
+TEST_CASE("what is shared names nothing that is one host's alone", "[R53][R174]") {
+    const auto id = [](const std::string& text) {
+        const auto config = config_from_yaml(text, "t");
+        REQUIRE(config);
+        return error_id(next_from_config({}, *config, {}));
+    };
+    const std::string profile = "profiles: [{name: p, shared: true, rules: [{name: r, ethertype: ip, ";
+    CHECK(id("sets: [{name: s}]\n" + profile + "src_set: s}]}]") == "IVDS-M091");
+    CHECK(id("sets: [{name: s, shared: true}]\n" + profile + "src_set: s}]}]").empty());
+    CHECK(id("mirrors: [{name: m, erspan_remote: 192.0.2.1}]\n" + profile + "mirror: m}]}]") == "IVDS-M091");
+    CHECK(id(profile + "idle_s: 5}]}]") == "IVDS-M091");
+    const std::string pool =
+        "vports: [{name: p1, instance: red, netdev: v1}]\nvport_pools: [{name: web, shared: true, vports: [p1]}]\n";
+    CHECK(id("instances: [{name: red, scope: local, vvlan: 1}]\n" + pool) == "IVDS-M091");
+}
+
+TEST_CASE("a pool has the members of all hosts, of one network, and loses those of a host that goes", "[R52][R53]") {
+    Mirror mirror("a");
+    std::int64_t revision = 0;
+    const auto members = [](const std::string& host, const std::string& network, const std::string& vport) {
+        return fmt::format(
+            R"({{"pool":"web","host":"{}","network":"{}","vlan":200,"members":[{{"vport":"{}","vmac":"02:00:00:00:00:31"}}]}})",
+            host, network, vport);
+    };
+    mirror.apply({kv("/ivds/v1/pools/web/b", members("b", "200.10", "q1"), ++revision, 9), false});
+    mirror.apply({kv("/ivds/v1/pools/web/c", members("c", "100.99", "r1"), ++revision, 9), false});
+    const Model own = model_of(kSharing);
+    std::vector<ForeignMembers> foreign;
+    auto a = next_shared(own, mirror.shared(own, foreign));
+    REQUIRE(a);
+    REQUIRE(foreign.size() == 1);
+    CHECK(foreign[0].key == PoolKey{"web", "c"});
+    const pb::VPortPool& pool = *a->vport_pools.at("web");
+    CHECK(pool.shared_by().empty());
+    REQUIRE(pool.members_size() == 1);
+    CHECK((pool.members(0).host() == "b" && pool.members(0).vport() == "q1" && pool.members(0).vlan() == 200));
+    // A change of the pool here keeps them; the file has none.
+    pb::Object object;
+    *object.mutable_vport_pool() = pool;
+    const auto same_again = next_with(*a, object, {});
+    REQUIRE(same_again);
+    CHECK(same_again->vport_pools.at("web") == a->vport_pools.at("web"));
+    CHECK(to_config(*a).vport_pools(0).members().empty());
+    // Its vPorts alone are in the data plane.
+    const auto ids = assign_ids(*a, {});
+    REQUIRE(ids);
+    CHECK(compile(*a, *ids)->pools.begin()->second.value.count == 1);
+
+    mirror.apply({kv("/ivds/v1/pools/web/b", "", ++revision), true});
+    a = next_shared(*a, mirror.shared(*a, foreign));
+    REQUIRE(a);
+    CHECK(a->vport_pools.at("web")->members().empty());
+}
+
+TEST_CASE(
+    "a rule may lead to a pool without vPorts here: what it redirects is dropped, and stays so when the pool goes",
+    "[R52][R53]") {
+    Mirror mirror("b");
+    std::int64_t revision = 0;
+    write_shares(mirror, model_of(kSharing), "a", revision);
+    Model b = model_of("{}");
+    b = *next_shared(b, shared_at(mirror, b));
+    b = with(b, R"(
+uplinks: [{name: wire, netdev: ens2f0}]
+instances: [{name: red, uplink: wire, vlan: 100, vvlan: 10, scope: distributed}]
+vports: [{name: q1, instance: red, netdev: w1, rules: [{name: r, direction: in, ethertype: ip, action: redirect, to_pool: web}]}]
+)");
+    const auto ids = assign_ids(b, {});
+    REQUIRE(ids);
+    const auto tables = compile(b, *ids);
+    REQUIRE(tables);
+    REQUIRE(tables->pools.size() == 1);
+    CHECK(tables->pools.begin()->second.value.count == 0);
+    mirror.apply({kv("/ivds/v1/pools/web/a", "", ++revision), true});
+    const auto left = next_shared(b, shared_at(mirror, b));
+    REQUIRE(left);
+    CHECK(left->vport_pools.at("web")->members().empty());
+}
+
+TEST_CASE("more sets than are taken are refused and counted, and a list takes back what went", "[R174]") {
+    Mirror mirror("a");
+    std::vector<etcd::KeyValue> keys;
+    for (std::size_t i = 0; i < kMaxShared + 10; ++i)
+        keys.push_back(
+            kv(fmt::format("/ivds/v1/sets/s{}", i), fmt::format(R"({{"host":"b","set":{{"name":"s{}"}}}})", i)));
+    mirror.relist(keys, 0);
+    CHECK(mirror.others_shared() == kMaxShared);
+    CHECK(mirror.refused_total() == 10);
+    CHECK(mirror.take_shared_changed());
+    CHECK(!mirror.take_shared_changed());
+    keys.resize(1);
+    mirror.relist(keys, 0);
+    CHECK(mirror.others_shared() == 1);
+    CHECK(shared_at(mirror, {}).sets.size() == 1);
 }
