@@ -76,6 +76,7 @@ struct ivds_verdict {
 	__u16 is_straggler; /* from the wire, and goes back there: to where its VM went from here */
 	__u32 target;       /* redirected: port id of the vPort, 0 where a pool has none */
 	__u32 in_instance;  /* that the frame came in by; another than instance_id behind a patch */
+	__u32 peer_vlan;    /* from the wire, where peers may have a rate: the outer VLAN that its sender is on */
 	__u32 in_port;      /* that it came in by there: the far end of a patch, or the ingress port */
 	__u32 mirrors;      /* sessions that get a copy of the frame as it came in, and … */
 	__u32 mirrors_late; /* … those that get one as it goes out, by a rule of the vPort there */
@@ -564,6 +565,8 @@ INLINE int classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, c
 		event(IVDS_EVENT_UNREGISTERED, port_id, 0, instance_id, f->src);
 		return refuse(v, IVDS_DROP_UNREGISTERED, port_id);
 	}
+	if (instance->flags & IVDS_IF_PEER_RATES)
+		v->peer_vlan = entry && entry->vlan ? entry->vlan : instance->vlan;
 	if (!(entry && entry->flags & IVDS_FDB_STATIC) && instance->flags & IVDS_IF_LEARN_WIRE)
 		learn_source(f, v, port_id, port, key.vlan, entry);
 

@@ -80,6 +80,14 @@ struct {
 } neighbours SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, IVDS_MAX_PEER_RATES);
+	__type(key, struct ivds_peer_key);
+	__type(value, struct ivds_peer_rate);
+} peer_rates SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP);
 	__uint(max_entries, IVDS_MAX_PORTS);
 	__uint(key_size, sizeof(__u32));

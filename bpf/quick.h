@@ -94,8 +94,9 @@ INLINE int quick_look(struct ivds_quick *q, const __u8 *data, const __u8 *data_e
 	if (to_id == instance->uplink) {
 		q->vlan = entry->vlan ? entry->vlan : instance->vlan;
 		q->vvlan = instance->vvlan;
-		if (!(instance->flags & IVDS_IF_WIRE) || entry->flags & IVDS_FDB_PLAIN || !q->vlan || !q->vvlan ||
-		    port->mirror_drop || check_uplink(to, l3_bytes, 2))
+		if ((instance->flags & (IVDS_IF_WIRE | IVDS_IF_PEER_RATES)) != IVDS_IF_WIRE ||
+		    entry->flags & IVDS_FDB_PLAIN || !q->vlan || !q->vvlan || port->mirror_drop ||
+		    check_uplink(to, l3_bytes, 2))
 			return 0;
 	} else {
 		if (to->kind != IVDS_PORT_VPORT || to->instance != instance_id || l3_bytes > to->mtu_bytes ||

@@ -164,6 +164,17 @@ INLINE __u32 first_vlan(const struct ivds_instance *instance, __u32 skipped)
 	return *(const __u16 *)__builtin_assume_aligned((const __u8 *)&instance->vlan + skipped * 8, 2);
 }
 
+/* Sends a copy of a flood by the uplink to the outer VLAN of the TCI, unless it is over the rate of who is there.
+ * Returns 0 or the reason of a drop. */
+INLINE __u32 send_to_peers(struct __sk_buff *skb, const struct ivds_instance *instance,
+			   const struct ivds_flood *flood, __u32 ifindex, __u16 tci)
+{
+	if (instance->flags & IVDS_IF_PEER_RATES &&
+	    over_peer_rate(flood->instance_id, (tci & 0xfff) << 1 | IVDS_WAY_OUT, flood->bytes, 0))
+		return IVDS_DROP_RATE_PEER_OUT;
+	return send_copy(skb, ifindex) ? IVDS_DROP_REDIRECT : 0;
+}
+
 /* The copies of a vPort's flood for the wire: one for each outer VLAN that peers are on, then one for plain
  * hosts; peers that get the last as well have learned its source by then, and drop it (plain_source). Where there is
  * nobody, nothing is sent. Returns how many were; the frame is of no further use. */
@@ -211,8 +222,9 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 				break;
 			}
 		}
-		if (send_copy(skb, uplink->ifindex)) {
-			count_drop(uplink_id, IVDS_DROP_REDIRECT, flood->packets, flood->bytes);
+		reason = send_to_peers(skb, instance, flood, uplink->ifindex, vlan);
+		if (reason) {
+			count_drop(uplink_id, reason, flood->packets, flood->bytes);
 			continue;
 		}
 		count_tx(uplink_id, flood->packets, bytes);
@@ -228,8 +240,9 @@ INLINE __u32 flood_wire(struct __sk_buff *skb, const struct ivds_instance *insta
 		count_drop(port_id, IVDS_DROP_TAG_FAILED, flood->packets, flood->bytes);
 		return sent;
 	}
-	if (send_copy(skb, uplink->ifindex)) {
-		count_drop(uplink_id, IVDS_DROP_REDIRECT, flood->packets, flood->bytes);
+	reason = send_to_peers(skb, instance, flood, uplink->ifindex, instance->vlan);
+	if (reason) {
+		count_drop(uplink_id, reason, flood->packets, flood->bytes);
 		return sent;
 	}
 	count_tx(uplink_id, flood->packets, bytes - flood->packets * IVDS_TAG_BYTES);

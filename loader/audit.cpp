@@ -255,6 +255,18 @@ std::map<std::string, std::string> pool_texts(const Rows& pools) {
     return out;
 }
 
+std::map<std::string, std::string> texts_of(const std::map<PeerKey, ivds_peer_rate>& peers) {
+    std::map<std::string, std::string> out;
+    for (const auto& [key, peer] : peers) {
+        const auto text = [&](ivds_way way) {
+            return fmt::format("{}/{}", peer.rate[way].ns_per_mib, peer.rate[way].burst_ns);
+        };
+        out.emplace(fmt::format("peer_rates[instance {}, VLAN {}]", key[0], key[1]),
+                    fmt::format("rate_in {}, rate_out {}", text(IVDS_WAY_IN), text(IVDS_WAY_OUT)));
+    }
+    return out;
+}
+
 }  // namespace
 
 bool same_runtime(const ivds_port& a, const ivds_port& b) {
@@ -335,6 +347,7 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
     }
     auditor.words("vvlans", "uplink, VLAN, V.VLAN", wanted.vvlans, in_map.vvlans);
     auditor.texts(texts_of(known.mirrors), texts_of(in_map.mirrors));
+    auditor.texts(texts_of(wanted.peer_rates), texts_of(in_map.peer_rates));
     auditor.texts(pool_texts(wanted.pools), pool_texts(in_map.pools));
     auditor.words("ifports", "ifindex", known.ifports, in_map.ifports);
     auditor.words("tx", "port", known.tx, in_map.tx);
@@ -364,7 +377,7 @@ std::vector<Finding> audit(const Content& in_map, const Bulk& bulk, const Conten
     }
     std::size_t entries = wanted.ports.size() + wanted.instances.size() + wanted.vvlans.size() +
                           known.ifports.size() + known.tx.size() + bulk.fdb.size() + bulk.neighbours.size() +
-                          wanted.pools.size() + wanted.mirrors.size();
+                          wanted.pools.size() + wanted.mirrors.size() + wanted.peer_rates.size();
     for (const auto& [id, list] : wanted.acls) {
         entries += 1 + list->masks.size() + list->rules.size();
     }

@@ -135,6 +135,17 @@ Result<Content> Core::read_content() {
     if (!r) {
         return std::unexpected(r.error());
     }
+    r = kernel_.each(Map::peer_rates, [&](const void* key, const void* value) {
+        ivds_peer_key k;
+        ivds_peer_rate v;
+        std::memcpy(&k, key, sizeof(k));
+        std::memcpy(&v, value, sizeof(v));
+        std::ranges::fill(v.paid_ns, 0);
+        content.peer_rates.emplace(PeerKey{k.instance, k.vlan}, v);
+    });
+    if (!r) {
+        return std::unexpected(r.error());
+    }
     r = kernel_.each(Map::pools, [&](const void* key, const void* value) {
         ivds_pool pool;
         std::uint32_t id = 0;
@@ -449,7 +460,7 @@ Result<> Core::put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey&
         before = found->second;
     }
     const std::optional<Value> after = value != nullptr ? std::optional(*value) : std::nullopt;
-    if (before == after) {
+    if (before.has_value() == after.has_value() && (!before || same_bytes(*before, *after))) {
         return {};
     }
     const auto write = [this, map, &mirror, key, abi_key](const std::optional<Value>& row) {
@@ -464,29 +475,6 @@ Result<> Core::put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey&
         return r;
     };
     if (auto r = write(after); !r) {
-        return r;
-    }
-    journal.add([write, before] { (void)write(before); });
-    return {};
-}
-
-// A pool; null removes it.
-Result<> Core::put_pool(std::uint32_t id, const ivds_pool* value, Journal& journal) {
-    const auto found = content_.pools.find(id);
-    const std::optional<ivds_pool> before =
-        found == content_.pools.end() ? std::nullopt : std::optional(found->second);
-    const auto write = [this, id](const std::optional<ivds_pool>& pool) {
-        auto r = pool ? kernel_.put(Map::pools, &id, &*pool) : kernel_.erase(Map::pools, &id);
-        if (r) {
-            if (pool) {
-                content_.pools[id] = *pool;
-            } else {
-                content_.pools.erase(id);
-            }
-        }
-        return r;
-    };
-    if (auto r = write(value != nullptr ? std::optional(*value) : std::nullopt); !r) {
         return r;
     }
     journal.add([write, before] { (void)write(before); });
@@ -1131,6 +1119,13 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
             return put_row<decltype(content_.vvlans), VvlanKey, ivds_vvlan_key, std::uint32_t>(
                 Map::vvlans, content_.vvlans, s->key, to_abi(s->key), nullptr, journal);
         }
+        if (const auto* s = std::get_if<PutPeerRate>(&step)) {
+            return put_row(Map::peer_rates, content_.peer_rates, s->key, to_abi(s->key), &s->value, journal);
+        }
+        if (const auto* s = std::get_if<ClearPeerRate>(&step)) {
+            return put_row<decltype(content_.peer_rates), PeerKey, ivds_peer_key, ivds_peer_rate>(
+                Map::peer_rates, content_.peer_rates, s->key, to_abi(s->key), nullptr, journal);
+        }
         if (const auto* s = std::get_if<PutAcl>(&step)) {
             return change_acl(s->acl, s->rows, true, journal);
         }
@@ -1138,10 +1133,11 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
             return change_acl(s->acl, s->rows, false, journal);
         }
         if (const auto* s = std::get_if<PutPool>(&step)) {
-            return put_pool(s->pool, &s->value, journal);
+            return put_row(Map::pools, content_.pools, s->pool, s->pool, &s->value, journal);
         }
         if (const auto* s = std::get_if<ClearPool>(&step)) {
-            return put_pool(s->pool, nullptr, journal);
+            return put_row<decltype(content_.pools), std::uint32_t, std::uint32_t, ivds_pool>(
+                Map::pools, content_.pools, s->pool, s->pool, nullptr, journal);
         }
         if (std::holds_alternative<PutFdb>(step)) {
             return put_fdb(plan.fdb_puts, journal);
@@ -1232,6 +1228,7 @@ Result<> Core::reconcile() {
     rows(Map::tx, content_.tx, now->tx, number);
     rows(Map::pools, content_.pools, now->pools, number);
     rows(Map::vvlans, content_.vvlans, now->vvlans, [](const VvlanKey& key) { return to_abi(key); });
+    rows(Map::peer_rates, content_.peer_rates, now->peer_rates, [](const PeerKey& key) { return to_abi(key); });
     adopted_ = adopted_ || done.has_value();
     return done;
 }

@@ -106,7 +106,6 @@ private:
     // There is a tap as long as there is a mirror.
     [[nodiscard]] Result<> tap_on(Journal& journal);
     [[nodiscard]] Result<> tap_off(Journal& journal);
-    [[nodiscard]] Result<> put_pool(std::uint32_t id, const ivds_pool* value, Journal& journal);
     [[nodiscard]] Result<> change_acl(std::uint32_t id, const std::shared_ptr<const AclRows>& rows, bool there,
                                       Journal& journal);
     [[nodiscard]] Result<> put_fdb(const std::vector<FdbChange>& changes, Journal& journal);

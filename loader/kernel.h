@@ -28,6 +28,7 @@ enum class Map : std::uint8_t {
     vvlans,
     fdb,
     neighbours,
+    peer_rates,
     tx,
     port_stats,
     nic_stats,
@@ -50,7 +51,7 @@ enum class Map : std::uint8_t {
     scratch,
     events,
 };
-constexpr std::size_t kMapCount = 30;
+constexpr std::size_t kMapCount = 31;
 [[nodiscard]] const char* map_name(Map map);
 
 // A place on an interface that one of our programs can run at. The shared ones are XDP in the same two modes, as one

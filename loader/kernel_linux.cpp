@@ -132,11 +132,11 @@ void SkeletonFree::operator()(ivds_bpf* skeleton) const {
 
 const char* map_name(Map map) {
     static constexpr std::array names = {
-        "meta",           "ifports",      "ports",      "port_state", "instances",    "instance_state",
-        "vvlans",         "fdb",          "neighbours", "tx",         "port_stats",   "nic_stats",
-        "instance_stats", "drops",        "misses",     "acls",       "acl_masks",    "acl_rules",
-        "rule_stats",     "flows",        "pools",      "mirrors",    "mirror_state", "mirror_stats",
-        "captures",       "capture_room", "recents",    "inspectors", "scratch",      "events"};
+        "meta",       "ifports",    "ports",        "port_state",   "instances",  "instance_state", "vvlans",
+        "fdb",        "neighbours", "peer_rates",   "tx",           "port_stats", "nic_stats",      "instance_stats",
+        "drops",      "misses",     "acls",         "acl_masks",    "acl_rules",  "rule_stats",     "flows",
+        "pools",      "mirrors",    "mirror_state", "mirror_stats", "captures",   "capture_room",   "recents",
+        "inspectors", "scratch",    "events"};
     static_assert(names.size() == kMapCount);
     return names[static_cast<std::size_t>(map)];
 }

@@ -7,13 +7,13 @@
 #include <fmt/format.h>
 #include <linux/ethtool.h>
 #include <linux/genetlink.h>
+#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/net_namespace.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/sockios.h>
 #include <linux/veth.h>
-#include <net/if.h>
 #include <netlink/genl/ctrl.h>
 #include <netlink/genl/genl.h>
 #include <netlink/msg.h>
@@ -27,6 +27,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <set>
@@ -470,6 +471,35 @@ struct NetdevQuery::Impl {
         });
     }
 
+    // The kernel tells of a lost carrier a moment later, when it gets its lock on all links, and of one that is back
+    // by then nothing. Waits until it has told who has the other end of a cable that is out, of a veth the peer; for
+    // two seconds at most, as that end may be out of sight.
+    void wait_until_told(const Netdev& netdev) const {
+        const bool veth = netdev.is_veth();
+        const Message msg = link_request(RTM_GETLINK, 0, veth ? netdev.peer_ifindex : netdev.ifindex, "");
+        if (veth && netdev.peer_nsid >= 0) {
+            nla_put_s32(msg.get(), IFLA_TARGET_NETNSID, netdev.peer_nsid);
+        }
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+        bool told = false;
+        while (!told && std::chrono::steady_clock::now() < end) {
+            const int err = converse(route.get(), msg.get(), [&](nlmsghdr* header) {
+                std::array<nlattr*, IFLA_MAX + 1> attrs{};
+                if (nlmsg_parse(header, sizeof(ifinfomsg), attrs.data(), IFLA_MAX, nullptr) == 0 &&
+                    attrs[IFLA_OPERSTATE] != nullptr) {
+                    const std::uint8_t state = nla_get_u8(attrs[IFLA_OPERSTATE]);
+                    told = state != IF_OPER_UP && state != IF_OPER_UNKNOWN;
+                }
+            });
+            if (err != 0) {
+                return;
+            }
+            if (!told) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            }
+        }
+    }
+
     // Runs `work` in the namespace of the veth's peer, with an ethtool socket of it and the peer's name there.
     // A thread of its own enters, so that this process' threads never leave theirs.
     Result<> at_peer(const Netdev& netdev, const std::function<Result<>(const Ethtool&, const std::string&)>& work) {
@@ -623,6 +653,9 @@ Result<> NetdevQuery::set_link(const std::string& name, bool on) {
     }
     if (!*netdev) {
         return fail(Code::not_found, "IVDS-N001", fmt::format("there is no interface {}", name));
+    }
+    if (on) {
+        impl_->wait_until_told(**netdev);
     }
     if ((*netdev)->is_veth()) {
         return set_flag((*netdev)->ifindex, IFF_UP, on);

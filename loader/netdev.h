@@ -98,7 +98,8 @@ public:
     [[nodiscard]] Result<> set_flag(std::uint32_t ifindex, unsigned flag, bool on);  // IFF_UP, IFF_PROMISC
 
     // Unplugs the cable of an interface, as who is at the other end sees it, or plugs it in again: a veth is set down
-    // or up, others lose or get their carrier. Code::unsupported: the driver of this kind cannot.
+    // or up, others lose or get their carrier. What is plugged in was seen to be out before, if the kernel can say so
+    // within two seconds. Code::unsupported: the driver of this kind cannot.
     [[nodiscard]] Result<> set_link(const std::string& name, bool on);
 
     // A pair of veths that take frames of any length; the first gets the alias.

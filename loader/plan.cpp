@@ -713,6 +713,17 @@ Result<> validate(const Tables& tables, const Tables& before) {
                                      key[2], instance));
         }
     }
+    for (const auto& [key, rates] : tables.peer_rates) {
+        const auto instance = tables.instances.find(key[0]);
+        if (instance == tables.instances.end() || (instance->second.value.flags & IVDS_IF_PEER_RATES) == 0 ||
+            key[1] == 0 || key[1] > IVDS_VLAN_MAX || rates.paid_ns[IVDS_WAY_IN] != 0 ||
+            rates.paid_ns[IVDS_WAY_OUT] != 0) {
+            return wrong(fmt::format("the rates of the peers of instance {} on VLAN {}", key[0], key[1]));
+        }
+    }
+    if (tables.peer_rates.size() > IVDS_MAX_PEER_RATES) {
+        return wrong(fmt::format("{} rates of peers, {} fit", tables.peer_rates.size(), IVDS_MAX_PEER_RATES));
+    }
     return {};
 }
 
@@ -729,6 +740,12 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
         const auto found = now.pools.find(id);
         if (found == now.pools.end() || !same_bytes(found->second, row.value)) {
             plan.steps.emplace_back(PutPool{id, row.value});
+        }
+    }
+    for (const auto& [key, rates] : next.peer_rates) {
+        const auto found = now.peer_rates.find(key);
+        if (found == now.peer_rates.end() || !same_bytes(found->second, rates)) {
+            plan.steps.emplace_back(PutPeerRate{key, rates});
         }
     }
     const auto acls = diff_acls(now, old, in_map, next);
@@ -778,6 +795,11 @@ Plan make_plan(const Content& now, const Tables& old, const Bulk* in_map, const 
     for (const auto& [key, instance] : now.vvlans) {
         if (!next.vvlans.contains(key)) {
             plan.steps.emplace_back(ClearVvlan{key});
+        }
+    }
+    for (const auto& [key, rates] : now.peer_rates) {
+        if (!next.peer_rates.contains(key)) {
+            plan.steps.emplace_back(ClearPeerRate{key});
         }
     }
     if (!plan.neighbour_clears.empty()) {
@@ -848,6 +870,13 @@ ivds_vvlan_key to_abi(const VvlanKey& key) {
     out.uplink = key[0];
     out.vlan = static_cast<std::uint16_t>(key[1]);
     out.vvlan = static_cast<std::uint16_t>(key[2]);
+    return out;
+}
+
+ivds_peer_key to_abi(const PeerKey& key) {
+    ivds_peer_key out{};
+    out.instance = key[0];
+    out.vlan = static_cast<std::uint16_t>(key[1]);
     return out;
 }
 

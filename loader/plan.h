@@ -43,11 +43,14 @@ constexpr std::uint16_t kRuntimeFlags = IVDS_PF_UP | IVDS_PF_TC | IVDS_PF_XDP_TA
 
 using VvlanKey = std::array<std::uint32_t, 3>;  // uplink, vlan, vvlan
 
+using PeerKey = std::array<std::uint32_t, 2>;  // instance, vlan
+
 // What the maps hold, but for the FDB. Free slots are not in it.
 struct Content {
     std::map<std::uint32_t, ivds_port> ports;
     std::map<std::uint32_t, ivds_instance> instances;
     std::map<VvlanKey, std::uint32_t> vvlans;
+    std::map<PeerKey, ivds_peer_rate> peer_rates;  // what is used up of them is zero
     std::map<std::uint32_t, ivds_pool> pools;
     std::map<std::uint32_t, std::uint32_t> ifports;  // ifindex -> port id
     std::map<std::uint32_t, std::uint32_t> tx;       // port id -> ifindex
@@ -133,6 +136,13 @@ struct PutVvlan {
 struct ClearVvlan {
     VvlanKey key;
 };
+struct PutPeerRate {
+    PeerKey key;
+    ivds_peer_rate value;
+};
+struct ClearPeerRate {
+    PeerKey key;
+};
 // A whole list: its rules, its masks, and then the entry that makes it live; ClearAcl the other way round.
 struct PutAcl {
     std::uint32_t acl;
@@ -161,9 +171,9 @@ struct ClearFdb {};         // all of Plan::fdb_clears
 struct PutNeighbours {};    // all of Plan::neighbour_puts
 struct ClearNeighbours {};  // all of Plan::neighbour_clears
 struct HooksOn {};          // every port of the new tables whose hooks are not as wanted
-using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutAcl,
-                          ClearAcl, PutPool, ClearPool, PutMirror, ClearMirror, PutFdb, ClearFdb, PutNeighbours,
-                          ClearNeighbours, HooksOn>;
+using Step = std::variant<HooksOff, ClearPort, PutPort, PutInstance, ClearInstance, PutVvlan, ClearVvlan, PutPeerRate,
+                          ClearPeerRate, PutAcl, ClearAcl, PutPool, ClearPool, PutMirror, ClearMirror, PutFdb,
+                          ClearFdb, PutNeighbours, ClearNeighbours, HooksOn>;
 
 struct Plan {
     std::vector<Step> steps;
@@ -203,5 +213,6 @@ struct Members {
 [[nodiscard]] ivds_fdb_entry to_abi(const FdbTarget& target);
 [[nodiscard]] ivds_neighbour_key to_abi(const NeighbourKey& key);
 [[nodiscard]] ivds_vvlan_key to_abi(const VvlanKey& key);
+[[nodiscard]] ivds_peer_key to_abi(const PeerKey& key);
 
 }  // namespace ivds

@@ -24,7 +24,7 @@ namespace ivds {
 namespace {
 
 constexpr std::uint32_t kMagic = 0x53564449u;
-constexpr std::uint32_t kVersion = 6;
+constexpr std::uint32_t kVersion = 7;
 
 struct Header {
     std::uint32_t magic;
@@ -139,6 +139,11 @@ void write_body(Writer& out, const Tables& tables) {
         out.value(key);
         out.value(instance);
     }
+    out.count(tables.peer_rates.size());
+    for (const auto& [key, rates] : tables.peer_rates) {
+        out.value(key);
+        out.value(rates);
+    }
     out.count(tables.pools.size());
     for (const auto& [id, row] : tables.pools) {
         out.value(id);
@@ -221,6 +226,10 @@ bool read_body(Reader& in, Tables& tables) {
     for (auto n = in.count(16); n > 0 && in.ok(); --n) {
         const auto key = in.value<std::array<std::uint32_t, 3>>();
         tables.vvlans.emplace(key, in.value<std::uint32_t>());
+    }
+    for (auto n = in.count(8 + sizeof(ivds_peer_rate)); n > 0 && in.ok(); --n) {
+        const auto key = in.value<std::array<std::uint32_t, 2>>();
+        tables.peer_rates.emplace(key, in.value<ivds_peer_rate>());
     }
     for (auto n = in.count(4); n > 0 && in.ok(); --n) {
         const auto id = in.value<std::uint32_t>();

@@ -91,6 +91,8 @@ struct Tables {
     std::map<std::uint32_t, InstanceRow> instances;
     // {uplink, vlan, vvlan} -> instance, and {uplink, vlan, 0} for each VLAN that carries V.VLANs.
     std::map<std::array<std::uint32_t, 3>, std::uint32_t> vvlans;
+    // {instance, outer VLAN} -> the rates of its peers there; what is used up of them is zero.
+    std::map<std::array<std::uint32_t, 2>, ivds_peer_rate> peer_rates;
     // By ACL id, which ports name. A list never changes under its id.
     std::map<std::uint32_t, std::shared_ptr<const AclRow>> acls;
     std::map<std::uint32_t, MirrorRow> mirrors;  // by session, from 0; ports name them in masks

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <chrono>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "agent/agent.h"
@@ -53,10 +52,6 @@ ivds_port_stats stats_of(const pb::Counters& counters) {
 // unless their agent or etcd starts anew just then.
 constexpr std::uint32_t kSendOnS = 5;
 
-// For so long at least a VM's cable is out: the kernel tells of a link that changed a moment later, and of one that
-// is back by then nothing.
-constexpr auto kUnplugged = std::chrono::milliseconds(30);
-
 // The cable of a VM's interface, which is out until put_in(), or until the end.
 class Cable {
 public:
@@ -69,13 +64,11 @@ public:
     [[nodiscard]] Result<> pull_out(const std::string& netdev) {
         auto done = plane_.set_link(netdev, false);
         if (done) netdev_ = netdev;
-        since_ = Clock::now();
         return done;
     }
     // Whether it was out.
     [[nodiscard]] Result<bool> put_in() {
         if (netdev_.empty()) return false;
-        std::this_thread::sleep_until(since_ + kUnplugged);
         auto done = plane_.set_link(std::exchange(netdev_, ""), true);
         if (!done) return std::unexpected(done.error());
         return true;
@@ -84,7 +77,6 @@ public:
 private:
     Plane& plane_;
     std::string netdev_;
-    Clock::time_point since_;
 };
 
 }  // namespace

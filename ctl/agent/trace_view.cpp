@@ -192,6 +192,14 @@ private:
                     drop_id(a[1] == IVDS_WAY_IN ? IVDS_DROP_RATE : IVDS_DROP_RATE_OUT));
                 change_ = "ivds-ctl profile update sets the rates of a profile";
                 break;
+            case IVDS_TRACE_PEER_RATE:
+                text_ = fmt::format(
+                    "the peers of instance {} on VLAN {} {} at no more than their rate: what is over it is dropped "
+                    "({})",
+                    instance(a[0]), a[1], a[2] == IVDS_WAY_IN ? "send" : "are sent to",
+                    drop_id(a[2] == IVDS_WAY_IN ? IVDS_DROP_RATE_PEER : IVDS_DROP_RATE_PEER_OUT));
+                change_ = "ivds-ctl instance update sets the peer_rates of an instance";
+                break;
             case IVDS_TRACE_TRUNK:
                 text_ = fmt::format("tag {} of trunk {} is vPort {}", a[1], port(a[0]), port(a[2]));
                 break;

@@ -62,6 +62,8 @@ constexpr std::array help_table{
     FieldHelp{"Instance.unregistered", nullptr,
               "peers that are not registered: taken, flooded to as well, or dropped"},
     FieldHelp{"Instance.max_peers", "N", "other hosts of the registry that it takes, 1 to 65535; 0: all"},
+    FieldHelp{"Instance.peer_rates", "vlan=VLAN,rate_out_mbps=N",
+              "what its peers on a VLAN may send (rate_in_mbps) and be sent; no vlan: on each other one"},
     FieldHelp{"Profile.guest_tags", nullptr, "what happens to frames with a tag of the guest's own"},
     FieldHelp{"Profile.allow_spoof", nullptr, "any source MAC, and sources are learned"},
     FieldHelp{"Profile.mtu_bytes", "N", "largest L3 packet; 0: the instance's"},

@@ -264,6 +264,22 @@ InstanceRow instance_row(const Model& model, const Ids& ids, const pb::Instance&
     return row;
 }
 
+// The rates of its peers, by the VLANs that they may be on.
+void put_peer_rates(const pb::Instance& instance, std::uint32_t id, ivds_instance& value, Tables& tables) {
+    std::set<std::uint32_t> vlans(instance.peer_vlans().begin(), instance.peer_vlans().end());
+    vlans.insert(value.vlan);
+    for (const std::uint32_t vlan : vlans) {
+        const pb::PeerRate* found = nullptr;
+        for (const pb::PeerRate& peer : instance.peer_rates())
+            if (peer.vlan() == vlan || (peer.vlan() == 0 && found == nullptr)) found = &peer;
+        if (found == nullptr || (found->rate_in_mbps() == 0 && found->rate_out_mbps() == 0)) continue;
+        ivds_peer_rate& row = tables.peer_rates[{id, vlan}];
+        row.rate[IVDS_WAY_IN] = rate_of(found->rate_in_mbps(), found->burst_in_kib());
+        row.rate[IVDS_WAY_OUT] = rate_of(found->rate_out_mbps(), found->burst_out_kib());
+        value.flags |= IVDS_IF_PEER_RATES;
+    }
+}
+
 using NeighbourList = std::shared_ptr<const std::vector<Neighbour>>;
 
 // Who has which address in each instance that answers, here and beyond. What two say they have is nobody's.
@@ -396,6 +412,7 @@ Result<Tables> compile(const Model& model, const Ids& ids, const Model& now, con
             row.neighbours = same != nullptr && *same == *found->second ? same : found->second;
         }
         if (row.value.uplink != 0) {
+            put_peer_rates(*instance, id, row.value, tables);
             std::uint32_t& plain = tables.vvlans[{row.value.uplink, row.value.vlan, 0}];
             if (row.value.vvlan != 0) tables.vvlans[{row.value.uplink, row.value.vlan, row.value.vvlan}] = id;
             if (instance->plain_access() || row.value.vvlan == 0) {

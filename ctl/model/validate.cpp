@@ -457,6 +457,13 @@ private:
         if (std::ranges::find(instance.peer_vlans(), outer) != instance.peer_vlans().end())
             return refuse(Code::conflict, "IVDS-M012", "leave it out of peer_vlans",
                           "instance {}: peer VLAN {} is the instance's own", instance.name(), outer);
+        const std::uint32_t own = uplink.tags() == pb::Uplink::SINGLE ? instance.vvlan() : outer;
+        for (const pb::PeerRate& peer : instance.peer_rates())
+            if (peer.vlan() != 0 && peer.vlan() != own &&
+                std::ranges::find(instance.peer_vlans(), peer.vlan()) == instance.peer_vlans().end())
+                return refuse(
+                    Code::conflict, "IVDS-M094", fmt::format("add {} to peer_vlans, or use {}", peer.vlan(), own),
+                    "instance {}: peer_rates name VLAN {}, where it has no peers", instance.name(), peer.vlan());
         return {};
     }
 
@@ -895,6 +902,21 @@ Result<> validate_object(const pb::Instance& instance) {
         check.number("peer_vlans", vlan, 1, IVDS_VLAN_MAX, false);
         check.that(peers.insert(vlan).second, "IVDS-M012", fmt::format("peer VLAN {} is given twice", vlan),
                    "give it once");
+    }
+    check.that(instance.peer_rates().empty() || instance.scope() == pb::DISTRIBUTED, "IVDS-M094",
+               "peer_rates are about other hosts, and its scope is local",
+               "use scope: distributed, or leave them out");
+    std::set<std::uint32_t> limited;
+    for (const pb::PeerRate& peer : instance.peer_rates()) {
+        check.number("vlan of peer_rates", peer.vlan(), 1, IVDS_VLAN_MAX, true);
+        check.rate("in", peer.rate_in_mbps(), peer.burst_in_kib());
+        check.rate("out", peer.rate_out_mbps(), peer.burst_out_kib());
+        const std::string who = peer.vlan() == 0 ? "the other VLANs" : fmt::format("VLAN {}", peer.vlan());
+        check.that(peer.rate_in_mbps() != 0 || peer.rate_out_mbps() != 0 || peer.vlan() != 0, "IVDS-M094",
+                   "peer_rates without a VLAN or a rate say nothing",
+                   "give rate_in_mbps or rate_out_mbps, or with vlan neither: no limit there");
+        check.that(limited.insert(peer.vlan()).second, "IVDS-M094", fmt::format("peer_rates name {} twice", who),
+                   "give both rates in one entry");
     }
     for (const pb::StaticMac& entry : instance.fdb()) {
         if (!check.ok()) break;

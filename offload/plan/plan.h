@@ -118,6 +118,7 @@ struct Choices {
     X(mirror_target_away, "its target is none of the NIC's vPorts")                                   \
     X(mirror_source_away, "not all that it watches is in the NIC")                                    \
     X(mirrors_full, "the NIC's mirrors are all in use")                                               \
+    X(peer_rate, "the NIC does not limit what peers on a VLAN send and are sent")                     \
     X(rate_out, "the NIC does not limit what is sent to a VM")                                        \
     X(rate_low, "the NIC cannot hold a queue to so low a rate")                                       \
     X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                      \

@@ -58,6 +58,7 @@ Reason fit_instance(std::uint32_t id, const Snapshot& tables, const Device& devi
     const auto registered = tables.vvlans.find({instance.uplink, instance.vlan, instance.vvlan});
     if (registered == tables.vvlans.end() || registered->second != id) return Reason::not_registered;
     if (instance.vvlan != 0) return Reason::outer_tag;
+    if ((instance.flags & IVDS_IF_PEER_RATES) != 0) return Reason::peer_rate;
     if (!is_tpid_of_nic(tables.ports.at(device.uplink).outer_tpid_be)) return Reason::tpid;
     return Reason::fits;
 }

@@ -217,14 +217,15 @@ class Lab:
 
     @staticmethod
     def wait(condition, seconds, otherwise):
-        """Waits until `condition()` is true. The limit only bounds a failure; it is no part of what is tested."""
+        """Waits until `condition()` is true. The limit only bounds a failure; it is no part of what is tested.
+        `otherwise` is what is said then, or makes it of what there is then."""
         end = time.monotonic() + seconds
         while True:
             value = condition()
             if value:
                 return value
             if time.monotonic() > end:
-                raise LabError(otherwise)
+                raise LabError(otherwise() if callable(otherwise) else otherwise)
             time.sleep(0.01)
 
     def place(self, name):

@@ -16,6 +16,8 @@ DEFINE(ivds_vvlan_key);
 DEFINE(ivds_vvlan);
 DEFINE(ivds_fdb_key);
 DEFINE(ivds_fdb_entry);
+DEFINE(ivds_peer_key);
+DEFINE(ivds_peer_rate);
 DEFINE(ivds_neighbour_key);
 DEFINE(ivds_neighbour);
 DEFINE(ivds_acl);

@@ -63,6 +63,7 @@ const std::map<std::string, std::pair<std::string, std::string>> structures = {
     {"vvlans", {"ivds_vvlan_key", "ivds_vvlan"}},
     {"fdb", {"ivds_fdb_key", "ivds_fdb_entry"}},
     {"neighbours", {"ivds_neighbour_key", "ivds_neighbour"}},
+    {"peer_rates", {"ivds_peer_key", "ivds_peer_rate"}},
     {"tx", {"", ""}},
     {"port_stats", {"", "ivds_port_stats"}},
     {"nic_stats", {"", "ivds_nic_stats"}},

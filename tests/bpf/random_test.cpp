@@ -138,6 +138,12 @@ World drawn_world() {
                 world.peer_vlan(id, static_cast<std::uint16_t>(30 + i));
             }
             instance.flags = drawn_flags({{IVDS_IF_ACTIVE, 8}, {IVDS_IF_WIRE, 6}, {IVDS_IF_LEARN_WIRE, 3}});
+            if (rarely(4)) {
+                for (int i = between(1, 3); i > 0; --i) {
+                    world.peer_rate(id, one_of<std::uint16_t>({10, 20, 31, 32, 100}),
+                                    one_of<ivds_way>({IVDS_WAY_IN, IVDS_WAY_OUT}));
+                }
+            }
             if (speaks_plain(world, id) && rarely(3)) {
                 world.plain_access(id);
             } else if (speaks_plain(world, id) && instance.peer_vlans[0] == 0 && rarely(4)) {
@@ -525,18 +531,16 @@ TEST_CASE("every rung agrees with the reference switch on random worlds", "[R12]
     fmt::print("{} frames on a rung compared\n", cases);
     CHECK(cases >= enough);
     // The worlds are worth nothing if they are all alike.
-    for (const char* kind : {"no_port",        "no_instance", "instance_down",    "truncated",
-                             "bad_source",     "spoof",       "guest_tag",        "guest_tag_out",
-                             "vm_control",     "oversize",    "oversize_out",     "unknown_vlan",
-                             "unknown_vvlan",  "bad_vid",     "no_vvlan",         "wire_source",
-                             "same_port",      "port_down",   "no_uplink",        "no_tc",
-                             "lone_flood",     "rx_local",    "rx_wire",          "rx_flood",
-                             "rx_host",        "event spoof", "event move",       "event limit",
-                             "event fdb_full", "acl",         "acl_out",          "flow_limit",
-                             "patch",          "event rule",  "event flow_limit", "rate",
-                             "rate_out",       "sent",        "answered",         "passed",
-                             "blocked",        "uninspected", "refused",          "inspector",
-                             "forged",         "rx_answered", "unregistered",     "event unregistered"}) {
+    for (const char* kind :
+         {"no_port",       "no_instance",   "instance_down", "truncated",   "bad_source",       "spoof",
+          "guest_tag",     "guest_tag_out", "vm_control",    "oversize",    "oversize_out",     "unknown_vlan",
+          "unknown_vvlan", "bad_vid",       "no_vvlan",      "wire_source", "same_port",        "port_down",
+          "no_uplink",     "no_tc",         "lone_flood",    "rx_local",    "rx_wire",          "rx_flood",
+          "rx_host",       "event spoof",   "event move",    "event limit", "event fdb_full",   "acl",
+          "acl_out",       "flow_limit",    "patch",         "event rule",  "event flow_limit", "rate",
+          "rate_out",      "sent",          "answered",      "passed",      "blocked",          "uninspected",
+          "refused",       "inspector",     "forged",        "rx_answered", "unregistered",     "event unregistered",
+          "rate_peer",     "rate_peer_out"}) {
         INFO(kind);
         CHECK(happened.contains(kind));
     }

@@ -1646,6 +1646,59 @@ void add_rates(std::vector<Vector>& table) {
         .arrives(2, back);
 }
 
+void add_peer_rates(std::vector<Vector>& table) {
+    const Bytes local(eth(vm(3), vm(2)) / ip4_udp(46));
+    const Bytes wired(eth(remote(1), vm(2)) / ip4_udp(46));
+    const Bytes further(eth(remote(2), vm(2)) / ip4_udp(46));
+    const Bytes flood(eth(broadcast, vm(2)) / ip4_udp(46));
+    const auto to_wire = [](const Mac& dst, std::uint16_t vlan) { return wire(dst, vm(2), vlan, 100) / ip4_udp(46); };
+    const auto from = [](const Mac& src, std::uint16_t vlan, std::uint16_t vvlan) {
+        return wire(vm(2), src, vlan, vvlan) / ip4_udp(46);
+    };
+
+    add(table, "drops what is sent to peers on a VLAN over their rate, and nothing to others", "[R81]",
+        house().peer_rate(red, 30, IVDS_WAY_OUT))
+        .send(2, further)
+        .arrives(1, to_wire(remote(2), 30))
+        .send(3, eth(remote(2), vm(3)) / ip4_udp(46))
+        .drops(1, IVDS_DROP_RATE_PEER_OUT)
+        .send(2, wired)
+        .arrives(1, to_wire(remote(1), 10))
+        .send(2, local)
+        .arrives(3, local)
+        .send(2, flood)
+        .arrives(3, flood)
+        .arrives(4, flood)
+        .arrives(1, to_wire(broadcast, 10))
+        .drops(1, IVDS_DROP_RATE_PEER_OUT)
+        .send(5, wired)
+        .arrives(1, wire(remote(1), vm(2), 10, 200) / ip4_udp(46));
+    add(table, "drops what peers on a VLAN send over their rate, and nothing of others", "[R81]",
+        house().peer_rate(red, 30, IVDS_WAY_IN))
+        .send(1, from(remote(2), 10, 100))
+        .arrives(2, eth(vm(2), remote(2)) / ip4_udp(46))
+        .send(1, from(remote(2), 10, 100))
+        .drops(1, IVDS_DROP_RATE_PEER)
+        .send(1, wire(broadcast, remote(2), 10, 100) / ip4_udp(46))
+        .drops(1, IVDS_DROP_RATE_PEER)
+        .send(1, from(remote(1), 10, 100))
+        .arrives(2, eth(vm(2), remote(1)) / ip4_udp(46))
+        .send(1, from(remote(1), 10, 200))
+        .arrives(5, eth(vm(2), remote(1)) / ip4_udp(46))
+        .send(2, further)
+        .arrives(1, to_wire(remote(2), 30));
+    add(table, "takes who is not known for a peer on the instance's own VLAN", "[R81]",
+        house().peer_rate(red, 10, IVDS_WAY_IN).peer_rate(red, 10, IVDS_WAY_OUT))
+        .send(1, from(remote(9), 10, 100))
+        .arrives(2, eth(vm(2), remote(9)) / ip4_udp(46))
+        .send(1, from(remote(3), 10, 100))
+        .drops(1, IVDS_DROP_RATE_PEER)
+        .send(2, eth(remote(3), vm(2)) / ip4_udp(46))
+        .arrives(1, to_wire(remote(3), 10))
+        .send(2, wired)
+        .drops(1, IVDS_DROP_RATE_PEER_OUT);
+}
+
 // The frame on the link of an inspector.
 Bytes inspected(const Bytes& frame, std::uint16_t port, ivds_way way, std::uint16_t sequence,
                 ivds_inspect verdict = IVDS_INSPECT_PASS) {
@@ -1978,6 +2031,7 @@ std::vector<Vector> all_vectors() {
     add_rules(table);
     add_flows(table);
     add_rates(table);
+    add_peer_rates(table);
     add_priorities(table);
     add_trunks(table);
     add_inspection(table);

@@ -38,7 +38,7 @@ def mended(made, what, change):
     """Somebody changes something; the agent finds it, says so and sets it right."""
     before = len(told(made))
     change()
-    made.lab.wait(lambda: len(told(made)) > before, 60, f"{what}: nothing was found: {made.nic()}")
+    made.lab.wait(lambda: len(told(made)) > before, 60, lambda: f"{what}: nothing was found: {made.nic()}")
     made.wait_until_carried()
     made.wait_until_it_works()
     print(f"{what}: {told(made)[before:]}")
@@ -56,7 +56,7 @@ def _(bench):
         check_paths(made)
         driver = made.pf.driver()
         (driver / "unbind").write_text(made.pf.address)
-        made.lab.wait(lambda: "IVDS-O018" in made.nic().get("error", ""), 60, f"the NIC is not gone: {made.nic()}")
+        made.lab.wait(lambda: "IVDS-O018" in made.nic().get("error", ""), 60, lambda: f"the NIC is not gone: {made.nic()}")
         check_equal(made.nic()["state"], "failed", "the state of a NIC that is gone")
         away = {port["name"]: port for port in made.host.ctl_json("status")["ports"]}
         for name in VMS:
@@ -173,7 +173,7 @@ def _(bench):
         check_equal({vf["role"] for vf in states(made)}, {"free"}, "VFs without drivers")
         made.host.ctl("uplink", "update", "up0", "--vfs", "4")
         check_equal(vfs_of(made), 4, "VFs")
-        made.lab.wait(lambda: made.where()["red-0"] == ("hw", "fits"), 60, f"not carried: {made.nic()}")
+        made.lab.wait(lambda: made.where()["red-0"] == ("hw", "fits"), 60, lambda: f"not carried: {made.nic()}")
         fewer = made.host.ctl("uplink", "update", "up0", "--vfs", "2", check=False)
         check(fewer.returncode != 0 and "IVDS-M084" in fewer.stderr, f"fewer VFs than vPorts: {fewer}")
         for number in range(4):

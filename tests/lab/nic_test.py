@@ -224,7 +224,7 @@ class SortedRack(Rack):
 
     def wait_until_it_works(self):
         self.lab.wait(lambda: self.send("far", BROADCAST, both(100, RED)) and self.send("far", mac(2), both(100, BLUE)),
-                      90, f"nothing comes from the wire: {self.nic()} {self.host.agent_said()}")
+                      90, lambda: f"nothing comes from the wire: {self.nic()} {self.host.agent_said()}")
 
     def received(self):
         ports = {port["name"]: port["counters"]["rx_packets"] for port in self.host.ctl_json("status")["ports"]}

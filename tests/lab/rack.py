@@ -58,13 +58,13 @@ class Rack:
 
     def wait_until_carried(self):
         self.lab.wait(lambda: all(self.where().get(name) == ("hw", "fits") for name in VMS), 60,
-                      f"the NIC does not carry its VFs: {self.nic()}")
+                      lambda: f"the NIC does not carry its VFs: {self.nic()}")
 
     def nic(self):
         return self.host.ctl_json("offload", "show")["nics"][0]
 
     def wait_for_nic(self, state):
-        self.lab.wait(lambda: self.nic()["state"] == state, 60, f"the NIC is not {state}: {self.nic()}")
+        self.lab.wait(lambda: self.nic()["state"] == state, 60, lambda: f"the NIC is not {state}: {self.nic()}")
 
     def where(self):
         return {at["name"]: (at["where"], at["reason"]) for at in self.nic().get("objects", ())
@@ -95,7 +95,7 @@ class Rack:
     def wait_until_it_works(self):
         pairs = (("red-0", "red-1"), ("red-0", SOFT), (SOFT, "red-1"))
         self.lab.wait(lambda: all(self.ping(*pair) for pair in pairs), 90,
-                      f"red's VMs do not reach each other: {self.nic()} {self.host.agent_said()}")
+                      lambda: f"red's VMs do not reach each other: {self.nic()} {self.host.agent_said()}")
         for port in self.ports.values():
             port.close()
         self.ports = {name: vm.port("eth0") for name, vm in self.vms.items()}

@@ -124,7 +124,7 @@ def _(bench):
         check_equal(hooks(uplink.netdev()), ["driver", "tcx/ingress"], "hooks on the uplink")
         (uplink.device / "sriov_numvfs").write_text("1")
         lab.wait(lambda: state(loader("late-vf"), "ActiveState") == ["active"], 60,
-                 f"udev did not start {loader('late-vf')}")
+                 lambda: f"udev did not start {loader('late-vf')}")
         check_equal(hooks("late-vf"), ["tcx/ingress"], "hooks on the VF")
         check_equal(state("ivdsd", "ActiveState"), ["inactive"], "the agent")
         uplink.no_virtual_functions()

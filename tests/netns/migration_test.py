@@ -118,7 +118,7 @@ class Moving:
             return ([binding["host"] for binding in held] == [owner] and states.pop(owner) == "active"
                     and set(states.values()) <= {"moved", "none"} and all(says(self.scene, n, "synced") for n in "abc")
                     and all(self.way(n) == VLANS[owner] for n in "abc" if n != owner))
-        self.lab.wait(settled, 30, f"not settled on {owner}: {self.bindings()}, "
+        self.lab.wait(settled, 30, lambda: f"not settled on {owner}: {self.bindings()}, "
                                    f"{[(name, self.state(name), self.way(name)) for name in 'abc']}")
         check_equal(len(self.bindings()), 1, "owners")
 
@@ -311,7 +311,7 @@ def _(bench):
             # Nothing that the VM sends gets out where it is still plugged in, as its host withdraws.
             moving.commit()
             lab.wait(lambda target=target: moving.learned() == f"port-{target}", 10,
-                     f"the fabric has the VM at {moving.learned()}")
+                     lambda: f"the fabric has the VM at {moving.learned()}")
             announced = (b"\xff" * 6 + raw(VMAC) + tag(VLANS[target]) + tag(10) + bytes.fromhex("8035 0001 0800 0604 0003")
                          + raw(VMAC) + bytes(4) + raw(VMAC) + bytes(4))
             frames = of_vm(wire.receive_until(lambda all_: len(of_vm(all_)) >= 4))
@@ -362,7 +362,7 @@ def _(bench):
         moving.prepare()
         said = b.ctl_json("migrate", "commit", NAME, "--replug")
         check_equal(said["from_host"], "a", "from where it came")
-        lab.wait(lambda: link.carriers() == [True, False, True], 10, f"the link went {link.carriers()}")
+        lab.wait(lambda: link.carriers() == [True, False, True], 10, lambda: f"the link went {link.carriers()}")
         link.stop()
         check_equal(moving.scene.ports("b")[NAME].get("up"), True, "whether the port is up")
         moving.went()
@@ -379,7 +379,7 @@ def _(bench):
         lab.wait(lambda: moving.scene.ports("b")[NAME].get("up"), 10, "the port is not up")
         link = Monitor(lab, b, "tap7")
         b.ctl("migrate", "commit", NAME, "--replug")
-        lab.wait(lambda: link.carriers() == [True, False, True], 10, f"the tap went {link.carriers()}")
+        lab.wait(lambda: link.carriers() == [True, False, True], 10, lambda: f"the tap went {link.carriers()}")
         link.stop()
         moving.at = "b"
         moving.settle()

@@ -502,7 +502,7 @@ class RingReader:
             self.said.seek(0)
             return self.said.read().splitlines()
         if wanted:
-            self.lab.wait(lambda: len(read()) >= wanted, 20, f"no {wanted} copies: {read()}")
+            self.lab.wait(lambda: len(read()) >= wanted, 20, lambda: f"no {wanted} copies: {read()}")
             time.sleep(0.3)
         return read()
 

@@ -185,4 +185,40 @@ def _(bench):
         check_equal(sorted(answers.values()), [0, 2], f"answers of the peer that counts and the one too many: {answers}")
 
 
+@case("what an instance and its peers on a VLAN send each other is held to their rate, and nothing else is [R81]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Hosts(lab, "abc", VLANS)
+        for number, host in enumerate("aabc", 1):
+            scene.vm(host, "red", number)
+        slow = {"vlan": VLANS["b"], "rate_in_mbps": 2, "burst_in_kib": 16, "rate_out_mbps": 2, "burst_out_kib": 16}
+        scene.more["a"] = {"peer_rates": [slow]}
+        scene.start()
+        for host, others in (("a", 2), ("b", 3), ("c", 3)):
+            scene.knows(host, others)
+        scene.check_pings()
+
+        def held(sender, receiver, where):
+            arrived, grown, spent = scene.burst(sender, receiver, "a")
+            check_equal(set(grown), {("uplink", where)}, f"{sender} to {receiver}: where frames were lost, and why")
+            check(arrived <= 2e6 / 8 * spent + (16 << 10) + 1000,
+                  f"{sender} to {receiver}: {arrived} bytes in {spent:.3f} s")
+
+        def free(*pairs):
+            for sender, receiver in pairs:
+                check_equal(scene.burst(sender, receiver, "a")[1], {}, f"{sender} to {receiver}: drops")
+        held("red-1", "red-3", "rate_peer_out")
+        held("red-3", "red-2", "rate_peer")
+        free(("red-1", "red-4"), ("red-4", "red-1"), ("red-1", "red-2"))
+        # Another rate for each of the others, and none for this one.
+        scene.more["a"] = {"peer_rates": [{**slow, "vlan": 0}, {"vlan": VLANS["b"]}]}
+        scene.apply("a")
+        free(("red-1", "red-3"), ("red-3", "red-1"))
+        held("red-1", "red-4", "rate_peer_out")
+        held("red-4", "red-2", "rate_peer")
+        scene.more["a"] = {}
+        scene.apply("a")
+        free(("red-1", "red-4"), ("red-4", "red-1"))
+
+
 main()

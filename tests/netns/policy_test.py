@@ -2,7 +2,6 @@
 """policy_test.py -- connections, sets, redirects, pools and patches on real ports, by the files and commands that set them."""
 import json
 import socket
-import time
 
 from harness import case, check, check_equal, main
 from scapy.layers.inet import IP, UDP
@@ -359,44 +358,17 @@ def _(bench):
             scene.vm(host, "red", number, **more)
         scene.start()
 
-        def flood(sender, receiver, frames=400, size=1000):
-            """Bytes that arrived of a burst, the drops of each reason, and how long sender and switch had for it."""
-            payload = bytes(size - 42)
-            before, begun = scene.drops("a"), time.monotonic()
-            with scene.vms[receiver].within():
-                into = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            into.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-            into.bind((scene.vms[receiver].address, 9000))
-            into.settimeout(0.3)
-            with scene.vms[sender].within():
-                out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            for _ in range(frames):
-                out.sendto(payload, (scene.vms[receiver].address, 9000))
-            spent, arrived = time.monotonic() - begun, 0
-            try:
-                while True:
-                    into.recv(2000)
-                    arrived += 1
-            except (TimeoutError, socket.timeout):
-                pass
-            out.close()
-            into.close()
-            after = scene.drops("a")
-            grown = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
-            check_equal(arrived + sum(grown.values()), frames, f"{sender} to {receiver}: arrived and dropped, {grown}")
-            return arrived * size, grown, spent
-
         scene.check_pings()
         for sender, receiver, where in (("red-1", "red-3", ("red-1", "rate")), ("red-1", "red-4", ("red-1", "rate")),
                                         ("red-3", "red-2", ("red-2", "rate_out")),
                                         ("red-4", "red-2", ("red-2", "rate_out"))):
-            arrived, grown, spent = flood(sender, receiver)
+            arrived, grown, spent = scene.burst(sender, receiver, "a")
             check_equal(set(grown), {where}, f"{sender} to {receiver}: who lost frames, and why")
             # What the rate gives in the time, the burst, and the frame that goes beyond it.
             check(arrived <= 2e6 / 8 * spent + (16 << 10) + 1000,
                   f"{sender} to {receiver}: {arrived} bytes in {spent:.3f} s")
         for sender, receiver in (("red-4", "red-3"), ("red-3", "red-4"), ("red-2", "red-4")):
-            check_equal(flood(sender, receiver)[1], {}, f"{sender} to {receiver}: drops")
+            check_equal(scene.burst(sender, receiver, "a")[1], {}, f"{sender} to {receiver}: drops")
 
 
 main()

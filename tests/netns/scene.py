@@ -136,6 +136,33 @@ class Scene:
                 counters.update({key: int(value) for key, value in state.get("counters", {}).items()})
         return counters
 
+    def burst(self, sender, receiver, host, frames=400, size=1000):
+        """UDP from one VM to another as fast as it goes: {bytes that arrived, drops of the host by port and reason, how
+        long sender and switch had for it}. What neither arrived nor was dropped is an error."""
+        before, begun = self.drops(host), time.monotonic()
+        with self.vms[receiver].within():
+            into = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        into.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        into.bind((self.vms[receiver].address, 9000))
+        into.settimeout(0.3)
+        with self.vms[sender].within():
+            out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        for _ in range(frames):
+            out.sendto(bytes(size - 42), (self.vms[receiver].address, 9000))
+        spent, arrived = time.monotonic() - begun, 0
+        try:
+            while True:
+                into.recv(2000)
+                arrived += 1
+        except (TimeoutError, socket.timeout):
+            pass
+        out.close()
+        into.close()
+        after = self.drops(host)
+        grown = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
+        check_equal(arrived + sum(grown.values()), frames, f"{sender} to {receiver}: arrived and dropped, {grown}")
+        return arrived * size, grown, spent
+
     def ping(self, one, other, *options, count=3):
         """How many of `count` pings were answered."""
         done = self.vms[one].run("ping", "-q", "-c", count, "-i", "0.02", "-W", "1", *options,

@@ -162,6 +162,7 @@ TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[
         {"rate_low", [](World& w) { w.rate(vf0, IVDS_WAY_IN); }},
         {"inactive", [](World& w) { clear(w.instances.at(red).flags, IVDS_IF_ACTIVE); }},
         {"local_scope", [](World& w) { clear(w.instances.at(red).flags, IVDS_IF_WIRE); }},
+        {"peer_rate", [](World& w) { w.peer_rate(red, 10, IVDS_WAY_OUT); }},
         {"outer_tag", [](World& w) { w.instance(red, up, 10, 5); }},
         {"not_registered", [](World& w) { w.vvlans.erase({up, 10, 0}); }},
         {"other_uplink", [](World& w) { w.uplink(2).instances.at(red).uplink = 2; }},

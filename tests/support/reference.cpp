@@ -620,7 +620,7 @@ void ReferenceSwitch::forward_from_vport(const Frame& frame) {
             if (has_gone && is_kept_from_plain) {
                 drop(frame, instance.uplink, IVDS_DROP_GUEST_TAG_OUT);
             }
-            sent |= has_gone && !copies.empty();
+            sent |= has_gone && copies_sent_ != 0;
         }
         if (sent) {
             accept(frame, frame.in_instance, &ivds_port_stats::rx_flood);
@@ -729,6 +729,8 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
         event(IVDS_EVENT_UNREGISTERED, frame, 0, id);
         return refuse(IVDS_DROP_UNREGISTERED);
     }
+    frame.in_instance = id;
+    frame.peer_vlan = known != world_.fdb.end() && known->second.vlan != 0 ? known->second.vlan : instance.vlan;
     if ((instance.flags & IVDS_IF_LEARN_WIRE) != 0 && !is_known_static) {
         learn(frame, id, vlan);
     }
@@ -746,6 +748,9 @@ bool ReferenceSwitch::goes_on(const Frame& frame, const ivds_fdb_entry& entry) {
 void ReferenceSwitch::forward_from_wire(const Frame& frame, std::uint32_t id) {
     const auto known = world_.fdb.find({id, frame.parsed.dst});
     if (is_multicast(frame.parsed.dst) || known == world_.fdb.end()) {
+        if (drop_over_rate(frame, 0)) {
+            return;
+        }
         bool sent = false;
         for (const auto& [member, port] : world_.ports | std::views::reverse) {
             if (is_member(member, id)) {
@@ -821,14 +826,25 @@ bool ReferenceSwitch::send_to_member(const Frame& frame, std::uint32_t instance,
 }
 
 bool ReferenceSwitch::is_over(std::uint32_t port, ivds_way way) {
-    return world_.ports.at(port).rate[way].ns_per_mib != 0 && !used_up_.insert({port, way}).second;
+    return world_.ports.at(port).rate[way].ns_per_mib != 0 && !used_up_.insert({port, 0, std::uint32_t{way}}).second;
 }
 
-bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress) {
+bool ReferenceSwitch::is_peer_over(std::uint32_t instance, std::uint16_t vlan, ivds_way way) {
+    const auto found = world_.peer_rates.find({instance, vlan});
+    return (world_.instances.at(instance).flags & IVDS_IF_PEER_RATES) != 0 && found != world_.peer_rates.end() &&
+           found->second.rate[way].ns_per_mib != 0 && !used_up_.insert({instance, vlan, std::uint32_t{way}}).second;
+}
+
+bool ReferenceSwitch::drop_over_rate(const Frame& frame, std::uint32_t egress, std::uint32_t instance,
+                                     std::uint16_t vlan) {
     const bool is_of_tc = egress == 0 || needs_tc_ || world_.ports.at(egress).inspector != 0 ||
                           (world_.ports.at(egress).flags & IVDS_PF_XDP_TARGET) == 0;
     if (is_over(frame.port, IVDS_WAY_IN)) {
         drop(frame, frame.port, IVDS_DROP_RATE);
+    } else if (frame.peer_vlan != 0 && is_peer_over(frame.in_instance, frame.peer_vlan, IVDS_WAY_IN)) {
+        drop(frame, frame.port, IVDS_DROP_RATE_PEER);
+    } else if (vlan != 0 && is_peer_over(instance, vlan, IVDS_WAY_OUT)) {
+        drop(frame, egress, IVDS_DROP_RATE_PEER_OUT);
     } else if (egress != 0 && world_.ports.at(egress).kind != IVDS_PORT_UPLINK && is_over(egress, IVDS_WAY_OUT)) {
         drop(frame, egress, IVDS_DROP_RATE_OUT);
     } else {
@@ -861,12 +877,18 @@ bool ReferenceSwitch::send_to_wire(const Frame& frame, std::uint32_t instance, c
     }
     if (is_unicast) {
         needs_tc_ |= copies.front().vvlan == 0;
-        if (drop_over_rate(frame, from.uplink)) {
+        if (drop_over_rate(frame, from.uplink, instance, copies.front().vlan)) {
             return false;
         }
     }
+    copies_sent_ = 0;
     for (const auto& [vlan, vvlan] : copies) {
         needs_tc_ |= vvlan == 0;
+        if (!is_unicast && is_peer_over(instance, vlan, IVDS_WAY_OUT)) {
+            drop(frame, from.uplink, IVDS_DROP_RATE_PEER_OUT);
+            continue;
+        }
+        ++copies_sent_;
         const Bytes out = with_tags(frame.inner, found->second, vlan, vvlan, frame.pcp);
         outcome_.sent.push_back({from.uplink, out});
         outcome_.counts[fmt::format("port {} tx_packets", from.uplink)] += packets(frame);

@@ -63,6 +63,7 @@ private:
         std::uint32_t l3_bytes = 0;  // without Ethernet header and tags; of one segment
         Gso gso{};
         std::uint32_t in_instance = 0;  // that it came in by
+        std::uint16_t peer_vlan = 0;    // from the wire: the outer VLAN that its sender is on
         std::uint32_t in_port = 0;      // that it came in by in the instance where it is now: `port`, or a patch
     };
 
@@ -107,6 +108,7 @@ private:
     };
     bool send_to_wire(const Frame& frame, std::uint32_t instance, const std::vector<WireTags>& copies,
                       bool is_unicast);
+    std::size_t copies_sent_ = 0;  // by the last send_to_wire()
     // What the vPort's lists and connections say of a frame; counts for the rule and the flow. A frame that is
     // `passing` leaves nothing behind: a copy of a flood, or at a patch. nullopt: a new connection finds no room.
     std::optional<AclVerdict> ask(const Frame& frame, std::uint32_t port, ivds_way way, bool is_passing);
@@ -115,8 +117,11 @@ private:
     [[nodiscard]] std::uint32_t flows_of(std::uint32_t port) const;
     // Whether the vPort's rate that way is used up: the rates of a World let one frame pass (World::rate).
     bool is_over(std::uint32_t port, ivds_way way);
-    // The same for a frame about to be sent to `egress` or, 0, in copies; drops it at the vPort whose rate it is.
-    bool drop_over_rate(const Frame& frame, std::uint32_t egress);
+    // The same of the instance's peers on an outer VLAN (World::peer_rate).
+    bool is_peer_over(std::uint32_t instance, std::uint16_t vlan, ivds_way way);
+    // The same for a frame of the instance about to be sent to `egress`, if that is the uplink to the VLAN, or, 0, in
+    // copies; drops it at the port whose rate it is.
+    bool drop_over_rate(const Frame& frame, std::uint32_t egress, std::uint32_t instance = 0, std::uint16_t vlan = 0);
     void learn(const Frame& frame, std::uint32_t instance, std::uint16_t vlan);
     void accept(const Frame& frame, std::uint32_t instance, __u64 ivds_port_stats::* path);
 
@@ -141,7 +146,8 @@ private:
     std::map<std::uint32_t, ivds_inspector> inspectors_, inspectors_before_;  // and before the frame under way
     std::uint32_t inspected_by_ = 0;                                          // on its way in
     bool is_inspected_ = false;  // there is an inspector where it goes out
-    std::set<std::pair<std::uint32_t, ivds_way>> used_up_, used_up_before_;  // rates, and before the frame under way
+    // Rates, {port, 0, way} and {instance, VLAN, way}; and before the frame under way.
+    std::set<std::array<std::uint32_t, 3>> used_up_, used_up_before_;
     bool is_over_of_tc_ = false;  // it was dropped over a rate, and is none that XDP sends
     bool needs_tc_ = false;       // the frame under way: no V.VLAN on the wire, or to a vPort behind a trunk
 };

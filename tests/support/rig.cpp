@@ -682,6 +682,7 @@ void Rig::apply(const World& world, Rung rung) {
     clear<ivds_vvlan_key>(maps.vvlans);
     clear<ivds_fdb_key>(maps.fdb);
     clear<ivds_neighbour_key>(maps.neighbours);
+    clear<ivds_peer_key>(maps.peer_rates);
     clear<ivds_drop_key>(maps.drops);
     clear<ivds_vvlan_key>(maps.misses);
     clear<ivds_acl_mask_key>(maps.acl_masks);
@@ -775,6 +776,9 @@ void Rig::apply(const World& world, Rung rung) {
         ivds_neighbour value{};
         std::memcpy(value.mac, mac.data(), sizeof(value.mac));
         put(maps.neighbours, name, value);
+    }
+    for (const auto& [key, peer] : rig.world.peer_rates) {
+        put(maps.peer_rates, ivds_peer_key{.instance = key.first, .vlan = key.second, .pad0 = 0}, peer);
     }
     for (const auto& [id, acl] : rig.world.acls) {
         const auto row = compile_acl(acl.rules, acl.default_action);

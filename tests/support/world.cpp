@@ -124,8 +124,18 @@ World& World::inspector(std::uint32_t id) {
     return *this;
 }
 
+namespace {
+constexpr ivds_rate one_frame = {.ns_per_mib = 1ULL << 50, .burst_ns = 0};
+}
+
 World& World::rate(std::uint32_t port, ivds_way way) {
-    ports.at(port).rate[way] = {.ns_per_mib = 1ULL << 50, .burst_ns = 0};
+    ports.at(port).rate[way] = one_frame;
+    return *this;
+}
+
+World& World::peer_rate(std::uint32_t instance, std::uint16_t vlan, ivds_way way) {
+    peer_rates[{instance, vlan}].rate[way] = one_frame;
+    instances.at(instance).flags |= IVDS_IF_PEER_RATES;
     return *this;
 }
 
@@ -264,6 +274,10 @@ std::string World::text() const {
     }
     for (const auto& [key, entry] : fdb) {
         out += "fdb " + fdb_text(key, entry, false) + "\n";
+    }
+    for (const auto& [key, peer] : peer_rates) {
+        out += fmt::format("peers of {} on VLAN {}: rates {} {}\n", key.first, key.second,
+                           peer.rate[IVDS_WAY_IN].ns_per_mib != 0, peer.rate[IVDS_WAY_OUT].ns_per_mib != 0);
     }
     for (const auto& [key, mac] : neighbours) {
         out += fmt::format("neighbour {} {:02x}: {}\n", key.first, fmt::join(key.second, ""), to_text(mac));

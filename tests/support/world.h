@@ -37,7 +37,8 @@ struct World {
     std::map<std::uint32_t, ivds_instance> instances;  // first_member as well
     std::map<VvlanKey, std::uint32_t> vvlans;
     std::map<FdbKey, ivds_fdb_entry> fdb;
-    std::map<std::pair<std::uint32_t, Address>, Mac> neighbours;  // by instance and address
+    std::map<std::pair<std::uint32_t, Address>, Mac> neighbours;                   // by instance and address
+    std::map<std::pair<std::uint32_t, std::uint16_t>, ivds_peer_rate> peer_rates;  // by instance and outer VLAN
     std::map<std::uint32_t, Acl> acls;
     std::map<std::uint32_t, std::vector<std::uint32_t>> pools;  // members
     // Sessions, for planners of NICs: neither the reference switch nor the rigs copy for them.
@@ -67,6 +68,8 @@ struct World {
     World& inspector(std::uint32_t id);
     // One frame may pass that way, and the next after a minute: long after any test.
     World& rate(std::uint32_t port, ivds_way way);
+    // The same between an instance and its peers on an outer VLAN.
+    World& peer_rate(std::uint32_t instance, std::uint16_t vlan, ivds_way way);
     // A mirror to a vPort of what is sent to these.
     World& span(std::uint32_t session, std::uint32_t target, const std::set<std::uint32_t>& sources);
     World& local_mac(std::uint32_t instance, const Mac& mac, std::uint32_t port);

@@ -162,6 +162,26 @@ TEST_CASE("with peers on further VLANs, floods go there and the wire teaches not
                                            {{2, 0, 0, 0, 0, 2}, c.ids.ports.at("up"), 20}});
 }
 
+TEST_CASE("peers have the rate of their VLAN, or that of all others, each for itself", "[R81]") {
+    const std::string text =
+        kUplink +
+        "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5, peer_vlans: [20, 30], peer_rates: "
+        "[{rate_in_mbps: 8, burst_in_kib: 64}, {vlan: 20, rate_out_mbps: 100000}, {vlan: 30}]}, "
+        "{name: b, uplink: up, scope: distributed, vlan: 10, vvlan: 6}]\n";
+    const Compiled c = compiled(text);
+    const std::uint32_t id = c.ids.instances.at("a");
+    CHECK((c.instance("a").value.flags & IVDS_IF_PEER_RATES) != 0);
+    CHECK((c.instance("b").value.flags & IVDS_IF_PEER_RATES) == 0);
+    REQUIRE(c.tables.peer_rates.size() == 2);
+    const ivds_peer_rate& own = c.tables.peer_rates.at({id, 10});
+    CHECK(own.rate[IVDS_WAY_IN].ns_per_mib == 1'048'576'000);
+    CHECK(own.rate[IVDS_WAY_IN].burst_ns == 65'536'000);
+    CHECK(own.rate[IVDS_WAY_OUT].ns_per_mib == 0);
+    const ivds_peer_rate& further = c.tables.peer_rates.at({id, 20});
+    CHECK(further.rate[IVDS_WAY_IN].ns_per_mib == 0);
+    CHECK(further.rate[IVDS_WAY_OUT].ns_per_mib == 83'886);
+}
+
 TEST_CASE("plain hosts of a VLAN are in the instance that lets them in", "[R95][R115]") {
     const Compiled c =
         compiled(kUplink +

@@ -1142,6 +1142,76 @@ TEST_CASE("a failure at any step of a change of pools and patches leaves everyth
     CHECK(fail_everywhere(from(targets), [&](Core& core) { return core.apply(lists, true); }) > 20);
 }
 
+// large(), with rates for the peers of instance 1 on two VLANs.
+Tables with_peer_rates() {
+    auto tables = large();
+    tables.instances.at(1).value.flags |= IVDS_IF_PEER_RATES;
+    tables.peer_rates[{1, 100}].rate[IVDS_WAY_IN] = {.ns_per_mib = 1000, .burst_ns = 2000};
+    tables.peer_rates[{1, 200}].rate[IVDS_WAY_OUT] = {.ns_per_mib = 3000, .burst_ns = 4000};
+    return tables;
+}
+
+TEST_CASE("the rates of peers are in the maps as the tables have them, and what is used up of them stays", "[R81]") {
+    FakeKernel kernel;
+    add_interfaces(kernel);
+    Core core(kernel, false);
+    REQUIRE(core.adopt());
+    REQUIRE(text(core.apply(with_peer_rates(), false)).empty());
+    CHECK(text(kernel.violations).empty());
+    const ivds_peer_key key{.instance = 1, .vlan = 100, .pad0 = 0};
+    auto row = kernel.get<ivds_peer_rate>(Map::peer_rates, key);
+    CHECK(row.rate[IVDS_WAY_IN].burst_ns == 2000);
+    row.paid_ns[IVDS_WAY_IN] = 77;  // by the data plane
+    kernel.set(Map::peer_rates, key, row);
+    for (const Finding& finding : core.doctor()) {
+        CHECK(finding.severity == Finding::Severity::info);
+    }
+    const int writes = kernel.writes;
+    REQUIRE(core.apply(with_peer_rates(), false));
+    Core second(kernel, false);
+    REQUIRE(second.adopt());
+    REQUIRE(second.apply(with_peer_rates(), false));
+    CHECK(kernel.writes == writes);
+    CHECK(kernel.get<ivds_peer_rate>(Map::peer_rates, key).paid_ns[IVDS_WAY_IN] == 77);
+
+    row.rate[IVDS_WAY_IN].burst_ns = 1;  // by somebody else
+    kernel.set(Map::peer_rates, key, row);
+    std::set<std::string> found;
+    for (const Finding& finding : second.doctor()) {
+        found.insert(finding.id + " " + finding.object);
+    }
+    CHECK(found.contains("IVDS-D002 peer_rates[instance 1, VLAN 100]"));
+    REQUIRE(second.apply(with_peer_rates(), false));
+    CHECK(kernel.get<ivds_peer_rate>(Map::peer_rates, key).rate[IVDS_WAY_IN].burst_ns == 2000);
+    REQUIRE(second.apply(large(), false));
+    CHECK(kernel.rows(Map::peer_rates) == 0);
+
+    const auto refused = [](const std::function<void(Tables&)>& spoil) {
+        auto tables = with_peer_rates();
+        spoil(tables);
+        const auto r = validate(tables);
+        return !r && r.error().id == "IVDS-T001";
+    };
+    CHECK(refused([](Tables& t) { t.peer_rates[{1, 0}]; }));
+    CHECK(refused([](Tables& t) { t.peer_rates[{1, 4095}]; }));
+    CHECK(refused([](Tables& t) { t.peer_rates[{99, 100}]; }));
+    CHECK(refused([](Tables& t) { t.peer_rates.at({1, 100}).paid_ns[0] = 1; }));
+    CHECK(refused([](Tables& t) {
+        t.instances.at(1).value.flags =
+            static_cast<std::uint16_t>(t.instances.at(1).value.flags & ~IVDS_IF_PEER_RATES);
+    }));
+}
+
+TEST_CASE("a failure at any step of a change of the rates of peers leaves everything as it was") {
+    const auto from = [](const Tables& tables) {
+        return [&tables](FakeKernel&, Core& core) { REQUIRE(core.apply(tables, true)); };
+    };
+    const auto without = large();
+    const auto with = with_peer_rates();
+    CHECK(fail_everywhere(from(without), [&](Core& core) { return core.apply(with, true); }) > 3);
+    CHECK(fail_everywhere(from(with), [&](Core& core) { return core.apply(without, true); }) > 3);
+}
+
 TEST_CASE("a vPort that becomes a patch leaves its interface down, and comes back to it") {
     FakeKernel kernel;
     add_interfaces(kernel);

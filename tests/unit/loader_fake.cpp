@@ -122,6 +122,8 @@ std::size_t FakeKernel::key_size(Map map) {
             return sizeof(ivds_fdb_key);
         case Map::neighbours:
             return sizeof(ivds_neighbour_key);
+        case Map::peer_rates:
+            return sizeof(ivds_peer_key);
         case Map::vvlans:
         case Map::misses:
             return sizeof(ivds_vvlan_key);
@@ -150,6 +152,8 @@ std::size_t FakeKernel::value_size(Map map) {
             return sizeof(ivds_instance);
         case Map::instance_state:
             return sizeof(ivds_instance_state);
+        case Map::peer_rates:
+            return sizeof(ivds_peer_rate);
         case Map::vvlans:
             return sizeof(ivds_vvlan);
         case Map::fdb:

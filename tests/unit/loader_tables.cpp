@@ -57,6 +57,7 @@ Tables sample() {
     tables.instances[10].name = "empty";
     tables.vvlans[{5, 100, 0}] = 0;
     tables.vvlans[{5, 100, 7}] = 9;
+    tables.peer_rates[{9, 100}].rate[IVDS_WAY_OUT] = {.ns_per_mib = 5, .burst_ns = 6};
     AclRow list;
     list.default_action = IVDS_ACL_DROP;
     list.masks.resize(2);
@@ -101,7 +102,11 @@ bool same(const Tables& a, const Tables& b) {
         return x.first == y.first && x.second.name == y.second.name &&
                std::memcmp(&x.second.value, &y.second.value, sizeof(x.second.value)) == 0;
     };
-    if (!std::ranges::equal(a.pools, b.pools, same_pool)) {
+    const auto same_rates = [](const auto& x, const auto& y) {
+        return x.first == y.first && std::memcmp(&x.second, &y.second, sizeof(x.second)) == 0;
+    };
+    if (!std::ranges::equal(a.pools, b.pools, same_pool) ||
+        !std::ranges::equal(a.peer_rates, b.peer_rates, same_rates)) {
         return false;
     }
     for (const auto& [id, row] : a.instances) {

@@ -33,6 +33,7 @@
 #define IVDS_MAX_FDB        1048576u /* FDB entries on a host, static and learned together */
 #define IVDS_MAX_VVLANS     262144u  /* {uplink, VLAN, V.VLAN} entries */
 #define IVDS_MAX_PEER_VLANS 8u       /* outer VLANs of one instance's peers, besides its own */
+#define IVDS_MAX_PEER_RATES 65536u   /* outer VLANs of instances whose peers have a rate */
 #define IVDS_MAX_NEIGHBOURS 1048576u /* addresses that the switch answers for */
 #define IVDS_MAX_MISSES     4096u    /* {uplink, VLAN, V.VLAN} pairs counted as unknown, LRU */
 #define IVDS_MAX_ACLS       16384u   /* lists of rules; ports with the same rules share one */
@@ -157,6 +158,7 @@ struct ivds_port_state {
 #define IVDS_IF_ANSWER     0x0010u /* who asks for an address in `neighbours` is answered here (rx_answered) */
 #define IVDS_IF_SKIP_OWN   0x0020u /* floods go to `peer_vlans` alone, not to `vlan`: no peer is on it */
 #define IVDS_IF_REGISTERED 0x0040u /* sources from the wire are static entries, by their VLAN; others drop */
+#define IVDS_IF_PEER_RATES 0x0080u /* some peers have a rate: {instance, VLAN} in peer_rates */
 
 struct ivds_instance {
 	__u32 uplink;       /* port id of the uplink, 0: none */
@@ -169,6 +171,20 @@ struct ivds_instance {
 	__u16 peer_vlans[IVDS_MAX_PEER_VLANS]; /* further outer VLANs that floods go to; 0 ends the list */
 	__u32 age_s;                           /* learned entries go after this long unseen, 0: never */
 	__u32 pad0[6];
+};
+
+/* ------------------------------- peer_rates HASH: struct ivds_peer_key -> struct ivds_peer_rate
+ * What an instance with IVDS_IF_PEER_RATES and its peers on one outer VLAN may send each other (R81): from the wire
+ * the VLAN is that of the source's FDB entry, to the wire that of the destination's, or of a flood's copy. Both are
+ * the instance's own where the entry has none. Bytes count without the tags of the wire. */
+struct ivds_peer_key {
+	__u32 instance;
+	__u16 vlan;
+	__u16 pad0;
+};
+struct ivds_peer_rate {
+	struct ivds_rate rate[2]; /* by enum ivds_way: IN what the peers send, OUT what is sent to them */
+	__u64 paid_ns[2];         /* as in port_state; written by the data plane, 0 again when the rates change */
 };
 
 /* -------------------------- instance_state ARRAY, mmapable: instance id -> struct ivds_instance_state */
@@ -462,14 +478,16 @@ struct ivds_count {
 	X(BLOCKED, 33, IN, "blocked", "the vPort's inspector said so; from or to its VM")                            \
 	X(INSPECTOR, 34, IN, "inspector", "the vPort's inspector does not listen, and fails closed")                 \
 	X(FORGED, 35, IN, "forged", "came in by an inspector, and is no frame of a vPort that it inspects")          \
-	X(UNREGISTERED, 36, IN, "unregistered", "from the wire, of a source that is registered behind no such VLAN")
+	X(UNREGISTERED, 36, IN, "unregistered", "from the wire, of a source that is registered behind no such VLAN") \
+	X(RATE_PEER, 37, IN, "rate_peer", "over the rate that the instance's peers on a VLAN may send at")           \
+	X(RATE_PEER_OUT, 38, OUT, "rate_peer_out", "over the rate that they may be sent to at")
 
 enum ivds_drop {
 	IVDS_DROP_NONE = 0,
 #define IVDS_X(name, number, side, id, text) IVDS_DROP_##name = number,
 	IVDS_DROPS(IVDS_X)
 #undef IVDS_X
-	    IVDS_DROP_MAX = 37,
+	    IVDS_DROP_MAX = 39,
 };
 
 /* ------------------------------- mirrors ARRAY: session -> struct ivds_mirror

@@ -117,6 +117,10 @@ IVDS_OFFSET(ivds_fdb_entry, last_seen_s, 4);
 IVDS_OFFSET(ivds_fdb_entry, vlan, 8);
 IVDS_OFFSET(ivds_fdb_entry, flags, 10);
 
+IVDS_SIZE(ivds_peer_key, 8);
+IVDS_OFFSET(ivds_peer_key, vlan, 4);
+IVDS_SIZE(ivds_peer_rate, 48);
+IVDS_OFFSET(ivds_peer_rate, paid_ns, 32);
 IVDS_SIZE(ivds_neighbour_key, 20);
 IVDS_OFFSET(ivds_neighbour_key, address, 4);
 IVDS_SIZE(ivds_neighbour, 8);

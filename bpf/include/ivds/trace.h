@@ -41,9 +41,11 @@
 	X(RATE, 25, 4)        /* port id, enum ivds_way: the vPort's rate that way may drop the frame */             \
 	X(TRUNK, 26, 2)       /* port id of the trunk, VID, port id of the vPort behind it */                        \
 	X(MARK, 27, 4)        /* PCP of the tags of the wire, 1 + DSCP that the packet gets or 0 */                  \
-	X(INSPECT, 28, 4) /* port id, inspector's port id, enum ivds_way, whether it listens; it goes on there */    \
-	X(MOVED, 29, 4)   /* whether it was sent on before: its VM went from here to another host */                 \
-	X(ANSWER, 30, 4)  /* port id of who has the address, its EtherType: the frame is the answer now; mac */
+	X(INSPECT, 28, 4)   /* port id, inspector's port id, enum ivds_way, whether it listens; it goes on there */  \
+	X(MOVED, 29, 4)     /* whether it was sent on before: its VM went from here to another host */               \
+	X(ANSWER, 30, 4)    /* port id of who has the address, its EtherType: the frame is the answer now; mac */    \
+	X(PEER_RATE, 31, 4) /* instance, outer VLAN, enum ivds_way: the rate of its peers there may drop the frame   \
+			     */
 
 enum ivds_trace_kind {
 	IVDS_TRACE_NONE = 0,
