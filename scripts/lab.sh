@@ -11,6 +11,7 @@
 #   --writable DIR    the guest may write there; it has the same path in the guest
 #   --layer DIR       a tree that the guest sees over this machine's root, such as a `cmake --install` into it
 #   --systemd         systemd and udev run in the guest, as on a machine; without it the program runs alone
+#   --iommu           an IOMMU (Intel's), by which vfio-pci hands NICs and their VFs to programs
 #   --count           the guest's clock goes on by 1 ns with each instruction, and while there is none to do, with time:
 #                     what keeps its CPU busy takes as many instructions as nanoseconds
 #   --timeout SECS    for the program (300)
@@ -47,7 +48,7 @@ skip() {
 }
 
 pf='' wire='' yes=''
-nics=2 writable='' layer='' systemd='' count='' limit=300 memory=2G prepare_only=''
+nics=2 writable='' layer='' systemd='' count='' iommu='' limit=300 memory=2G prepare_only=''
 while [ $# -gt 0 ]; do
     case $1 in
     --nics | --writable | --layer | --timeout | --memory | --on-hardware | --wire) [ $# -ge 2 ] || die "$1 takes a value; see --help" ;;&
@@ -61,6 +62,7 @@ while [ $# -gt 0 ]; do
     --memory) memory=$2 && shift ;;
     --systemd) systemd=1 ;;
     --count) count=1 ;;
+    --iommu) iommu=1 ;;
     --prepare) prepare_only=1 ;;
     -h | --help)
         sed -n '3,/^set -/{/^set -/d; s/^# \{0,1\}//; p}' "$script"
@@ -251,9 +253,10 @@ fi
 # no_timer_check: a machine that is short of time gives the guest too few ticks while it tries its timer, and it panics.
 machine=(-machine q35 -accel tcg -cpu max -smp 1 -m "$memory" -nodefaults -no-user-config -display none -no-reboot
     -serial "file:$run/console" -kernel "$cache/kernel/boot/vmlinuz-$kernel" -initrd "$cache/initrd.gz"
-    -append "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off no_timer_check iomem=relaxed systemd.show_status=0"
+    -append "console=ttyS0 quiet panic=-1 net.ifnames=0 mitigations=off no_timer_check iomem=relaxed systemd.show_status=0${iommu:+ intel_iommu=on}"
     -object "rng-random,id=rng0,filename=/dev/urandom" -device "virtio-rng-pci,rng=rng0")
 [ -z "$count" ] || machine+=(-icount shift=0)
+[ -z "$iommu" ] || machine+=(-device intel-iommu)
 share() {
     machine+=(-virtfs "local,mount_tag=$1,path=$2,security_model=none,multidevs=remap${3:+,readonly=on}")
 }

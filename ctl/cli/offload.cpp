@@ -28,7 +28,8 @@
 namespace ivds::cli {
 namespace {
 
-// The last line is for the reader to complete: the port's own counters are cleared by reading, and are the driver's.
+// The last line is for the reader to complete: the port's own counters are cleared by reading, and are the driver's,
+// which begin anew with it. ixgbe's tx_packets are those of its interface alone.
 void print_traffic(const Context& context, const pb::OffloadNic& nic) {
     std::ostream& out = context.io.out;
     Table table({"CARRIED", ">VF", ">RX_PACKETS", ">RX_BYTES", ">TX_PACKETS", ">TX_BYTES"});
@@ -48,9 +49,9 @@ void print_traffic(const Context& context, const pb::OffloadNic& nic) {
     if (nic.has_software()) row("software, by the PF", "", nic.software());
     table.print(out, context.io.color);
     out << fmt::format(
-        "from VF to VF or PF within the NIC: {} packets less what the port sent (ethtool -S {}: "
-        "tx_packets)\n",
-        sent, nic.netdev());
+        "VFs and software sent {} packets: what of these the port does not count (ethtool -S {}: {}) meanwhile stays "
+        "within the NIC\n",
+        sent, nic.netdev(), nic.chip() == offload::i82599::chip().name ? "tx_pkts_nic" : "tx_packets");
 }
 
 void print_nic(const Context& context, const pb::OffloadNic& nic, bool why) {

@@ -97,6 +97,12 @@ void judge(Pf& pf, const fs::path& device) {
         pf.why = fmt::format("it is neither an 82599 nor an 82576 (device {:#06x})", *id);
         return;
     }
+    if (pf.driver == "vfio-pci") {
+        pf.why =
+            fmt::format("it is on vfio-pci, a VM's or a program's, and software has no interface on it; {} is needed",
+                        chip->driver);
+        return;
+    }
     if (pf.driver != chip->driver) {
         pf.why = pf.driver.empty() ? fmt::format("no driver is bound to it; {} is needed", chip->driver)
                                    : fmt::format("its driver is {}; {} is needed", pf.driver, chip->driver);

@@ -183,6 +183,9 @@ public:
     Result<> write(std::uint32_t offset, std::uint32_t value) override;
     // Looks at a register without the effects of a read.
     [[nodiscard]] std::uint32_t peek(Reg reg, unsigned element = 0) const;
+    // From here on, until it is called with null: each register that is looked at is marked, by its slot of
+    // i82599::map(). On those that stay unmarked nothing depended.
+    void mark_looks(std::vector<bool>* slots) { looks_ = slots; }
 
     // A frame from the wire, and one that a pool sends; without virtualization pool 0 is all of the host.
     Outcome receive_from_wire(const Bytes& bytes);
@@ -238,7 +241,11 @@ private:
     };
 
     // model_82599.cpp: the register file
-    [[nodiscard]] std::uint32_t get(Reg reg, unsigned element = 0) const { return values_[slot(reg, element)]; }
+    [[nodiscard]] std::uint32_t get(Reg reg, unsigned element = 0) const {
+        const std::size_t at = slot(reg, element);
+        if (looks_ != nullptr) (*looks_)[at] = true;
+        return values_[at];
+    }
     [[nodiscard]] std::uint64_t get64(Reg reg, unsigned pair) const;
     [[nodiscard]] static std::size_t slot(Reg reg, unsigned element);
     void set(Reg reg, unsigned element, std::uint32_t value) { values_[slot(reg, element)] = value; }
@@ -310,6 +317,7 @@ private:
     Uncertain uncertain_;
     std::vector<std::uint32_t> values_;
     std::vector<bool> written_;  // since the last reset
+    std::vector<bool>* looks_ = nullptr;
     std::vector<Violation> violations_;
     std::array<std::uint64_t, static_cast<std::size_t>(Drop::Reason::end_of_list)> drops_{};
 

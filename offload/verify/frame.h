@@ -68,6 +68,7 @@ struct Payload {
 
     [[nodiscard]] bool is_syn() const { return syn && protocol == 6; }
     [[nodiscard]] bool has_ports() const { return protocol == 6 || protocol == 17 || protocol == 132; }
+    bool operator==(const Payload&) const = default;
 };
 
 struct Frame {
@@ -84,6 +85,7 @@ struct Frame {
     [[nodiscard]] bool is_unicast() const { return (dst[0] & 1U) == 0; }
     [[nodiscard]] bool is_multicast() const { return !is_unicast() && !is_broadcast(); }
     [[nodiscard]] unsigned size() const { return 14 + 4 * tags.size() + payload.l3_bytes; }  // without CRC
+    bool operator==(const Frame&) const = default;
 };
 
 [[nodiscard]] constexpr std::uint64_t number(const Mac& mac) {

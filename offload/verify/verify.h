@@ -73,6 +73,7 @@ struct Enter {
 struct Probe {
     Enter enter{};
     Frame frame{};
+    bool operator==(const Probe&) const = default;
 };
 
 // X(name, text)

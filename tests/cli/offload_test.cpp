@@ -109,6 +109,7 @@ TEST_CASE("offload show has what each VF passed, and what the NIC's tables hold"
     pb::OffloadNic& nic = *shell.agent.offload_reply.add_nics();
     nic.set_uplink("up0");
     nic.set_netdev("eth1");
+    nic.set_chip("82599");
     nic.set_state("on");
     pb::NicTraffic& web = *nic.add_traffic();
     web.set_vport("web0");
@@ -127,7 +128,8 @@ TEST_CASE("offload show has what each VF passed, and what the NIC's tables hold"
     const std::string shown = squeezed(shell({"offload", "show", "--registers"}).out);
     CHECK(shell.agent.offload_request.registers());
     CHECK_THAT(shown, ContainsSubstring("web0 3 70 0 5 0") && ContainsSubstring("software, by the PF - 0 0 30 0") &&
-                          ContainsSubstring("within the NIC: 100 packets less what the port sent (ethtool -S eth1") &&
+                          ContainsSubstring("VFs and software sent 100 packets: what of these the port does not "
+                                            "count (ethtool -S eth1: tx_pkts_nic)") &&
                           ContainsSubstring("VLVF 3 VID 10: pools 0,1"));
     const Outcome dump = shell({"offload", "dump", "up0"});
     CHECK(dump.out == "05d0c 8000300a VLVF[3]\n");

@@ -6,7 +6,8 @@
 //   nic-plan PF apply        the plan of the switch on standard input, from what the NIC holds
 //   nic-plan PF clear [TPID]
 //   nic-plan PF counters     frames that each pool has received and sent, as the NIC counts them
-//   nic-plan PF peek OFFSET, poke OFFSET VALUE     a register, as a second writer reaches it
+//   nic-plan PF peek OFFSET, poke OFFSET VALUE     a register, as a second writer reaches it, and what it reads then
+//   nic-plan PF ways         by which way registers are reached, and why not by the others
 //
 // The switch is told in lines: "instance ID VVLAN", "vf VPORT INSTANCE INDEX MAC [MBPS [PCP]]", "software VPORT
 // INSTANCE MAC". With two tags "tags 2 TPID" is first, and then come "uplink PORT INDEX" for a VF that is one, and
@@ -207,14 +208,20 @@ int main(int argc, char** argv) {
     }
     if (words[1] == "poke") {
         auto open = must(open_registers(pf.device, "/sys/kernel/debug"));
-        must(open.registers->write(static_cast<std::uint32_t>(std::stoul(words.at(2), nullptr, 0)),
-                                   static_cast<std::uint32_t>(std::stoul(words.at(3), nullptr, 0))));
+        const auto offset = static_cast<std::uint32_t>(std::stoul(words.at(2), nullptr, 0));
+        must(open.registers->write(offset, static_cast<std::uint32_t>(std::stoul(words.at(3), nullptr, 0))));
+        std::cout << must(open.registers->read(offset)) << '\n';
         return 0;
     }
     if (words[1] == "peek") {
         auto open = must(open_registers(pf.device, "/sys/kernel/debug"));
         std::cout << must(open.registers->read(static_cast<std::uint32_t>(std::stoul(words.at(2), nullptr, 0))))
                   << '\n';
+        return 0;
+    }
+    if (words[1] == "ways") {
+        const auto open = must(open_registers(pf.device, "/sys/kernel/debug"));
+        std::cout << fmt::format("{}\n{}\n", open.way, fmt::join(open.refused, "\n"));
         return 0;
     }
     if (words[1] == "counters") {

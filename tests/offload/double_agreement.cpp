@@ -288,6 +288,7 @@ std::string about(const Probe& probe, const std::vector<Sent>& expected, const s
 
 TEST_CASE("with two tags the NIC sorts to uplinks, and together they do what the switch does",
           "[unit][R98][R110][R113]") {
+    unsigned agreed = 0;
     unsigned sorted = 0;
     unsigned by_vf = 0;
     CHECK(rc::check("worlds and frames", [&] {
@@ -304,11 +305,13 @@ TEST_CASE("with two tags the NIC sorts to uplinks, and together they do what the
             const std::vector<Sent> expected = alone(world, plan, probe);
             const std::vector<Sent> got = together.send(probe);
             if (expected != got) RC_FAIL("disagree " + about(probe, expected, got, world));
+            ++agreed;
             if (!got.empty() && probe.port == wire && home(world, plan, probe.frame) != wire) ++by_vf;
         }
         RC_ASSERT(together.violation() == "");
     }));
-    INFO(fmt::format("{} uplinks sorted to, {} frames that came by one", sorted, by_vf));
+    fmt::print("two tags: {} frames agreed, {} uplinks sorted to, {} frames that came by one\n", agreed, sorted,
+               by_vf);
     CHECK(sorted > 100);
     CHECK(by_vf > 60);
 }
@@ -378,7 +381,7 @@ TEST_CASE("with two tags no step to another configuration loses, doubles or misl
         }
         RC_ASSERT(together.violation() == "");
     }));
-    INFO(fmt::format("{} steps, {} frames that had to pass", steps, held));
+    fmt::print("two tags, from one configuration to another: {} steps, {} frames that had to pass\n", steps, held);
     CHECK(steps > 100);
     CHECK(held > 1000);
 }

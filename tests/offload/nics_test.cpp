@@ -118,7 +118,8 @@ TEST_CASE("a NIC that no plan can be made for says why", "[unit]") {
     };
     CHECK(why("0000:02:00.0") == "it is not Intel's (vendor 0x15b3)");
     CHECK(why("0000:03:00.0") == "it is neither an 82599 nor an 82576 (device 0x1572)");
-    CHECK(why("0000:04:00.0") == "its driver is vfio-pci; ixgbe is needed");
+    CHECK(why("0000:04:00.0") ==
+          "it is on vfio-pci, a VM's or a program's, and software has no interface on it; ixgbe is needed");
     CHECK(why("0000:05:00.0") == "no driver is bound to it; ixgbe is needed");
 }
 
@@ -185,15 +186,25 @@ TEST_CASE("registers that are out of reach are refused with the reason of each w
     CHECK(open.error().id == "IVDS-O016");
     CHECK(open.error().what.find("resource0: there is no such file") != std::string::npos);
     CHECK(open.error().what.find("reg_ops: the driver has none") != std::string::npos);
+    CHECK(open.error().what.find("vfio: igb is bound to it") != std::string::npos);
     // A file does as a BAR.
     tree.file(tree.device("0000:01:00.0") / "resource0", std::string(0x100, '\0'));
     fs::resize_file(tree.device("0000:01:00.0") / "resource0", 0x20000);
     const auto bar = open_registers(tree.device("0000:01:00.0").string(), tree.top());
     REQUIRE(bar);
     CHECK(bar->way == "BAR0 by resource0");
-    REQUIRE(bar->refused.size() == 1);
+    REQUIRE(bar->refused.size() == 2);
     REQUIRE(bar->registers->write(0x5400, 0x12345678));
     CHECK(bar->registers->read(0x5400) == 0x12345678);
     CHECK(bar->registers->read(0x20000).error().id == "IVDS-O015");
     CHECK(bar->registers->write(0x5401, 0).error().id == "IVDS-O015");
+    // On vfio-pci, without an IOMMU, and in a group that nobody has.
+    tree.pf("0000:02:00.0", "0x8086", "0x10fb", "vfio-pci");
+    const auto asleep = open_registers(tree.device("0000:02:00.0").string(), tree.top());
+    REQUIRE(!asleep);
+    CHECK(asleep.error().what.find("vfio: it is in no IOMMU group") != std::string::npos);
+    tree.link(tree.device("0000:02:00.0") / "iommu_group", "../../../kernel/iommu_groups/99999");
+    const auto away = open_registers(tree.device("0000:02:00.0").string(), tree.top());
+    REQUIRE(!away);
+    CHECK(away.error().what.find("vfio: /dev/vfio/") != std::string::npos);
 }

@@ -5,9 +5,14 @@
 // clang-format off
 #include "offload/verify/verify.h"
 #include "tables.h"
+#include "verify_rig.h"
 // clang-format on
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <map>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -39,9 +44,10 @@ World four_networks() {
 }
 
 struct Sorted {
-    explicit Sorted(const World& world)
+    explicit Sorted(const World& world, const offload::Uncertain& uncertain = {})
         : tables(snapshot_of(world)),
-          nic({.switching = false,
+          nic({.uncertain = uncertain,
+               .switching = false,
                .two_tags = true,
                .pools_on = false,
                .fctrl = reg::fctrl::bam.put() | reg::fctrl::mpe.put() | reg::fctrl::upe.put()}) {
@@ -84,6 +90,196 @@ struct Sorted {
                            .uplinks = {{red_up, 0}, {blue_up, 1}}};
     offload::Software told;
     Nic nic;
+};
+
+// Broken bits of such a NIC. What it makes of a frame that it still gives to the same pools with the same bytes is
+// what it made of it before, which the first test here shows to be right; of other frames software, the reference
+// switch, tells where they now go.
+class Broken {
+public:
+    Broken()
+        : world_(four_networks()),
+          image_(read(sorted_.nic)),
+          verifier_({.tables = sorted_.tables, .device = sorted_.device, .told = sorted_.told}),
+          software_(world_) {
+        for (auto& [id, port] : world_.ports) port.fdb_limit = 0;
+        software_ = ReferenceSwitch(world_);
+        (void)read(doubtful_.nic);
+        offload::verify::Options options;
+        options.each = [&](const Probe& probe) { note(probe); };
+        REQUIRE(verifier_.check(offload::verify::Nic82599(image_), options).holds());
+        std::vector<bool> looks(reg::map().slots());
+        lookers_.resize(looks.size());
+        for (Sorted* card : {&sorted_, &doubtful_}) card->nic.model.mark_looks(&looks);
+        for (auto& [input, seen] : inputs_) {
+            looks.assign(looks.size(), false);
+            seen.surely = made_of(sorted_, input);
+            seen.doubtful = made_of(doubtful_, input);
+            for (std::size_t slot = 0; slot < looks.size(); ++slot)
+                if (looks[slot]) lookers_[slot].push_back(&input);
+        }
+        for (Sorted* card : {&sorted_, &doubtful_}) card->nic.model.mark_looks(nullptr);
+    }
+
+    [[nodiscard]] const offload::verify::Image& image() const { return image_; }
+    [[nodiscard]] std::size_t inputs() const { return inputs_.size(); }
+
+    void flip(Reg which, unsigned element, unsigned bit, Tally& tally) {
+        const std::uint32_t before = sorted_.nic.model.peek(which, element);
+        put(which, element, before ^ 1U << bit);
+        const std::uint32_t now = sorted_.nic.model.peek(which, element);
+        if (now == before) return;  // no such bit
+        image_.set(which, element, now);
+        std::vector<Probe> found;
+        offload::verify::Options options{.examples = 1, .stop_at_first = true, .each = {}};
+        options.each = [&](const Probe& probe) { found.push_back(probe); };
+        const Verdict verdict = verifier_.check(offload::verify::Nic82599(image_), options);
+        if (!verdict.holds()) {
+            ++(verdict.examples.front().fault == offload::verify::Fault::leak ? tally.leaks : tally.others);
+        } else {
+            const std::string why = harm(reg::map().slot(static_cast<std::size_t>(which), element), found, tally);
+            if (why.empty())
+                ++tally.harmless;
+            else
+                tally.missed.push_back(
+                    fmt::format("{}[{}] bit {}: {}", reg::describe(which).name, element, bit, why));
+        }
+        put(which, element, before);
+        image_.set(which, element, before);
+    }
+
+private:
+    using Probe = offload::verify::Probe;
+    using Enter = offload::verify::Enter;
+    using Made = std::vector<Sent>;  // by pool, or the wire
+    static constexpr std::uint32_t by_wire = 1000;
+    struct Seen {
+        Made surely, doubtful;
+        bool of_host = true;  // alone
+    };
+
+    static offload::verify::Image read(Nic& nic) {
+        auto image = offload::verify::Nic82599::read(nic.model);
+        if (!image) throw std::runtime_error(image.error().text());
+        (void)nic.take();
+        return std::move(*image);
+    }
+    void put(Reg which, unsigned element, std::uint32_t value) {
+        for (Sorted* card : {&sorted_, &doubtful_}) {
+            card->nic.put(which, element, value);
+            (void)card->nic.take();
+        }
+    }
+
+    static bool is_uplink(std::uint32_t port) { return port >= wire && port <= blue_up; }
+    static unsigned pool_of(std::uint32_t uplink) { return uplink == wire ? pf : uplink - red_up; }
+    // What the frame brings into the NIC.
+    [[nodiscard]] std::vector<Witness::Input> into_nic(const Probe& probe) {
+        const Bytes bytes = offload::verify::bytes(probe.frame);
+        switch (probe.enter.by) {
+            case Enter::By::uplink:
+                return {{.from_wire = true, .bytes = bytes}};
+            case Enter::By::pool:
+                return {{.pool = probe.enter.pool, .bytes = bytes}};
+            case Enter::By::host:
+                return {{.pool = pf, .bytes = bytes}};
+            default:
+                break;
+        }
+        std::vector<Witness::Input> inputs;
+        for (const Sent& copy : software_.forward(probe.enter.port, bytes).sent)
+            if (is_uplink(copy.port)) inputs.push_back({.pool = pool_of(copy.port), .bytes = copy.bytes});
+        return inputs;
+    }
+    void note(const Probe& probe) {
+        for (Witness::Input& input : into_nic(probe))
+            inputs_[std::move(input)].of_host &= probe.enter.by == Enter::By::host;
+    }
+
+    static Made made_of(Sorted& card, const Witness::Input& input) {
+        Made made;
+        for (const offload::Delivery& delivery : Witness::by_nic(card.nic.model, input)) {
+            Bytes bytes = delivery.bytes;
+            if (delivery.stripped) {
+                const std::uint16_t tci = *delivery.stripped;
+                bytes.insert(bytes.begin() + 12, {0x81, 0x00, static_cast<std::uint8_t>(tci >> 8),
+                                                  static_cast<std::uint8_t>(tci & 0xff)});
+            }
+            made.push_back({delivery.to_wire ? by_wire : delivery.pool, std::move(bytes)});
+        }
+        (void)card.nic.take();
+        std::ranges::sort(made);
+        return made;
+    }
+    // Where software then sends it. The host's frames are those that its VLANs on the PF let in, which no table
+    // tells.
+    [[nodiscard]] std::vector<Sent> onwards(const Made& made) {
+        std::vector<Sent> sent;
+        for (const Sent& copy : made) {
+            if (copy.port == by_wire) {
+                sent.push_back({wire, copy.bytes});
+            } else if (copy.port != pf && copy.port > pool_of(blue_up)) {
+                sent.push_back({Verifier::stray(copy.port), copy.bytes});
+            } else {
+                for (const Sent& one :
+                     software_.forward(copy.port == pf ? wire : red_up + copy.port, copy.bytes).sent)
+                    if (one.port != to_host || parse(one.bytes).tags.empty()) sent.push_back(one);
+            }
+        }
+        std::ranges::sort(sent);
+        return sent;
+    }
+    // What is the host's own may also be lost.
+    static bool is_allowed(const std::vector<Sent>& now, const std::vector<Sent>& before, bool of_host) {
+        if (!of_host) return now == before;
+        return std::ranges::all_of(now, [](const Sent& copy) { return copy.port == wire || copy.port == to_host; });
+    }
+    std::string harm(const Witness::Input& input, const Seen& seen, Tally& tally) {
+        ++tally.frames;
+        for (const auto& [card, before] :
+             {std::pair{&sorted_, &seen.surely}, std::pair{&doubtful_, &seen.doubtful}}) {
+            const Made now = made_of(*card, input);
+            if (now == *before || is_allowed(onwards(now), onwards(*before), seen.of_host)) continue;
+            std::string words;
+            for (const auto& list : {onwards(*before), onwards(now)}) {
+                words += words.empty() ? "before:" : " now:";
+                for (const Sent& copy : list)
+                    words += fmt::format(" {:#x} {}", copy.port, to_hex(copy.bytes).substr(0, 44));
+            }
+            return words + fmt::format("; {} {}",
+                                       input.from_wire ? "from the wire" : fmt::format("from pool {}", input.pool),
+                                       to_hex(input.bytes).substr(0, 60));
+        }
+        return {};
+    }
+    // Of the frames for which the NIC looks at the register, and of those that are told apart by now.
+    std::string harm(std::size_t slot, const std::vector<Probe>& classes, Tally& tally) {
+        std::size_t turn = 0;
+        for (const Witness::Input* input : lookers_[slot]) {
+            if (++turn % (takes_all_bits() ? 1 : 9) != 0) continue;
+            if (std::string why = harm(*input, inputs_.at(*input), tally); !why.empty()) return why;
+        }
+        for (const Probe& probe : classes) {
+            if (probe.enter.by == Enter::By::port) continue;  // the NIC does not tell these apart
+            for (const Witness::Input& input : into_nic(probe)) {
+                if (inputs_.contains(input)) continue;
+                const Seen fresh{.surely = made_of(whole_, input),
+                                 .doubtful = made_of(doubtful_whole_, input),
+                                 .of_host = probe.enter.by == Enter::By::host};
+                if (std::string why = harm(input, fresh, tally); !why.empty()) return why;
+            }
+        }
+        return {};
+    }
+
+    World world_;
+    Sorted sorted_{world_}, doubtful_{world_, all_doubts()};
+    Sorted whole_{world_}, doubtful_whole_{world_, all_doubts()};  // nothing is broken in these
+    offload::verify::Image image_;
+    Verifier verifier_;
+    ReferenceSwitch software_;
+    std::map<Witness::Input, Seen> inputs_;
+    std::vector<std::vector<const Witness::Input*>> lookers_;  // by slot
 };
 
 }  // namespace
@@ -133,6 +329,15 @@ TEST_CASE("with two tags each register bit that takes a frame from its uplink, o
     // A V.VLAN more of an uplink's is dropped there by its outer tag.
     CHECK(sorted.with(Reg::pfvlvfb, 2 * blue_slot, 1U).empty());
     CHECK(sorted.with(Reg::vfta, 1, 1U << 8).empty());
+}
+
+TEST_CASE("with two tags each broken bit of a register is found, or harms nobody", "[unit][R98]") {
+    Broken broken;
+    const Tally sum = break_each_bit(broken.image(), [&](Reg which, unsigned element, unsigned bit, Tally& tally) {
+        broken.flip(which, element, bit, tally);
+    });
+    fmt::print("registers, with two tags: {}; {} frames\n", sum.text(), broken.inputs());
+    check_found(sum);
 }
 
 TEST_CASE("with two tags an uplink that the tables do not tell apart from another is found", "[unit][R98]") {

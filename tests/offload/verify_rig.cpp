@@ -4,8 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <stdexcept>
+#include <string_view>
 
 #include "offload/nic/writer_82599.h"
 
@@ -325,6 +329,78 @@ std::vector<Sent> sent_of(const offload::verify::Frame& frame, const std::vector
     }
     std::ranges::sort(sent);
     return sent;
+}
+
+offload::Uncertain all_doubts() {
+    offload::Uncertain doubts;
+    for (std::size_t i = 0; i < sizeof(doubts); ++i) reinterpret_cast<bool*>(&doubts)[i] = true;
+    return doubts;
+}
+
+namespace {
+
+// Which of all bits; of how many parts 0: a sample.
+struct Part {
+    unsigned number = 1, of = 0;
+};
+Part part() {
+    const char* wanted = std::getenv("IVDS_ALL_BITS");
+    if (wanted == nullptr || *wanted == '\0' || *wanted == '0') return {};
+    Part out{.number = 1, .of = 1};
+    if (std::string_view(wanted) != "1")
+        REQUIRE((std::sscanf(wanted, "%u/%u", &out.number, &out.of) == 2 && out.number - 1 < out.of));
+    return out;
+}
+
+}  // namespace
+
+bool takes_all_bits() {
+    return part().of != 0;
+}
+
+std::string Tally::text() const {
+    return fmt::format("found {} ({} of them leaks), harmless {} by {} frames, missed {}", leaks + others, leaks,
+                       harmless, frames, missed.size());
+}
+
+void check_found(const Tally& tally) {
+    std::string words = tally.text();
+    for (std::size_t i = 0; i < std::min<std::size_t>(20, tally.missed.size()); ++i) words += "\n" + tally.missed[i];
+    INFO(words);
+    CHECK(tally.missed.empty());
+    CHECK(tally.leaks > 0);
+    CHECK(tally.others > 0);
+    CHECK(tally.harmless > 0);
+}
+
+Tally break_each_bit(const offload::verify::Image& image,
+                     const std::function<void(Reg, unsigned, unsigned, Tally&)>& flip) {
+    const auto [number, parts] = part();
+    const bool every = parts != 0;
+    Tally sum;
+    unsigned turn = 0;
+    for (const Reg which : offload::verify::Nic82599::deciding()) {
+        if (which == Reg::fdirfree || which == Reg::fdirctrl) continue;  // of filters that no read shows
+        Tally tally;
+        const unsigned count = reg::describe(which).count();
+        unsigned unused = 0;
+        for (unsigned element = 0; element < count; ++element) {
+            const bool is_used = image(which, element) != 0 && which != Reg::pfuta && which != Reg::rxdctl &&
+                                 which != Reg::txdctl && which != Reg::l34timir;
+            const bool is_sample = is_used || count <= 4 || unused++ == 3;
+            if (every ? ++turn % parts != number % parts : !is_sample) continue;
+            for (unsigned bit = 0; bit < 32; ++bit)
+                if (every || is_used || bit % 8 == 1 || bit % 8 == 6 || bit == 31) flip(which, element, bit, tally);
+        }
+        fmt::print("{:<10} {}\n", reg::describe(which).name, tally.text());
+        std::fflush(stdout);
+        sum.leaks += tally.leaks;
+        sum.others += tally.others;
+        sum.harmless += tally.harmless;
+        sum.frames += tally.frames;
+        sum.missed.insert(sum.missed.end(), tally.missed.begin(), tally.missed.end());
+    }
+    return sum;
 }
 
 }  // namespace ivds::test

@@ -11,6 +11,8 @@
 #include "tables.h"
 // clang-format on
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -79,6 +81,26 @@ private:
 // apart from the verifier's own judgement.
 [[nodiscard]] std::string harm(const World& world, const offload::Software& told, const offload::verify::Probe& probe,
                                const Witness::Alone& alone, std::vector<Sent> got);
+
+[[nodiscard]] offload::Uncertain all_doubts();
+
+// What became of broken bits: the verifier found it, or no frame came to harm.
+struct Tally {
+    unsigned leaks = 0, others = 0, harmless = 0;
+    std::uint64_t frames = 0;
+    std::vector<std::string> missed;
+    [[nodiscard]] std::string text() const;
+};
+// Nothing was missed, and there was some of each.
+void check_found(const Tally& tally);
+
+// With IVDS_ALL_BITS=1 every bit of every register that decides, or with 1/2 and 2/2 half of them; else those of all
+// entries in use, and some of one of each table that is not.
+[[nodiscard]] bool takes_all_bits();
+// One after the other; says each register as it is done, for it may take long.
+[[nodiscard]] Tally break_each_bit(
+    const offload::verify::Image& image,
+    const std::function<void(offload::i82599::Reg which, unsigned element, unsigned bit, Tally& tally)>& flip);
 
 // Copies as a verifier says them.
 [[nodiscard]] std::vector<Sent> sent_of(const offload::verify::Frame& frame,
