@@ -314,9 +314,9 @@ struct ivds_acl_rule {
 
 /* ------------------------------- pools HASH: __u32 pool id -> struct ivds_pool
  * A target of many: a flow goes to the member that rendezvous hashing picks among those that are up, so that a member
- * that goes away loses only its own flows. */
+ * that goes away loses only its own flows. Where there is none, frames drop (no_member). */
 struct ivds_pool {
-	__u32 count;                       /* of members */
+	__u32 count;                       /* of members; 0: no vPort of this host is in it */
 	__u32 member[IVDS_MAX_POOL_PORTS]; /* port ids */
 };
 
