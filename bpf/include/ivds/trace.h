@@ -44,8 +44,7 @@
 	X(INSPECT, 28, 4)   /* port id, inspector's port id, enum ivds_way, whether it listens; it goes on there */  \
 	X(MOVED, 29, 4)     /* whether it was sent on before: its VM went from here to another host */               \
 	X(ANSWER, 30, 4)    /* port id of who has the address, its EtherType: the frame is the answer now; mac */    \
-	X(PEER_RATE, 31, 4) /* instance, outer VLAN, enum ivds_way: the rate of its peers there may drop the frame   \
-			     */
+	X(PEER_RATE, 31, 4) /* instance, outer VLAN, enum ivds_way: its peers' rate there may drop the frame */
 
 enum ivds_trace_kind {
 	IVDS_TRACE_NONE = 0,
