@@ -256,13 +256,12 @@ std::map<std::string, std::string> pool_texts(const Rows& pools) {
 }
 
 std::map<std::string, std::string> texts_of(const std::map<PeerKey, ivds_peer_rate>& peers) {
+    const auto text = [](const ivds_rate& rate) { return fmt::format("{}/{}", rate.ns_per_mib, rate.burst_ns); };
     std::map<std::string, std::string> out;
     for (const auto& [key, peer] : peers) {
-        const auto text = [&](ivds_way way) {
-            return fmt::format("{}/{}", peer.rate[way].ns_per_mib, peer.rate[way].burst_ns);
-        };
-        out.emplace(fmt::format("peer_rates[instance {}, VLAN {}]", key[0], key[1]),
-                    fmt::format("rate_in {}, rate_out {}", text(IVDS_WAY_IN), text(IVDS_WAY_OUT)));
+        out.emplace(
+            fmt::format("peer_rates[instance {}, VLAN {}]", key[0], key[1]),
+            fmt::format("rate_in {}, rate_out {}", text(peer.rate[IVDS_WAY_IN]), text(peer.rate[IVDS_WAY_OUT])));
     }
     return out;
 }

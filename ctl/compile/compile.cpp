@@ -343,7 +343,7 @@ Result<> put_lists(const pb::VPort& vport, const Ids& ids, RuleLists& lists, con
         if (digest.empty()) continue;
         *slot = ids.acls.at(digest);
         if (lists.stateful(vport, direction)) row.flags |= IVDS_PF_STATEFUL;
-        auto done = put_list(*slot, tables_now, tables, [&] { return lists.compile(vport, direction); });
+        auto done = put_list(*slot, tables_now, tables, [&, way = direction] { return lists.compile(vport, way); });
         if (!done) return done;
     }
     return {};

@@ -361,22 +361,23 @@ std::vector<Share> shares_of(const Model& model, const std::string& host, const 
     };
     for (const auto& [name, set] : model.sets)
         if (set->shared() && set->shared_by().empty())
-            add(key_text(SharedKey{pb::SET, name}), "set " + name, set->vports().empty() ? set : nullptr, [&] {
-                registry::SharedSet message;
-                message.set_host(host);
-                pb::Set& own = *message.mutable_set();
-                own = as_shared(model, *set, host);
-                own.clear_shared();
-                own.clear_shared_by();
-                return value_text(message);
-            });
+            add(key_text(SharedKey{pb::SET, name}), "set " + name, set->vports().empty() ? set : nullptr,
+                [&, &shared = *set] {
+                    registry::SharedSet message;
+                    message.set_host(host);
+                    pb::Set& own = *message.mutable_set();
+                    own = as_shared(model, shared, host);
+                    own.clear_shared();
+                    own.clear_shared_by();
+                    return value_text(message);
+                });
     for (const auto& [name, profile] : model.profiles)
         if (profile->shared() && profile->shared_by().empty())
-            add(key_text(SharedKey{pb::PROFILE, name}), "profile " + name, profile, [&] {
+            add(key_text(SharedKey{pb::PROFILE, name}), "profile " + name, profile, [&, &shared = *profile] {
                 registry::SharedProfile message;
                 message.set_host(host);
                 pb::Profile& own = *message.mutable_profile();
-                own = *profile;
+                own = shared;
                 own.clear_shared();
                 return value_text(message);
             });

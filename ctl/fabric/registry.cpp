@@ -691,9 +691,10 @@ std::vector<Finding> Registry::findings() const {
                         each.key.host, each.network, each.here),
             "give one of the two pools another name");
     if (listed_ && model_ != nullptr) {
+        const Model& model = *model_;
         for_each_shared_kind([&](auto kind) {
             if constexpr (kind.kind != pb::VPORT_POOL)
-                for (const auto& [name, object] : model_->shared.*kind.shared)
+                for (const auto& [name, object] : model.shared.*kind.shared)
                     if (mirror_.sharer(SharedKey{kind.kind, name}).empty())
                         add(Finding::Severity::warning, "IVDS-R019", fmt::format("{} {}", kind.label, name),
                             fmt::format("host {} shares it no more, or in a way that is not understood; what it "
@@ -702,9 +703,9 @@ std::vector<Finding> Registry::findings() const {
                             "define it here, have a host share it, or take its name out of rules and vPorts");
         });
         std::set<std::string> told;
-        for (const OwnedRule& owned : all_rules(*model_)) {
-            const auto pool = model_->vport_pools.find(owned.rule->to_pool());
-            if (pool == model_->vport_pools.end() || !pool->second->vports().empty() ||
+        for (const OwnedRule& owned : all_rules(model)) {
+            const auto pool = model.vport_pools.find(owned.rule->to_pool());
+            if (pool == model.vport_pools.end() || !pool->second->vports().empty() ||
                 !told.insert(pool->first).second)
                 continue;
             add(Finding::Severity::warning, "IVDS-R022", "vport_pool " + pool->first,

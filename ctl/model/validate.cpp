@@ -588,13 +588,13 @@ private:
             const auto found = uses.find(name);
             if (found == uses.end()) continue;
             const TenantUse& use = found->second;
-            const auto within = [&](std::uint64_t used, std::uint32_t limit, const char* what, const char* flag,
-                                    const char* smaller) -> Result<> {
+            const auto within = [&, &tenant_name = name](std::uint64_t used, std::uint32_t limit, const char* what,
+                                                         const char* flag, const char* smaller) -> Result<> {
                 if (limit == 0 || used <= limit) return {};
                 return refuse(Code::exhausted, "IVDS-M028",
                               fmt::format("{}, or raise the quota: `ivds-ctl tenant update {} --{} {}`", smaller,
-                                          name, flag, used),
-                              "tenant {}: {} {} are more than its quota of {}", name, used, what, limit);
+                                          tenant_name, flag, used),
+                              "tenant {}: {} {} are more than its quota of {}", tenant_name, used, what, limit);
             };
             if (auto done = within(use.instances, tenant->max_instances(), "instances", "max-instances",
                                    "delete an instance of it");
