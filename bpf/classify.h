@@ -566,7 +566,7 @@ INLINE int classify_uplink(struct ivds_verdict *v, const struct ivds_frame *f, c
 		return refuse(v, IVDS_DROP_UNREGISTERED, port_id);
 	}
 	if (instance->flags & IVDS_IF_PEER_RATES)
-		v->peer_vlan = entry && entry->vlan ? entry->vlan : instance->vlan;
+		v->peer_vlan = !entry || !(entry->flags & IVDS_FDB_STATIC) ? key.vlan : entry->vlan ?: instance->vlan;
 	if (!(entry && entry->flags & IVDS_FDB_STATIC) && instance->flags & IVDS_IF_LEARN_WIRE)
 		learn_source(f, v, port_id, port, key.vlan, entry);
 

@@ -138,10 +138,11 @@ World drawn_world() {
                 world.peer_vlan(id, static_cast<std::uint16_t>(30 + i));
             }
             instance.flags = drawn_flags({{IVDS_IF_ACTIVE, 8}, {IVDS_IF_WIRE, 6}, {IVDS_IF_LEARN_WIRE, 3}});
-            if (rarely(4)) {
+            if (rarely(3)) {
+                const std::uint16_t own = instance.vlan;
                 for (int i = between(1, 3); i > 0; --i) {
-                    world.peer_rate(id, one_of<std::uint16_t>({10, 20, 31, 32, 100}),
-                                    one_of<ivds_way>({IVDS_WAY_IN, IVDS_WAY_OUT}));
+                    world.peer_rate(id, one_of<std::uint16_t>({own, own, 31, 32, 20}),
+                                    one_of<ivds_way>({IVDS_WAY_IN, IVDS_WAY_IN, IVDS_WAY_OUT}));
                 }
             }
             if (speaks_plain(world, id) && rarely(3)) {

@@ -1687,7 +1687,7 @@ void add_peer_rates(std::vector<Vector>& table) {
         .arrives(5, eth(vm(2), remote(1)) / ip4_udp(46))
         .send(2, further)
         .arrives(1, to_wire(remote(2), 30));
-    add(table, "takes who is not known for a peer on the instance's own VLAN", "[R81]",
+    add(table, "takes who is not known for a peer on the VLAN that its frames come by", "[R81]",
         house().peer_rate(red, 10, IVDS_WAY_IN).peer_rate(red, 10, IVDS_WAY_OUT))
         .send(1, from(remote(9), 10, 100))
         .arrives(2, eth(vm(2), remote(9)) / ip4_udp(46))

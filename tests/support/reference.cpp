@@ -730,7 +730,7 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
         return refuse(IVDS_DROP_UNREGISTERED);
     }
     frame.in_instance = id;
-    frame.peer_vlan = known != world_.fdb.end() && known->second.vlan != 0 ? known->second.vlan : instance.vlan;
+    frame.peer_vlan = !is_known_static ? vlan : known->second.vlan != 0 ? known->second.vlan : instance.vlan;
     if ((instance.flags & IVDS_IF_LEARN_WIRE) != 0 && !is_known_static) {
         learn(frame, id, vlan);
     }

@@ -175,8 +175,8 @@ struct ivds_instance {
 
 /* ------------------------------- peer_rates HASH: struct ivds_peer_key -> struct ivds_peer_rate
  * What an instance with IVDS_IF_PEER_RATES and its peers on one outer VLAN may send each other (R81): from the wire
- * the VLAN is that of the source's FDB entry, to the wire that of the destination's, or of a flood's copy. Both are
- * the instance's own where the entry has none. Bytes count without the tags of the wire. */
+ * the VLAN is that of the source's static FDB entry, or else the one that the frame came by, and to the wire the one
+ * that it leaves by. A static entry without a VLAN has the instance's. Bytes count without the tags of the wire. */
 struct ivds_peer_key {
 	__u32 instance;
 	__u16 vlan;
