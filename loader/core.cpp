@@ -451,9 +451,10 @@ Result<> Core::tap_off(Journal& journal) {
 }
 
 // One row of a keyed map; a null `value` removes it.
-template <class MirrorMap, class Key, class AbiKey, class Value>
-Result<> Core::put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key, const Value* value,
-                       Journal& journal) {
+template <class MirrorMap, class AbiKey>
+Result<> Core::put_row(Map map, MirrorMap& mirror, const typename MirrorMap::key_type& key, const AbiKey& abi_key,
+                       const typename MirrorMap::mapped_type* value, Journal& journal) {
+    using Value = typename MirrorMap::mapped_type;
     const auto found = mirror.find(key);
     std::optional<Value> before;
     if (found != mirror.end()) {
@@ -763,8 +764,7 @@ Result<> Core::refresh(std::uint32_t id, const Netdev& netdev, Journal& journal)
         return r;
     }
     if (!target) {
-        return put_row<decltype(content_.tx), std::uint32_t, std::uint32_t, std::uint32_t>(Map::tx, content_.tx, id,
-                                                                                           id, nullptr, journal);
+        return put_row(Map::tx, content_.tx, id, id, nullptr, journal);
     }
     return {};
 }
@@ -807,9 +807,7 @@ Result<> Core::release(std::uint32_t id, Journal& journal) {
     if (auto r = put_port(id, value, journal); !r) {
         return r;
     }
-    if (auto r = put_row<decltype(content_.tx), std::uint32_t, std::uint32_t, std::uint32_t>(Map::tx, content_.tx, id,
-                                                                                             id, nullptr, journal);
-        !r) {
+    if (auto r = put_row(Map::tx, content_.tx, id, id, nullptr, journal); !r) {
         return r;
     }
     if (hooks.xdp) {
@@ -833,9 +831,7 @@ Result<> Core::release(std::uint32_t id, Journal& journal) {
         }
     }
     if (const auto owner = content_.ifports.find(ifindex); owner != content_.ifports.end() && owner->second == id) {
-        if (auto r = put_row<decltype(content_.ifports), std::uint32_t, std::uint32_t, std::uint32_t>(
-                Map::ifports, content_.ifports, ifindex, ifindex, nullptr, journal);
-            !r) {
+        if (auto r = put_row(Map::ifports, content_.ifports, ifindex, ifindex, nullptr, journal); !r) {
             return r;
         }
     }
@@ -1116,15 +1112,13 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
             return put_row(Map::vvlans, content_.vvlans, s->key, to_abi(s->key), &s->instance, journal);
         }
         if (const auto* s = std::get_if<ClearVvlan>(&step)) {
-            return put_row<decltype(content_.vvlans), VvlanKey, ivds_vvlan_key, std::uint32_t>(
-                Map::vvlans, content_.vvlans, s->key, to_abi(s->key), nullptr, journal);
+            return put_row(Map::vvlans, content_.vvlans, s->key, to_abi(s->key), nullptr, journal);
         }
         if (const auto* s = std::get_if<PutPeerRate>(&step)) {
             return put_row(Map::peer_rates, content_.peer_rates, s->key, to_abi(s->key), &s->value, journal);
         }
         if (const auto* s = std::get_if<ClearPeerRate>(&step)) {
-            return put_row<decltype(content_.peer_rates), PeerKey, ivds_peer_key, ivds_peer_rate>(
-                Map::peer_rates, content_.peer_rates, s->key, to_abi(s->key), nullptr, journal);
+            return put_row(Map::peer_rates, content_.peer_rates, s->key, to_abi(s->key), nullptr, journal);
         }
         if (const auto* s = std::get_if<PutAcl>(&step)) {
             return change_acl(s->acl, s->rows, true, journal);
@@ -1136,8 +1130,7 @@ Result<> Core::carry_out(const Plan& plan, const Tables& next, bool strict, cons
             return put_row(Map::pools, content_.pools, s->pool, s->pool, &s->value, journal);
         }
         if (const auto* s = std::get_if<ClearPool>(&step)) {
-            return put_row<decltype(content_.pools), std::uint32_t, std::uint32_t, ivds_pool>(
-                Map::pools, content_.pools, s->pool, s->pool, nullptr, journal);
+            return put_row(Map::pools, content_.pools, s->pool, s->pool, nullptr, journal);
         }
         if (std::holds_alternative<PutFdb>(step)) {
             return put_fdb(plan.fdb_puts, journal);

@@ -97,9 +97,10 @@ private:
 
     [[nodiscard]] Result<> put_port(std::uint32_t id, const ivds_port& value, Journal& journal);
     [[nodiscard]] Result<> put_instance(std::uint32_t id, const ivds_instance& value, Journal& journal);
-    template <class MirrorMap, class Key, class AbiKey, class Value>
-    [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const Key& key, const AbiKey& abi_key,
-                                   const Value* value, Journal& journal);
+    template <class MirrorMap, class AbiKey>
+    [[nodiscard]] Result<> put_row(Map map, MirrorMap& mirror, const typename MirrorMap::key_type& key,
+                                   const AbiKey& abi_key, const typename MirrorMap::mapped_type* value,
+                                   Journal& journal);
     [[nodiscard]] Result<> put_mirror(std::uint32_t session, const ivds_mirror& value, Journal& journal);
     // Each mirror to a ring of its own has it, and no other ring is kept.
     [[nodiscard]] Result<> rings_on(const Tables& next, Journal& journal);

@@ -445,39 +445,33 @@ void Mirror::drop(const std::string& key) {
         shared_changed_ = pools_.erase(*pool) != 0 || shared_changed_;
 }
 
-void Mirror::put_shared(const SharedKey& key, const etcd::KeyValue& kv) {
+template <class Value, class Known, class Key>
+std::optional<Value> Mirror::read_shared(Known& known, const Key& key, const etcd::KeyValue& kv,
+                                         std::variant<Value, Refused> read) {
     shared_changed_ = true;
-    auto read = parse_shared(key, kv.value);
-    auto* refused = std::get_if<Refused>(&read);
-    if (refused == nullptr && !shared_.contains(key) && shared_.size() >= kMaxShared) {
+    if (std::holds_alternative<Value>(read) && !known.contains(key) && known.size() >= kMaxShared)
         read = Refused{Refusal::huge, fmt::format("one more than the {} that are taken", kMaxShared)};
-        refused = std::get_if<Refused>(&read);
-    }
-    if (refused != nullptr) {
-        shared_.erase(key);
-        return refuse(kv.key, std::move(*refused));
+    if (auto* refused = std::get_if<Refused>(&read)) {
+        known.erase(key);
+        refuse(kv.key, std::move(*refused));
+        return std::nullopt;
     }
     refused_.erase(printable(kv.key));
-    auto& object = std::get<SharedObject>(read);
-    const bool is_own = object.host == host_;
-    shared_.insert_or_assign(key, SharedEntry{std::move(object), kv.mod_revision, is_own ? kv.value : ""});
+    return std::get<Value>(std::move(read));
+}
+
+void Mirror::put_shared(const SharedKey& key, const etcd::KeyValue& kv) {
+    auto object = read_shared(shared_, key, kv, parse_shared(key, kv.value));
+    if (!object) return;
+    const bool is_own = object->host == host_;
+    shared_.insert_or_assign(key, SharedEntry{std::move(*object), kv.mod_revision, is_own ? kv.value : ""});
 }
 
 void Mirror::put_pool(const PoolKey& key, const etcd::KeyValue& kv) {
-    shared_changed_ = true;
-    auto read = parse_pool(key, kv.value);
-    auto* refused = std::get_if<Refused>(&read);
-    if (refused == nullptr && !pools_.contains(key) && pools_.size() >= kMaxShared) {
-        read = Refused{Refusal::huge, fmt::format("one more than the {} that are taken", kMaxShared)};
-        refused = std::get_if<Refused>(&read);
-    }
-    if (refused != nullptr) {
-        pools_.erase(key);
-        return refuse(kv.key, std::move(*refused));
-    }
-    refused_.erase(printable(kv.key));
-    pools_.insert_or_assign(key, PoolEntry{std::get<registry::PoolMembers>(std::move(read)), kv.mod_revision,
-                                           kv.lease, key.host == host_ ? kv.value : ""});
+    auto members = read_shared(pools_, key, kv, parse_pool(key, kv.value));
+    if (!members) return;
+    pools_.insert_or_assign(
+        key, PoolEntry{std::move(*members), kv.mod_revision, kv.lease, key.host == host_ ? kv.value : ""});
 }
 
 void Mirror::put(const etcd::KeyValue& kv) {

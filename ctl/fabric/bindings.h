@@ -223,6 +223,10 @@ private:
     void put(const etcd::KeyValue& kv);
     void drop(const std::string& key);
     void drop_binding(const BindingKey& key);
+    // What was read of a key that is shared, unless it is refused or one too many: then nothing is known by it.
+    template <class Value, class Known, class Key>
+    std::optional<Value> read_shared(Known& known, const Key& key, const etcd::KeyValue& kv,
+                                     std::variant<Value, Refused> read);
     void put_shared(const SharedKey& key, const etcd::KeyValue& kv);
     void put_pool(const PoolKey& key, const etcd::KeyValue& kv);
     void publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const;

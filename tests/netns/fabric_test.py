@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """fabric_test.py -- hosts joined by a learning switch that knows nothing of V.VLANs: a plain Linux bridge."""
 from harness import case, check, check_equal, main
-from scene import BROADCAST, EXPERIMENTAL, MARK, Scene, Tally, frame, mac, network, tag
+from scene import BROADCAST, EXPERIMENTAL, MARK, Scene, Tally, frame, learning_switch, mac, network, plug_in, tag
 
 
 def three_hosts(lab, attach, networks, uplink=None):
     """Three hosts on a bridge, a VM of each network on each."""
     scene = Scene(lab, networks, attach=attach, uplink=uplink)
-    fabric = lab.place("fabric")
-    fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
+    fabric = learning_switch(lab)
     for number, name in enumerate("abc", 1):
         host = scene.host(name)
-        lab.cable(host, "wire0", fabric, f"port-{name}")
-        fabric.ip(f"link set port-{name} master fabric")
+        plug_in(lab, fabric, host)
         for tenant in networks:
             scene.vm(name, tenant, number)
-    # The bridge must not hand frames to a packet filter.
-    fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
     scene.start()
     return scene, fabric
 

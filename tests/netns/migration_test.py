@@ -19,7 +19,7 @@ import time
 from etcd import Etcd, findings, says, start
 from harness import case, check, check_equal, main
 from lab import RawPort, Vm
-from scene import MARK, TRANSFER, Scene, Stream, frame, mac, network, raw, tag
+from scene import MARK, TRANSFER, Scene, Stream, frame, learning_switch, mac, network, plug_in, raw, tag
 
 MOVES = int(os.environ.get("IVDS_MIGRATIONS", "5"))
 VLANS = {"a": 100, "b": 200, "c": 100}
@@ -55,15 +55,11 @@ class Moving:
 
     def __init__(self, lab):
         self.lab, self.etcd = lab, Etcd(lab)
-        self.fabric = lab.place("fabric")
+        self.fabric = fabric = learning_switch(lab)
         self.scene = scene = MovingScene(lab, {"red": network(), "blue": network(vvlan=20)})
-        fabric = self.fabric
-        fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
-        fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
         for number, name in enumerate("abc", 1):
             host = scene.host(name)
-            lab.cable(host, "wire0", fabric, f"port-{name}")
-            fabric.ip(f"link set port-{name} master fabric")
+            plug_in(lab, fabric, host)
             self.etcd.connect(host, 10 + number)
             start(host, LEASE_S)
         self.vm = vm = Vm(lab, NAME, NAME, VMAC)

@@ -5,7 +5,7 @@ import json
 
 from etcd import Etcd, findings, remote, start
 from harness import case, check, check_equal, main
-from scene import BROADCAST, EXPERIMENTAL, MARK, Scene, Tally, frame, mac, network, tag
+from scene import BROADCAST, EXPERIMENTAL, MARK, Scene, Tally, frame, learning_switch, mac, network, plug_in, tag
 
 VLANS = {"a": 100, "b": 200, "c": 300}
 
@@ -16,13 +16,10 @@ class Hosts(Scene):
     def __init__(self, lab, names, vlans=None, **fields):
         super().__init__(lab, {"red": network(**fields)})
         self.vlans, self.more = vlans, {}
-        self.fabric, self.etcd = lab.place("fabric"), Etcd(lab)
-        self.fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
-        self.fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+        self.fabric, self.etcd = learning_switch(lab), Etcd(lab)
         for number, name in enumerate(names, 1):
             host = self.host(name)
-            lab.cable(host, "wire0", self.fabric, f"port-{name}")
-            self.fabric.ip(f"link set port-{name} master fabric")
+            plug_in(lab, self.fabric, host)
             self.etcd.connect(host, 10 + number)
             start(host)
 

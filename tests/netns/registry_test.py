@@ -9,19 +9,16 @@ import tempfile
 from etcd import ETCD, LEASE_S, Etcd, findings, remote, says, start
 from harness import case, check, check_equal, main
 from pki import Authority
-from scene import Scene, Stream, Tally, mac, network
+from scene import Scene, Stream, Tally, learning_switch, mac, network, plug_in
 
 
 def hosts_with_etcd(lab, names="abc", lease_s=LEASE_S):
     """Hosts on a bridge, a VM of one network on each, and etcd."""
     networks = {"red": network()}
-    scene, fabric, etcd = Scene(lab, networks), lab.place("fabric"), Etcd(lab)
-    fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
-    fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+    scene, fabric, etcd = Scene(lab, networks), learning_switch(lab), Etcd(lab)
     for number, name in enumerate(names, 1):
         host = scene.host(name)
-        lab.cable(host, "wire0", fabric, f"port-{name}")
-        fabric.ip(f"link set port-{name} master fabric")
+        plug_in(lab, fabric, host)
         etcd.connect(host, 10 + number)
         scene.vm(name, "red", number)
         start(host, lease_s)
@@ -42,11 +39,9 @@ def _(bench):
                             "the binding of b's VM")
                 check_equal([key for key in etcd.keys("/ivds/v1/hosts/")], [f"/ivds/v1/hosts/{n}" for n in "abc"], "hosts")
             else:
-                scene, fabric = Scene(lab, {"red": network()}), lab.place("fabric")
-                fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
+                scene, fabric = Scene(lab, {"red": network()}), learning_switch(lab)
                 for number, name in enumerate("abc", 1):
-                    lab.cable(scene.host(name), "wire0", fabric, f"port-{name}")
-                    fabric.ip(f"link set port-{name} master fabric")
+                    plug_in(lab, fabric, scene.host(name))
                     scene.vm(name, "red", number)
                 scene.start()
             # The same host has a second VM: a flood reaches it, and the third host's.

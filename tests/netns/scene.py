@@ -24,6 +24,21 @@ def raw(text):
     return bytes.fromhex(text.replace(":", ""))
 
 
+def learning_switch(lab):
+    """The fabric between hosts: a bridge that learns MACs and is no more than that, so that the tags of two fit."""
+    fabric = lab.place("fabric")
+    fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
+    # It must not hand frames to a packet filter.
+    fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+    return fabric
+
+
+def plug_in(lab, fabric, host):
+    """The host's wire0 is on the fabric, as port-HOST."""
+    lab.cable(host, "wire0", fabric, f"port-{host.name}")
+    fabric.ip(f"link set port-{host.name} master fabric")
+
+
 BROADCAST = raw("ff:ff:ff:ff:ff:ff")
 MULTICAST = raw("01:00:5e:00:00:01")
 EXPERIMENTAL = 0x88B5  # the local experimental EtherType: nothing else sends it

@@ -6,7 +6,7 @@ import signal
 
 from etcd import Etcd, findings, says, start
 from harness import case, check, check_equal, main
-from scene import Scene, mac, network
+from scene import Scene, learning_switch, mac, network, plug_in
 
 SET = "/ivds/v1/sets/friends"
 PROFILE = "/ivds/v1/profiles/closed"
@@ -20,16 +20,13 @@ CLOSED = {"name": "closed", "default_out": "drop", "shared": True,
 def hosts(lab, names="ab"):
     """Hosts with a VM each on a bridge, and etcd. What `own` has of a host is added to its configuration: a has the set
     and the profile, which the last host's VM is given."""
-    scene, fabric, etcd = Scene(lab, {"red": network()}), lab.place("fabric"), Etcd(lab)
-    fabric.ip("link add fabric mtu 1508 type bridge", "link set fabric up")
-    fabric.run("sh", "-c", "for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 >$f; done")
+    scene, fabric, etcd = Scene(lab, {"red": network()}), learning_switch(lab), Etcd(lab)
     plain, scene.own = scene.config, {name: {} for name in names}
     scene.own["a"] = {"sets": [FRIENDS], "profiles": [CLOSED]}
     scene.config = lambda host: {**plain(host), **scene.own[host]}
     for number, name in enumerate(names, 1):
         host = scene.host(name)
-        lab.cable(host, "wire0", fabric, f"port-{name}")
-        fabric.ip(f"link set port-{name} master fabric")
+        plug_in(lab, fabric, host)
         etcd.connect(host, 10 + number)
         scene.vm(name, "red", number)
         start(host)
