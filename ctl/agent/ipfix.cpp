@@ -84,13 +84,13 @@ struct Packet {
     fbVarfield_t section{};
 };
 static_assert(sizeof(Packet) == 48);
-struct Interface {
+struct InterfaceName {
     std::uint32_t port = 0;
     std::uint8_t gap[4] = {};
     fbVarfield_t name{};
     fbVarfield_t description{};
 };
-static_assert(sizeof(Interface) == 40);
+static_assert(sizeof(InterfaceName) == 40);
 struct FlowSampling {
     std::uint16_t of = 0;
     std::uint8_t gap[6] = {};
@@ -334,7 +334,7 @@ void IpfixWriter::sampling(std::uint32_t flows, std::uint32_t packets) {
 }
 
 void IpfixWriter::interface(std::uint32_t port, const std::string& name, const std::string& instance) {
-    impl_->append(kInterface, Interface{.port = port, .name = text(name), .description = text(instance)});
+    impl_->append(kInterface, InterfaceName{.port = port, .name = text(name), .description = text(instance)});
 }
 
 void IpfixWriter::flow(const FlowRecord& record, std::uint64_t epoch_ns) {

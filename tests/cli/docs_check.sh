@@ -37,20 +37,25 @@ offered() {
     _ivds_ctl "$bin/ivds-ctl"
     printf '%s\n' "${COMPREPLY[@]}"
 }
+# The help of a command, for which ivds-ctl is started once.
+help_of() {
+    local file="$work/help ${*:-ivds-ctl}"
+    [ -e "$file" ] || "$bin/ivds-ctl" "$@" --help >"$file"
+    cat "$file"
+}
 commands=0
 walk() {
-    local help word
-    help=$("$bin/ivds-ctl" "$@" --help)
+    local help word offered
+    help=$(help_of "$@")
     commands=$((commands + 1))
     while read -r word; do
         has "$work/ctl" "$word" || complain "ivds-ctl(8) lacks $word of 'ivds-ctl $*'"
     done < <(flags <<<"$help")
-    offered "$@" >"$work/offered"
+    offered=$(offered "$@")
     while read -r word; do
         has "$work/ctl" "$word" || complain "ivds-ctl(8) lacks the command '$* $word'"
-        grep -qx -- "$word" "$work/offered" || complain "the completion does not offer $word after '$*'"
+        grep -qx -- "$word" <<<"$offered" || complain "the completion does not offer $word after '$*'"
         walk "$@" "$word"
-        offered "$@" >"$work/offered"
     done < <(sed -n '/^Subcommands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p' <<<"$help")
 }
 walk
@@ -66,7 +71,7 @@ while read -r -a words; do
         [[ $word =~ ^[a-z][a-z-]*$ ]] || break
         path+=("$word")
     done
-    help=$("$bin/ivds-ctl" "${path[@]}" --help)
+    help=$(help_of "${path[@]}")
     grep -qE "^Usage: ivds-ctl${path[*]:+ ${path[*]}}( |\$)" <<<"$help" || complain "a text names 'ivds-ctl ${words[*]}', which is no command"
     for word in "${words[@]}"; do
         [[ $word =~ ^--[a-z-]+$ ]] || continue
