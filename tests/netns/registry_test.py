@@ -116,6 +116,76 @@ def _(bench):
         lab.wait(lambda: remote(scene, "b") == 1, 60, "b keeps a binding that is gone")
 
 
+@case("etcd that lost all it had is told it again under traffic: no frame is lost, no remote vMAC goes, and each has one host "
+      "[R82][R154]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab)
+        stream = Stream(scene, "red-1", "red-3", 500)
+        before = etcd.keys()
+        etcd.wipe()
+        etcd.start()
+        lab.wait(lambda: set(etcd.keys()) == set(before), 60, lambda: f"etcd has {sorted(etcd.keys())}")
+        for name in "abc":
+            lab.wait(lambda name=name: says(scene, name, "synced"), 60, f"{name} is not synced again")
+            check_equal(remote(scene, name), 2, f"remote MACs on {name}")
+        stream.check_whole()
+        owner = lambda keys: {key: json.loads(value)["host"] for key, value in keys.items() if "/bindings/" in key}  # noqa: E731
+        check_equal(owner(etcd.keys()), owner(before), "who has which vMAC")
+
+
+@case("etcd that does not answer for a while: the hosts say so, forwarding and the agents go on, and what waited is written [R82]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab", lease_s=120)
+        etcd.process.send_signal(signal.SIGSTOP)
+        scene.vm("a", "red", 9)
+        scene.apply("a")
+        lab.wait(lambda: findings(scene, "a", "IVDS-R001"), 60, "a does not say that etcd does not answer")
+        check(says(scene, "a", "1 changes wait"), f"a says {findings(scene, 'a', 'IVDS-R007')}")
+        check_equal(scene.ping("red-1", "red-2"), 3, "answers meanwhile")
+        etcd.process.send_signal(signal.SIGCONT)
+        lab.wait(lambda: remote(scene, "b") == 2, 60, "b does not learn of the change meanwhile")
+
+
+@case("etcd without room for more: what is there stays, a new vPort waits and doctor says what to do, and nobody takes a VM "
+      "over [R79][R164]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab", lease_s=120)
+        etcd.stop()
+        etcd.start("--quota-backend-bytes", str(2 << 20))
+        for number in range(100):
+            if etcd.ctl("put", f"/filler/{number}", stdin="x" * 100_000, check=False).returncode != 0:
+                break
+        else:
+            check(False, "etcd is never full")
+        for name in "ab":
+            lab.wait(lambda name=name: says(scene, name, "synced"), 60, f"{name} is not synced")
+        # The agent of b may come to write its migration, but not a byte.
+        b = scene.hosts["b"]
+        b.ip("link add red-1 type veth peer name there", "link set red-1 up", "link set there up")
+        b.ctl("migrate", "prepare", "-f", "-", "--netdev", "red-1", stdin=scene.hosts["a"].ctl("migrate", "export", "red-1"))
+        lab.wait(lambda: scene.ports("b")["red-1"].get("up"), 10, "the prepared port is not up")
+        done = b.ctl("migrate", "commit", "red-1", check=False)
+        check(done.returncode != 0 and "make room in etcd" in done.stderr and "not known" not in done.stderr, done.stderr)
+        lab.wait(lambda: says(scene, "b", "synced"), 60, "b is not synced")
+        b.ctl("migrate", "abort", "red-1")
+        scene.vm("a", "red", 9)
+        scene.apply("a")
+        lab.wait(lambda: findings(scene, "a", "IVDS-R001"), 60, "a does not say that it cannot write")
+        check("make room in etcd" in findings(scene, "a", "IVDS-R001")[0]["fix"], f"{findings(scene, 'a', 'IVDS-R001')}")
+        check_equal([remote(scene, name) for name in "ab"], [1, 1], "remote MACs")
+        check_equal(scene.ping("red-1", "red-2"), 3, "answers")
+        etcd.stop()
+        etcd.start()
+        etcd.ctl("del", "--prefix", "/filler/")
+        etcd.ctl("compact", etcd.revision())
+        etcd.ctl("defrag")
+        etcd.ctl("alarm", "disarm")
+        lab.wait(lambda: remote(scene, "b") == 2, 60, "b does not hear of the new vPort")
+
+
 @case("a host that dies loses its bindings with its lease, and the others forget its vMACs [R83]")
 def _(bench):
     with bench.lab() as lab:
