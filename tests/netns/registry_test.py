@@ -58,6 +58,59 @@ def _(bench):
             check_equal(scene.counters("a", "red-1")["rx_flood"], 0 if with_etcd else 5, "frames that a flooded")
 
 
+@case("any VM of three hosts reaches any other of its V.VLAN, and each host has of each remote VM what its binding says, from "
+      "when it is registered to when it is withdrawn; one host is a routed hop away from etcd [R80][R90][R129][R152][R153]")
+def _(bench):
+    with bench.lab() as lab:
+        vlans = {"a": 100, "b": 200, "c": 300}
+
+        class Spread(Scene):
+            def config(self, host):
+                config = super().config(host)
+                for instance in config["instances"]:
+                    instance.update(vlan=vlans[host], peer_vlans=sorted(set(vlans.values()) - {vlans[host]}))
+                return config
+
+        scene, fabric, etcd = Spread(lab, {"red": network()}), learning_switch(lab), Etcd(lab)
+        for number, name in enumerate("abc", 1):
+            host = scene.host(name)
+            plug_in(lab, fabric, host)
+            scene.vm(name, "red", number)
+            if name != "c":
+                etcd.connect(host, 10 + number)
+        router = lab.place("router")
+        etcd.connect(router, 9)
+        lab.cable(scene.hosts["c"], "mgmt0", router, "mgmt-c", 1500)
+        router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+        router.ip("addr add 10.8.0.1/24 dev mgmt-c")
+        scene.hosts["c"].ip("addr add 10.8.0.3/24 dev mgmt0", "route add default via 10.8.0.1")
+        etcd.place.ip("route add 10.8.0.0/24 via 10.9.0.9")
+        for host in scene.hosts.values():
+            start(host)
+        scene.start()
+        for name in "abc":
+            lab.wait(lambda name=name: remote(scene, name) == 2, 60, f"{name} does not know the others' vMACs")
+        scene.check_pings()
+
+        def ways(name):
+            return {entry["mac"]: entry["vlan"] for entry in scene.hosts[name].ctl_json_lines("fdb", "show")
+                    if entry.get("static") and entry["port"] == "uplink"}
+        scene.vm("c", "red", 9)
+        scene.apply("c")
+        key = f"/ivds/v1/bindings/300.10/{mac(9)}"
+        for name, other in ("ab", "ba"):
+            others = {mac({"a": 1, "b": 2}[other]): vlans[other], mac(3): 300, mac(9): 300}
+            lab.wait(lambda name=name, others=others: ways(name) == others, 60, lambda name=name: f"{name} has {ways(name)}")
+        binding = json.loads(etcd.keys(key)[key])
+        physical = scene.hosts["c"].run("cat", "/sys/class/net/wire0/address").stdout.strip()
+        check_equal(binding, {"vvlan": 10, "vmac": mac(9), "vport": "red-9", "physical_mac": physical, "vlan": 300, "host": "c",
+                              "generation": "1"}, "the binding")
+        scene.hosts["c"].ctl("vport", "delete", "red-9")
+        for name in "ab":
+            lab.wait(lambda name=name: mac(9) not in ways(name), 60, lambda name=name: f"{name} has {ways(name)}")
+        check(key not in etcd.keys(), "the binding that was withdrawn")
+
+
 @case("etcd killed and started again under traffic: no frame is lost, and what did not change is not written again [R82][R147]")
 def _(bench):
     with bench.lab() as lab:
