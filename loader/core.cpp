@@ -1377,7 +1377,7 @@ Result<> Core::carry_over(std::uint32_t port, const ivds_port_stats& stats, cons
             return r;
         }
     }
-    return kernel_.add_port_stats(port, stats);
+    return kernel_.set_port_stats(port, stats);
 }
 
 // ------------------------------------------------------------------ following interfaces

@@ -120,8 +120,8 @@ public:
     [[nodiscard]] virtual bool has_learned(std::uint32_t port, std::uint32_t instance) = 0;
     // Adds to the count of a port's flow entries, in the same way.
     virtual void count_flows(std::uint32_t port, int by) = 0;
-    // Adds to the counters of a port that no frame passes meanwhile.
-    [[nodiscard]] virtual Result<> add_port_stats(std::uint32_t port, const ivds_port_stats& stats) = 0;
+    // The counters of a port that no frame passes meanwhile are these.
+    [[nodiscard]] virtual Result<> set_port_stats(std::uint32_t port, const ivds_port_stats& stats) = 0;
     // Counters, state and drop rows of a slot that nothing uses any more.
     virtual void forget_port(std::uint32_t port) = 0;
     virtual void forget_instance(std::uint32_t instance) = 0;

@@ -517,23 +517,10 @@ void LinuxKernel::count_flows(std::uint32_t port, int by) {
     }
 }
 
-Result<> LinuxKernel::add_port_stats(std::uint32_t port, const ivds_port_stats& stats) {
-    // Readers sum over CPUs: what is added may be any CPU's.
+Result<> LinuxKernel::set_port_stats(std::uint32_t port, const ivds_port_stats& stats) {
+    // Readers sum over CPUs: it may be any CPU's.
     std::vector<ivds_port_stats> all(static_cast<std::size_t>(libbpf_num_possible_cpus()));
-    auto found = lookup(Map::port_stats, &port, all.data());
-    if (!found) {
-        return std::unexpected(found.error());
-    }
-    auto& sum = all.front();
-    sum.rx_packets += stats.rx_packets;
-    sum.rx_bytes += stats.rx_bytes;
-    sum.tx_packets += stats.tx_packets;
-    sum.tx_bytes += stats.tx_bytes;
-    sum.rx_local += stats.rx_local;
-    sum.rx_wire += stats.rx_wire;
-    sum.rx_flood += stats.rx_flood;
-    sum.rx_host += stats.rx_host;
-    sum.rx_answered += stats.rx_answered;
+    all.front() = stats;
     return put(Map::port_stats, &port, all.data());
 }
 

@@ -50,7 +50,7 @@ public:
     void learned(std::uint32_t port, std::uint32_t instance, int by) override;
     bool has_learned(std::uint32_t port, std::uint32_t instance) override;
     void count_flows(std::uint32_t port, int by) override;
-    Result<> add_port_stats(std::uint32_t port, const ivds_port_stats& stats) override;
+    Result<> set_port_stats(std::uint32_t port, const ivds_port_stats& stats) override;
     void forget_port(std::uint32_t port) override;
     void forget_instance(std::uint32_t instance) override;
     void forget_rules(const std::set<std::uint32_t>& rules) override;

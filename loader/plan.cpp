@@ -291,7 +291,7 @@ public:
             value.next_member = next == members_.next.end() ? 0 : next->second;
             const auto now = ports_.find(id);
             if (now == ports_.end() || !same(now->second, value)) {
-                if (now != ports_.end() && now->second.instance != value.instance) {
+                if (now != ports_.end() && now->second.instance != 0 && now->second.instance != value.instance) {
                     plan_.flush_ports.insert(id);
                 }
                 put(id, value);

@@ -109,8 +109,8 @@ public:
     // Forgets the flow entries of a port, or if that is 0 of an instance; returns how many.
     [[nodiscard]] Result<std::uint32_t> flush_flows(std::uint32_t port, std::uint32_t instance);
 
-    // What a port has of another host, from which its VM comes: adds to its counters, and puts flow entries of it in
-    // place, also of those that are there already.
+    // What a port has of another host, from which its VM comes, while it is in no instance: its counters are these,
+    // and its flow entries are in place, also of those that are there already. Doing it again changes nothing.
     [[nodiscard]] Result<> carry_over(std::uint32_t port, const ivds_port_stats& stats,
                                       const std::vector<FlowRow>& flows);
 

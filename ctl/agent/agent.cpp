@@ -27,6 +27,7 @@
 #include "model/kinds.h"
 #include "model/rule.h"
 #include "model/shared.h"
+#include "model/vmac_pool.h"
 #include "offload/verify/verify.h"
 
 namespace ivds {
@@ -503,11 +504,20 @@ Result<> Agent::commit(Model next_model, bool strict) {
     return {};
 }
 
+IsBound Agent::bound_elsewhere() const {
+    if (registry_ == nullptr) return {};
+    // Most changes hand out nothing, and ask for nothing.
+    return [this, macs = std::optional<std::unordered_set<std::uint64_t>>()](const Mac& mac) mutable {
+        if (!macs) macs = registry_->macs_of_others();
+        return macs->contains(to_number(mac));
+    };
+}
+
 Result<pb::ApplyReply> Agent::apply(pb::ApplyRequest request) {
     const bool large = request.ByteSizeLong() > kLargeRequestBytes;
     const std::lock_guard lock(mutex_);
     trim_ = trim_ || large;
-    auto next = next_from_config(intent_->model, std::move(*request.mutable_config()), mac_of_);
+    auto next = next_from_config(intent_->model, std::move(*request.mutable_config()), mac_of_, bound_elsewhere());
     if (!next) return std::unexpected(next.error());
 
     pb::ApplyReply reply;
@@ -544,7 +554,7 @@ Result<pb::Object> Agent::create(pb::Object object) {
     ref.set_kind(kind_of(object));
     ref.set_name(name_of(object));
     const auto existing = ivds::get(intent_->model, ref);
-    auto next = next_with(intent_->model, std::move(object), mac_of_);
+    auto next = next_with(intent_->model, std::move(object), mac_of_, bound_elsewhere());
     if (!next) return std::unexpected(next.error());
     // One of another host's by the name is no reason: this host's own takes its place here.
     if (existing && !is_of_other(*existing) && !diff(intent_->model, *next).empty())
@@ -561,7 +571,7 @@ Result<pb::Object> Agent::update(pb::Object object) {
     ref.set_kind(kind_of(object));
     ref.set_name(name_of(object));
     if (auto existing = ivds::get(intent_->model, ref); !existing) return existing;
-    auto next = next_with(intent_->model, std::move(object), mac_of_);
+    auto next = next_with(intent_->model, std::move(object), mac_of_, bound_elsewhere());
     if (!next) return std::unexpected(next.error());
     if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
     return ivds::get(intent_->model, ref);
@@ -580,7 +590,7 @@ Result<pb::Done> Agent::remove(const pb::Ref& ref) {
 Result<pb::VmacReply> Agent::reserve_vmac(const pb::VmacRequest& request) {
     const std::lock_guard lock(mutex_);
     std::string vmac = request.vmac();
-    auto next = next_reserved(intent_->model, request.pool(), vmac);
+    auto next = next_reserved(intent_->model, request.pool(), vmac, bound_elsewhere());
     if (!next) return std::unexpected(next.error());
     if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
     pb::VmacReply reply;

@@ -105,11 +105,16 @@ private:
     [[nodiscard]] Result<> take_remotes(Remotes next);
     // What other hosts share is this from now on; what of it could not be, stays as it was.
     [[nodiscard]] std::vector<fabric::Registry::NotTaken> take_shared(Shared next);
+    // For what a pool hands out in one change.
+    [[nodiscard]] IsBound bound_elsewhere() const;
     // Tells the registry of the intent that holds.
     void tell_registry();
     [[nodiscard]] Result<pb::Migration> exported(const std::string& vport);
     [[nodiscard]] Result<pb::MigrateReply> prepare_migration(const pb::MigrateRequest& request);
     [[nodiscard]] Result<pb::MigrateReply> commit_migration(const pb::MigrateRequest& request);
+    // Puts counters and connections in place for a vPort that does not forward yet; how many of these. `left` says
+    // why others are lost.
+    std::uint32_t carry_over(const std::string& vport, const pb::Migration& migration, std::string& left);
     [[nodiscard]] Result<pb::MigrateReply> abort_migration(const pb::MigrateRequest& request);
     // The vPort's VM went to that host: it forwards no more.
     [[nodiscard]] Result<> withdraw(const std::string& vport, const std::string& host);

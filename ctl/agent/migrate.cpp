@@ -150,7 +150,11 @@ Result<pb::MigrateReply> Agent::prepare_migration(const pb::MigrateRequest& requ
     pb::MigrateReply reply;
     for (pb::Change& change : diff(intent_->model, *next)) *reply.add_changes() = std::move(change);
     if (request.dry_run()) return reply;
-    if (auto done = commit(std::move(*next), true); !done) return std::unexpected(done.error());
+    if (auto done = commit(std::move(*next), true); !done) {
+        Error error = done.error();
+        if (error.id == "IVDS-P011") error.fix = "make the VM's interface on this host first";
+        return std::unexpected(std::move(error));
+    }
     carried_[name] = request.migration();
     note("migration", name, intent_->model.vports.at(name)->instance(),
          fmt::format("prepared, to come from host {}", request.migration().host()));
@@ -162,6 +166,7 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
     pb::MigrateReply reply;
     std::vector<fabric::Claim> claims;
     std::string from;
+    std::string left;  // why connections are lost, if some are
     Cable cable(plane_);
     {
         const std::lock_guard lock(mutex_);
@@ -192,6 +197,15 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
             return fail(Code::invalid, "IVDS-R012",
                         fmt::format("this is not what host {} exports of vport {}", from, name),
                         "export it there, or commit without");
+        const auto known = carried_.find(name);
+        const pb::Migration* migration = request.has_migration()   ? &request.migration()
+                                         : known != carried_.end() ? &known->second
+                                                                   : nullptr;
+        if (migration != nullptr)
+            if (auto meets = fabric::still_meets(intent_->model, *migration); !meets)
+                return std::unexpected(meets.error());
+        if (auto may = registry_->may_take_over(claims, from); !may)
+            return std::unexpected(may.error().in("take vport " + name + " over"));
         const auto ports = plane_.status();
         const auto port = std::ranges::find(ports, name, &PortStatus::name);
         if (port == ports.end() || !port->up)
@@ -203,6 +217,11 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
             reply.set_from_host(from);
             return reply;
         }
+        // Before the VM is this host's: whatever dies after that, it has them here.
+        if (migration != nullptr)
+            reply.set_flows(carry_over(name, *migration, left));
+        else if (const auto state = plane_.maps().port_state(intent_->ids.ports.at(name)); state)
+            reply.set_flows(state->flows);
         if (request.replug())
             if (auto done = cable.pull_out(vport.netdev()); !done) return std::unexpected(done.error());
     }
@@ -228,31 +247,7 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
         spdlog::warn("replug vport {}: {}", name, was_out.error().text());
     else if (*was_out)
         follow_ports();
-    pb::Migration carried = std::move(carried_[name]);
     carried_.erase(name);
-    if (request.has_migration()) carried = request.migration();
-    const std::uint32_t port = intent_->ids.ports.at(name);
-    const ivds_port& row = plane_.tables().ports.at(port).value;
-    std::vector<FlowRow> flows;
-    std::string left;
-    if (carried.layout_major() == IVDS_LAYOUT_MAJOR && carried.layout_minor() == IVDS_LAYOUT_MINOR) {
-        const std::uint64_t now = now_ns(CLOCK_MONOTONIC_COARSE);
-        for (const pb::Migration::Flow& flow : carried.flows()) {
-            if (flows.size() >= row.flow_limit) break;
-            auto entry = fabric::entry_of(flow, port, row.instance, now);
-            if (entry)
-                flows.push_back(*entry);
-            else
-                left = entry.error().text();
-        }
-    } else if (!carried.flows().empty()) {
-        left = fmt::format("its connections are of layout {}.{}", carried.layout_major(), carried.layout_minor());
-    }
-    if (auto done = plane_.carry_over(port, stats_of(carried.counters()), flows); done)
-        reply.set_flows(static_cast<std::uint32_t>(flows.size()));
-    else
-        left = done.error().text();
-
     const pb::VPort& vport = *intent_->model.vports.at(name);
     const std::string& uplink = intent_->model.instances.at(vport.instance())->uplink();
     if (auto sent = announcer_.announce(name, intent_->model.uplinks.at(uplink)->netdev(),
@@ -266,6 +261,31 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
          fmt::format("came from host {}: generation {}, {} connections{}", from, *generation, reply.flows(),
                      left.empty() ? "" : ", and others are lost: " + left));
     return reply;
+}
+
+std::uint32_t Agent::carry_over(const std::string& vport, const pb::Migration& migration, std::string& left) {
+    const std::uint32_t port = intent_->ids.ports.at(vport);
+    const std::uint32_t instance = intent_->ids.instances.at(intent_->model.vports.at(vport)->instance());
+    const std::uint32_t limit = plane_.tables().ports.at(port).value.flow_limit;
+    std::vector<FlowRow> flows;
+    if (migration.layout_major() == IVDS_LAYOUT_MAJOR && migration.layout_minor() == IVDS_LAYOUT_MINOR) {
+        const std::uint64_t now = now_ns(CLOCK_MONOTONIC_COARSE);
+        for (const pb::Migration::Flow& flow : migration.flows()) {
+            if (flows.size() >= limit) break;
+            auto entry = fabric::entry_of(flow, port, instance, now);
+            if (entry)
+                flows.push_back(*entry);
+            else
+                left = entry.error().text();
+        }
+    } else if (!migration.flows().empty()) {
+        left = fmt::format("its connections are of layout {}.{}", migration.layout_major(), migration.layout_minor());
+    }
+    if (auto done = plane_.carry_over(port, stats_of(migration.counters()), flows); !done) {
+        left = done.error().text();
+        return 0;
+    }
+    return static_cast<std::uint32_t>(flows.size());
 }
 
 Result<pb::MigrateReply> Agent::abort_migration(const pb::MigrateRequest& request) {

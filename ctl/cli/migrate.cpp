@@ -125,8 +125,12 @@ Result<int> run(const Context& context, const RunWords& words) {
     const auto prepared = target.migrate(request);
     if (!prepared) return std::unexpected(prepared.error().in("prepare"));
     if (words.dry_run) {
-        print_changes(context.io, *prepared);
-        context.io.out << "dry run: nothing was changed\n";
+        if (options.json) {
+            context.json(*prepared);
+        } else {
+            print_changes(context.io, *prepared);
+            context.io.out << "dry run: nothing was changed\n";
+        }
         return exit_ok;
     }
     say("prepared");
@@ -240,15 +244,17 @@ void add_migrate_commands(Commands& commands) {
 
     auto aborted = std::make_shared<Words>();
     aborted->request.set_step(pb::MigrateRequest::ABORT);
-    CLI::App& abort_app =
-        commands.leaf(group, "abort", "Take prepare back; the vPort stays where it is", "ivds-ctl migrate abort web1",
-                      [aborted](const Context& context) {
-                          aborted->request.set_dry_run(aborted->dry_run);
-                          return step(context, aborted->request, [&](const pb::MigrateReply& reply) {
-                              print_changes(context.io, reply);
-                              if (aborted->dry_run) context.io.out << "dry run: nothing was changed\n";
-                          });
-                      });
+    CLI::App& abort_app = commands.leaf(
+        group, "abort", "Take prepare back; the vPort stays where it is", "ivds-ctl migrate abort web1",
+        [aborted](const Context& context) {
+            aborted->request.set_dry_run(aborted->dry_run);
+            return step(context, aborted->request, [&](const pb::MigrateReply& reply) {
+                if (reply.changes().empty())
+                    context.io.out << fmt::format("there is no vport {} here: ", aborted->request.vport());
+                print_changes(context.io, reply);
+                if (aborted->dry_run) context.io.out << "dry run: nothing was changed\n";
+            });
+        });
     add_value(abort_app, "NAME", "VPORT", *aborted->request.mutable_vport(), "the vPort").required();
     abort_app.add_flag("--dry-run", aborted->dry_run, "show what would change, and change nothing");
 

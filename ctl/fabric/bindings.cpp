@@ -71,6 +71,7 @@ bool is_same(const registry::Binding& claim, const registry::Binding& held) {
     registry::Binding as_held = claim;
     as_held.set_generation(held.generation());
     as_held.set_moved_from(held.moved_from());
+    *as_held.mutable_moved_before() = held.moved_before();
     return google::protobuf::util::MessageDifferencer::Equals(as_held, held);
 }
 
@@ -178,6 +179,9 @@ std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, co
         if (!host_address(address)) return wrong("one of its addresses is none that a VM can have");
     if (!binding.moved_from().empty() && !validate_name("host", binding.moved_from()))
         return wrong("its moved_from cannot be a host's name");
+    if (binding.moved_before_size() > static_cast<int>(kMaxMovedBefore)) return wrong("its moved_before is too long");
+    for (const std::string& host : binding.moved_before())
+        if (!validate_name("host", host)) return wrong("one of its moved_before cannot be a host's name");
     return binding;
 }
 
@@ -429,6 +433,7 @@ void Mirror::drop_binding(const BindingKey& key) {
     const auto found = in->second.find(key.vmac);
     if (found == in->second.end()) return;
     if (own_.erase(key) == 0) --others_;
+    index_moved(key, found->second.binding, false);
     in->second.erase(found);
     if (in->second.empty()) bindings_.erase(in);
     changed_.insert(key.network);
@@ -501,6 +506,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
     if (const auto old = in.find(key.vmac); old != in.end()) {
         if (own_.erase(key) == 0) --others_;
         const registry::Binding& before = old->second.binding;
+        index_moved(key, before, false);
         if (before.host() != entry.binding.host() || before.vlan() != entry.binding.vlan() ||
             old->second.create_revision != entry.create_revision ||
             !std::ranges::equal(before.addresses(), entry.binding.addresses()))
@@ -512,6 +518,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
         own_.insert(key);
     else
         ++others_;
+    index_moved(key, entry.binding, true);
     in.insert_or_assign(key.vmac, std::move(entry));
 }
 
@@ -575,6 +582,39 @@ const Entry* Mirror::holder(const Claim& claim) const {
         if (entry != nullptr && entry->binding.host() != host_ && entry->gone_at_s == 0) return entry;
     }
     return nullptr;
+}
+
+void Mirror::index_moved(const BindingKey& key, const registry::Binding& binding, bool is_there) {
+    if (binding.host() == host_) return;
+    const auto& before = binding.moved_before();
+    if (binding.moved_from() != host_ && std::ranges::find(before, host_) == before.end()) return;
+    const std::pair vmac(key.network.vvlan, key.vmac);
+    auto& keys = moved_[vmac];
+    if (is_there)
+        keys.insert(key);
+    else
+        keys.erase(key);
+    if (keys.empty()) moved_.erase(vmac);
+}
+
+const Entry* Mirror::moved(const Claim& claim) const {
+    const auto keys = moved_.find({claim.key.network.vvlan, claim.key.vmac});
+    if (keys == moved_.end()) return nullptr;
+    for (const BindingKey& key : keys->second) {
+        const Entry* entry = find(key);
+        if (entry->gone_at_s != 0) continue;
+        const std::string& vport = entry->binding.vport();
+        if (vport.empty() || vport == claim.binding.vport()) return entry;
+    }
+    return nullptr;
+}
+
+std::unordered_set<std::uint64_t> Mirror::macs_of_others() const {
+    std::unordered_set<std::uint64_t> out;
+    for (const auto& [network, in] : bindings_)
+        for (const auto& [vmac, entry] : in)
+            if (entry.binding.host() != host_) out.insert(to_number(vmac));
+    return out;
 }
 
 std::string Mirror::sharer(const SharedKey& key) const {
@@ -684,6 +724,10 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
         const Entry* held = find(claim.key);
         const bool is_own = held != nullptr && held->binding.host() == host_;
         if (claim.waits && !is_own) continue;
+        if (const Entry* other = is_own ? nullptr : moved(claim)) {
+            out.went.emplace(claim.binding.vport(), other->binding.host());
+            continue;
+        }
         if (const Entry* other = holder(claim)) {
             out.conflicts.push_back({claim.key, claim.binding.vport(), *other});
             continue;
@@ -696,7 +740,10 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
         if (is_own && held->lease == lease && is_same(claim.binding, held->binding)) continue;
         registry::Binding binding = claim.binding;
         binding.set_generation(is_own ? held->binding.generation() + 1 : 1);
-        if (is_own) binding.set_moved_from(held->binding.moved_from());
+        if (is_own) {
+            binding.set_moved_from(held->binding.moved_from());
+            *binding.mutable_moved_before() = held->binding.moved_before();
+        }
         Step step;
         step.write = {key_text(claim.key), value_text(binding), lease};
         for (const Network& network : claim.networks) {
@@ -728,7 +775,7 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
             continue;
         }
         Step take;
-        std::uint64_t generation = 0;
+        const registry::Binding* last = nullptr;
         for (const Network& network : claim.networks) {
             const BindingKey key{network, claim.key.vmac};
             const Entry* there = find(key);
@@ -746,13 +793,29 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
                             fmt::format("{} is bound by host {}, not by {}", what, other.host(), from),
                             "abort here, and prepare anew with what that host exports");
             take.guards.push_back({key_text(key), there->mod_revision});
-            generation = std::max(generation, other.generation());
+            if (last == nullptr || other.generation() > last->generation()) last = &other;
             if (key != claim.key)
                 out.steps.push_back({{{key_text(key), there->mod_revision}}, {key_text(key), std::nullopt, 0}});
         }
+        // That host lives, and would claim it anew: the two hosts no longer know each other's binding.
+        if (last == nullptr && hosts_.contains(from))
+            return fail(
+                Code::conflict, "IVDS-R012",
+                fmt::format("{} is nobody's, and host {} is in the registry without it", what, from),
+                fmt::format("let its vPort be in a network with this one on host {}, and on both the VLANs of "
+                            "the other among the peer_vlans; or abort here",
+                            from));
         registry::Binding binding = claim.binding;
-        binding.set_generation(generation + 1);
+        binding.set_generation(last != nullptr ? last->generation() + 1 : 1);
         binding.set_moved_from(from);
+        if (last != nullptr) {
+            std::vector<std::string> before(last->moved_before().begin(), last->moved_before().end());
+            before.insert(before.begin(), last->moved_from());
+            for (const std::string& each : before)
+                if (!each.empty() && each != host_ && each != from &&
+                    binding.moved_before_size() < static_cast<int>(kMaxMovedBefore))
+                    binding.add_moved_before(each);
+        }
         take.write = {key_text(claim.key), value_text(binding), lease};
         out.generation = std::max(out.generation, binding.generation());
         out.steps.push_back(std::move(take));

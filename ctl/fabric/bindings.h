@@ -14,6 +14,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -40,6 +41,8 @@ constexpr std::size_t kMaxValueBytes = 16 << 10;
 constexpr std::size_t kMaxSharedBytes = 1 << 20;
 // So many sets and profiles together are taken, and so many hosts in pools; more are refused.
 constexpr std::size_t kMaxShared = 4096;
+// Hosts of which a binding knows that its VM was there, beside the last one.
+constexpr std::size_t kMaxMovedBefore = 16;
 // Refused keys that are remembered, to be told; more are only counted.
 constexpr std::size_t kMaxRefused = 256;
 
@@ -171,6 +174,7 @@ struct Publication {
     std::vector<ShareConflict> share_conflicts;
     std::vector<Conflict>
         conflicts;  // claims that another host holds; without a host: what is there is not understood
+    std::map<std::string, std::string> went;  // vPorts whose VM moved away from here, and whose it is now
 };
 
 // The registry's keys as they are known here.
@@ -207,11 +211,13 @@ public:
     // Whether another host has something in the pool.
     [[nodiscard]] bool has_pool(const std::string& pool) const;
     [[nodiscard]] std::uint64_t others_shared() const;  // keys
+    // What other hosts have in any network, as to_number() has MACs.
+    [[nodiscard]] std::unordered_set<std::uint64_t> macs_of_others() const;
     // The first other host that holds the claim.
     [[nodiscard]] const Entry* holder(const Claim& claim) const;
 
     // What makes claims of a VM that moves this host's own, all in one transaction: what `from` holds of them goes.
-    // No steps: they are it already. Code::conflict: a third host holds one.
+    // No steps: they are it already. Code::conflict: a third host holds one, or nobody while `from` is there.
     struct Takeover {
         std::vector<Step> steps;
         std::uint64_t generation = 0;  // the highest of the bindings, once the steps are made
@@ -232,6 +238,10 @@ private:
     void publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const;
     void refuse(const std::string& key, Refused refused);
     [[nodiscard]] const Entry* find(const BindingKey& key) const;
+    void index_moved(const BindingKey& key, const registry::Binding& binding, bool is_there);
+    // The other host's binding of a VM that was here by the claim, in whichever network of the V.VLAN: the two hosts
+    // may no longer have each other's VLANs.
+    [[nodiscard]] const Entry* moved(const Claim& claim) const;
 
     const std::string host_;
     std::map<std::string, registry::Host> hosts_;
@@ -255,6 +265,8 @@ private:
     std::set<Network> changed_;
     std::uint64_t refused_total_ = 0;
     std::set<BindingKey> own_;  // that this host holds: a change of others' shall not walk all there are
+    // Bindings of other hosts that say that their VM was here, by V.VLAN and vMAC.
+    std::map<std::pair<std::uint16_t, Mac>, std::set<BindingKey>> moved_;
     std::uint64_t others_ = 0;
     std::int64_t next_gone_s_ = 0;  // none is to go before; 0: none at all
 };

@@ -46,7 +46,10 @@ std::unexpected<Error> failure(const grpc::Status& status, const std::string& en
                     ? Code::foreign
                     : Code::unavailable,
                 "IVDS-R001", fmt::format("etcd {}: {}: {}", endpoint, call, status.error_message()),
-                code == grpc::StatusCode::UNAUTHENTICATED || code == grpc::StatusCode::PERMISSION_DENIED ||
+                code == grpc::StatusCode::RESOURCE_EXHAUSTED
+                    ? "make room in etcd: compact and defragment it, or raise --quota-backend-bytes; then `etcdctl "
+                      "alarm disarm`"
+                : code == grpc::StatusCode::UNAUTHENTICATED || code == grpc::StatusCode::PERMISSION_DENIED ||
                         code == grpc::StatusCode::INVALID_ARGUMENT
                     ? "give --etcd-user and --etcd-password-file, of a user that may read and write /ivds/"
                     : "see whether etcd runs there, has a leader, and can be reached from this host");

@@ -258,6 +258,12 @@ Result<Model> with_prepared(const Model& now, const pb::MigrateRequest& request,
     return next;
 }
 
+Result<> still_meets(const Model& now, const pb::Migration& migration) {
+    const auto vport = now.vports.find(migration.vport().name());
+    if (vport == now.vports.end() || vport->second->instance().empty()) return {};
+    return check_networks(migration, *now.instances.at(vport->second->instance()));
+}
+
 Result<Model> without_prepared(const Model& now, const std::string& name, const MacOf& mac_of) {
     const std::string vnic = now.vports.at(name)->vnic();
     Model next = now;

@@ -23,6 +23,8 @@ namespace ivds::fabric {
 // The intent with the vPort prepared, as the step PREPARE asks; what the two hosts have by one name must be the same.
 [[nodiscard]] Result<Model> with_prepared(const Model& now, const pb::MigrateRequest& request,
                                           const std::string& host, const MacOf& mac_of);
+// Whether the two hosts still see each other's bindings, where the vPort is prepared here.
+[[nodiscard]] Result<> still_meets(const Model& now, const pb::Migration& migration);
 // The same taken back: the vPort, its part in mirrors, and its vNIC if no other vPort has it. Profiles and sets stay.
 [[nodiscard]] Result<Model> without_prepared(const Model& now, const std::string& vport, const MacOf& mac_of);
 // The intent with the vPort in another state; `peer` is empty for ACTIVE.

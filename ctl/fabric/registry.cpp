@@ -213,7 +213,18 @@ Result<> Registry::check(const Model& next, const Model& now) const {
     return {};
 }
 
+std::unordered_set<std::uint64_t> Registry::macs_of_others() const {
+    const std::lock_guard lock(mutex_);
+    return mirror_.macs_of_others();
+}
+
 // ---------------------------------------------------------------------------------------- a VM that moves
+
+Result<> Registry::may_take_over(const std::vector<Claim>& claims, const std::string& from) const {
+    const std::lock_guard lock(mutex_);
+    if (auto plan = mirror_.takeover(claims, from, lease_); !plan) return std::unexpected(plan.error());
+    return {};
+}
 
 Result<std::optional<registry::Binding>> Registry::holder(const std::vector<Claim>& claims) const {
     const std::lock_guard lock(mutex_);
@@ -260,8 +271,12 @@ Result<bool> Registry::answer(etcd::Client& client) {
     if (!plan->steps.empty()) {
         auto done = write(client, plan->steps);
         if (!done) {
-            Error error = done.error().in("whether the vMAC is this host's is not known");
-            error.code = Code::unavailable;
+            // What etcd refuses for want of room it did not do.
+            Error error = done.error();
+            if (error.code != Code::exhausted) {
+                error = error.in("whether the vMAC is this host's is not known");
+                error.code = Code::unavailable;
+            }
             answer_with(std::unexpected(std::move(error)));
             return std::unexpected(done.error());
         }
@@ -506,7 +521,6 @@ Result<bool> Registry::take_changes() {
 Result<> Registry::publish(etcd::Client& client) {
     Publication publication;
     std::vector<std::pair<std::string, std::string>> told;
-    std::map<std::string, std::string> moved;  // vPorts whose VM went, and where to
     {
         const std::lock_guard lock(mutex_);
         const bool due = retry_ && Clock::now() >= *retry_;
@@ -519,12 +533,6 @@ Result<> Registry::publish(etcd::Client& client) {
                                      [&](const ShareConflict& old) { return text_of(old) == text_of(conflict); }))
                 told.emplace_back("", "IVDS-R017 " + text_of(conflict));
         share_conflicts_ = publication.share_conflicts;
-        std::erase_if(publication.conflicts, [&](const Conflict& conflict) {
-            const registry::Binding& other = conflict.other.binding;
-            if (other.moved_from() != settings_.host) return false;
-            moved.emplace(conflict.vport, other.host());
-            return true;
-        });
         for (const Conflict& conflict : publication.conflicts)
             if (std::ranges::none_of(conflicts_, [&](const Conflict& old) {
                     return old.key == conflict.key && old.other.binding.host() == conflict.other.binding.host();
@@ -535,7 +543,7 @@ Result<> Registry::publish(etcd::Client& client) {
     for (const auto& [vport, text] : told) tell_(vport, text);
 
     bool all = true;
-    for (const auto& [vport, host] : moved)
+    for (const auto& [vport, host] : publication.went)
         if (auto done = withdraw_(vport, host); !done) {
             std::string text = "cannot be withdrawn: " + done.error().text();
             if (text != withdraw_error_) tell_(vport, text);

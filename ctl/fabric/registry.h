@@ -14,6 +14,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -93,6 +94,10 @@ public:
     // known; calling again finds out. The caller holds no lock that Sink or Withdraw takes, and calls it once at a
     // time.
     [[nodiscard]] Result<std::uint64_t> take_over(std::vector<Claim> claims, const std::string& from);
+    // Whether it would be refused, as far as is known here.
+    [[nodiscard]] Result<> may_take_over(const std::vector<Claim>& claims, const std::string& from) const;
+    // MACs that other hosts are known to have, as to_number() has them.
+    [[nodiscard]] std::unordered_set<std::uint64_t> macs_of_others() const;
     [[nodiscard]] const std::string& host() const { return settings_.host; }
     // Who holds any of the claims: this host too; the first one. Code::unavailable: the registry is not known now.
     [[nodiscard]] Result<std::optional<registry::Binding>> holder(const std::vector<Claim>& claims) const;

@@ -176,20 +176,20 @@ std::unordered_set<std::uint64_t> known_macs(const Model& model) {
     return known;
 }
 
-Result<Mac> take_vmac(const pb::VmacPool& pool, std::unordered_set<std::uint64_t>& known) {
+Result<Mac> take_vmac(const pb::VmacPool& pool, std::unordered_set<std::uint64_t>& known, const IsBound& is_bound) {
     const auto physical = parse_mac(pool.physical_mac());
     if (!physical) return std::unexpected(physical.error().in("vmac_pool " + pool.name()));
     const VmacSequence sequence(*physical, pool.name());
     for (std::uint32_t n = 0; n < pool_size(pool); ++n) {
         const Mac mac = sequence.at(n);
-        if (known.insert(to_number(mac)).second) return mac;
+        if (known.insert(to_number(mac)).second && !(is_bound && is_bound(mac))) return mac;
     }
     return fail(Code::exhausted, "IVDS-M017",
                 fmt::format("vmac_pool {}: all {} vMACs are taken", pool.name(), pool_size(pool)),
                 "release reservations, delete vNICs or give the pool a larger size");
 }
 
-Result<> fill_vmacs(Drafts<pb::Vnic>& drafts, const Model& next, const Model& now) {
+Result<> fill_vmacs(Drafts<pb::Vnic>& drafts, const Model& next, const Model& now, const IsBound& is_bound) {
     std::vector<pb::Vnic*> open;
     for (const auto& [name, draft] : drafts) {
         if (!draft->vmac().empty() || draft->pool().empty()) continue;
@@ -202,7 +202,7 @@ Result<> fill_vmacs(Drafts<pb::Vnic>& drafts, const Model& next, const Model& no
     if (open.empty()) return {};
     auto known = known_macs(next);
     for (pb::Vnic* draft : open) {
-        const auto vmac = take_vmac(*next.vmac_pools.at(draft->pool()), known);
+        const auto vmac = take_vmac(*next.vmac_pools.at(draft->pool()), known, is_bound);
         if (!vmac) return std::unexpected(vmac.error().in("vnic " + draft->name()));
         draft->set_vmac(format_mac(*vmac));
     }
@@ -243,7 +243,7 @@ std::unexpected<Error> read_only(const char* label, const std::string& name, con
 }
 
 // `next` holds what is taken over from `now`; `drafts` is what the change brings.
-Result<Model> settle(Model next, AllDrafts drafts, const Model& now, const MacOf& mac_of) {
+Result<Model> settle(Model next, AllDrafts drafts, const Model& now, const MacOf& mac_of, const IsBound& is_bound) {
     Result<> done;
     for_each_kind([&](auto kind) {
         using T = typename decltype(kind)::Type;
@@ -262,7 +262,7 @@ Result<Model> settle(Model next, AllDrafts drafts, const Model& now, const MacOf
         if (auto filled = fill_pool(*draft, next, now, mac_of); !filled) return std::unexpected(filled.error());
     if (auto filled = fill_vvlans(std::get<Drafts<pb::Instance>>(drafts), next, now); !filled)
         return std::unexpected(filled.error());
-    if (auto filled = fill_vmacs(std::get<Drafts<pb::Vnic>>(drafts), next, now); !filled)
+    if (auto filled = fill_vmacs(std::get<Drafts<pb::Vnic>>(drafts), next, now, is_bound); !filled)
         return std::unexpected(filled.error());
 
     for (const auto& [name, draft] : std::get<Drafts<pb::VPortPool>>(drafts)) {
@@ -450,7 +450,7 @@ std::unexpected<Error> no_such(std::string_view label, const std::string& name) 
                                                                                     : label));
 }
 
-Result<Model> next_from_config(const Model& now, pb::Config config, const MacOf& mac_of) {
+Result<Model> next_from_config(const Model& now, pb::Config config, const MacOf& mac_of, const IsBound& is_bound) {
     AllDrafts drafts;
     Result<> done;
     for_each_kind([&](auto kind) {
@@ -460,10 +460,10 @@ Result<Model> next_from_config(const Model& now, pb::Config config, const MacOf&
     if (!done) return std::unexpected(done.error());
     Model next;
     next.shared = now.shared;
-    return settle(std::move(next), std::move(drafts), now, mac_of);
+    return settle(std::move(next), std::move(drafts), now, mac_of, is_bound);
 }
 
-Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of) {
+Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of, const IsBound& is_bound) {
     AllDrafts drafts;
     bool known = false;
     for_each_kind([&](auto kind) {
@@ -479,7 +479,7 @@ Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of
             Code::invalid, "IVDS-M002", "the object has no kind",
             "give a tenant, uplink, profile, vmac_pool, instance, vnic, vport, set, vport_pool, mirror, exporter or "
             "inspector");
-    return settle(now, std::move(drafts), now, mac_of);
+    return settle(now, std::move(drafts), now, mac_of, is_bound);
 }
 
 Result<Model> next_shared(const Model& now, Shared shared) {
@@ -511,7 +511,7 @@ Result<Model> next_shared(const Model& now, Shared shared) {
     });
     Model next = now;
     next.shared = std::move(shared);
-    return settle(std::move(next), {}, now, {});
+    return settle(std::move(next), {}, now, {}, {});
 }
 
 Result<Model> next_without(const Model& now, const pb::Ref& ref) {
@@ -543,16 +543,16 @@ Result<Model> next_without(const Model& now, const pb::Ref& ref) {
         (next.*kind.objects).erase(ref.name());
     });
     if (!known) return fail(Code::invalid, "IVDS-M002", "the reference has no kind");
-    return settle(std::move(next), {}, now, {});
+    return settle(std::move(next), {}, now, {}, {});
 }
 
-Result<Model> next_reserved(const Model& now, const std::string& pool, std::string& vmac) {
+Result<Model> next_reserved(const Model& now, const std::string& pool, std::string& vmac, const IsBound& is_bound) {
     const pb::VmacPool* before = find(now.vmac_pools, pool);
     if (before == nullptr) return no_such("vmac_pool", pool);
     Mac mac{};
     if (vmac.empty()) {
         auto known = known_macs(now);
-        const auto taken = take_vmac(*before, known);
+        const auto taken = take_vmac(*before, known, is_bound);
         if (!taken) return std::unexpected(taken.error());
         mac = *taken;
     } else {

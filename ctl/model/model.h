@@ -59,12 +59,17 @@ struct Model {
 // is kept in the pool's physical_mac.
 using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 
+// Whether another host is known to have the MAC, so that no pool here hands it out.
+using IsBound = std::function<bool(const Mac&)>;
+
 // The next Model, from the one that holds now. All three write MACs and TPIDs in one form, fill in what the agent
 // assigns (V.VLANs, vMACs, a pool's physical MAC) unless the same object has it already, keep a pool's
 // reservations if none are given, take over every object that did not change, and validate the whole. They
 // fail with the first thing that is wrong, and `now` stays what it was.
-[[nodiscard]] Result<Model> next_from_config(const Model& now, pb::Config config, const MacOf& mac_of);
-[[nodiscard]] Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of);
+[[nodiscard]] Result<Model> next_from_config(const Model& now, pb::Config config, const MacOf& mac_of,
+                                             const IsBound& is_bound = {});
+[[nodiscard]] Result<Model> next_with(const Model& now, pb::Object object, const MacOf& mac_of,
+                                      const IsBound& is_bound = {});
 // Code::conflict with the users' names if something refers to it; an object that is not there is no error.
 [[nodiscard]] Result<Model> next_without(const Model& now, const pb::Ref& ref);
 
@@ -77,7 +82,8 @@ using MacOf = std::function<Result<Mac>(const std::string& netdev)>;
 
 // Takes `vmac`, or any free one if it is empty, out of `pool`. Reserving twice and releasing twice are no errors;
 // an empty pool is Code::exhausted. *vmac is the one that was taken.
-[[nodiscard]] Result<Model> next_reserved(const Model& now, const std::string& pool, std::string& vmac);
+[[nodiscard]] Result<Model> next_reserved(const Model& now, const std::string& pool, std::string& vmac,
+                                          const IsBound& is_bound = {});
 [[nodiscard]] Result<Model> next_released(const Model& now, const std::string& pool, const std::string& vmac);
 
 // A Model whose objects are taken as they are, for a state that was valid when it was saved.

@@ -10,6 +10,7 @@ namespace ivds::test {
 namespace {
 
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::StartsWith;
 
 void add_export(FakeAgent& agent) {
     pb::Migration& migration = *agent.migrate_reply.mutable_migration();
@@ -54,6 +55,9 @@ TEST_CASE("what migrate export prints is what prepare and commit send on", "[R16
     CHECK(shell({"migrate", "commit", "web1"}).code == 0);
     CHECK_FALSE(shell.agent.migrate_requests.at(3).has_migration());
     CHECK_THAT(shell({"migrate", "commit", "web1", "--json"}).out, ContainsSubstring("\"generation\":7"));
+    // What is not there was taken back before, or is a wrong name: either is said.
+    shell.agent.migrate_reply.clear_changes();
+    CHECK_THAT(shell({"migrate", "abort", "nonsense"}).out, ContainsSubstring("there is no vport nonsense here"));
 
     shell.input = "{\"vport\": 5}";
     const Outcome refused = shell({"migrate", "prepare", "-f", "-", "--netdev", "tap7"});
@@ -93,6 +97,7 @@ TEST_CASE("migrate run goes through all steps, and takes back what failed before
         CHECK(run({"--dry-run", "--stop", "touch " + stopped}).code == 0);
         CHECK(steps_of(target.agent) == std::vector{Request::PREPARE});
         CHECK(target.agent.migrate_requests.at(0).dry_run());
+        CHECK_THAT(run({"--dry-run", "--json"}).out, StartsWith("{") && !ContainsSubstring("dry run"));
         CHECK_FALSE(std::filesystem::exists(stopped));
     }
     SECTION("the VM does not stop") {

@@ -28,20 +28,26 @@ class Etcd:
         self.place.ip(f"link set mgmt-{host.name} master mgmt")
         host.ip(f"addr add 10.9.0.{number}/24 dev mgmt0")
 
-    def start(self):
+    def start(self, *more):
         secure = []
         if self.authority:
             secure = ["--cert-file", self.authority.cert("etcd"), "--key-file", self.authority.key("etcd"),
                       "--client-cert-auth", "--trusted-ca-file", self.authority.cert()]
         self.process = self.place.start(
             "etcd", "--data-dir", self.data.name, "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
-            "--listen-peer-urls", "http://127.0.0.1:2380", *secure, stdout=-3, stderr=-3)
+            "--listen-peer-urls", "http://127.0.0.1:2380", *secure, *more, stdout=-3, stderr=-3)
         self.lab.wait(lambda: self.ctl("endpoint", "health", check=False).returncode == 0, 60, "etcd does not answer")
 
     def stop(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(30)
         self.place.processes.remove(self.process)
+
+    def wipe(self):
+        """Stops it, and it has nothing when it starts again."""
+        self.stop()
+        self.data.cleanup()
+        self.data = tempfile.TemporaryDirectory()
 
     def ctl(self, *words, **options):
         secure = []

@@ -261,6 +261,13 @@ def _(bench):
         b.ctl("instance", "update", "red", "--peer-vlans", "300")
         refused(moving.prepare(exported, check=False), "IVDS-R012")
         b.ctl("instance", "update", "red", "--peer-vlans", "100")
+        b.ctl("tenant", "create", "full", "--max-vports", "1")
+        b.ctl("instance", "update", "red", "--tenant", "full")
+        refused(moving.prepare(exported, check=False), "IVDS-M028")
+        b.ctl("tenant", "update", "full", "--max-vports", "2")
+        done = b.ctl("migrate", "prepare", "-f", "-", "--netdev", "nonesuch", check=False, stdin=exported)
+        refused(done, "IVDS-P011")
+        check("strict" not in done.stderr, f"a fix for another command: {done.stderr}")
         refused(moving.commit(check=False), "IVDS-M027")
         check_equal(moving.state("b"), None, "the vPort after all that was refused")
 
@@ -277,7 +284,9 @@ def _(bench):
         lab.wait(lambda: moving.scene.ports("b")[NAME].get("up"), 10, "the port is not up")
         moving.commit(more=("--dry-run",))
         moving.works()
+        counted = json.loads(moving.export())["counters"]["rx_packets"]
         moving.commit(exported=moving.export())
+        check_equal(moving.scene.counters("b", NAME)["rx_packets"], int(counted), "frames from the VM, as b has them")
         moving.went()
         for kind, name in (("vnic", f"{NAME}-nic"), ("profile", "guarded")):
             check_equal(b.ctl_json(kind, "get", name), a.ctl_json(kind, "get", name), f"{kind} on both hosts")
@@ -292,6 +301,50 @@ def _(bench):
                       check=False), "IVDS-R003")
         a.apply(saved)
         check_equal(moving.state("a"), ("moved", "b"), "a's vPort")
+        # Back at a: what a counted of it before is in what b tells, and counts once.
+        moving.vm.ip("link set to-b nomaster")
+        moving.prepare()
+        counted = json.loads(moving.export())["counters"]["rx_packets"]
+        moving.commit(exported=moving.export())
+        check_equal(moving.scene.counters("a", NAME)["rx_packets"], int(counted), "frames from the VM, as a has them")
+        moving.commit(exported=json.dumps({**json.loads(exported), "host": "b"}))
+        check_equal(moving.scene.counters("a", NAME)["rx_packets"], int(counted), "frames from the VM after a second commit")
+        moving.went()
+
+
+@case("connections and counters are at the new host before the VM is: they stay though its agent dies then [R161][R163][R164]")
+def _(bench):
+    with bench.lab() as lab:
+        moving = Moving(lab)
+        scene, vms = moving.scene, moving.scene.vms
+        moving.prepare()
+        server = vms["red-2"].start(sys.executable, TRANSFER, "serve", 7000, stdin=-1, stdout=-1)
+        check_equal(server.stdout.readline().strip(), "ready", "red-2 listens")
+        client = vms[NAME].start(sys.executable, TRANSFER, "fetch", vms["red-2"].address, 7000, stdout=-1)
+        check_equal(client.stdout.readline().strip(), "connected", "the connection")
+        exported = moving.export()
+        check_equal(len(json.loads(exported)["flows"]), 1, "connections in what a exports")
+        # etcd takes the call, and dies before it answers.
+        moving.etcd.process.send_signal(signal.SIGSTOP)
+        done = moving.commit(check=False, exported=exported)
+        check_equal(done.returncode, 7, f"exit code without an answer of etcd's: {done.stderr}")
+        moving.host("b").stop_agent(signal.SIGKILL)
+        moving.etcd.stop()
+        moving.etcd.start()
+        moving.restart("b")
+        for name in "abc":
+            lab.wait(lambda name=name: says(scene, name, "synced"), 30, f"{name} is not synced")
+        said = moving.commit()
+        check("1 connections" in said, said)
+        counted = int(json.loads(exported)["counters"]["rx_packets"])
+        check(scene.counters("b", NAME)["rx_packets"] >= counted, "b counts less than a did")
+        moving.plug("b")
+        moving.settle()
+        server.stdin.close()
+        sent, got = server.stdout.readline().strip(), client.stdout.readline().strip()
+        check_equal((server.wait(60), client.wait(60)), (0, 0), "exit codes of the two ends")
+        check_equal(got, sent, "bytes and hash at the VM that moved")
+        moving.works()
 
 
 @case("the fabric has the VM at its new place before the VM says a word there: it is announced four times, with both tags [R166][R168]")
@@ -592,9 +645,69 @@ def owner_changes_before_commit(moving):
     moving.works()
 
 
+def source_hears_of_two_moves_at_once(moving):
+    c, vm = moving.host("c"), moving.vm
+    c.ip(f"link add {NAME} type veth peer name to-c netns {vm.pid}", f"link set {NAME} up")
+    vm.ip("link set to-c up")
+    moving.prepare()
+    moving.host("a").stop_agent(signal.SIGKILL)
+    moving.commit()
+    exported = moving.export("b")
+    c.ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, stdin=exported)
+    c.ctl("migrate", "commit", NAME)
+    vm.ip("link set to-a nomaster", "link set to-c master eth0")
+    moving.restart("a")
+    moving.lab.wait(lambda: moving.state("a") == ("moved", "c"), 30, lambda: f"a's vPort is {moving.state('a')}")
+    moving.lab.wait(lambda: moving.state("b") == ("moved", "c"), 30, lambda: f"b's vPort is {moving.state('b')}")
+    check_equal([binding["host"] for binding in moving.bindings()], ["c"], "who has it")
+    moving.lab.wait(lambda: [moving.way(name) for name in "abc"] == [100, 100, 0], 30, "not all hosts send to c")
+    check_equal(moving.scene.ping(NAME, "red-3"), 3, "answers to the VM at c")
+    # And home.
+    exported = moving.export("c")
+    moving.host("a").ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, stdin=exported)
+    moving.host("a").ctl("migrate", "commit", NAME)
+    vm.ip("link set to-c nomaster", "link set to-a master eth0")
+    moving.lab.wait(lambda: moving.state("c") == ("moved", "a"), 30, lambda: f"c's vPort is {moving.state('c')}")
+    c.ctl("vport", "delete", NAME)
+    vm.ip("link del to-c")
+    moving.settle("a")
+    moving.works()
+
+
+def networks_part_before_commit(moving):
+    a, b = moving.host("a"), moving.host("b")
+    exported = moving.export()
+    moving.prepare(exported)
+    # The host that it is to go to loses the other's VLAN.
+    b.ctl("instance", "update", "red", "--peer-vlans", "300")
+    refused(moving.commit(check=False, more=("--dry-run",)), "IVDS-R012")
+    refused(moving.commit(check=False), "IVDS-R012")
+    b.stop_agent(signal.SIGKILL)
+    moving.restart("b")
+    moving.lab.wait(lambda: says(moving.scene, "b", "synced"), 30, "b is not synced")
+    refused(moving.commit(check=False), "IVDS-R012")  # it does not remember a's VLANs, and sees no binding of a's
+    b.ctl("instance", "update", "red", "--peer-vlans", "100")
+    # Into another tenant's network it does not come either.
+    b.ctl("vport", "update", NAME, "--instance", "blue")
+    refused(moving.commit(check=False), "IVDS-R012")
+    b.ctl("vport", "update", NAME, "--instance", "red")
+    check_equal([binding["host"] for binding in moving.bindings()], ["a"], "who has it")
+    moving.works()
+    # The host that it comes from loses it, and tells with its export; or is not asked, and sees that its VM went.
+    a.ctl("instance", "update", "red", "--peer-vlans", "300")
+    refused(moving.commit(check=False, exported=moving.export()), "IVDS-R012")
+    moving.prepare(exported)
+    moving.commit()
+    moving.lab.wait(lambda: moving.state("a") == ("moved", "b"), 30, lambda: f"a's vPort is {moving.state('a')}")
+    check_equal([binding["host"] for binding in moving.bindings()], ["b"], "who has it")
+    a.ctl("instance", "update", "red", "--peer-vlans", "200")
+    moving.went()
+
+
 FAULTS = [client_dies_before_commit, client_dies_in_commit, target_dies_prepared, target_dies_in_commit,
           target_gone_for_good, source_dies_before_commit, source_forgotten_before_commit, etcd_gone_before_prepare,
-          etcd_gone_before_commit, etcd_dies_in_commit, owner_changes_before_commit]
+          etcd_gone_before_commit, etcd_dies_in_commit, owner_changes_before_commit, source_hears_of_two_moves_at_once,
+          networks_part_before_commit]
 
 
 @case("whatever dies at whichever step, the VM has one host, and the next call completes the move or takes it back [R154][R164][R165]")

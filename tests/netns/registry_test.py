@@ -58,6 +58,59 @@ def _(bench):
             check_equal(scene.counters("a", "red-1")["rx_flood"], 0 if with_etcd else 5, "frames that a flooded")
 
 
+@case("any VM of three hosts reaches any other of its V.VLAN, and each host has of each remote VM what its binding says, from "
+      "when it is registered to when it is withdrawn; one host is a routed hop away from etcd [R80][R90][R129][R152][R153]")
+def _(bench):
+    with bench.lab() as lab:
+        vlans = {"a": 100, "b": 200, "c": 300}
+
+        class Spread(Scene):
+            def config(self, host):
+                config = super().config(host)
+                for instance in config["instances"]:
+                    instance.update(vlan=vlans[host], peer_vlans=sorted(set(vlans.values()) - {vlans[host]}))
+                return config
+
+        scene, fabric, etcd = Spread(lab, {"red": network()}), learning_switch(lab), Etcd(lab)
+        for number, name in enumerate("abc", 1):
+            host = scene.host(name)
+            plug_in(lab, fabric, host)
+            scene.vm(name, "red", number)
+            if name != "c":
+                etcd.connect(host, 10 + number)
+        router = lab.place("router")
+        etcd.connect(router, 9)
+        lab.cable(scene.hosts["c"], "mgmt0", router, "mgmt-c", 1500)
+        router.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
+        router.ip("addr add 10.8.0.1/24 dev mgmt-c")
+        scene.hosts["c"].ip("addr add 10.8.0.3/24 dev mgmt0", "route add default via 10.8.0.1")
+        etcd.place.ip("route add 10.8.0.0/24 via 10.9.0.9")
+        for host in scene.hosts.values():
+            start(host)
+        scene.start()
+        for name in "abc":
+            lab.wait(lambda name=name: remote(scene, name) == 2, 60, f"{name} does not know the others' vMACs")
+        scene.check_pings()
+
+        def ways(name):
+            return {entry["mac"]: entry["vlan"] for entry in scene.hosts[name].ctl_json_lines("fdb", "show")
+                    if entry.get("static") and entry["port"] == "uplink"}
+        scene.vm("c", "red", 9)
+        scene.apply("c")
+        key = f"/ivds/v1/bindings/300.10/{mac(9)}"
+        for name, other in ("ab", "ba"):
+            others = {mac({"a": 1, "b": 2}[other]): vlans[other], mac(3): 300, mac(9): 300}
+            lab.wait(lambda name=name, others=others: ways(name) == others, 60, lambda name=name: f"{name} has {ways(name)}")
+        binding = json.loads(etcd.keys(key)[key])
+        physical = scene.hosts["c"].run("cat", "/sys/class/net/wire0/address").stdout.strip()
+        check_equal(binding, {"vvlan": 10, "vmac": mac(9), "vport": "red-9", "physical_mac": physical, "vlan": 300, "host": "c",
+                              "generation": "1"}, "the binding")
+        scene.hosts["c"].ctl("vport", "delete", "red-9")
+        for name in "ab":
+            lab.wait(lambda name=name: mac(9) not in ways(name), 60, lambda name=name: f"{name} has {ways(name)}")
+        check(key not in etcd.keys(), "the binding that was withdrawn")
+
+
 @case("etcd killed and started again under traffic: no frame is lost, and what did not change is not written again [R82][R147]")
 def _(bench):
     with bench.lab() as lab:
@@ -114,6 +167,76 @@ def _(bench):
         check(says(scene, "b", "2 resyncs"), f"b says {findings(scene, 'b', 'IVDS-R007')}")
         etcd.ctl("del", stranger)
         lab.wait(lambda: remote(scene, "b") == 1, 60, "b keeps a binding that is gone")
+
+
+@case("etcd that lost all it had is told it again under traffic: no frame is lost, no remote vMAC goes, and each has one host "
+      "[R82][R154]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab)
+        stream = Stream(scene, "red-1", "red-3", 500)
+        before = etcd.keys()
+        etcd.wipe()
+        etcd.start()
+        lab.wait(lambda: set(etcd.keys()) == set(before), 60, lambda: f"etcd has {sorted(etcd.keys())}")
+        for name in "abc":
+            lab.wait(lambda name=name: says(scene, name, "synced"), 60, f"{name} is not synced again")
+            check_equal(remote(scene, name), 2, f"remote MACs on {name}")
+        stream.check_whole()
+        owner = lambda keys: {key: json.loads(value)["host"] for key, value in keys.items() if "/bindings/" in key}  # noqa: E731
+        check_equal(owner(etcd.keys()), owner(before), "who has which vMAC")
+
+
+@case("etcd that does not answer for a while: the hosts say so, forwarding and the agents go on, and what waited is written [R82]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab", lease_s=120)
+        etcd.process.send_signal(signal.SIGSTOP)
+        scene.vm("a", "red", 9)
+        scene.apply("a")
+        lab.wait(lambda: findings(scene, "a", "IVDS-R001"), 60, "a does not say that etcd does not answer")
+        check(says(scene, "a", "1 changes wait"), f"a says {findings(scene, 'a', 'IVDS-R007')}")
+        check_equal(scene.ping("red-1", "red-2"), 3, "answers meanwhile")
+        etcd.process.send_signal(signal.SIGCONT)
+        lab.wait(lambda: remote(scene, "b") == 2, 60, "b does not learn of the change meanwhile")
+
+
+@case("etcd without room for more: what is there stays, a new vPort waits and doctor says what to do, and nobody takes a VM "
+      "over [R79][R164]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab", lease_s=120)
+        etcd.stop()
+        etcd.start("--quota-backend-bytes", str(2 << 20))
+        for number in range(100):
+            if etcd.ctl("put", f"/filler/{number}", stdin="x" * 100_000, check=False).returncode != 0:
+                break
+        else:
+            check(False, "etcd is never full")
+        for name in "ab":
+            lab.wait(lambda name=name: says(scene, name, "synced"), 60, f"{name} is not synced")
+        # The agent of b may come to write its migration, but not a byte.
+        b = scene.hosts["b"]
+        b.ip("link add red-1 type veth peer name there", "link set red-1 up", "link set there up")
+        b.ctl("migrate", "prepare", "-f", "-", "--netdev", "red-1", stdin=scene.hosts["a"].ctl("migrate", "export", "red-1"))
+        lab.wait(lambda: scene.ports("b")["red-1"].get("up"), 10, "the prepared port is not up")
+        done = b.ctl("migrate", "commit", "red-1", check=False)
+        check(done.returncode != 0 and "make room in etcd" in done.stderr and "not known" not in done.stderr, done.stderr)
+        lab.wait(lambda: says(scene, "b", "synced"), 60, "b is not synced")
+        b.ctl("migrate", "abort", "red-1")
+        scene.vm("a", "red", 9)
+        scene.apply("a")
+        lab.wait(lambda: findings(scene, "a", "IVDS-R001"), 60, "a does not say that it cannot write")
+        check("make room in etcd" in findings(scene, "a", "IVDS-R001")[0]["fix"], f"{findings(scene, 'a', 'IVDS-R001')}")
+        check_equal([remote(scene, name) for name in "ab"], [1, 1], "remote MACs")
+        check_equal(scene.ping("red-1", "red-2"), 3, "answers")
+        etcd.stop()
+        etcd.start()
+        etcd.ctl("del", "--prefix", "/filler/")
+        etcd.ctl("compact", etcd.revision())
+        etcd.ctl("defrag")
+        etcd.ctl("alarm", "disarm")
+        lab.wait(lambda: remote(scene, "b") == 2, 60, "b does not hear of the new vPort")
 
 
 @case("a host that dies loses its bindings with its lease, and the others forget its vMACs [R83]")

@@ -404,8 +404,8 @@ TEST_CASE("a takeover is one transaction on the owner's revision, and of nobody 
     store.list(a);
     const auto late = a.publication(claims_of(source, "a", {}), 5);
     CHECK(late.steps.empty());
-    REQUIRE(late.conflicts.size() == 2);
-    CHECK(late.conflicts[0].other.binding.moved_from() == "a");
+    CHECK(late.conflicts.empty());
+    CHECK(late.went == std::map<std::string, std::string>{{"p1", "b"}});
 
     // The owner wrote meanwhile, or it is another one.
     ++other.keys.begin()->second.mod_revision;
@@ -422,11 +422,139 @@ TEST_CASE("a takeover is one transaction on the owner's revision, and of nobody 
     CHECK(alone->steps.size() == 2);
 }
 
+namespace {
+
+// A host of three, each on a VLAN of its own. The VM is p.
+Model one_of_three(unsigned number, bool has_vm) {
+    const std::vector<unsigned> vlans = {100, 200, 300};
+    std::string text = fmt::format(
+        "uplinks: [{{name: up, netdev: d}}]\ninstances: [{{name: red, uplink: up, vlan: {}, vvlan: 10, scope: "
+        "distributed, peer_vlans: [{}, {}]}}]\n",
+        vlans[number], vlans[(number + 1) % 3], vlans[(number + 2) % 3]);
+    if (has_vm)
+        text +=
+            "vnics: [{name: n, vmac: \"02:00:00:00:00:01\"}]\nvports: [{name: p, instance: red, netdev: v, vnic: "
+            "n}]\n";
+    return model_of(text);
+}
+
+// The VM of `source` on host `name`, `from` another, in force there.
+Model taken(const Model& target, const Model& source, const std::string& from, const std::string& name,
+            Mirror& mirror, Store& store) {
+    store.list(mirror);
+    pb::MigrateRequest request;
+    *request.mutable_migration() = migration_of(source, "p", from).value();
+    request.set_netdev("v");
+    const Model prepared = with_prepared(target, request, name, mac_of).value();
+    const auto plan = mirror.takeover(claims_of(prepared, name, {}), from, 1);
+    INFO((plan ? "" : plan.error().text()));
+    REQUIRE(plan);
+    REQUIRE(store.write(plan->steps));
+    store.list(mirror);
+    return with_state(prepared, "p", pb::VPort::ACTIVE, "", mac_of).value();
+}
+
+void write_host(Store& store, const std::string& name) {
+    fabric::registry::Host host;
+    host.set_name(name);
+    host.set_id("0");
+    REQUIRE(store.write({{{}, {host_key(name), value_text(host), 0}}}));
+}
+
+}  // namespace
+
+TEST_CASE("a host that hears of a VM's moves late, of all at once, withdraws as it does after one", "[R154][R164]") {
+    Store store;
+    Mirror a("a");
+    Mirror b("b");
+    Mirror c("c");
+    const Model first = one_of_three(0, true);
+    REQUIRE(store.write(a.publication(claims_of(first, "a", {}), 1).steps));
+    const Model second = taken(one_of_three(1, false), first, "a", "b", b, store);
+    const Model third = taken(one_of_three(2, false), second, "b", "c", c, store);
+    const auto held = store.of("02:00:00:00:00:01");
+    REQUIRE(held.size() == 1);
+    CHECK(held[0].moved_from() == "b");
+    REQUIRE(held[0].moved_before_size() == 1);
+    CHECK(held[0].moved_before(0) == "a");
+    store.list(a);
+    const auto late = a.publication(claims_of(first, "a", {}), 1);
+    CHECK((late.steps.empty() && late.conflicts.empty()));
+    CHECK(late.went == std::map<std::string, std::string>{{"p", "c"}});
+    // A new lease keeps that; a vPort by another name is another VM, which is told.
+    const auto leased = c.publication(claims_of(third, "c", {}), 9);
+    REQUIRE(leased.steps.size() == 1);
+    CHECK_THAT(*leased.steps[0].write.value, ContainsSubstring("\"moved_before\":[\"a\"]"));
+    auto claims = claims_of(first, "a", {});
+    claims[0].binding.set_vport("other");
+    CHECK(a.publication(claims, 1).conflicts.size() == 1);
+    // Back where it was, it was nowhere else twice.
+    const Model moved = with_state(first, "p", pb::VPort::MOVED, "c", mac_of).value();
+    const Model fourth = taken(moved, third, "c", "a", a, store);
+    const auto home = store.of("02:00:00:00:00:01");
+    REQUIRE(home.size() == 1);
+    CHECK(home[0].moved_before_size() == 1);
+    CHECK(home[0].moved_before(0) == "b");
+    CHECK(a.publication(claims_of(fourth, "a", {}), 1).went.empty());
+}
+
+TEST_CASE("a host whose instance lost the other's VLAN on the way still withdraws", "[R164][R167]") {
+    Store store;
+    Mirror a("a");
+    Mirror b("b");
+    const Model first = one_of_three(0, true);
+    REQUIRE(store.write(a.publication(claims_of(first, "a", {}), 1).steps));
+    (void)taken(one_of_three(1, false), first, "a", "b", b, store);
+    pb::Object object;
+    *object.mutable_instance() = *first.instances.at("red");
+    object.mutable_instance()->clear_peer_vlans();
+    const Model alone = next_with(first, object, mac_of).value();
+    store.list(a);
+    const auto late = a.publication(claims_of(alone, "a", {}), 1);
+    CHECK(late.steps.empty());
+    CHECK(late.went == std::map<std::string, std::string>{{"p", "b"}});
+    // Once that is gone, it may have its vMAC anew.
+    store.keys.clear();
+    store.list(a);
+    CHECK(a.publication(claims_of(alone, "a", {}), 1).steps.size() == 1);
+}
+
+TEST_CASE("what a living host is not known to have is not taken over from it", "[R154][R164][R167]") {
+    Store store;
+    Mirror a("a");
+    Mirror b("b");
+    const Model first = one_of_three(0, true);
+    REQUIRE(store.write(a.publication(claims_of(first, "a", {}), 1).steps));
+    write_host(store, "a");
+    pb::MigrateRequest request;
+    *request.mutable_migration() = migration_of(first, "p", "a").value();
+    request.set_netdev("v");
+    const Model prepared = with_prepared(one_of_three(1, false), request, "b", mac_of).value();
+    CHECK(still_meets(prepared, request.migration()));
+    // The instance here lost the other's VLAN after that.
+    pb::Object object;
+    *object.mutable_instance() = *prepared.instances.at("red");
+    object.mutable_instance()->clear_peer_vlans();
+    const Model alone = next_with(prepared, object, mac_of).value();
+    const auto apart = still_meets(alone, request.migration());
+    REQUIRE_FALSE(apart);
+    CHECK_THAT(apart.error().what, ContainsSubstring("VLAN 100"));
+    store.list(b);
+    const auto plan = b.takeover(claims_of(alone, "b", {}), "a", 2);
+    REQUIRE_FALSE(plan);
+    CHECK(plan.error().code == Code::conflict);
+    CHECK_THAT(plan.error().what, ContainsSubstring("in network 200.10 is nobody's, and host a"));
+    CHECK(b.takeover(claims_of(prepared, "b", {}), "a", 2));
+    // A host that is gone has nothing.
+    store.keys.erase(host_key("a"));
+    store.list(b);
+    CHECK(b.takeover(claims_of(alone, "b", {}), "a", 2));
+}
+
 // Hosts that see etcd late, die, are forgotten and come back, and a VM that anybody tries to move: the registry's
 // guards alone keep it one host's.
 TEST_CASE("in random histories of moves, losses and restarts a vMAC never has two owners", "[R154][R164]") {
     const std::vector<std::string> names = {"a", "b", "c"};
-    const std::vector<unsigned> vlans = {100, 200, 300};
     const std::string vmac = "02:00:00:00:00:01";
     struct Host {
         Mirror mirror;
@@ -441,15 +569,7 @@ TEST_CASE("in random histories of moves, losses and restarts a vMAC never has tw
         Store store;
         std::vector<Host> hosts;
         for (unsigned i = 0; i < 3; ++i) {
-            std::string text = fmt::format(
-                "uplinks: [{{name: up, netdev: d}}]\ninstances: [{{name: red, uplink: up, vlan: {}, vvlan: 10, "
-                "scope: "
-                "distributed, peer_vlans: [{}, {}]}}]\n",
-                vlans[i], vlans[(i + 1) % 3], vlans[(i + 2) % 3]);
-            if (i == 0)
-                text += "vnics: [{name: n, vmac: \"" + vmac +
-                        "\"}]\nvports: [{name: p, instance: red, netdev: v, vnic: n}]\n";
-            hosts.push_back({Mirror(names[i]), model_of(text), i + 1});
+            hosts.push_back({Mirror(names[i]), one_of_three(i, i == 0), i + 1});
         }
         const auto state = [&](const Host& host) -> std::optional<pb::VPort::State> {
             const auto found = host.model.vports.find("p");
@@ -460,10 +580,8 @@ TEST_CASE("in random histories of moves, losses and restarts a vMAC never has tw
         const auto publish = [&](unsigned i) {
             Host& host = hosts[i];
             const auto publication = host.mirror.publication(claims_of(host.model, names[i], {}), host.lease);
-            for (const Conflict& conflict : publication.conflicts)
-                if (conflict.other.binding.moved_from() == names[i])
-                    host.model =
-                        with_state(host.model, "p", pb::VPort::MOVED, conflict.other.binding.host(), mac_of).value();
+            for (const auto& [vport, to] : publication.went)
+                host.model = with_state(host.model, vport, pb::VPort::MOVED, to, mac_of).value();
             for (const Step& step : publication.steps) (void)store.write({step});
         };
         for (int step = 0; step < 200; ++step) {
@@ -522,6 +640,12 @@ TEST_CASE("in random histories of moves, losses and restarts a vMAC never has tw
                     .conflicts.empty())
                 forwarding.push_back(names[i]);
         CHECK(forwarding.size() <= 1);
+        // Nor does any other host that the VM came by go on, told of it or not.
+        for (unsigned i = 0; i < 3 && !held.empty(); ++i) {
+            const auto& before = held[0].moved_before();
+            if (held[0].moved_from() == names[i] || std::ranges::find(before, names[i]) != before.end())
+                CHECK(state(hosts[i]) != pb::VPort::ACTIVE);
+        }
         if (!held.empty() && !forwarding.empty()) CHECK(held[0].host() == forwarding[0]);
     }
     CHECK(moves > 100);

@@ -411,6 +411,29 @@ TEST_CASE("a pool gives no vMAC that this host knows already", "[R60]") {
     CHECK(model.vnics.at("b")->vmac() == at(3));
 }
 
+TEST_CASE("a pool gives no vMAC that another host is known to have, to no vNIC and no reservation", "[R60]") {
+    const std::string text = "vmac_pools: [{name: p, physical_mac: 90:e2:ba:00:00:01, size: 4}]\n";
+    const VmacSequence sequence({0x90, 0xe2, 0xba, 0, 0, 1}, "p");
+    const auto is_bound = [&](const Mac& mac) { return mac == sequence.at(0) || mac == sequence.at(2); };
+    const auto config = config_from_yaml(text + "vnics: [{name: a, pool: p}]\n", "t");
+    REQUIRE(config);
+    const auto model = next_from_config({}, *config, mac_of, is_bound);
+    REQUIRE(model);
+    CHECK(model->vnics.at("a")->vmac() == format_mac(sequence.at(1)));
+    std::string reserved;
+    const auto next = next_reserved(*model, "p", reserved, is_bound);
+    REQUIRE(next);
+    CHECK(reserved == format_mac(sequence.at(3)));
+    pb::Object object;
+    object.mutable_vnic()->set_name("b");
+    object.mutable_vnic()->set_pool("p");
+    const auto none = next_with(*next, object, mac_of, is_bound);
+    REQUIRE_FALSE(none);
+    CHECK(none.error().code == Code::exhausted);
+    // What a vNIC has already, it keeps.
+    CHECK(next_from_config(*next, *config, mac_of, [](const Mac&) { return true; }));
+}
+
 TEST_CASE("reservations: any, a certain one, twice, none left, back again, and kept by apply", "[R61]") {
     const std::string text =
         "vmac_pools: [{name: p, physical_mac: 90:e2:ba:00:00:01, size: 3}]\nvnics: [{name: a, pool: p}]\n";

@@ -1370,7 +1370,8 @@ TEST_CASE("a MAC whose VM went is marked in its entry alone, until the entry cha
     CHECK(none.error().code == Code::not_found);
 }
 
-TEST_CASE("what comes from another host is added to a port's counters and flows, and counted once", "[R163]") {
+TEST_CASE("what comes from another host takes the place of a port's counters, joins its flows, and counts once",
+          "[R163]") {
     FakeKernel kernel;
     add_interfaces(kernel);
     Core core(kernel, false);
@@ -1387,7 +1388,19 @@ TEST_CASE("what comes from another host is added to a port's counters and flows,
     const std::uint32_t port = 2;
     CHECK(kernel.get<ivds_flow>(Map::flows, row.key).state == IVDS_FLOW_CLOSING);
     CHECK(kernel.get<ivds_port_state>(Map::port_state, port).flows == 1);
-    CHECK(kernel.get<ivds_port_stats>(Map::port_stats, port).rx_packets == 10);
+    CHECK(kernel.get<ivds_port_stats>(Map::port_stats, port).rx_packets == 5);
+    // It is there before the port is in its instance, stays when it comes into it, and goes when it leaves that
+    // again.
+    Tables apart = large();
+    apart.ports.at(2).value.instance = 0;
+    REQUIRE(core.apply(apart, false));
+    CHECK(kernel.rows(Map::flows) == 0);
+    REQUIRE(core.carry_over(2, stats, {row}));
+    REQUIRE(core.apply(large(), false));
+    CHECK(kernel.rows(Map::flows) == 1);
+    CHECK(kernel.get<ivds_port_stats>(Map::port_stats, port).rx_packets == 5);
+    REQUIRE(core.apply(apart, false));
+    CHECK(kernel.rows(Map::flows) == 0);
     const auto none = core.carry_over(99, stats, {row});
     REQUIRE_FALSE(none);
     CHECK(none.error().code == Code::not_found);

@@ -442,13 +442,11 @@ void FakeKernel::count_flows(std::uint32_t port, int by) {
     set(Map::port_state, port, state);
 }
 
-Result<> FakeKernel::add_port_stats(std::uint32_t port, const ivds_port_stats& stats) {
+Result<> FakeKernel::set_port_stats(std::uint32_t port, const ivds_port_stats& stats) {
     if (fails(Map::port_stats)) {
         return std::unexpected(failed().error());
     }
-    auto sum = get<ivds_port_stats>(Map::port_stats, port);
-    sum.rx_packets += stats.rx_packets;
-    set(Map::port_stats, port, sum);
+    set(Map::port_stats, port, stats);
     return {};
 }
 

@@ -102,7 +102,7 @@ public:
                          : get<ivds_instance_state>(Map::instance_state, instance).learned != 0;
     }
     void count_flows(std::uint32_t port, int by) override;
-    Result<> add_port_stats(std::uint32_t port, const ivds_port_stats& stats) override;
+    Result<> set_port_stats(std::uint32_t port, const ivds_port_stats& stats) override;
     void forget_port(std::uint32_t) override {}
     void forget_instance(std::uint32_t) override {}
     void forget_rules(const std::set<std::uint32_t>& rules) override;
