@@ -330,7 +330,7 @@ TEST_CASE("a VF whose vPort is software's is off, and its addresses are sunk", "
     CHECK_FALSE(plan.state.pools.contains(0));
     CHECK(plan.state.macs.at(vmac(0)).pool == together_pf);
     CHECK(at(plan.instances, red) == "mixed some_in_software");
-    CHECK(at(plan.lists, 1) == "sw rules_from_vm");
+    CHECK(at(plan.rules, vf0) == "sw rules_from_vm");
 }
 
 TEST_CASE("one MAC in two V.VLANs is in software in both", "[unit]") {
