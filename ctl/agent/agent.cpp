@@ -717,6 +717,56 @@ Result<> Agent::fdb(const pb::FdbRequest& request, const std::function<bool(cons
     return view_fdb({held->model, held->ids, plane_.maps()}, request, sink);
 }
 
+// The registry's thread does not wait for whoever reads: a part of the bindings at a time is copied under its lock.
+Result<> Agent::bindings(const pb::BindingsRequest& request,
+                         const std::function<bool(const pb::BindingEntry&)>& sink) const {
+    constexpr std::size_t part = 4096;
+    const auto held = intent();
+    std::map<fabric::Network, std::string> instances;
+    for (const auto& [name, instance] : held->model.instances)
+        for (const fabric::Network& network : fabric::networks_of(held->model, *instance))
+            instances.emplace(network, name);
+    const auto show = [&](const fabric::BindingKey& key, const fabric::registry::Binding& binding) {
+        const auto instance = instances.find(key.network);
+        const std::string& here = instance != instances.end() ? instance->second : std::string();
+        const auto differs = [](const std::string& wanted, const std::string& is) {
+            return !wanted.empty() && wanted != is;
+        };
+        if (differs(request.instance(), here) || differs(request.vport(), binding.vport()) ||
+            differs(request.vmac(), binding.vmac()) || differs(request.host(), binding.host()))
+            return true;
+        pb::BindingEntry entry;
+        entry.set_vvlan(binding.vvlan());
+        entry.set_vmac(binding.vmac());
+        entry.set_vport(binding.vport());
+        entry.set_physical_mac(binding.physical_mac());
+        entry.set_vlan(binding.vlan());
+        entry.set_host(binding.host());
+        entry.set_generation(binding.generation());
+        entry.set_moved_from(binding.moved_from());
+        *entry.mutable_addresses() = binding.addresses();
+        entry.set_network(fabric::to_text(key.network));
+        entry.set_instance(here);
+        return sink(entry);
+    };
+    if (registry_ == nullptr) {
+        fabric::UplinkMacs macs;
+        for (const auto& [name, uplink] : held->model.uplinks)
+            if (const auto mac = mac_of_(uplink->netdev())) macs[name] = *mac;
+        for (const fabric::Claim& claim : fabric::claims_of(held->model, "", macs))
+            if (!claim.waits && !show(claim.key, claim.binding)) break;
+        return {};
+    }
+    std::optional<fabric::BindingKey> last;
+    while (true) {
+        const auto page = registry_->page(last ? &*last : nullptr, part);
+        for (const auto& [key, binding] : page)
+            if (!show(key, binding)) return {};
+        if (page.size() < part) return {};
+        last = page.back().first;
+    }
+}
+
 Result<> Agent::tell_flows() {
     const std::lock_guard lock(mutex_);
     if (auto swept = plane_.sweep(); !swept) return std::unexpected(swept.error());

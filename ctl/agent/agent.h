@@ -61,6 +61,8 @@ public:
     [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request) const;
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request) const;
+    [[nodiscard]] Result<> bindings(const pb::BindingsRequest& request,
+                                    const std::function<bool(const pb::BindingEntry&)>& sink) const;
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
     [[nodiscard]] Result<pb::TraceReply> trace(const pb::TraceRequest& request);
     [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,

@@ -36,12 +36,13 @@ void view_plan(const offload::Plan& plan, const Ids& ids, pb::OffloadNic& out) {
     add_table(out, "mirrors", plan.mirror_rules);
     const auto ports = names_by_id(ids.ports);
     const auto instances = names_by_id(ids.instances);
+    const auto mirrors = names_by_id(ids.mirrors);
     for (const auto& [id, at] : plan.uplinks) add(out, "uplink", name_or_number(ports, id), at);
     for (const auto& [id, at] : plan.instances) add(out, "instance", name_or_number(instances, id), at);
     for (const auto& [id, at] : plan.vports) add(out, "vport", name_or_number(ports, id), at);
     for (const auto& [id, at] : plan.rates) add(out, "rate", name_or_number(ports, id), at);
-    for (const auto& [id, at] : plan.lists) add(out, "rules", fmt::format("list {}", id), at);
-    for (const auto& [session, at] : plan.mirrors) add(out, "mirror", fmt::format("session {}", session), at);
+    for (const auto& [id, at] : plan.rules) add(out, "rules", name_or_number(ports, id), at);
+    for (const auto& [session, at] : plan.mirrors) add(out, "mirror", name_or_number(mirrors, session), at);
 }
 
 pb::Counters counters_of(const ivds_nic_stats& stats) {

@@ -93,6 +93,13 @@ grpc::Status Service::Fdb(grpc::ServerContext* context, const pb::FdbRequest* re
     });
 }
 
+grpc::Status Service::Bindings(grpc::ServerContext* context, const pb::BindingsRequest* request,
+                               grpc::ServerWriter<pb::BindingEntry>* writer) {
+    return gate_.pass(*context, __func__, *request, [&](Agent& agent) {
+        return agent.bindings(*request, [&](const pb::BindingEntry& entry) { return writer->Write(entry); });
+    });
+}
+
 grpc::Status Service::Flush(grpc::ServerContext* context, const pb::FlushRequest* request, pb::FlushReply* reply) {
     return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.flush(*request); });
 }

@@ -196,6 +196,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_stats_command(commands);
     add_top_command(commands);
     add_fdb_commands(commands);
+    add_binding_command(commands);
     add_flow_commands(commands);
     add_events_command(commands);
     add_trace_command(commands);

@@ -415,6 +415,20 @@ const std::map<Mac, Entry>* Mirror::bindings(const Network& network) const {
     return found != bindings_.end() ? &found->second : nullptr;
 }
 
+std::vector<std::pair<BindingKey, registry::Binding>> Mirror::page(const BindingKey* after, std::size_t most) const {
+    std::vector<std::pair<BindingKey, registry::Binding>> out;
+    for (auto in = after != nullptr ? bindings_.lower_bound(after->network) : bindings_.begin();
+         in != bindings_.end(); ++in) {
+        const bool goes_on = after != nullptr && in->first == after->network;
+        for (auto at = goes_on ? in->second.upper_bound(after->vmac) : in->second.begin(); at != in->second.end();
+             ++at) {
+            if (out.size() == most) return out;
+            out.emplace_back(BindingKey{in->first, at->first}, at->second.binding);
+        }
+    }
+    return out;
+}
+
 const Entry* Mirror::find(const BindingKey& key) const {
     const auto* in = bindings(key.network);
     if (in == nullptr) return nullptr;

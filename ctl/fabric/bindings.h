@@ -192,6 +192,9 @@ public:
 
     [[nodiscard]] const std::map<std::string, registry::Host>& hosts() const { return hosts_; }
     [[nodiscard]] const std::map<Mac, Entry>* bindings(const Network& network) const;
+    // Bindings in the order of their keys, those after `after` or from the first on; at most so many.
+    [[nodiscard]] std::vector<std::pair<BindingKey, registry::Binding>> page(const BindingKey* after,
+                                                                             std::size_t most) const;
     [[nodiscard]] std::uint64_t own() const { return own_.size(); }
     [[nodiscard]] std::uint64_t others() const { return others_; }
     [[nodiscard]] const std::map<std::string, Refused>& refused() const { return refused_; }  // by printable key

@@ -243,6 +243,12 @@ Result<std::optional<registry::Binding>> Registry::holder(const std::vector<Clai
     return std::nullopt;
 }
 
+std::vector<std::pair<BindingKey, registry::Binding>> Registry::page(const BindingKey* after,
+                                                                     std::size_t most) const {
+    const std::lock_guard lock(mutex_);
+    return mirror_.page(after, most);
+}
+
 Result<std::uint64_t> Registry::take_over(std::vector<Claim> claims, const std::string& from) {
     if (auto known = holder(claims); !known) return std::unexpected(known.error());
     std::unique_lock lock(mutex_);

@@ -101,6 +101,9 @@ public:
     [[nodiscard]] const std::string& host() const { return settings_.host; }
     // Who holds any of the claims: this host too; the first one. Code::unavailable: the registry is not known now.
     [[nodiscard]] Result<std::optional<registry::Binding>> holder(const std::vector<Claim>& claims) const;
+    // Bindings as they are known now, as Mirror::page().
+    [[nodiscard]] std::vector<std::pair<BindingKey, registry::Binding>> page(const BindingKey* after,
+                                                                             std::size_t most) const;
     [[nodiscard]] State state() const;
     // How it stands, as one of severity info, and what is wrong.
     [[nodiscard]] std::vector<Finding> findings() const;

@@ -222,6 +222,11 @@ void Model82599::reset_function(unsigned vf) {
     unchecked_ = true;
 }
 
+void Model82599::set_bmc(std::vector<MacAddress> addresses, bool host_too) {
+    bmc_ = std::move(addresses);
+    bmc_and_host_ = host_too;
+}
+
 void Model82599::set_link(bool up, unsigned mbps) {
     link_ = up;
     link_mbps_ = mbps;
@@ -336,6 +341,8 @@ std::string_view text(Drop::Reason reason) {
             return "longer than MAXFRS";
         case mac_control:
             return "consumed by the MAC, MFLCN";
+        case manageability:
+            return "for the BMC alone, the manageability filter";
         case l2_filter:
             return "the address filter, FCTRL";
         case vlan_filter:

@@ -5,7 +5,7 @@
 //
 // A register access that the maker does not allow is noted as a violation; the model then goes on as silicon most
 // likely does. Not modelled: descriptors and rings beyond "has room", DCB and its traffic classes, FCoE, IPsec, RSC,
-// large sends, manageability, the mailbox, signature filters, IPv6 in Flow Director.
+// large sends, manageability but for the BMC's own addresses, the mailbox, signature filters, IPv6 in Flow Director.
 #pragma once
 
 #include <array>
@@ -136,6 +136,7 @@ struct Drop {
         transmit_pool_off,   // PFVFTE
         oversize,            // MAXFRS, HLREG0.JUMBOEN
         mac_control,         // PAUSE and its like, consumed by the MAC
+        manageability,       // the BMC's, and not for the host
         l2_filter,           // FCTRL, RAL/RAH, MTA, PFUTA
         vlan_filter,         // VLNCTRL.VFE and VFTA
         cfi,                 // VLNCTRL.CFIEN
@@ -157,6 +158,7 @@ struct Drop {
 struct Outcome {
     std::vector<Delivery> deliveries{};
     std::vector<Drop> drops{};
+    bool to_bmc = false;
     std::optional<unsigned> stalled_queue{};  // since this frame the packet buffer waits for this queue
     // What the tables said, for a trace.
     std::optional<unsigned> mac_slot{};   // RAL/RAH that matched the destination
@@ -193,6 +195,9 @@ public:
 
     // The device's surroundings.
     void set_link(bool up, unsigned mbps = 10'000);
+    // The manageability filters, reduced to addresses: the BMC sets them over a bus of its own, and the host cannot.
+    // What is for one of them is the BMC's, and the host's besides only where MANC2H says so.
+    void set_bmc(std::vector<MacAddress> addresses, bool host_too = false);
     void set_queue_full(unsigned queue, bool full);  // no receive descriptors; emptied, it ends a stall for it
     void reset_function(unsigned vf);                // FLR of a VF
     void reset();                                    // PCIe reset: everything, as after power on
@@ -336,6 +341,8 @@ private:
     unsigned rewrite_rar0_ = 0;       // MPSAR changed: RAL[0] (1) and RAH[0] (2) are to be written again
     bool unchecked_ = true;           // registers changed since the last frame
 
+    std::vector<MacAddress> bmc_;
+    bool bmc_and_host_ = false;
     std::array<bool, queues> full_{};
     std::optional<unsigned> stalled_on_;
     bool link_ = true;

@@ -179,6 +179,9 @@ Outcome Model82599::receive_from_wire(const Bytes& bytes) {
         if (pause ? mflcn::dpf(control) != 0 : mflcn::pmcf(control) == 0) return dropped(mac_control);
     }
 
+    // It looks beside the host's filters and before them, so that no pool, promiscuous or not, has what is the BMC's.
+    outcome.to_bmc = std::ranges::find(bmc_, frame.destination) != bmc_.end();
+    if (outcome.to_bmc && !bmc_and_host_) return dropped(manageability);
     const Exact exact = exact_match(frame.destination);
     outcome.mac_slot = exact.slot;
     if (!passes_l2_filter(frame, exact)) return dropped(l2_filter);

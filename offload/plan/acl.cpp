@@ -37,12 +37,4 @@ Reason why_not_nic(const ivds_port& port, const Snapshot& tables) {
     return port.acl_out == 0 ? Reason::fits : why_not_out(port.acl_out, tables);
 }
 
-std::map<std::uint32_t, Reason> why_not_nic(const Snapshot& tables) {
-    std::map<std::uint32_t, Reason> out;
-    for (const auto& [id, list] : tables.acls) out[id] = why_not_out(*list);
-    for (const auto& [id, port] : tables.ports)
-        if (const auto list = out.find(port.acl_in); list != out.end()) list->second = Reason::rules_from_vm;
-    return out;
-}
-
 }  // namespace ivds::offload

@@ -22,7 +22,4 @@ namespace ivds::offload {
 // Of a vPort that has lists: the first reason, or Reason::fits for one without.
 [[nodiscard]] Reason why_not_nic(const ivds_port& port, const Snapshot& tables);
 
-// Of each list.
-[[nodiscard]] std::map<std::uint32_t, Reason> why_not_nic(const Snapshot& tables);
-
 }  // namespace ivds::offload

@@ -241,7 +241,9 @@ void place(Plan& plan, const Chosen& chosen, const Sorting& sorting, const Mirro
         plan.fdb.push_back(at);
     }
 
-    for (const auto& [id, reason] : why_not_nic(tables)) plan.lists[id] = {.where = Where::sw, .reason = reason};
+    for (const auto& [id, port] : tables.ports)
+        if (const Reason reason = why_not_nic(port, tables); reason != Reason::fits)
+            plan.rules[id] = {.where = Where::sw, .reason = reason};
     for (const auto& [session, reason] : mirrors.reasons())
         plan.mirrors[session] = {.where = reason == Reason::fits ? Where::hw : Where::sw, .reason = reason};
     for (const auto& [id, at] : plan.vports) {

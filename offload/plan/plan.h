@@ -181,7 +181,7 @@ struct Plan {
     std::map<std::uint32_t, Placement> uplinks;  // Device::uplinks
     std::map<std::uint32_t, Placement> instances;
     std::vector<Placement> fdb;                  // in the order of the snapshot's
-    std::map<std::uint32_t, Placement> lists;    // of rules
+    std::map<std::uint32_t, Placement> rules;    // of vPorts that have some, and the flows that they decided about
     std::map<std::uint32_t, Placement> mirrors;  // by session
     std::map<std::uint32_t, Placement> rates;    // by vPort: of what it sends, or else of what is sent to it
 

@@ -112,7 +112,7 @@ TEST_CASE("flushes what an instance learned", "[R42]") {
     CHECK(after.learned == std::map<std::string, std::uint32_t>{{"port 5", 1}, {"instance 2", 1}});
 }
 
-TEST_CASE("forwards by any of 100,000 pairs of VLAN and V.VLAN", "[R72]") {
+TEST_CASE("forwards by any of 100,000 pairs of VLAN and V.VLAN", "[R72][R186]") {
     World world;
     world.uplink(1);
     world.instance(1, 1, 4094, 4094).vport(2, 1, vm(2));

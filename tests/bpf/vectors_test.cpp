@@ -6,6 +6,9 @@
 #include <catch2/catch_test_case_info.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/internal/catch_test_registry.hpp>
+#include <fstream>
+#include <set>
+#include <sstream>
 #include <string>
 
 namespace ivds::test {
@@ -68,6 +71,33 @@ const bool are_registered = [] {
     return true;
 }();
 
+// The quoted names in the paragraphs of the text that begin with "Vectors:".
+std::vector<std::string> cited_in(const std::string& file) {
+    std::vector<std::string> names;
+    std::ifstream text(file);
+    bool citing = false;
+    for (std::string line; std::getline(text, line);) {
+        citing = line.starts_with("Vectors:") || (citing && !line.empty());
+        if (!citing) continue;
+        std::istringstream words(line);
+        std::string part;
+        for (bool inside = false; std::getline(words, part, '"'); inside = !inside)
+            if (inside) names.push_back(part);
+    }
+    return names;
+}
+
 }  // namespace
+
+TEST_CASE("the written rules of tags and relay are those of the vectors", "[R141]") {
+    std::set<std::string> known;
+    for (const Vector& vector : all_vectors()) known.insert(vector.name);
+    const auto cited = cited_in(IVDS_RELAY_MD);
+    CHECK(cited.size() > 30);
+    for (const std::string& name : cited) {
+        INFO(name);
+        CHECK(known.contains(name));
+    }
+}
 
 }  // namespace ivds::test

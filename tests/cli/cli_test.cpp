@@ -582,6 +582,34 @@ TEST_CASE("a list that breaks off is an error, and nothing is printed twice") {
     CHECK_THAT(done.err, ContainsSubstring("[IVDS-U011]") && !ContainsSubstring("note: "));
 }
 
+TEST_CASE("binding show asks for what is wanted and tells which host has which vMAC", "[R153][R155]") {
+    Shell shell;
+    for (const auto& [vlan, host] : {std::pair{100, "a"}, {200, "b"}}) {
+        pb::BindingEntry& entry = shell.agent.bindings.emplace_back();
+        entry.set_vvlan(10);
+        entry.set_vmac("02:00:00:00:00:01");
+        entry.set_vport("web");
+        entry.set_vlan(static_cast<std::uint32_t>(vlan));
+        entry.set_host(host);
+    }
+    shell.agent.bindings[0].set_physical_mac("02:aa:00:00:00:01");
+    shell.agent.bindings[0].set_generation(3);
+    shell.agent.bindings[0].set_instance("red");
+    for (const char* address : {"10.0.0.1", "fd00::1"}) shell.agent.bindings[0].add_addresses(address);
+    CHECK(shell({"binding", "show", "--vport", "web", "--instance", "red", "--vmac", "02:00:00:00:00:01", "--host",
+                 "a"})
+              .out ==
+          "V.VLAN  VMAC               VPORT  SERVER_MAC         VLAN  HOST  GENERATION  INSTANCE  ADDRESSES\n"
+          "    10  02:00:00:00:00:01  web    02:aa:00:00:00:01   100  a              3  red       10.0.0.1 fd00::1\n"
+          "    10  02:00:00:00:00:01  web    -                   200  b              -  -         -\n");
+    const pb::BindingsRequest& asked = shell.agent.bindings_request;
+    CHECK(asked.vport() == "web");
+    CHECK(asked.instance() == "red");
+    CHECK(asked.vmac() == "02:00:00:00:00:01");
+    CHECK(asked.host() == "a");
+    CHECK_THAT(shell({"binding", "show", "--json"}).out, ContainsSubstring("\"generation\":\"3\""));
+}
+
 TEST_CASE("fdb flush says what to forget") {
     Shell shell;
     shell.agent.removed = 1;

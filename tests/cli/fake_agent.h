@@ -36,6 +36,7 @@ public:
     pb::StatusReply status_reply;
     std::vector<pb::StatsReply> stats_replies;  // one after the other; the last one stays
     std::vector<pb::FdbEntry> fdb;
+    std::vector<pb::BindingEntry> bindings;
     std::vector<pb::FlowState> flows;
     pb::FlowsRequest flows_request;
     std::vector<pb::Event> events;
@@ -64,6 +65,7 @@ public:
     pb::Kind listed = pb::KIND_NONE;
     pb::VmacRequest vmac_request;
     pb::FdbRequest fdb_request;
+    pb::BindingsRequest bindings_request;
     pb::FlushRequest flush_request;
     pb::EventsRequest events_request;
     pb::DoctorRequest doctor_request;
@@ -123,6 +125,12 @@ public:
         fdb_request = *request;
         for (const pb::FdbEntry& entry : fdb) writer->Write(entry);
         return answer(context, "Fdb", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
+    grpc::Status Bindings(grpc::ServerContext* context, const pb::BindingsRequest* request,
+                          grpc::ServerWriter<pb::BindingEntry>* writer) override {
+        bindings_request = *request;
+        for (const pb::BindingEntry& entry : bindings) writer->Write(entry);
+        return answer(context, "Bindings", pb::Done{}, static_cast<pb::Done*>(nullptr));
     }
     grpc::Status Flows(grpc::ServerContext* context, const pb::FlowsRequest* request,
                        grpc::ServerWriter<pb::FlowState>* writer) override {

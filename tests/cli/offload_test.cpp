@@ -49,6 +49,7 @@ vports:
 - {name: pb, instance: red, vnic: b, vf: {pf: up0, index: 1}, rules: [{action: drop, protocol: udp}]}
 - {name: pc, instance: blue, vnic: c, vf: {pf: up0, index: 2}}
 - {name: pd, instance: red, vnic: d, netdev: veth0}
+mirrors: [{name: spy, sources: [{vport: pb, direction: in}], to_vport: pd}]
 )";
 
 }  // namespace
@@ -71,12 +72,13 @@ TEST_CASE("offload plan tells what a NIC would carry of a file, without agent or
     const Outcome done = shell({"offload", "plan", "--nic", "82599", "--why", "--fdb", "--steps", file.name});
     INFO(done.err);
     CHECK(done.code == 0);
-    CHECK_THAT(squeezed(done.out), ContainsSubstring("uplink up0 (eth1): planned, 82599") &&
-                                       ContainsSubstring("instance red mixed some_in_software") &&
-                                       ContainsSubstring("vport pa hw fits") &&
-                                       ContainsSubstring("vport pb sw rules_from_vm") &&
-                                       ContainsSubstring("fdb red 02:00:00:00:00:0d mixed sink") &&
-                                       ContainsSubstring("V.VLAN 10 is taken from the wire"));
+    CHECK_THAT(squeezed(done.out),
+               ContainsSubstring("uplink up0 (eth1): planned, 82599") &&
+                   ContainsSubstring("instance red mixed some_in_software") &&
+                   ContainsSubstring("vport pa hw fits") && ContainsSubstring("vport pb sw rules_from_vm") &&
+                   ContainsSubstring("rules pb sw rules_from_vm") && ContainsSubstring("mirror spy sw mirror_") &&
+                   ContainsSubstring("fdb red 02:00:00:00:00:0d mixed sink") &&
+                   ContainsSubstring("V.VLAN 10 is taken from the wire"));
     CHECK(shell({"offload", "plan", "--nic", "82576", file.name}).code == 0);
     const Outcome unknown = shell({"offload", "plan", "--nic", "x", file.name});
     CHECK(unknown.code == cli::exit_usage);

@@ -230,7 +230,7 @@ def print_outages(flows, which, what):
 for mode, options in (("balance-xor", ("xmit_hash_policy", "encap3+4")),
                       ("802.3ad", ("xmit_hash_policy", "encap3+4", "lacp_rate", "fast"))):
     @case(f"{mode} by the flows behind the tags: each has its member, a lost one is out, and the flows of the other lose "
-          "nothing and stay in order")
+          "nothing and stay in order [R136]")
     def _(bench, mode=mode, options=options):
         with bench.lab() as lab:
             scene = BondScene(lab, {"red": network()})

@@ -2,6 +2,7 @@
 """nic_test.py -- the whole switch on a NIC that carries a part of it: the agent's plans on an 82576 (driver igb), VMs
 with VFs beside one with a veth, and what passes between them and the wire. scripts/lab.sh boots it."""
 import json
+import os
 import signal
 import tempfile
 
@@ -19,7 +20,7 @@ def needs_igb(why):
 
 @case("the agent has the NIC carry its VFs: VF to VF by the NIC alone, to and from software's vPorts and the wire with "
       "one tag, instances apart; and it survives the agent, and what others do to the NIC "
-      "[R9][R94][R98][R106][R110][R111][R113]")
+      "[R2][R9][R94][R98][R106][R110][R111][R113]")
 def _(bench):
     with rack(bench) as made:
         check_equal(made.where(), {**{name: ("hw", "fits") for name in VMS}, SOFT: ("sw", "not_a_vf")}, "placement")
@@ -176,9 +177,25 @@ def _(bench):
               f"the agent's end lost counts: {after} {again}")
 
 
-@case("VFs that go and come are told, and carried again [R9]")
+def check_vectors(made):
+    """Each VF has queues of its own and a vector for each that no other function has; nic show tells how many."""
+    shown = {vf["address"]: vf for vf in made.host.ctl_json("nic", "show")["nics"][0]["vfs"]}
+    taken = os.listdir(made.pf.device / "msi_irqs")
+    for name in VMS:
+        vf = made.vf(name)
+        vectors = os.listdir(vf.device / "msi_irqs")
+        link = json.loads(made.vms[name].run("ip", "-d", "-j", "link", "show", "eth0").stdout)[0]
+        queues = [link["num_rx_queues"], link["num_tx_queues"]]
+        check(min(queues) > 0 and len(vectors) >= sum(queues), f"{name} has {queues} queues and the vectors {vectors}")
+        check_equal(shown[vf.address]["interrupts"], len(vectors), f"vectors of {name} in nic show")
+        taken += vectors
+    check_equal(len(set(taken)), len(taken), "vectors that two functions have")
+
+
+@case("VFs that go and come are told, and carried again; each has queues and vectors that are its own [R9][R24][R35]")
 def _(bench):
     with rack(bench) as made:
+        check_vectors(made)
         address = made.pf.address
         netdev_back = f"{address} is not back"
         made.host.ip("link set wire0 down")

@@ -192,7 +192,7 @@ def check_switch(made):
 
 
 @case("a plan is carried out on an igb NIC: what it holds reads back as planned, VFs reach each other by the NIC alone, "
-      "instances are apart, and software and the wire see each V.VLAN's tag [R34][R36][R94][R106][R111][R113]")
+      "instances are apart, and software and the wire see each V.VLAN's tag [R34][R36][R94][R106][R111][R113][R175]")
 def _(bench):
     with bed(bench) as made:
         shown = made.plan("show")

@@ -123,7 +123,7 @@ def scrape(host):
 
 
 @case("map show agrees with the data plane: interface, queues, table entries, and the hook that forwards "
-      "[R1][R10][R14][R58]")
+      "[R1][R8][R10][R14][R58][R102]")
 def _(bench):
     for attach in ("tcx", "clsact", "generic", "native"):
         with bench.lab() as lab:

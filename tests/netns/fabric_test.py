@@ -18,7 +18,7 @@ def three_hosts(lab, attach, networks, uplink=None):
 
 
 for mode in ("auto", "native"):
-    @case(f"three hosts on a switch that only learns MACs: networks work and stay apart, attached by {mode} [R88][R89]")
+    @case(f"three hosts on a switch that only learns MACs: networks work and stay apart, attached by {mode} [R88][R89][R152]")
     def _(bench, mode=mode):
         with bench.lab() as lab:
             # The tenants' vMACs differ here: one learning table for all is what such a switch has.

@@ -33,7 +33,7 @@ def _(bench):
         check_equal(tally.got, {(f"{name}-1", f"{name}-2"): 1 for name in networks}, "who got whose frame")
 
 
-@case("a frame on the wire is DA SA outer-TPID VLAN inner-TPID V.VLAN type payload [R68][R69][R86][R91]")
+@case("a frame on the wire is DA SA outer-TPID VLAN inner-TPID V.VLAN type payload [R68][R69][R86][R91][R191]")
 def _(bench):
     for outer, inner in (("0x8100", "0x8100"), ("0x88a8", "0x8100"), ("0x9100", "0x88a8")):
         with bench.lab() as lab:
@@ -98,7 +98,7 @@ def _(bench):
                 check_equal(vlans, [vlan] * 3, f"outer VLANs of the pings that came in at host {name}")
 
 
-@case("two VMs on one host talk in a network of scope local, which is the default, with an uplink or none [R45][R46]")
+@case("two VMs on one host talk in a network of scope local, which is the default, with an uplink or none [R45][R46][R151]")
 def _(bench):
     for uplink in ("uplink", ""):
         with bench.lab() as lab:
@@ -119,7 +119,7 @@ def _(bench):
                 check_equal(wire.receive(), [], "frames on the wire")
 
 
-@case("traffic between VMs of one host never appears on the wire [R111][R112]")
+@case("traffic between VMs of one host never appears on the wire [R111][R112][R184]")
 def _(bench):
     for attach in ("native", "tcx"):
         with bench.lab() as lab:

@@ -111,6 +111,38 @@ def _(bench):
         check(key not in etcd.keys(), "the binding that was withdrawn")
 
 
+@case("the table of bindings is the same on all hosts and tells of each vMAC where it is, of a VM in two networks twice, and "
+      "nothing of one that was withdrawn [R153][R155]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, _ = hosts_with_etcd(lab)
+        a, b = scene.hosts["a"], scene.hosts["b"]
+
+        def table(host, *words):
+            return [(row["vvlan"], row["vmac"], row["vport"], row["physical_mac"], row["vlan"], row["host"])
+                    for row in host.ctl_json_lines("binding", "show", *words)]
+
+        def nic(host):
+            return json.loads(host.run("ip", "-j", "link", "show", "wire0").stdout)[0]["address"]
+        wanted = [(10, mac(number), f"red-{number}", nic(scene.hosts[name]), 100, name)
+                  for number, name in enumerate("abc", 1)]
+        for name, host in scene.hosts.items():
+            lab.wait(lambda host=host: table(host) == wanted, 10, lambda host=host: f"{name} has {table(host)}")
+        check_equal(table(a, "--host", "b"), wanted[1:2], "those of one host")
+        check(all(row["generation"] != "0" and row["instance"] == "red" for row in a.ctl_json_lines("binding", "show")),
+              "generations and instances")
+        # The VM is in another network too, behind a tag; its MAC is in both.
+        b.ctl("instance", "create", "blue", "--uplink", "uplink", "--vlan", "200", "--vvlan", "20", "--scope", "distributed")
+        b.ctl("vnic", "create", "red-2-blue", "--vmac", mac(2))
+        b.ctl("vport", "create", "red-2.blue", "--trunk", "red-2", "--vid", "7", "--instance", "blue", "--vnic", "red-2-blue")
+        both = [wanted[1], (20, mac(2), "red-2.blue", nic(b), 200, "b")]
+        lab.wait(lambda: table(a, "--vmac", mac(2)) == both, 10, lambda: f"of the VM a has {table(a, '--vmac', mac(2))}")
+        # Withdrawn, it is in no table.
+        for vport in ("red-2.blue", "red-2"):
+            b.ctl("vport", "delete", vport)
+        lab.wait(lambda: table(a) == [wanted[0], wanted[2]], 10, lambda: f"a still has {table(a)}")
+
+
 @case("etcd killed and started again under traffic: no frame is lost, and what did not change is not written again [R82][R147]")
 def _(bench):
     with bench.lab() as lab:

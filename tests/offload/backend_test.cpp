@@ -190,7 +190,7 @@ void check_holds(Backend& backend, const NicState& wanted) {
 
 }  // namespace
 
-TEST_CASE("what a backend was given reads back, step by step, and is gone when cleared", "[unit][R17][R38]") {
+TEST_CASE("what a backend was given reads back, step by step, and is gone when cleared", "[unit][R17][R38][R20]") {
     const auto bed = bed_of(GENERATE("model", "igb", "ixgbe", "ixgbe, 40 VFs"));
     Backend& backend = bed->backend();
     REQUIRE(backend.prepare());

@@ -287,7 +287,7 @@ std::string about(const Probe& probe, const std::vector<Sent>& expected, const s
 }  // namespace
 
 TEST_CASE("with two tags the NIC sorts to uplinks, and together they do what the switch does",
-          "[unit][R98][R110][R113]") {
+          "[unit][R98][R110][R113][R30][R31][R187]") {
     unsigned agreed = 0;
     unsigned sorted = 0;
     unsigned by_vf = 0;

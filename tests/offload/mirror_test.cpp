@@ -21,7 +21,7 @@ struct Mirrored : Nic {
 
 }  // namespace
 
-TEST_CASE("a pool mirror copies what is delivered to the pool, from wherever", "[unit]") {
+TEST_CASE("a pool mirror copies what is delivered to the pool, from wherever", "[unit][R33]") {
     Mirrored nic;
     nic.put(Reg::pfmrvm, 0, 0b10);  // rule 0: pool 1
     nic.mirror(0, reg::pfmrctl::vpme, probe);

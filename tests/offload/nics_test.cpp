@@ -178,7 +178,7 @@ TEST_CASE("VFs that somebody uses are not taken away, and the error says who has
     REQUIRE(set_num_vfs(pf(), 0));
 }
 
-TEST_CASE("registers that are out of reach are refused with the reason of each way", "[unit]") {
+TEST_CASE("registers that are out of reach are refused with the reason of each way", "[unit][R192]") {
     const Tree tree;
     tree.pf("0000:01:00.0", "0x8086", "0x10c9", "igb");
     const auto open = open_registers(tree.device("0000:01:00.0").string(), tree.top());

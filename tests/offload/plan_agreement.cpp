@@ -432,7 +432,8 @@ void check_violations(const Together& together) {
 
 }  // namespace
 
-TEST_CASE("the NIC and software together do what the switch does", "[unit][R98][R110][R113]") {
+TEST_CASE("the NIC and software together do what the switch does",
+          "[unit][R98][R110][R113][R30][R31][R33][R175][R187][R189]") {
     Tried tried;
     CHECK(rc::check("worlds and frames", [&] {
         const World world = make(draw());

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "offload/nic/82599.h"
+#include "offload/nic/model_82599.h"
 #include "offload/plan/heat.h"
 #include "together.h"
 
@@ -86,6 +87,49 @@ TEST_CASE("instances of VFs alone are the NIC's", "[unit]") {
     for (const auto& placement : plan.fdb) CHECK(placement.where == offload::Where::hw);
 }
 
+TEST_CASE("of VFs alone software sees no frame: tags, filters, pools and copies are the NIC's",
+          "[unit][R2][R15][R182]") {
+    World world = two_instances();
+    world.span(3, vf2, {vf1});
+    Together together({}, device());
+    together.bring(world);
+    together.apply(plan_of(world).steps);
+    const auto got = [&](std::uint32_t from, const Packet& headers) {
+        std::string who;
+        for (const Sent& copy : together.send(from, headers / ip4_udp(46)))
+            who += std::to_string(copy.port) + (copy.bytes.at(12) == 0x81 ? " tagged " : " ");
+        return who;
+    };
+    CHECK(got(vf0, eth(vmac(1), vmac(0))) == "11 12 ");                // and its copy
+    CHECK(got(vf0, eth(vmac(9), vmac(0))) == "1 tagged ");             // to the wire
+    CHECK(got(up, eth(vmac(0), vmac(9)) / tag(tpid_c, 10)) == "10 ");  // and from there
+    CHECK(got(vf0, eth(vmac(1), vmac(2))).empty());                    // another's source
+    CHECK(got(vf0, eth(vmac(2), vmac(0))).empty());                    // to another's network
+    CHECK(got(up, eth(vmac(0), vmac(9)) / tag(tpid_c, 30)).empty());   // out of nobody's
+    CHECK(together.seen_by_software() == 0);
+    // But what the NIC leaves to the default pool: a known address in another network that is here.
+    CHECK(got(up, eth(vmac(0), vmac(9)) / tag(tpid_c, 20)).empty());
+    CHECK(together.seen_by_software() == 1);
+    CHECK(together.violations().empty());
+}
+
+TEST_CASE("a vPort is a bit of its V.VLAN's slot, and the last that goes frees the slot", "[unit][R32]") {
+    World world = two_instances();
+    const auto both = plan_of(world).state;
+    world.ports.erase(vf0);
+    world.fdb.erase({red, vmac(0)});
+    const Plan one = plan_of(world, {}, both);
+    CHECK(one.state.vlans.at(10) == offload::NicVlan{.slot = both.vlans.at(10).slot, .members = 0b010});
+    CHECK(one.state.vlans.at(20) == both.vlans.at(20));
+    world.ports.erase(vf1);
+    world.fdb.erase({red, vmac(1)});
+    const Plan none = plan_of(world, {}, one.state);
+    CHECK_FALSE(none.state.vlans.contains(10));
+    CHECK(none.vlans.free() == one.vlans.free() + 1);
+    world = two_instances();
+    CHECK(plan_of(world, {}, none.state).state.vlans.at(10).members == 0b011);
+}
+
 TEST_CASE("addresses of software ports are given to the PF, so that VFs reach them", "[unit]") {
     World world = two_instances();
     world.vport(soft0, red, vmac(7)).local_mac(red, vmac(8), soft0);
@@ -116,7 +160,7 @@ TEST_CASE("remote addresses need no entry", "[unit]") {
     CHECK(std::ranges::count(plan.fdb, offload::Placement{offload::Where::hw, offload::Reason::to_wire}) == 1);
 }
 
-TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[unit]") {
+TEST_CASE("what a vPort asks for and the NIC cannot do keeps it in software", "[unit][R126][R190]") {
     struct Case {
         const char* reason;
         void (*ask)(World&);
@@ -330,7 +374,7 @@ TEST_CASE("a VF whose vPort is software's is off, and its addresses are sunk", "
     CHECK_FALSE(plan.state.pools.contains(0));
     CHECK(plan.state.macs.at(vmac(0)).pool == together_pf);
     CHECK(at(plan.instances, red) == "mixed some_in_software");
-    CHECK(at(plan.lists, 1) == "sw rules_from_vm");
+    CHECK(at(plan.rules, vf0) == "sw rules_from_vm");
 }
 
 TEST_CASE("one MAC in two V.VLANs is in software in both", "[unit]") {
@@ -372,7 +416,7 @@ TEST_CASE("unknown addresses go to the PF only where a software port may have so
     CHECK(plan_of(world).state.unknown_to_pf);
 }
 
-TEST_CASE("a full table leaves the coldest instances to software, and fails nothing", "[unit][R28]") {
+TEST_CASE("a full table leaves the coldest instances to software, and fails nothing", "[unit][R28][R128]") {
     Choices choices;
     World world = two_instances();
     offload::Snapshot tables = snapshot_of(world);
@@ -403,7 +447,7 @@ TEST_CASE("a full table leaves the coldest instances to software, and fails noth
     }
 }
 
-TEST_CASE("which instances are in the NIC changes with their heat, and not without need", "[unit]") {
+TEST_CASE("which instances are in the NIC changes with their heat, and not without need", "[unit][R128]") {
     Choices choices;
     choices.reserved_vlans = 62;
     offload::Snapshot tables = snapshot_of(two_instances());

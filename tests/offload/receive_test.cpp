@@ -254,6 +254,59 @@ TEST_CASE("MAC control frames are the MAC's", "[unit][R96]") {
     CHECK(why_dropped(nic.wire(eth(mac_control, outside) / pause())) == Reason::mac_control);
 }
 
+TEST_CASE("what is for the BMC is in no pool, of which VF or how promiscuous it may be", "[unit][R40]") {
+    Nic nic({.fctrl = reg::fctrl::bam.put() | reg::fctrl::upe.put() | reg::fctrl::mpe.put()});
+    const Mac bmc{0x02, 0, 0, 0, 0xbb, 0};
+    nic.mac(1, bmc, {1});
+    nic.hash(Reg::pfuta, bmc);
+    for (const unsigned pool : {1U, 2U}) nic.accept(pool, {flag::aupe, flag::bam, flag::mpe, flag::rope});
+    nic.mirror(0, reg::pfmrctl::upme, 2);
+    CHECK(who(nic.wire(frame(bmc, outside))) == "1 2");
+    nic.model.set_bmc({bmc});
+    const Outcome taken = nic.wire(frame(bmc, outside));
+    CHECK(taken.to_bmc);
+    CHECK(why_dropped(taken) == Reason::manageability);
+    CHECK(taken.pools() == 0);
+    SECTION("but where the host is to have it as well") {
+        nic.model.set_bmc({bmc}, true);
+        const Outcome both = nic.wire(frame(bmc, outside));
+        CHECK(both.to_bmc);
+        CHECK(who(both) == "1 2");
+    }
+    CHECK(who(nic.wire(frame(all, outside))) == "1 2");
+}
+
+TEST_CASE("each stage of the filter chain passes or drops, in its order, and counts what it drops", "[unit][R13]") {
+    Nic nic;
+    const Mac bmc{0x02, 0, 0, 0, 0xbb, 0};
+    nic.model.set_bmc({bmc});
+    for (unsigned slot = 1; slot <= 3; ++slot) nic.mac(slot, vm(slot), {slot});
+    nic.vlan(1, 10, {1, 2, 3});
+    nic.vlan(2, 20, {5});
+    nic.put(Reg::pfvtctl, nic.get(Reg::pfvtctl) | reg::pfvtctl::dis_def_pl.put());
+    nic.put(Reg::pfvfre, 0, nic.get(Reg::pfvfre) & ~4U);
+    nic.put(Reg::rxdctl, 6, 0);
+    const struct {
+        Mac to;
+        std::uint16_t vid;
+        Reason stage;
+    } stops[] = {
+        {unknown, 99, Reason::l2_filter},  // the MAC before the VLAN
+        {bmc, 99, Reason::manageability},  // the BMC's filter before the host's
+        {vm(1), 99, Reason::vlan_filter},  // the VLAN before the pools
+        {vm(1), 20, Reason::no_pool},      // the pools of the address, less those of another VLAN
+        {vm(2), 10, Reason::pools_off},    // the pool before its queue
+        {vm(3), 10, Reason::queue_off},    // the queue
+    };
+    for (const auto& stop : stops) {
+        const Outcome outcome = nic.wire(frame(stop.to, outside, stop.vid));
+        CHECK(outcome.deliveries.empty());
+        CHECK(outcome.drops.at(0).reason == stop.stage);
+    }
+    CHECK(who(nic.wire(frame(vm(1), outside, 10))) == "1");
+    for (const auto& stop : stops) CHECK(nic.model.drops(stop.stage) == 1);
+}
+
 TEST_CASE("a stale entry keeps a moved VM's frames", "[unit]") {
     Nic nic;
     nic.mac(1, vm(1), {1});

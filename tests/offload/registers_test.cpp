@@ -149,7 +149,7 @@ TEST_CASE("values that the maker excludes are violations", "[unit]") {
     }
 }
 
-TEST_CASE("the maker's order of accesses is checked", "[unit]") {
+TEST_CASE("the maker's order of accesses is checked", "[unit][R27]") {
     Nic nic;
     SECTION("loopback after the flow control threshold") {
         nic.put(Reg::pfdtxgswc, 0);

@@ -99,7 +99,7 @@ constexpr Both::Got taken{.by_rule = true, .by_nic = false};
 
 }  // namespace
 
-TEST_CASE("a five-tuple filter misses fragments and frames between VMs that a rule drops", "[unit]") {
+TEST_CASE("a five-tuple filter misses fragments and frames between VMs that a rule drops", "[unit][R126]") {
     const bool sees_loopback = GENERATE(false, true);
     Uncertain uncertain;
     uncertain.loopback_flows = sees_loopback;

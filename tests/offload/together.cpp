@@ -98,6 +98,7 @@ std::vector<Sent> Together::send(std::uint32_t port, const Bytes& frame) {
 }
 
 void Together::to_software(std::uint32_t port, const Bytes& frame, std::vector<Sent>& sent) {
+    ++seen_by_software_;
     if (!view_.ports.contains(port)) return;
     ReferenceSwitch software(view_);
     for (const Sent& copy : software.forward(port, frame).sent) {

@@ -42,6 +42,8 @@ public:
     [[nodiscard]] std::vector<Sent> send(std::uint32_t port, const Bytes& frame);
     // Whether the vPort's VM is on its VF.
     [[nodiscard]] bool is_in_nic(std::uint32_t vport) const { return told_.vports.contains(vport); }
+    // Frames that software had to look at so far.
+    [[nodiscard]] unsigned seen_by_software() const { return seen_by_software_; }
     // What the maker does not allow and happened, in words.
     [[nodiscard]] std::vector<std::string> violations() const;
     [[nodiscard]] double rate_mbps(unsigned pool) const;  // of its queues together; 0: no limit
@@ -57,6 +59,7 @@ private:
     World tables_;
     World view_;
     offload::Software told_;
+    unsigned seen_by_software_ = 0;
 };
 
 }  // namespace ivds::test

@@ -40,7 +40,7 @@ constexpr SetPool vf1{.pool = 1, .as = {.vport = 11, .instance = 1, .vvlan = 10,
 
 }  // namespace
 
-TEST_CASE("a NIC that is not set up for the plan is refused, and not changed", "[unit]") {
+TEST_CASE("a NIC that is not set up for the plan is refused, and not changed", "[unit][R26][R27]") {
     const auto check = [](const Setup& setup, unsigned pf_pool = pf) {
         Nic nic(setup);
         const std::uint32_t before = nic.get(Reg::pfvfre);
@@ -68,7 +68,7 @@ TEST_CASE("what does not read back as it was written is an error, and so is a NI
     CHECK(id(Writer82599(gone, pf).apply(step)) == "IVDS-O011");
 }
 
-TEST_CASE("a VF is on with its V.VLAN, its priority and its sources checked", "[unit]") {
+TEST_CASE("a VF is on with its V.VLAN, its priority and its sources checked", "[unit][R26]") {
     Nic nic({.pools_on = false, .fctrl = take_all});
     Writer82599 writer(nic.model, pf);
     REQUIRE(writer.clear());

@@ -185,6 +185,39 @@ TEST_CASE("a host claims what its distributed instances have, and writes nothing
     }
 }
 
+TEST_CASE("bindings are read a part at a time, in order, each once, also while they change", "[R153]") {
+    Mirror mirror("a");
+    std::vector<etcd::KeyValue> keys;
+    std::set<std::string> wanted;
+    for (const Network& network : {Network{0, 7}, Network{100, 10}, Network{200, 10}})
+        for (unsigned n = 1; n <= 5; ++n) {
+            const BindingKey key{network, mac(n)};
+            keys.push_back(kv(key_text(key), binding("b", network.vlan, network.vvlan, format_mac(mac(n))), 9));
+            wanted.insert(key_text(key));
+        }
+    mirror.relist(keys, 0);
+    for (const std::size_t most : {1U, 2U, 5U, 7U, 15U, 16U}) {
+        std::vector<std::string> got;
+        std::optional<BindingKey> last;
+        while (true) {
+            const auto page = mirror.page(last ? &*last : nullptr, most);
+            for (const auto& [key, value] : page) {
+                got.push_back(key_text(key));
+                CHECK(value.host() == "b");
+            }
+            if (page.size() < most) break;
+            last = page.back().first;
+        }
+        INFO("parts of " << most);
+        CHECK(got.size() == wanted.size());
+        CHECK(std::set<std::string>(got.begin(), got.end()) == wanted);
+    }
+    // Where the last one was is gone: what comes behind it does not go missing.
+    const BindingKey gone{{100, 10}, mac(3)};
+    mirror.apply({kv(key_text(gone), "", 10), true});
+    CHECK(mirror.page(&gone, 1).at(0).first == BindingKey{{100, 10}, mac(4)});
+}
+
 TEST_CASE("another host's binding is never overwritten", "[R79][R174]") {
     const auto claims = claims_of(model_of(kHost), "a", {});
     Mirror mirror("a");
