@@ -62,16 +62,18 @@ class Unit:
 
     @functools.cached_property
     def names(self):
-        """What it declares in anonymous namespaces, where clang-format leaves declarations at a line's start."""
+        """main, and what it declares in anonymous namespaces, where clang-format leaves that at a line's start."""
         found, inside = set(), False
         for line in self.text.splitlines():
             if line == "namespace {":
                 inside = True
             elif line.startswith("}  // namespace"):
                 inside = False
-            elif inside and (name := re.match(r"(?:template.*> )?(?:struct|class|enum class|enum|using) (\w+)", line)
-                             or re.match(r"[A-Za-z].*?(\w+)\s*[(={;\[]", line)):
-                found.add(name[1])
+            elif inside or line.startswith("int main("):
+                name = (re.match(r"(?:template.*> )?(?:struct|class|enum class|enum|using) (\w+)", line)
+                        or re.match(r"[A-Za-z].*?(\w+)\s*[(={;\[]", line))
+                if name:
+                    found.add(name[1])
         return found
 
 

@@ -31,6 +31,9 @@ class Watched:
         if agent:
             self.a.start_agent(*agent[1:], program=agent[0])
         self.scene.start()
+        # A VM's kernel asks a neighbour again five seconds after a ping, which a slow machine would find among the copies.
+        for vm in self.scene.vms.values():
+            vm.sysctl(ipv4__neigh__eth0__delay_first_probe_time=3600)
         self.ports = self.scene.raw_ports()
 
     def mirror(self, *mirrors):
