@@ -1389,18 +1389,6 @@ TEST_CASE("what comes from another host takes the place of a port's counters, jo
     CHECK(kernel.get<ivds_flow>(Map::flows, row.key).state == IVDS_FLOW_CLOSING);
     CHECK(kernel.get<ivds_port_state>(Map::port_state, port).flows == 1);
     CHECK(kernel.get<ivds_port_stats>(Map::port_stats, port).rx_packets == 5);
-    // It is there before the port is in its instance, stays when it comes into it, and goes when it leaves that
-    // again.
-    Tables apart = large();
-    apart.ports.at(2).value.instance = 0;
-    REQUIRE(core.apply(apart, false));
-    CHECK(kernel.rows(Map::flows) == 0);
-    REQUIRE(core.carry_over(2, stats, {row}));
-    REQUIRE(core.apply(large(), false));
-    CHECK(kernel.rows(Map::flows) == 1);
-    CHECK(kernel.get<ivds_port_stats>(Map::port_stats, port).rx_packets == 5);
-    REQUIRE(core.apply(apart, false));
-    CHECK(kernel.rows(Map::flows) == 0);
     const auto none = core.carry_over(99, stats, {row});
     REQUIRE_FALSE(none);
     CHECK(none.error().code == Code::not_found);
