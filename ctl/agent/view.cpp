@@ -333,6 +333,7 @@ Result<> view_fdb(const ViewSource& source, const pb::FdbRequest& request,
         entry.set_port(name_or_number(ports, row.entry.port));
         entry.set_vlan(row.entry.vlan);
         entry.set_static_((row.entry.flags & IVDS_FDB_STATIC) != 0);
+        entry.set_moved((row.entry.flags & IVDS_FDB_MOVED) != 0);
         if (!entry.static_() && now_s > row.entry.last_seen_s) entry.set_age_s(now_s - row.entry.last_seen_s);
         return sink(entry);
     });

@@ -26,7 +26,9 @@ Result<int> show(const Context& context, const pb::FdbRequest& request) {
                    {entry.mac()},
                    {entry.port()},
                    Cell::number_or_none(entry.vlan()),
-                   {entry.static_() ? "static" : "learned"},
+                   {entry.moved()     ? "moved"
+                    : entry.static_() ? "static"
+                                      : "learned"},
                    {entry.static_() ? "" : std::to_string(entry.age_s())}});
         if (table.rows() == part_rows) {
             whole = false;
