@@ -3,6 +3,7 @@
 none, and the audit log."""
 import json
 import pathlib
+import shutil
 import socket
 import tempfile
 

@@ -3,6 +3,7 @@
 own and is stopped, killed and written to by strangers."""
 import json
 import pathlib
+import shutil
 import signal
 import tempfile
 
