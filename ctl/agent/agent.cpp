@@ -707,6 +707,12 @@ Result<> Agent::fdb(const pb::FdbRequest& request, const std::function<bool(cons
     return view_fdb({held->model, held->ids, plane_.maps()}, request, sink);
 }
 
+Result<> Agent::neighbours(const pb::NeighboursRequest& request,
+                           const std::function<bool(const pb::NeighbourEntry&)>& sink) const {
+    const auto held = intent();
+    return view_neighbours({held->model, held->ids, plane_.maps()}, request, sink);
+}
+
 Result<> Agent::tell_flows() {
     const std::lock_guard lock(mutex_);
     if (auto swept = plane_.sweep(); !swept) return std::unexpected(swept.error());

@@ -57,6 +57,8 @@ public:
     [[nodiscard]] Result<pb::StatsReply> stats() const;
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request,
                                const std::function<bool(const pb::FdbEntry&)>& sink) const;
+    [[nodiscard]] Result<> neighbours(const pb::NeighboursRequest& request,
+                                      const std::function<bool(const pb::NeighbourEntry&)>& sink) const;
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
     [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request) const;

@@ -93,6 +93,13 @@ grpc::Status Service::Fdb(grpc::ServerContext* context, const pb::FdbRequest* re
     });
 }
 
+grpc::Status Service::Neighbours(grpc::ServerContext* context, const pb::NeighboursRequest* request,
+                                 grpc::ServerWriter<pb::NeighbourEntry>* writer) {
+    return gate_.pass(*context, __func__, *request, [&](Agent& agent) {
+        return agent.neighbours(*request, [&](const pb::NeighbourEntry& entry) { return writer->Write(entry); });
+    });
+}
+
 grpc::Status Service::Flush(grpc::ServerContext* context, const pb::FlushRequest* request, pb::FlushReply* reply) {
     return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.flush(*request); });
 }

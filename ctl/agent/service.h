@@ -29,6 +29,8 @@ public:
     grpc::Status Stats(grpc::ServerContext* context, const pb::StatsRequest* request, pb::StatsReply* reply) override;
     grpc::Status Fdb(grpc::ServerContext* context, const pb::FdbRequest* request,
                      grpc::ServerWriter<pb::FdbEntry>* writer) override;
+    grpc::Status Neighbours(grpc::ServerContext* context, const pb::NeighboursRequest* request,
+                            grpc::ServerWriter<pb::NeighbourEntry>* writer) override;
     grpc::Status Flush(grpc::ServerContext* context, const pb::FlushRequest* request, pb::FlushReply* reply) override;
     grpc::Status Events(grpc::ServerContext* context, const pb::EventsRequest* request,
                         grpc::ServerWriter<pb::Event>* writer) override;

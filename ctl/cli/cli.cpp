@@ -24,8 +24,8 @@ constexpr const char* main_footer =
     "  ivds-ctl status                             which hooks each port got, and why\n"
     "  ivds-ctl stats --port web1 --watch 1        is it passing frames? what drops?\n"
     "\n"
-    "Without the agent, show, status, stats, top, nic, map, vlan, fdb show, get, list, rule list\n"
-    "and export read the pinned maps and the saved state, and say so.\n"
+    "Without the agent, show, status, stats, top, nic, map, vlan, fdb show, neighbour show, get, list,\n"
+    "rule list, flow list and export read the pinned maps and the saved state, and say so.\n"
     "\n"
     "Exit codes:\n"
     "  0  done                                5  a pool, table or limit is full\n"
@@ -196,6 +196,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_stats_command(commands);
     add_top_command(commands);
     add_fdb_commands(commands);
+    add_neighbour_command(commands);
     add_flow_commands(commands);
     add_events_command(commands);
     add_trace_command(commands);

@@ -219,6 +219,13 @@ Result<> Client::fdb(const pb::FdbRequest& request, const std::function<bool(con
     return impl_->drain(context, *impl_->stub->Fdb(&context, request), sink);
 }
 
+Result<> Client::neighbours(const pb::NeighboursRequest& request,
+                            const std::function<bool(const pb::NeighbourEntry&)>& sink) {
+    grpc::ClientContext context;
+    impl_->bound(context, long_call);
+    return impl_->drain(context, *impl_->stub->Neighbours(&context, request), sink);
+}
+
 Result<> Client::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) {
     grpc::ClientContext context;
     impl_->bound(context, long_call);

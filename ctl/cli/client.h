@@ -65,6 +65,8 @@ public:
 
     // Streams end early when the sink says false; `follow` has no deadline.
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
+    [[nodiscard]] Result<> neighbours(const pb::NeighboursRequest& request,
+                                      const std::function<bool(const pb::NeighbourEntry&)>& sink);
     [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
                                  const std::function<bool(const pb::FlowState&)>& sink);
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,

@@ -76,6 +76,7 @@ void add_show_commands(Commands& commands);      // show, status
 void add_stats_command(Commands& commands);      // stats
 void add_top_command(Commands& commands);        // top
 void add_fdb_commands(Commands& commands);       // fdb
+void add_neighbour_command(Commands& commands);  // neighbour show
 void add_flow_commands(Commands& commands);      // flow
 void add_events_command(Commands& commands);     // events
 void add_trace_command(Commands& commands);      // trace

@@ -896,4 +896,32 @@ Remotes remotes_in(const Tables& tables, const Model& model, const Ids& ids) {
     return out;
 }
 
+std::vector<AddressClash> address_clashes(const Model& model, const Mirror& mirror, const std::vector<Claim>& claims,
+                                          const std::string& host) {
+    std::vector<AddressClash> out;
+    std::map<std::string, std::vector<const registry::Binding*>> own;
+    for (const Claim& claim : claims)
+        if (!claim.waits) own[claim.instance].push_back(&claim.binding);
+    for (const auto& [name, instance] : model.instances) {
+        std::map<Address, const registry::Binding*> owners;
+        const auto add = [&](const registry::Binding& binding) {
+            for (const std::string& text : binding.addresses()) {
+                const auto address = host_address(text);
+                if (!address) continue;
+                const auto [place, fresh] = owners.emplace(*address, &binding);
+                if (!fresh && place->second->vmac() != binding.vmac())
+                    out.push_back({name, ivds::to_text(*address), *place->second, binding});
+            }
+        };
+        for (const registry::Binding* binding : own[name]) add(*binding);
+        for (const Network& network : networks_of(model, *instance)) {
+            const auto* in = mirror.bindings(network);
+            if (in == nullptr) continue;
+            for (const auto& [vmac, entry] : *in)
+                if (entry.binding.host() != host && entry.gone_at_s == 0) add(entry.binding);
+        }
+    }
+    return out;
+}
+
 }  // namespace ivds::fabric

@@ -256,8 +256,21 @@ private:
     std::uint64_t refused_total_ = 0;
     std::set<BindingKey> own_;  // that this host holds: a change of others' shall not walk all there are
     std::uint64_t others_ = 0;
-    std::int64_t next_gone_s_ = 0;  // none is to go before; 0: none at all
+    std::map<std::string, std::uint64_t> others_of_;  // by tenant
+    std::int64_t next_gone_s_ = 0;                    // none is to go before; 0: none at all
 };
+
+// An address that two vPorts of one instance say they have, here or on two hosts.
+struct AddressClash {
+    std::string instance;
+    std::string address;
+    registry::Binding one;
+    registry::Binding other;
+};
+// `claims` are this host's; prepared vPorts say nothing yet. Of an address that more than two have, all but the first
+// are told beside it.
+[[nodiscard]] std::vector<AddressClash> address_clashes(const Model& model, const Mirror& mirror,
+                                                        const std::vector<Claim>& claims, const std::string& host);
 
 // A binding that cannot be used here.
 struct Unusable {

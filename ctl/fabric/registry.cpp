@@ -47,6 +47,12 @@ std::string text_of(const Unusable& each) {
                         : fmt::format("{} of host {} is not used: {}", key_text(each.key), host, each.why);
 }
 
+std::string owner_text(const registry::Binding& binding) {
+    return fmt::format("{}vMAC {} of host {}",
+                       binding.vport().empty() ? "" : fmt::format("vport {} with ", binding.vport()), binding.vmac(),
+                       binding.host());
+}
+
 std::string text_of(const ShareConflict& each) {
     return each.host.empty() ? fmt::format("{} is not shared: what {} holds is not understood", each.label, each.key)
                              : fmt::format("{} is shared by host {} already: this host's own stays its alone",
@@ -735,6 +741,15 @@ std::vector<Finding> Registry::findings() const {
         else
             add(Finding::Severity::warning, "IVDS-R005", each.instance, text_of(each),
                 "add the VLAN to the instance's peer_vlans, or have the binding's owner right it");
+    if (model_ != nullptr)
+        for (const AddressClash& each : address_clashes(*model_, mirror_, claims_, settings_.host))
+            add(Finding::Severity::warning, "IVDS-R023", each.instance,
+                fmt::format("address {} is claimed twice in its network: by {} and by {}{}", each.address,
+                            owner_text(each.one), owner_text(each.other),
+                            model_->instances.at(each.instance)->answer_neighbours()
+                                ? "; the switch answers nobody who asks for it"
+                                : ""),
+                "take it out of the addresses of the vPort whose VM does not have it");
     if (sink_error_)
         add(Finding::Severity::error, "IVDS-R006", "registry", "remote MACs are not in the FDB: " + sink_error_->what,
             sink_error_->fix);

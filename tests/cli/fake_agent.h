@@ -36,6 +36,8 @@ public:
     pb::StatusReply status_reply;
     std::vector<pb::StatsReply> stats_replies;  // one after the other; the last one stays
     std::vector<pb::FdbEntry> fdb;
+    std::vector<pb::NeighbourEntry> neighbours;
+    pb::NeighboursRequest neighbours_request;
     std::vector<pb::FlowState> flows;
     pb::FlowsRequest flows_request;
     std::vector<pb::Event> events;
@@ -123,6 +125,12 @@ public:
         fdb_request = *request;
         for (const pb::FdbEntry& entry : fdb) writer->Write(entry);
         return answer(context, "Fdb", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
+    grpc::Status Neighbours(grpc::ServerContext* context, const pb::NeighboursRequest* request,
+                            grpc::ServerWriter<pb::NeighbourEntry>* writer) override {
+        neighbours_request = *request;
+        for (const pb::NeighbourEntry& entry : neighbours) writer->Write(entry);
+        return answer(context, "Neighbours", pb::Done{}, static_cast<pb::Done*>(nullptr));
     }
     grpc::Status Flows(grpc::ServerContext* context, const pb::FlowsRequest* request,
                        grpc::ServerWriter<pb::FlowState>* writer) override {

@@ -175,6 +175,7 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"stats"},
         {"fdb", "show"},
         {"fdb", "flush", "--port", "web1"},
+        {"neighbour", "show"},
         {"flow", "list"},
         {"flow", "flush", "--vport", "web1"},
         {"events"},
