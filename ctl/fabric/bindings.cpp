@@ -436,6 +436,7 @@ void Mirror::drop_binding(const BindingKey& key) {
 
 void Mirror::drop(const std::string& key) {
     refused_.erase(printable(key));
+    waiting_.erase(key);
     const ParsedKey parsed = parse_key(key);
     if (const auto* name = std::get_if<std::string>(&parsed)) hosts_.erase(*name);
     if (const auto* binding = std::get_if<BindingKey>(&parsed)) drop_binding(*binding);
@@ -449,7 +450,9 @@ template <class Value, class Known, class Key>
 std::optional<Value> Mirror::read_shared(Known& known, const Key& key, const etcd::KeyValue& kv,
                                          std::variant<Value, Refused> read) {
     shared_changed_ = true;
-    if (std::holds_alternative<Value>(read) && !known.contains(key) && known.size() >= kMaxShared)
+    waiting_.erase(kv.key);
+    if (std::holds_alternative<Value>(read) && !known.contains(key) && known.size() >= kMaxShared) {
+        if (waiting_.size() < kMaxShared) waiting_.insert(kv.key);
         read = Refused{Refusal::huge, fmt::format("one more than the {} that are taken", kMaxShared)};
     if (auto* refused = std::get_if<Refused>(&read)) {
         known.erase(key);
@@ -458,6 +461,14 @@ std::optional<Value> Mirror::read_shared(Known& known, const Key& key, const etc
     }
     refused_.erase(printable(kv.key));
     return std::get<Value>(std::move(read));
+}
+
+std::optional<std::string> Mirror::take_waiting() {
+    const auto found = std::ranges::find_if(waiting_, [&](const std::string& key) {
+        return (key.starts_with(kPools) ? pools_.size() : shared_.size()) < kMaxShared;
+    });
+    if (found == waiting_.end()) return std::nullopt;
+    return waiting_.extract(found).value();
 }
 
 void Mirror::put_shared(const SharedKey& key, const etcd::KeyValue& kv) {
@@ -531,27 +542,42 @@ void Mirror::apply(const etcd::Change& change) {
         put(change.kv);
 }
 
+template <class Gone>
+void Mirror::goes(Gone& entry, std::int64_t gone_at_s) {
+    entry.gone_at_s = gone_at_s;
+    // All that the watch tells of it is newer than the list, also where a registry that began anew counts from 1.
+    entry.mod_revision = 0;
+    goes_at(gone_at_s);
+}
+
 void Mirror::relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s) {
     std::set<BindingKey> listed;
+    std::set<PoolKey> listed_pools;
     hosts_.clear();
     refused_.clear();
+    waiting_.clear();
     shared_.clear();
-    pools_.clear();
     shared_changed_ = true;
     for (const etcd::KeyValue& kv : keys) {
         put(kv);
         const ParsedKey parsed = parse_key(kv.key);
         if (const auto* key = std::get_if<BindingKey>(&parsed)) listed.insert(*key);
+        if (const auto* key = std::get_if<PoolKey>(&parsed)) listed_pools.insert(*key);
     }
+    std::erase_if(
+        pools_, [&](const auto& entry) { return entry.first.host == host_ && !listed_pools.contains(entry.first); });
+    for (auto& [key, entry] : pools_)
+        if (entry.gone_at_s == 0 && !listed_pools.contains(key)) goes(entry, gone_at_s);
     std::vector<BindingKey> own_gone;
     std::ranges::set_difference(own_, listed, std::back_inserter(own_gone));
     for (const BindingKey& key : own_gone) drop_binding(key);
     for (auto& [network, in] : bindings_)
-        for (auto& [vmac, entry] : in) {
-            if (entry.gone_at_s != 0 || listed.contains({network, vmac})) continue;
-            entry.gone_at_s = gone_at_s;
-            next_gone_s_ = next_gone_s_ == 0 ? gone_at_s : std::min(next_gone_s_, gone_at_s);
-        }
+        for (auto& [vmac, entry] : in)
+            if (entry.gone_at_s == 0 && !listed.contains({network, vmac})) goes(entry, gone_at_s);
+}
+
+void Mirror::goes_at(std::int64_t gone_at_s) {
+    next_gone_s_ = next_gone_s_ == 0 ? gone_at_s : std::min(next_gone_s_, gone_at_s);
 }
 
 void Mirror::expire(std::int64_t now_s) {
@@ -564,9 +590,15 @@ void Mirror::expire(std::int64_t now_s) {
             if (entry.gone_at_s <= now_s)
                 gone.push_back({network, vmac});
             else
-                next_gone_s_ = next_gone_s_ == 0 ? entry.gone_at_s : std::min(next_gone_s_, entry.gone_at_s);
+                goes_at(entry.gone_at_s);
         }
     for (const BindingKey& key : gone) drop_binding(key);
+    const auto pools_gone = std::erase_if(pools_, [&](const auto& entry) {
+        const std::int64_t at_s = entry.second.gone_at_s;
+        if (at_s > now_s) goes_at(at_s);
+        return at_s != 0 && at_s <= now_s;
+    });
+    shared_changed_ = shared_changed_ || pools_gone != 0;
 }
 
 const Entry* Mirror::holder(const Claim& claim) const {

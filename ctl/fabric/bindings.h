@@ -178,8 +178,9 @@ class Mirror {
 public:
     explicit Mirror(std::string host) : host_(std::move(host)) {}
 
-    // Takes a whole list. What it does not hold, and was another's binding, stays until `gone_at_s`: a registry that
-    // lost its content gets it back from the hosts within that time, and nothing flaps. Own bindings go at once.
+    // Takes a whole list. What it does not hold, and was another's binding or what another had in a pool, stays until
+    // `gone_at_s`: a registry that lost its content gets it back from the hosts within that time, and nothing flaps.
+    // This host's own goes at once.
     void relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s);
     // Something older than what is known of the key changes nothing.
     void apply(const etcd::Change& change);
@@ -204,6 +205,8 @@ public:
     [[nodiscard]] bool take_shared_changed() { return std::exchange(shared_changed_, false); }
     // The other host that shares this; empty: none.
     [[nodiscard]] std::string sharer(const SharedKey& key) const;
+    // A key that was refused for the limit alone, once there is room for it: it is to be read, and applied, again.
+    [[nodiscard]] std::optional<std::string> take_waiting();
     // Whether another host has something in the pool.
     [[nodiscard]] bool has_pool(const std::string& pool) const;
     [[nodiscard]] std::uint64_t others_shared() const;  // keys
@@ -231,6 +234,10 @@ private:
     void put_pool(const PoolKey& key, const etcd::KeyValue& kv);
     void publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const;
     void refuse(const std::string& key, Refused refused);
+    // Not in the list: it stays until then.
+    template <class Gone>
+    void goes(Gone& entry, std::int64_t gone_at_s);
+    void goes_at(std::int64_t gone_at_s);
     [[nodiscard]] const Entry* find(const BindingKey& key) const;
 
     const std::string host_;
@@ -247,11 +254,13 @@ private:
         std::int64_t mod_revision = 0;
         std::int64_t lease = 0;
         std::string value;
+        std::int64_t gone_at_s = 0;  // as of a binding
     };
     std::map<SharedKey, SharedEntry> shared_;
     std::map<PoolKey, PoolEntry> pools_;
     bool shared_changed_ = false;
     std::map<std::string, Refused> refused_;
+    std::set<std::string> waiting_;  // keys refused for the limit alone, kMaxShared at most
     std::set<Network> changed_;
     std::uint64_t refused_total_ = 0;
     std::set<BindingKey> own_;  // that this host holds: a change of others' shall not walk all there are

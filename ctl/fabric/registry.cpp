@@ -364,6 +364,7 @@ Result<> Registry::session() {
             auto more = take_changes();
             if (!more) return std::unexpected(more.error());
             if (!*more) return {};
+            if (auto read = take_waiting(client); !read) return read;
             if (Clock::now() >= next_keep_alive_) {
                 const auto left_s = client.keep_alive(lease_);
                 if (!left_s) return std::unexpected(left_s.error());
@@ -507,6 +508,21 @@ Result<bool> Registry::take_changes() {
         return false;
     }
     return true;
+}
+
+Result<> Registry::take_waiting(etcd::Client& client) {
+    for (;;) {
+        std::optional<std::string> key;
+        {
+            const std::lock_guard lock(mutex_);
+            key = mirror_.take_waiting();
+        }
+        if (!key) return {};
+        std::optional<etcd::KeyValue> there;
+        if (const auto read = client.get(*key, there); !read) return std::unexpected(read.error());
+        const std::lock_guard lock(mutex_);
+        if (there) mirror_.apply({std::move(*there), false});
+    }
 }
 
 Result<> Registry::publish(etcd::Client& client) {

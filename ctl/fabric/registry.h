@@ -111,6 +111,8 @@ private:
     [[nodiscard]] Result<> resync(etcd::Client& client);
     // Takes what the watch brought; false: a new start is needed.
     [[nodiscard]] Result<bool> take_changes();
+    // Reads keys again for which there was no room.
+    [[nodiscard]] Result<> take_waiting(etcd::Client& client);
     [[nodiscard]] Result<> publish(etcd::Client& client);
     [[nodiscard]] Result<bool> write(etcd::Client& client, std::vector<Step> steps);
     // Answers the call of take_over() that waits. Whether it took over.

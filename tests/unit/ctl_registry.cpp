@@ -784,7 +784,29 @@ TEST_CASE("a pool has the members of all hosts, of one network, and loses those 
     REQUIRE(ids);
     CHECK(compile(*a, *ids)->pools.begin()->second.value.count == 1);
 
-    mirror.apply({kv("/ivds/v1/pools/web/b", "", ++revision), true});
+    // etcd lost all it had: b says it again within the time of a lease, and nothing flapped.
+    const auto is_member = [&] { return !mirror.shared(*a, foreign).vport_pools.empty(); };
+    const auto again = kv("/ivds/v1/pools/web/b", members("b", "200.10", "q1"), 1, 9);
+    mirror.relist({}, 10);
+    mirror.expire(9);
+    CHECK(is_member());
+    mirror.apply({again, false});
+    mirror.expire(10);
+    CHECK(is_member());
+    // What it does not say again goes; this host's own is not there at once.
+    write_shares(mirror, own, "a", revision);
+    const auto writes_own = [&] { return !mirror.publication({}, 7, shares_of(own, "a", {})).steps.empty(); };
+    CHECK(!writes_own());
+    CHECK(mirror.take_shared_changed());
+    mirror.relist({}, 20);
+    CHECK(writes_own());
+    CHECK(mirror.take_shared_changed());
+    mirror.expire(20);
+    CHECK(mirror.take_shared_changed());
+    CHECK(!is_member());
+
+    mirror.apply({again, false});
+    mirror.apply({kv("/ivds/v1/pools/web/b", "", 2), true});
     a = next_shared(*a, mirror.shared(*a, foreign));
     REQUIRE(a);
     CHECK(a->vport_pools.at("web")->members().empty());
@@ -826,6 +848,18 @@ TEST_CASE("more sets than are taken are refused and counted, and a list takes ba
     CHECK(mirror.refused_total() == 10);
     CHECK(mirror.take_shared_changed());
     CHECK(!mirror.take_shared_changed());
+    // Where one goes, one of those that found no room is to be read again; not while there is none.
+    CHECK(!mirror.take_waiting());
+    mirror.apply({kv("/ivds/v1/sets/s0", "", 2), true});
+    const auto waiting = mirror.take_waiting();
+    REQUIRE(waiting);
+    const auto found = std::ranges::find(keys, *waiting, &etcd::KeyValue::key);
+    REQUIRE(found != keys.end());
+    CHECK(found - keys.begin() >= static_cast<std::ptrdiff_t>(kMaxShared));
+    mirror.apply({*found, false});
+    CHECK(mirror.others_shared() == kMaxShared);
+    CHECK(mirror.refused().size() == 9);
+    CHECK(!mirror.take_waiting());
     keys.resize(1);
     mirror.relist(keys, 0);
     CHECK(mirror.others_shared() == 1);
