@@ -774,6 +774,11 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     return reply;
 }
 
+Result<pb::HostsReply> Agent::hosts() const {
+    if (registry_ == nullptr) return std::unexpected(fabric::no_registry());
+    return registry_->hosts();
+}
+
 Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {
     const std::lock_guard lock(mutex_);
     const auto id = intent_->ids.ports.find(request.port());

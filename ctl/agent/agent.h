@@ -61,6 +61,7 @@ public:
                                       const std::function<bool(const pb::NeighbourEntry&)>& sink) const;
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
     [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
+    [[nodiscard]] Result<pb::HostsReply> hosts() const;
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request) const;
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request) const;
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);

@@ -59,6 +59,7 @@ struct Options {
     std::string listen_cert;
     std::string listen_key;
     std::string listen_ca;
+    std::string advertise;
     std::string audit;
     std::string registry = "local";
     std::string etcd = "127.0.0.1:2379";
@@ -155,6 +156,25 @@ Result<> first_config(Agent& agent, const std::string& path, bool has_registry) 
     }
 }
 
+// Whether others can be told to connect to ADDRESS:PORT.
+bool is_for_others(const std::string& address) {
+    return !address.starts_with("0.0.0.0:") && !address.starts_with("[::]:") && !address.starts_with("127.") &&
+           !address.starts_with("[::1]:");
+}
+
+Result<> check_advertised(const Options& options) {
+    const std::string& text = options.advertise;
+    if (text.empty()) return {};
+    const auto colon = text.rfind(':');
+    const bool is_right = colon != std::string::npos && colon != 0 && colon + 1 < text.size() &&
+                          is_for_others(text) && text.find_first_not_of("0123456789", colon + 1) == std::string::npos;
+    if (is_right && !options.listen.empty() && options.registry == "etcd") return {};
+    return fail(Code::invalid, "IVDS-A025",
+                is_right ? "--advertise without --listen and --registry etcd"
+                         : fmt::format("--advertise {}: no HOST:PORT that others can connect to", text),
+                "write it like 192.0.2.1:7443 or a.example:7443, beside --listen and --registry etcd");
+}
+
 // The NICs of this host. What a PF has is looked up at each call.
 Nics host_nics() {
     Nics nics;
@@ -208,12 +228,15 @@ Result<> run(const Options& options, int signals) {
         certificates = std::move(*opened);
         tls = Certificates::credentials(certificates);
     }
+    if (auto right = check_advertised(options); !right) return right;
     std::optional<fabric::Settings> registry;
     if (options.registry == "etcd") {
         auto settings = fabric::settings_of(options.etcd, options.etcd_tls, options.etcd_login, options.host_name,
                                             options.lease_s);
         if (!settings) return std::unexpected(settings.error());
         registry = std::move(*settings);
+        registry->address = options.advertise;
+        if (options.advertise.empty() && is_for_others(options.listen)) registry->address = options.listen;
     }
     auto opened = Switch::open({.root = options.root, .xdp_coexist = options.xdp_coexist});
     if (!opened) return std::unexpected(opened.error());
@@ -286,6 +309,10 @@ int main_of(int argc, char** argv) {
     app.add_option("--listen-ca", options.listen_ca,
                    "PEM file: the authorities that signed the clients' certificates")
         ->envname("IVDS_LISTEN_CA");
+    app.add_option("--advertise", options.advertise,
+                   "HOST:PORT by which other hosts reach --listen, for the registry; without it: --listen's own, "
+                   "if they can")
+        ->envname("IVDS_ADVERTISE");
     app.add_option("--audit", options.audit, "file for the audit log; without it: the agent's own log")
         ->envname("IVDS_AUDIT");
     app.add_option("--registry", options.registry, "where this host shares its bindings with others")

@@ -143,6 +143,10 @@ grpc::Status Service::Doctor(grpc::ServerContext* context, const pb::DoctorReque
     return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.doctor(*request); });
 }
 
+grpc::Status Service::Hosts(grpc::ServerContext* context, const pb::HostsRequest* request, pb::HostsReply* reply) {
+    return answer(*context, __func__, *request, reply, [](Agent& agent) { return agent.hosts(); });
+}
+
 grpc::Status Service::Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) {
     return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.nics(*request); });
 }

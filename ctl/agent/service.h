@@ -37,6 +37,7 @@ public:
     grpc::Status Trace(grpc::ServerContext* context, const pb::TraceRequest* request, pb::TraceReply* reply) override;
     grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
                         pb::DoctorReply* reply) override;
+    grpc::Status Hosts(grpc::ServerContext* context, const pb::HostsRequest* request, pb::HostsReply* reply) override;
     grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override;
     grpc::Status Rules(grpc::ServerContext* context, const pb::RulesRequest* request, pb::RulesReply* reply) override;
     grpc::Status Flows(grpc::ServerContext* context, const pb::FlowsRequest* request,

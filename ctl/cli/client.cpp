@@ -172,6 +172,10 @@ Result<pb::FlushReply> Client::flush(const pb::FlushRequest& request) {
 Result<pb::DoctorReply> Client::doctor(const pb::DoctorRequest& request) {
     return impl_->call(&pb::Switch::Stub::Doctor, request);
 }
+Result<pb::HostsReply> Client::hosts() {
+    return impl_->call(&pb::Switch::Stub::Hosts, pb::HostsRequest());
+}
+
 Result<pb::NicReply> Client::nics(const pb::NicRequest& request) {
     return impl_->call(&pb::Switch::Stub::Nics, request);
 }

@@ -51,6 +51,7 @@ public:
     [[nodiscard]] Result<pb::StatsReply> stats();
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
     [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
+    [[nodiscard]] Result<pb::HostsReply> hosts();
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request);
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);

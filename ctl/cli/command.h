@@ -88,7 +88,7 @@ void add_capture_command(Commands& commands);    // capture
 void add_exporter_command(Commands& commands);   // exporter state
 void add_inspector_command(Commands& commands);  // inspector state
 void add_offload_commands(Commands& commands);   // offload show, offload plan
-void add_fabric_commands(Commands& commands);    // fabric
+void add_fabric_commands(Commands& commands);    // fabric, host
 void add_boot_command(Commands& commands);       // boot
 void add_migrate_commands(Commands& commands);   // migrate
 

@@ -59,6 +59,12 @@ std::string text_of(const ShareConflict& each) {
                                            each.label, each.host);
 }
 
+bool is_host_port(const std::string& text) {
+    const auto colon = text.rfind(':');
+    return colon != std::string::npos && colon != 0 && colon + 1 != text.size() &&
+           std::ranges::all_of(text.substr(colon + 1), [](unsigned char c) { return std::isdigit(c) != 0; });
+}
+
 constexpr const char* kShareConflictFix =
     "leave out shared, give it another name, or delete this host's own to use the other's";
 constexpr const char* kConflictFix = "give one of the two vNICs another vMAC, or delete the vPort that is no more";
@@ -89,9 +95,7 @@ Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, etcd::
             plain = true;
             endpoint.erase(0, 7);
         }
-        const auto colon = endpoint.rfind(':');
-        if (colon == std::string::npos || colon == 0 || colon + 1 == endpoint.size() ||
-            !std::ranges::all_of(endpoint.substr(colon + 1), [](unsigned char c) { return std::isdigit(c) != 0; }))
+        if (!is_host_port(endpoint))
             return fail(Code::invalid, "IVDS-R008", fmt::format("--etcd {}: no HOST:PORT", printable(endpoint)),
                         "write it like 192.0.2.1:2379 or https://etcd1:2379, several with commas between");
         settings.endpoints.push_back(std::move(endpoint));
@@ -115,6 +119,11 @@ Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, etcd::
         return std::unexpected(error);
     }
     return settings;
+}
+
+Error no_registry() {
+    return {Code::unsupported, "IVDS-R011", "this agent keeps no registry, and knows of no other host",
+            "run the agents with --registry etcd", 0};
 }
 
 Result<std::string> host_id(const std::string& state_dir) {
@@ -410,6 +419,7 @@ Result<bool> Registry::enroll(etcd::Client& client) {
     host.set_name(settings_.host);
     host.set_id(id_);
     host.set_version(IVDS_VERSION);
+    host.set_address(settings_.address);
     {
         const std::lock_guard lock(mutex_);
         for (const registry::Nic& nic : nics_) *host.add_nics() = nic;
@@ -770,6 +780,29 @@ std::vector<Finding> Registry::findings() const {
         add(Finding::Severity::error, "IVDS-R006", "registry", "remote MACs are not in the FDB: " + sink_error_->what,
             sink_error_->fix);
     return out;
+}
+
+std::uint64_t Registry::bindings_of(const std::string& tenant) const {
+    const std::lock_guard lock(mutex_);
+    return claims_of_tenant(claims_, tenant) + mirror_.others_of(tenant);
+}
+
+Result<pb::HostsReply> Registry::hosts() const {
+    const std::lock_guard lock(mutex_);
+    if (!listed_)
+        return fail(Code::unavailable, "IVDS-R009",
+                    fmt::format("the registry is {}{}: which hosts there are is not known", state_,
+                                reason_ ? " (" + reason_->what + ")" : ""),
+                    "call again once `ivds-ctl doctor` says that it is synced");
+    pb::HostsReply reply;
+    for (const auto& [name, host] : mirror_.hosts()) {
+        pb::HostState& out = *reply.add_hosts();
+        out.set_name(name);
+        if (is_host_port(host.address())) out.set_address(host.address());
+        out.set_version(host.version());
+        out.set_self(name == settings_.host);
+    }
+    return reply;
 }
 
 State Registry::state() const {

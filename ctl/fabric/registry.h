@@ -30,6 +30,7 @@ struct Settings {
     etcd::Login login;
     std::string host;           // this one's name
     std::int64_t lease_s = 15;  // 3..600: a host that is silent for so long is gone
+    std::string address;        // HOST:PORT at which others reach this host's API; empty: they do not
 };
 
 // From what the command line says: endpoints as "HOST:PORT" or "https://HOST:PORT", with commas between. An empty
@@ -39,6 +40,9 @@ struct Settings {
 
 // The id that tells this host from another by its name: kept in the state directory, drawn at the first call.
 [[nodiscard]] Result<std::string> host_id(const std::string& state_dir);
+
+// What an agent without one says.
+[[nodiscard]] Error no_registry();
 
 // How this host stands with the registry.
 struct State {
@@ -96,6 +100,10 @@ public:
     [[nodiscard]] const std::string& host() const { return settings_.host; }
     // Who holds any of the claims: this host too; the first one. Code::unavailable: the registry is not known now.
     [[nodiscard]] Result<std::optional<registry::Binding>> holder(const std::vector<Claim>& claims) const;
+    // What the tenant has in the registry or is to have: on all hosts.
+    [[nodiscard]] std::uint64_t bindings_of(const std::string& tenant) const;
+    // Those that are registered. Code::unavailable: the registry was not read yet.
+    [[nodiscard]] Result<pb::HostsReply> hosts() const;
     [[nodiscard]] State state() const;
     // How it stands, as one of severity info, and what is wrong.
     [[nodiscard]] std::vector<Finding> findings() const;

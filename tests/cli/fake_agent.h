@@ -42,6 +42,7 @@ public:
     pb::FlowsRequest flows_request;
     std::vector<pb::Event> events;
     pb::DoctorReply doctor_reply;
+    pb::HostsReply hosts_reply;
     pb::NicReply nics;
     pb::MapReply map;
     pb::TraceReply trace_reply;
@@ -238,6 +239,9 @@ public:
                         pb::DoctorReply* reply) override {
         doctor_request = *request;
         return answer(context, "Doctor", doctor_reply, reply);
+    }
+    grpc::Status Hosts(grpc::ServerContext* context, const pb::HostsRequest*, pb::HostsReply* reply) override {
+        return answer(context, "Hosts", hosts_reply, reply);
     }
     grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override {
         nic_request = *request;

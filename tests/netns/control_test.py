@@ -622,6 +622,11 @@ def _(bench):
             check(False, "a host without a registry takes part in a migration")
         except grpc.RpcError as error:
             check("IVDS-R011" in error.details(), error.details())
+        try:
+            stub.Hosts(pb.HostsRequest())
+            check(False, "a host without a registry knows of others")
+        except grpc.RpcError as error:
+            check("IVDS-R011" in error.details(), error.details())
         check_equal(list(stub.Verify(pb.VerifyRequest()).verdicts), [], "NICs to verify")
         packets = stub.Capture(pb.CaptureRequest(target="red-1"), timeout=20)
         check_equal(next(packets).port, "", "the port of a capture's first message")
