@@ -669,6 +669,9 @@ Result<pb::StatusReply> Agent::status() const {
     if (reply) {
         const auto up = std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - started_).count();
         reply->set_uptime_s(static_cast<std::uint64_t>(std::max<std::int64_t>(up, 1)));
+        if (registry_ != nullptr)
+            for (pb::TenantState& tenant : *reply->mutable_tenants())
+                tenant.set_fabric_bindings(registry_->bindings_of(tenant.name()));
     }
     return reply;
 }

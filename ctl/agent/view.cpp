@@ -162,6 +162,7 @@ std::vector<pb::TenantState> tenants_of(const ViewSource& source, const Reading&
         state.set_max_vports(tenant->max_vports());
         state.set_max_fdb(tenant->max_fdb());
         state.set_max_bindings(tenant->max_bindings());
+        state.set_max_fabric_bindings(tenant->max_fabric_bindings());
         state.set_max_rate_mbps(tenant->max_rate_mbps());
     }
     for (const auto& [name, use] : tenant_use(source.model)) {

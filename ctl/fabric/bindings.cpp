@@ -176,6 +176,8 @@ std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, co
     if (binding.addresses_size() > kMaxAddresses) return wrong("it has too many addresses");
     for (const std::string& address : binding.addresses())
         if (!host_address(address)) return wrong("one of its addresses is none that a VM can have");
+    if (!binding.tenant().empty() && !validate_name("tenant", binding.tenant()))
+        return wrong("its tenant cannot be a tenant's name");
     if (!binding.moved_from().empty() && !validate_name("host", binding.moved_from()))
         return wrong("its moved_from cannot be a host's name");
     return binding;
@@ -324,6 +326,7 @@ std::vector<Claim> claims_of(const Model& model, const std::string& host, const 
             claim.binding.set_vport(name);
             claim.binding.set_vlan(vlan);
             claim.binding.set_host(host);
+            claim.binding.set_tenant(instance.tenant());
             if (vnic_vmac == text) *claim.binding.mutable_addresses() = vport->addresses();
             if (const auto mac = macs.find(instance.uplink()); mac != macs.end())
                 claim.binding.set_physical_mac(format_mac(mac->second));
@@ -335,6 +338,11 @@ std::vector<Claim> claims_of(const Model& model, const std::string& host, const 
     out.reserve(claims.size());
     for (auto& [key, claim] : claims) out.push_back(std::move(claim));
     return out;
+}
+
+std::uint64_t claims_of_tenant(const std::vector<Claim>& claims, const std::string& tenant) {
+    return static_cast<std::uint64_t>(std::ranges::count_if(
+        claims, [&](const Claim& claim) { return !claim.waits && claim.binding.tenant() == tenant; }));
 }
 
 namespace {
@@ -423,12 +431,28 @@ void Mirror::refuse(const std::string& key, Refused refused) {
     if (refused_.size() < kMaxRefused) refused_.insert_or_assign(printable(key), std::move(refused));
 }
 
+std::uint64_t Mirror::others_of(const std::string& tenant) const {
+    const auto found = others_of_.find(tenant);
+    return found != others_of_.end() ? found->second : 0;
+}
+
+void Mirror::count_other(const registry::Binding& binding) {
+    ++others_;
+    if (!binding.tenant().empty()) ++others_of_[binding.tenant()];
+}
+
+void Mirror::uncount_other(const registry::Binding& binding) {
+    --others_;
+    const auto found = others_of_.find(binding.tenant());
+    if (found != others_of_.end() && --found->second == 0) others_of_.erase(found);
+}
+
 void Mirror::drop_binding(const BindingKey& key) {
     const auto in = bindings_.find(key.network);
     if (in == bindings_.end()) return;
     const auto found = in->second.find(key.vmac);
     if (found == in->second.end()) return;
-    if (own_.erase(key) == 0) --others_;
+    if (own_.erase(key) == 0) uncount_other(found->second.binding);
     in->second.erase(found);
     if (in->second.empty()) bindings_.erase(in);
     changed_.insert(key.network);
@@ -454,6 +478,7 @@ std::optional<Value> Mirror::read_shared(Known& known, const Key& key, const etc
     if (std::holds_alternative<Value>(read) && !known.contains(key) && known.size() >= kMaxShared) {
         if (waiting_.size() < kMaxShared) waiting_.insert(kv.key);
         read = Refused{Refusal::huge, fmt::format("one more than the {} that are taken", kMaxShared)};
+    }
     if (auto* refused = std::get_if<Refused>(&read)) {
         known.erase(key);
         refuse(kv.key, std::move(*refused));
@@ -510,7 +535,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
     Entry entry{std::get<registry::Binding>(std::move(read)), kv.create_revision, kv.mod_revision, kv.lease, 0};
     auto& in = bindings_[key.network];
     if (const auto old = in.find(key.vmac); old != in.end()) {
-        if (own_.erase(key) == 0) --others_;
+        if (own_.erase(key) == 0) uncount_other(old->second.binding);
         const registry::Binding& before = old->second.binding;
         if (before.host() != entry.binding.host() || before.vlan() != entry.binding.vlan() ||
             old->second.create_revision != entry.create_revision ||
@@ -522,7 +547,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
     if (entry.binding.host() == host_)
         own_.insert(key);
     else
-        ++others_;
+        count_other(entry.binding);
     in.insert_or_assign(key.vmac, std::move(entry));
 }
 

@@ -117,6 +117,9 @@ using UplinkMacs = std::map<std::string, Mac>;
 // Of the vPorts of distributed instances that forward, or are prepared to: the vMAC and the extra MACs of each.
 [[nodiscard]] std::vector<Claim> claims_of(const Model& model, const std::string& host, const UplinkMacs& macs);
 
+// How many of the claims a tenant has that are to be in the registry.
+[[nodiscard]] std::uint64_t claims_of_tenant(const std::vector<Claim>& claims, const std::string& tenant);
+
 // What this host shares: a set, a profile, or what it has in a pool.
 struct Share {
     std::string key;
@@ -191,6 +194,8 @@ public:
     [[nodiscard]] const std::map<Mac, Entry>* bindings(const Network& network) const;
     [[nodiscard]] std::uint64_t own() const { return own_.size(); }
     [[nodiscard]] std::uint64_t others() const { return others_; }
+    // Other hosts' bindings of the tenant.
+    [[nodiscard]] std::uint64_t others_of(const std::string& tenant) const;
     [[nodiscard]] const std::map<std::string, Refused>& refused() const { return refused_; }  // by printable key
     [[nodiscard]] std::uint64_t refused_total() const { return refused_total_; }
 
@@ -239,6 +244,9 @@ private:
     void goes(Gone& entry, std::int64_t gone_at_s);
     void goes_at(std::int64_t gone_at_s);
     [[nodiscard]] const Entry* find(const BindingKey& key) const;
+    // One of others_, or no longer.
+    void count_other(const registry::Binding& binding);
+    void uncount_other(const registry::Binding& binding);
 
     const std::string host_;
     std::map<std::string, registry::Host> hosts_;

@@ -225,6 +225,29 @@ Result<> Registry::check(const Model& next, const Model& now) const {
             return fail(Code::conflict, "IVDS-R003", text_of({claim.key, claim.binding.vport(), *other}),
                         kConflictFix);
     }
+    // Nobody is refused what he has, nor a VM that came from another host: its bindings are this host's by then.
+    const auto is_new = [&](const Claim& claim) {
+        if (claim.waits || before.contains(claim.key)) return false;
+        const auto* in = mirror_.bindings(claim.key.network);
+        if (in == nullptr) return true;
+        const auto held = in->find(claim.key.vmac);
+        return held == in->end() || held->second.binding.host() != settings_.host;
+    };
+    for (const auto& [name, tenant] : next.tenants) {
+        if (tenant->max_fabric_bindings() == 0) continue;
+        const std::uint64_t here = claims_of_tenant(wanted, name);
+        const std::uint64_t all = here + mirror_.others_of(name);
+        if (all <= tenant->max_fabric_bindings() || std::ranges::none_of(wanted, [&, &of = name](const Claim& claim) {
+                return claim.binding.tenant() == of && is_new(claim);
+            }))
+            continue;
+        return fail(Code::exhausted, "IVDS-R024",
+                    fmt::format("tenant {}: {} bindings of all hosts, {} of them here, are more than its quota of {}",
+                                name, all, here, tenant->max_fabric_bindings()),
+                    fmt::format("delete a vPort of its distributed instances, here or elsewhere, or raise the quota: "
+                                "`ivds-ctl tenant update {} --max-fabric-bindings {}`",
+                                name, all));
+    }
     return {};
 }
 

@@ -2,11 +2,13 @@
 """access_test.py -- who may call what: agents that listen by TCP with mutual TLS, certificates of each role and of
 none, and the audit log."""
 import json
+import os
 import pathlib
 import shutil
 import socket
 import tempfile
 
+from etcd import ETCD, Etcd
 from harness import case, check, check_equal, main
 from lab import LabError
 from pki import Authority
