@@ -227,8 +227,8 @@ int run(const std::vector<std::string>& arguments, Io io) {
         return report(io.err, usage_error(root, error));
     }
 
-    // Of fabric, the addresses are in its file, and the certificate is for all of them.
-    const auto target = root.got_subcommand("fabric")
+    // Of fabric, the certificate is for its hosts, also where the agent that it asks for them is behind the socket.
+    const auto target = root.got_subcommand("fabric") && options.address.empty()
                             ? Result<Target>(Target{options.socket, "", "", "", ""})
                             : target_of(options.socket, options.address, options.ca, options.cert, options.key);
     if (!target) return report(io.err, target.error());
