@@ -137,7 +137,7 @@ Result<MapsView> MapsView::open(const std::string& root) {
             }
         }
     }
-    const std::array<std::pair<Map, std::size_t>, 16> sizes = {{{Map::ports, sizeof(ivds_port)},
+    const std::array<std::pair<Map, std::size_t>, 17> sizes = {{{Map::ports, sizeof(ivds_port)},
                                                                 {Map::instances, sizeof(ivds_instance)},
                                                                 {Map::port_state, sizeof(ivds_port_state)},
                                                                 {Map::instance_state, sizeof(ivds_instance_state)},
@@ -145,6 +145,7 @@ Result<MapsView> MapsView::open(const std::string& root) {
                                                                 {Map::nic_stats, sizeof(ivds_nic_stats)},
                                                                 {Map::instance_stats, sizeof(ivds_instance_stats)},
                                                                 {Map::fdb, sizeof(ivds_fdb_entry)},
+                                                                {Map::neighbours, sizeof(ivds_neighbour)},
                                                                 {Map::vvlans, sizeof(ivds_vvlan)},
                                                                 {Map::tx, sizeof(std::uint32_t)},
                                                                 {Map::drops, sizeof(ivds_count)},
@@ -266,6 +267,19 @@ Result<> MapsView::fdb(const std::function<bool(const FdbRow&)>& sink) const {
         FdbRow row;
         std::memcpy(&row.key, key, sizeof(row.key));
         std::memcpy(&row.entry, value, sizeof(row.entry));
+        more = sink(row);
+    });
+}
+
+Result<> MapsView::neighbours(const std::function<bool(const NeighbourRow&)>& sink) const {
+    bool more = true;
+    return impl_->each(Map::neighbours, sizeof(ivds_neighbour), [&](const void* key, const void* value) {
+        if (!more) {
+            return;
+        }
+        NeighbourRow row;
+        std::memcpy(&row.key, key, sizeof(row.key));
+        std::memcpy(&row.owner, value, sizeof(row.owner));
         more = sink(row);
     });
 }

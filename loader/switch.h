@@ -144,6 +144,10 @@ struct FdbRow {
     ivds_fdb_key key;
     ivds_fdb_entry entry;
 };
+struct NeighbourRow {
+    ivds_neighbour_key key;
+    ivds_neighbour owner;
+};
 struct DropRow {
     std::uint32_t port = 0;
     std::uint32_t reason = 0;
@@ -182,6 +186,8 @@ public:
     [[nodiscard]] Result<> flows(const std::function<bool(const FlowRow&)>& sink) const;
     // Calls `sink` for every entry of the FDB (batched reads; not a snapshot); stops early on false.
     [[nodiscard]] Result<> fdb(const std::function<bool(const FdbRow&)>& sink) const;
+    // The same for every address that the switch answers for.
+    [[nodiscard]] Result<> neighbours(const std::function<bool(const NeighbourRow&)>& sink) const;
     [[nodiscard]] Result<std::optional<ivds_fdb_entry>> fdb_entry(std::uint32_t instance, const Mac& mac) const;
     // The instance that an uplink's {VLAN, V.VLAN} names; of {uplink, VLAN, 0} 0. No value: there is no entry.
     [[nodiscard]] Result<std::optional<std::uint32_t>> vvlan(std::uint32_t uplink, std::uint16_t vlan,

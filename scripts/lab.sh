@@ -4,7 +4,7 @@
 # (Intel 82576: drivers igb and igbvf), and runs one program in it as root.
 #
 #   sudo scripts/lab.sh [OPTION…] PROGRAM [ARGUMENT…]
-#   sudo scripts/lab.sh --prepare      fetch and unpack what is needed, and run nothing
+#   sudo scripts/lab.sh --prepare      fetch and unpack what is needed and not there yet, and run nothing
 #   sudo scripts/lab.sh --on-hardware PF --wire NIC [--writable DIR] [--yes] [PROGRAM [ARGUMENT…]]
 #
 #   --nics N          NICs (2); each two are joined by a wire: eth0 and eth1, eth2 and eth3 …
@@ -163,7 +163,6 @@ exec 9>"$cache/lock"
 fits() {
     [ "$(cat "$cache/stamp" 2>/dev/null)" = "$stamp" ]
 }
-[ -z "$prepare_only" ] || { flock 9 && rm -f "$cache/stamp"; }
 # A guest runs from the cache: it is shared as long as one does, and made anew by one who has it alone.
 until flock --shared 9 && fits; do
     flock 9

@@ -7,7 +7,8 @@
 #   scripts/test.sh unit             labels unit, abi, fuzz and check need no root
 #
 # Labels: unit abi fuzz check bpf netns upgrade demo bench lab nightly. The lab is an emulated machine, for what takes another
-# kernel or NICs with virtual functions; what takes minutes there is also labelled long, and is not part of everything.
+# kernel or NICs with virtual functions; what takes minutes there is also labelled long, and is not part of everything. Its
+# QEMU, which one of the demos uses too, is installed by the first of them; where it cannot be had they are skipped.
 # Neither is nightly, which takes hours and says how far it is: random worlds on all rungs until ten million frames have
 # been compared, and every single bit of an 82599's registers, broken.
 # It ends with CTest's summary and a list of what was skipped and why. Exit 0 only if no test failed. A machine that

@@ -679,6 +679,9 @@ Result<pb::StatusReply> Agent::status() const {
     if (reply) {
         const auto up = std::chrono::duration_cast<std::chrono::seconds>(steady_clock::now() - started_).count();
         reply->set_uptime_s(static_cast<std::uint64_t>(std::max<std::int64_t>(up, 1)));
+        if (registry_ != nullptr)
+            for (pb::TenantState& tenant : *reply->mutable_tenants())
+                tenant.set_fabric_bindings(registry_->bindings_of(tenant.name()));
     }
     return reply;
 }
@@ -767,6 +770,12 @@ Result<> Agent::bindings(const pb::BindingsRequest& request,
     }
 }
 
+Result<> Agent::neighbours(const pb::NeighboursRequest& request,
+                           const std::function<bool(const pb::NeighbourEntry&)>& sink) const {
+    const auto held = intent();
+    return view_neighbours({held->model, held->ids, plane_.maps()}, request, sink);
+}
+
 Result<> Agent::tell_flows() {
     const std::lock_guard lock(mutex_);
     if (auto swept = plane_.sweep(); !swept) return std::unexpected(swept.error());
@@ -812,6 +821,8 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
     if (registry_ != nullptr)
         for (const Finding& finding : registry_->findings()) *reply.add_findings() = to_pb(finding);
+    if (look_too_ != nullptr)
+        if (const auto finding = look_too_()) *reply.add_findings() = to_pb(*finding);
     for (const auto& [name, vport] : intent_->model.vports) {
         if (vport->state() == pb::VPort::ACTIVE) continue;
         const bool comes = vport->state() == pb::VPort::PREPARED;
@@ -824,6 +835,11 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
                                                     : "delete it, if it is not to come back"});
     }
     return reply;
+}
+
+Result<pb::HostsReply> Agent::hosts() const {
+    if (registry_ == nullptr) return std::unexpected(fabric::no_registry());
+    return registry_->hosts();
 }
 
 Result<pb::TraceReply> Agent::trace(const pb::TraceRequest& request) {

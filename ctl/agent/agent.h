@@ -57,8 +57,11 @@ public:
     [[nodiscard]] Result<pb::StatsReply> stats() const;
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request,
                                const std::function<bool(const pb::FdbEntry&)>& sink) const;
+    [[nodiscard]] Result<> neighbours(const pb::NeighboursRequest& request,
+                                      const std::function<bool(const pb::NeighbourEntry&)>& sink) const;
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
     [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
+    [[nodiscard]] Result<pb::HostsReply> hosts() const;
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request) const;
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request) const;
     [[nodiscard]] Result<> bindings(const pb::BindingsRequest& request,
@@ -80,6 +83,8 @@ public:
     // A step of a VM's way to another host; one at a time.
     [[nodiscard]] Result<pb::MigrateReply> migrate(const pb::MigrateRequest& request);
     [[nodiscard]] EventLog& events() { return events_; }
+    // What doctor() shall look at beside what is the agent's own. Before the first call of the service.
+    void look_too(std::function<std::optional<Finding>()> look) { look_too_ = std::move(look); }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
     // end. tick() ages the FDB and the flows, removes rules whose time is over, looks after the NICs, and writes the
@@ -155,6 +160,7 @@ private:
     const std::string state_dir_;
     const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
     EventLog events_;
+    std::function<std::optional<Finding>()> look_too_;
 
     // Held for a whole step of a migration, which waits for etcd and does not hold mutex_ meanwhile. Taken before it.
     std::mutex migration_mutex_;

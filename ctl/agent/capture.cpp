@@ -17,28 +17,15 @@
 
 #include "agent/clock.h"
 #include "loader/switch.h"
+#include "model/address.h"
 
 namespace ivds {
 namespace {
 
 constexpr int kPatienceMs = 200;
 
-using Address = std::array<std::uint8_t, 16>;
-
 Address address_of(const std::uint8_t (&bytes)[16]) {
     return std::to_array(bytes);
-}
-
-bool is_ip4(const Address& address) {
-    constexpr std::array<std::uint8_t, 12> prefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    return std::equal(prefix.begin(), prefix.end(), address.begin());
-}
-
-std::string text_of(const Address& address) {
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    const bool four = is_ip4(address);
-    ::inet_ntop(four ? AF_INET : AF_INET6, four ? address.data() + 12 : address.data(), text.data(), text.size());
-    return text.data();
 }
 
 // The host's address towards `remote`, zeros where it has no route.
@@ -185,7 +172,7 @@ pb::MirrorState mirror_state(const pb::Mirror& mirror, std::uint32_t session, co
     else
         state.set_to(
             fmt::format("erspan {} {}", mirror.erspan() == pb::Mirror::III ? "III" : "II", mirror.erspan_remote()));
-    if (const auto local = address_of(value.local); local != Address{}) state.set_local(text_of(local));
+    if (const auto local = address_of(value.local); local != Address{}) state.set_local(to_text(local));
     state.set_packets(stats.packets);
     state.set_bytes(stats.bytes);
     state.set_refused(stats.refused);

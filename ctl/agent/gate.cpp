@@ -75,6 +75,15 @@ pb::Role role_for(const std::string& call, pb::Kind kind) {
     return std::max(of_call, value->options().GetExtension(pb::changed_by));
 }
 
+pb::Role role_for(const std::string& call, pb::Kind kind, const google::protobuf::Message& request) {
+    pb::Role needed = role_for(call, kind);
+    if (needed == pb::NO_ROLE) return needed;
+    std::vector<const google::protobuf::FieldDescriptor*> fields;
+    request.GetReflection()->ListFields(request, &fields);
+    for (const auto* field : fields) needed = std::max(needed, field->options().GetExtension(pb::asked_by));
+    return needed;
+}
+
 bool streams(const std::string& call) {
     const google::protobuf::MethodDescriptor* const method = method_of(call);
     return method != nullptr && method->server_streaming();

@@ -32,6 +32,8 @@ struct Caller {
 // What a call needs; `kind` for those that change one object, else KIND_NONE. NO_ROLE: there is no such call, or the
 // schema does not say.
 [[nodiscard]] pb::Role role_for(const std::string& call, pb::Kind kind);
+// The same of this very request, some fields of which ask for more.
+[[nodiscard]] pb::Role role_for(const std::string& call, pb::Kind kind, const google::protobuf::Message& request);
 
 // Whether a call answers with a stream.
 [[nodiscard]] bool streams(const std::string& call);
@@ -62,7 +64,7 @@ public:
     grpc::Status pass(grpc::ServerContext& context, const char* call, const Request& request, Work&& work) {
         const Subject subject = subject_of(request);
         const Caller caller = caller_of(context);
-        const pb::Role needed = role_for(call, subject.kind);
+        const pb::Role needed = role_for(call, subject.kind, request);
         if (const Result<> may = allowed(caller, call, subject, needed); !may) {
             note(caller, call, subject, may);
             return {grpc::StatusCode::PERMISSION_DENIED, to_status(context, may.error()).error_message()};

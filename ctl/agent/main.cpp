@@ -8,8 +8,6 @@
 #include <grpcpp/resource_quota.h>
 #include <malloc.h>
 #include <net/if.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
 #include <poll.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -30,6 +28,7 @@
 
 #include "agent/agent.h"
 #include "agent/audit.h"
+#include "agent/certificates.h"
 #include "agent/gate.h"
 #include "agent/metrics.h"
 #include "agent/service.h"
@@ -60,6 +59,7 @@ struct Options {
     std::string listen_cert;
     std::string listen_key;
     std::string listen_ca;
+    std::string advertise;
     std::string audit;
     std::string registry = "local";
     std::string etcd = "127.0.0.1:2379";
@@ -86,50 +86,6 @@ Result<Mac> interface_mac(const std::string& netdev) {
     Mac mac{};
     std::memcpy(mac.data(), request.ifr_hwaddr.sa_data, mac.size());
     return mac;
-}
-
-struct FreePem {
-    void operator()(BIO* bio) const { ::BIO_free(bio); }
-    void operator()(X509* cert) const { ::X509_free(cert); }
-    void operator()(EVP_PKEY* key) const { ::EVP_PKEY_free(key); }
-};
-
-// What of a PEM text `parse` finds first, or null.
-template <class T>
-std::unique_ptr<T, FreePem> first_of(const std::string& pem, T* (*parse)(BIO*, T**, pem_password_cb*, void*)) {
-    const std::unique_ptr<BIO, FreePem> bio(::BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
-    // No password is ever asked for.
-    return std::unique_ptr<T, FreePem>(parse(bio.get(), nullptr, nullptr, const_cast<char*>("")));
-}
-
-// Clients show a certificate of the authority, or there is no connection. gRPC itself would say no more than that it
-// cannot listen, so the files are looked at first.
-Result<std::shared_ptr<grpc::ServerCredentials>> credentials_of(const Options& options) {
-    if (options.listen_cert.empty() || options.listen_key.empty() || options.listen_ca.empty())
-        return fail(Code::invalid, "IVDS-A014", "--listen without a certificate, its key and the clients' authority",
-                    "give --listen-cert, --listen-key and --listen-ca; there is no access by TCP without TLS");
-    auto cert = read_text(options.listen_cert, "IVDS-A005");
-    if (!cert) return std::unexpected(cert.error());
-    auto key = read_text(options.listen_key, "IVDS-A005");
-    if (!key) return std::unexpected(key.error());
-    auto ca = read_text(options.listen_ca, "IVDS-A005");
-    if (!ca) return std::unexpected(ca.error());
-    const auto x509 = first_of(*cert, &::PEM_read_bio_X509);
-    const auto pkey = first_of(*key, &::PEM_read_bio_PrivateKey);
-    const auto bad = [](const std::string& option, const std::string& file, const std::string& what) {
-        return fail(Code::invalid, "IVDS-A014", fmt::format("{} {}: {}", option, file, what),
-                    "give files in PEM, the key without a password");
-    };
-    if (x509 == nullptr) return bad("--listen-cert", options.listen_cert, "no certificate");
-    if (pkey == nullptr) return bad("--listen-key", options.listen_key, "no key that can be read");
-    if (::X509_check_private_key(x509.get(), pkey.get()) != 1)
-        return bad("--listen-key", options.listen_key, "not the key of the certificate " + options.listen_cert);
-    if (first_of(*ca, &::PEM_read_bio_X509) == nullptr)
-        return bad("--listen-ca", options.listen_ca, "no certificate");
-    grpc::SslServerCredentialsOptions tls(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-    tls.pem_root_certs = *ca;
-    tls.pem_key_cert_pairs.push_back({*key, *cert});
-    return grpc::SslServerCredentials(tls);
 }
 
 // The socket is a door: whoever may write to it commands the switch. umask makes it right from its first moment. The
@@ -200,6 +156,25 @@ Result<> first_config(Agent& agent, const std::string& path, bool has_registry) 
     }
 }
 
+// Whether others can be told to connect to ADDRESS:PORT.
+bool is_for_others(const std::string& address) {
+    return !address.starts_with("0.0.0.0:") && !address.starts_with("[::]:") && !address.starts_with("127.") &&
+           !address.starts_with("[::1]:");
+}
+
+Result<> check_advertised(const Options& options) {
+    const std::string& text = options.advertise;
+    if (text.empty()) return {};
+    const auto colon = text.rfind(':');
+    const bool is_right = colon != std::string::npos && colon != 0 && colon + 1 < text.size() &&
+                          is_for_others(text) && text.find_first_not_of("0123456789", colon + 1) == std::string::npos;
+    if (is_right && !options.listen.empty() && options.registry == "etcd") return {};
+    return fail(Code::invalid, "IVDS-A025",
+                is_right ? "--advertise without --listen and --registry etcd"
+                         : fmt::format("--advertise {}: no HOST:PORT that others can connect to", text),
+                "write it like 192.0.2.1:7443 or a.example:7443, beside --listen and --registry etcd");
+}
+
 // The NICs of this host. What a PF has is looked up at each call.
 Nics host_nics() {
     Nics nics;
@@ -219,7 +194,7 @@ Nics host_nics() {
 }
 
 // Runs until SIGTERM or SIGINT.
-Result<> loop(Agent& agent, const Switch& sw, int signals) {
+Result<> loop(Agent& agent, const Switch& sw, Certificates* certificates, int signals) {
     std::uint64_t watchdog_us = 0;
     const bool watched = sd_watchdog_enabled(0, &watchdog_us) > 0;
     std::string said;
@@ -231,6 +206,7 @@ Result<> loop(Agent& agent, const Switch& sw, int signals) {
         if ((fds[1].revents & POLLIN) != 0) agent.on_events();
         if ((fds[2].revents & POLLIN) != 0) return {};
         agent.tick();
+        if (certificates != nullptr) certificates->look();
         if (watched) sd_notify(0, "WATCHDOG=1");
         if (std::string line = agent.summary(); line != said) {
             sd_notifyf(0, "STATUS=%s", line.c_str());
@@ -243,19 +219,24 @@ Result<> run(const Options& options, int signals) {
     // A wrong word is refused before anything is touched.
     if (!options.metrics.empty())
         if (auto right = check_address("--metrics", options.metrics); !right) return right;
+    std::shared_ptr<Certificates> certificates;
     std::shared_ptr<grpc::ServerCredentials> tls;
     if (!options.listen.empty()) {
         if (auto right = check_address("--listen", options.listen); !right) return right;
-        auto credentials = credentials_of(options);
-        if (!credentials) return std::unexpected(credentials.error());
-        tls = std::move(*credentials);
+        auto opened = Certificates::open({options.listen_cert, options.listen_key, options.listen_ca});
+        if (!opened) return std::unexpected(opened.error());
+        certificates = std::move(*opened);
+        tls = Certificates::credentials(certificates);
     }
+    if (auto right = check_advertised(options); !right) return right;
     std::optional<fabric::Settings> registry;
     if (options.registry == "etcd") {
         auto settings = fabric::settings_of(options.etcd, options.etcd_tls, options.etcd_login, options.host_name,
                                             options.lease_s);
         if (!settings) return std::unexpected(settings.error());
         registry = std::move(*settings);
+        registry->address = options.advertise;
+        if (options.advertise.empty() && is_for_others(options.listen)) registry->address = options.listen;
     }
     auto opened = Switch::open({.root = options.root, .xdp_coexist = options.xdp_coexist});
     if (!opened) return std::unexpected(opened.error());
@@ -273,6 +254,7 @@ Result<> run(const Options& options, int signals) {
     auto started = Agent::start(plane, host_nics(), std::move(*store), interface_mac, options.state_dir, registry);
     if (!started) return std::unexpected(started.error());
     Agent& agent = **started;
+    if (certificates != nullptr) agent.look_too([certificates] { return certificates->finding(); });
     if (auto done = first_config(agent, options.config, registry.has_value()); !done) return done;
 
     std::unique_ptr<MetricsServer> metrics;
@@ -291,7 +273,7 @@ Result<> run(const Options& options, int signals) {
                  tls == nullptr ? "" : " and, by TLS, on " + options.listen, agent.summary());
     sd_notify(0, "READY=1");
 
-    auto result = loop(agent, sw, signals);
+    auto result = loop(agent, sw, certificates.get(), signals);
 
     sd_notify(0, "STOPPING=1");
     agent.events().close();
@@ -327,6 +309,10 @@ int main_of(int argc, char** argv) {
     app.add_option("--listen-ca", options.listen_ca,
                    "PEM file: the authorities that signed the clients' certificates")
         ->envname("IVDS_LISTEN_CA");
+    app.add_option("--advertise", options.advertise,
+                   "HOST:PORT by which other hosts reach --listen, for the registry; without it: --listen's own, "
+                   "if they can")
+        ->envname("IVDS_ADVERTISE");
     app.add_option("--audit", options.audit, "file for the audit log; without it: the agent's own log")
         ->envname("IVDS_AUDIT");
     app.add_option("--registry", options.registry, "where this host shares its bindings with others")

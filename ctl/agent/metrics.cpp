@@ -149,6 +149,9 @@ void add_tenant(Families& to, const pb::TenantState& tenant) {
     used_of("ivds_tenant_bindings", "Bindings and fixed MACs of the tenant.", tenant.bindings(),
             "ivds_tenant_bindings_quota", "How many bindings and fixed MACs the tenant may have.",
             tenant.max_bindings());
+    used_of("ivds_tenant_fabric_bindings", "Bindings of the tenant on all hosts of the registry.",
+            tenant.fabric_bindings(), "ivds_tenant_fabric_bindings_quota",
+            "How many bindings the tenant may have on all hosts.", tenant.max_fabric_bindings());
 }
 
 void add_mirror(Families& to, const pb::MirrorState& mirror) {

@@ -82,9 +82,7 @@ private:
 }  // namespace
 
 Result<pb::MigrateReply> Agent::migrate(const pb::MigrateRequest& request) {
-    if (registry_ == nullptr)
-        return fail(Code::unsupported, "IVDS-R011", "this agent keeps no registry, and knows of no other host",
-                    "run both agents with --registry etcd");
+    if (registry_ == nullptr) return std::unexpected(fabric::no_registry());
     const std::lock_guard lock(migration_mutex_);
     switch (request.step()) {
         case pb::MigrateRequest::EXPORT: {

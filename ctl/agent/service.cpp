@@ -100,6 +100,13 @@ grpc::Status Service::Bindings(grpc::ServerContext* context, const pb::BindingsR
     });
 }
 
+grpc::Status Service::Neighbours(grpc::ServerContext* context, const pb::NeighboursRequest* request,
+                                 grpc::ServerWriter<pb::NeighbourEntry>* writer) {
+    return gate_.pass(*context, __func__, *request, [&](Agent& agent) {
+        return agent.neighbours(*request, [&](const pb::NeighbourEntry& entry) { return writer->Write(entry); });
+    });
+}
+
 grpc::Status Service::Flush(grpc::ServerContext* context, const pb::FlushRequest* request, pb::FlushReply* reply) {
     return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.flush(*request); });
 }
@@ -141,6 +148,10 @@ grpc::Status Service::Trace(grpc::ServerContext* context, const pb::TraceRequest
 
 grpc::Status Service::Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request, pb::DoctorReply* reply) {
     return answer(*context, __func__, *request, reply, [&](Agent& agent) { return agent.doctor(*request); });
+}
+
+grpc::Status Service::Hosts(grpc::ServerContext* context, const pb::HostsRequest* request, pb::HostsReply* reply) {
+    return answer(*context, __func__, *request, reply, [](Agent& agent) { return agent.hosts(); });
 }
 
 grpc::Status Service::Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) {

@@ -31,12 +31,15 @@ public:
                      grpc::ServerWriter<pb::FdbEntry>* writer) override;
     grpc::Status Bindings(grpc::ServerContext* context, const pb::BindingsRequest* request,
                           grpc::ServerWriter<pb::BindingEntry>* writer) override;
+    grpc::Status Neighbours(grpc::ServerContext* context, const pb::NeighboursRequest* request,
+                            grpc::ServerWriter<pb::NeighbourEntry>* writer) override;
     grpc::Status Flush(grpc::ServerContext* context, const pb::FlushRequest* request, pb::FlushReply* reply) override;
     grpc::Status Events(grpc::ServerContext* context, const pb::EventsRequest* request,
                         grpc::ServerWriter<pb::Event>* writer) override;
     grpc::Status Trace(grpc::ServerContext* context, const pb::TraceRequest* request, pb::TraceReply* reply) override;
     grpc::Status Doctor(grpc::ServerContext* context, const pb::DoctorRequest* request,
                         pb::DoctorReply* reply) override;
+    grpc::Status Hosts(grpc::ServerContext* context, const pb::HostsRequest* request, pb::HostsReply* reply) override;
     grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override;
     grpc::Status Rules(grpc::ServerContext* context, const pb::RulesRequest* request, pb::RulesReply* reply) override;
     grpc::Status Flows(grpc::ServerContext* context, const pb::FlowsRequest* request,

@@ -10,6 +10,7 @@
 #include "agent/names.h"
 #include "agent/nic_view.h"
 #include "agent/offload_view.h"
+#include "model/address.h"
 
 namespace ivds {
 namespace {
@@ -161,6 +162,7 @@ std::vector<pb::TenantState> tenants_of(const ViewSource& source, const Reading&
         state.set_max_vports(tenant->max_vports());
         state.set_max_fdb(tenant->max_fdb());
         state.set_max_bindings(tenant->max_bindings());
+        state.set_max_fabric_bindings(tenant->max_fabric_bindings());
         state.set_max_rate_mbps(tenant->max_rate_mbps());
     }
     for (const auto& [name, use] : tenant_use(source.model)) {
@@ -202,6 +204,28 @@ template <class T>
 void move_into(std::vector<T>& from, google::protobuf::RepeatedPtrField<T>* to) {
     to->Reserve(static_cast<int>(from.size()));
     for (T& item : from) to->Add(std::move(item));
+}
+
+// What a request names, by id; 0: all.
+struct Wanted {
+    std::uint32_t instance = 0;
+    std::uint32_t port = 0;
+    [[nodiscard]] bool other_instance(std::uint32_t id) const { return instance != 0 && id != instance; }
+    [[nodiscard]] bool other_port(std::uint32_t id) const { return port != 0 && id != port; }
+};
+Result<Wanted> ids_of(const ViewSource& source, const std::string& instance, const std::string& port) {
+    const auto id_of = [](const auto& ids, const std::string& name, const char* label) -> Result<std::uint32_t> {
+        if (name.empty()) return 0;
+        const auto found = ids.find(name);
+        if (found != ids.end()) return found->second;
+        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
+                    "`ivds-ctl show all` shows what there is");
+    };
+    const auto instance_id = id_of(source.ids.instances, instance, "instance");
+    if (!instance_id) return std::unexpected(instance_id.error());
+    const auto port_id = id_of(source.ids.ports, port, "uplink or vport");
+    if (!port_id) return std::unexpected(port_id.error());
+    return Wanted{*instance_id, *port_id};
 }
 
 }  // namespace
@@ -304,38 +328,62 @@ Result<pb::StatsReply> view_stats(const ViewSource& source) {
 
 Result<> view_fdb(const ViewSource& source, const pb::FdbRequest& request,
                   const std::function<bool(const pb::FdbEntry&)>& sink) {
-    std::uint32_t instance = 0;
-    std::uint32_t port = 0;
-    const auto id_of = [](const auto& ids, const std::string& name, const char* label) -> Result<std::uint32_t> {
-        const auto found = ids.find(name);
-        if (found != ids.end()) return found->second;
-        return fail(Code::not_found, "IVDS-M027", fmt::format("there is no {} {}", label, name),
-                    "`ivds-ctl show all` shows what there is");
-    };
-    if (!request.instance().empty()) {
-        const auto id = id_of(source.ids.instances, request.instance(), "instance");
-        if (!id) return std::unexpected(id.error());
-        instance = *id;
-    }
-    if (!request.port().empty()) {
-        const auto id = id_of(source.ids.ports, request.port(), "uplink or vport");
-        if (!id) return std::unexpected(id.error());
-        port = *id;
-    }
+    const auto wanted = ids_of(source, request.instance(), request.port());
+    if (!wanted) return std::unexpected(wanted.error());
     const auto instances = names_by_id(source.ids.instances);
     const auto ports = names_by_id(source.ids.ports);
     const std::uint32_t now_s = coarse_now_s();
     return source.maps.fdb([&](const FdbRow& row) {
-        if ((instance != 0 && row.key.instance != instance) || (port != 0 && row.entry.port != port)) return true;
+        if (wanted->other_instance(row.key.instance) || wanted->other_port(row.entry.port)) return true;
         pb::FdbEntry entry;
         entry.set_instance(name_or_number(instances, row.key.instance));
         entry.set_mac(mac_text(row.key.mac));
         entry.set_port(name_or_number(ports, row.entry.port));
         entry.set_vlan(row.entry.vlan);
         entry.set_static_((row.entry.flags & IVDS_FDB_STATIC) != 0);
+        entry.set_moved((row.entry.flags & IVDS_FDB_MOVED) != 0);
         if (!entry.static_() && now_s > row.entry.last_seen_s) entry.set_age_s(now_s - row.entry.last_seen_s);
         return sink(entry);
     });
+}
+
+Result<> view_neighbours(const ViewSource& source, const pb::NeighboursRequest& request,
+                         const std::function<bool(const pb::NeighbourEntry&)>& sink) {
+    const auto wanted = ids_of(source, request.instance(), request.port());
+    if (!wanted) return std::unexpected(wanted.error());
+    const auto address = host_address(request.address());
+    if (!request.address().empty() && !address)
+        return fail(Code::invalid, "IVDS-A023",
+                    fmt::format("\"{}\" is no address that a VM can have", request.address()),
+                    "give an IPv4 or IPv6 address, as in 10.0.0.1 or fd00::1");
+    const auto instances = names_by_id(source.ids.instances);
+    const auto ports = names_by_id(source.ids.ports);
+    Result<> read;
+    auto done = source.maps.neighbours([&](const NeighbourRow& row) {
+        if (wanted->other_instance(row.key.instance) || (address && !std::ranges::equal(*address, row.key.address)))
+            return true;
+        Mac mac{};
+        std::ranges::copy(row.owner.mac, mac.begin());
+        const auto place = source.maps.fdb_entry(row.key.instance, mac);
+        if (!place) {
+            read = std::unexpected(place.error());
+            return false;
+        }
+        const bool is_there = *place && ((*place)->flags & IVDS_FDB_STATIC) != 0;
+        if (wanted->other_port(is_there ? (*place)->port : 0)) return true;
+        Address bytes{};
+        std::ranges::copy(row.key.address, bytes.begin());
+        pb::NeighbourEntry entry;
+        entry.set_instance(name_or_number(instances, row.key.instance));
+        entry.set_address(to_text(bytes));
+        entry.set_mac(format_mac(mac));
+        if (is_there) {
+            entry.set_port(name_or_number(ports, (*place)->port));
+            entry.set_vlan((*place)->vlan);
+        }
+        return sink(entry);
+    });
+    return read ? done : read;
 }
 
 }  // namespace ivds

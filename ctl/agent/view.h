@@ -42,6 +42,10 @@ struct ViewSource {
 [[nodiscard]] Result<> view_fdb(const ViewSource& source, const pb::FdbRequest& request,
                                 const std::function<bool(const pb::FdbEntry&)>& sink);
 
+// The same of the addresses that the switch answers for. Code::invalid if the request names one that no host has.
+[[nodiscard]] Result<> view_neighbours(const ViewSource& source, const pb::NeighboursRequest& request,
+                                       const std::function<bool(const pb::NeighbourEntry&)>& sink);
+
 // What became of the frames of an inspector's vPorts, and whether it listens at `now_ns`, as the data plane sees it.
 [[nodiscard]] pb::InspectorState inspector_state(const PortStatus& port, const ivds_port& value,
                                                  const ivds_inspector& state, std::uint64_t now_ns);

@@ -24,8 +24,8 @@ constexpr const char* main_footer =
     "  ivds-ctl status                             which hooks each port got, and why\n"
     "  ivds-ctl stats --port web1 --watch 1        is it passing frames? what drops?\n"
     "\n"
-    "Without the agent, show, status, stats, top, nic, map, vlan, fdb show, get, list, rule list\n"
-    "and export read the pinned maps and the saved state, and say so.\n"
+    "Without the agent, show, status, stats, top, nic, map, vlan, fdb show, neighbour show, get, list,\n"
+    "rule list, flow list and export read the pinned maps and the saved state, and say so.\n"
     "\n"
     "Exit codes:\n"
     "  0  done                                5  a pool, table or limit is full\n"
@@ -197,6 +197,7 @@ int run(const std::vector<std::string>& arguments, Io io) {
     add_top_command(commands);
     add_fdb_commands(commands);
     add_binding_command(commands);
+    add_neighbour_command(commands);
     add_flow_commands(commands);
     add_events_command(commands);
     add_trace_command(commands);
@@ -227,8 +228,8 @@ int run(const std::vector<std::string>& arguments, Io io) {
         return report(io.err, usage_error(root, error));
     }
 
-    // Of fabric, the addresses are in its file, and the certificate is for all of them.
-    const auto target = root.got_subcommand("fabric")
+    // Of fabric, the certificate is for its hosts, also where the agent that it asks for them is behind the socket.
+    const auto target = root.got_subcommand("fabric") && options.address.empty()
                             ? Result<Target>(Target{options.socket, "", "", "", ""})
                             : target_of(options.socket, options.address, options.ca, options.cert, options.key);
     if (!target) return report(io.err, target.error());

@@ -172,6 +172,10 @@ Result<pb::FlushReply> Client::flush(const pb::FlushRequest& request) {
 Result<pb::DoctorReply> Client::doctor(const pb::DoctorRequest& request) {
     return impl_->call(&pb::Switch::Stub::Doctor, request);
 }
+Result<pb::HostsReply> Client::hosts() {
+    return impl_->call(&pb::Switch::Stub::Hosts, pb::HostsRequest());
+}
+
 Result<pb::NicReply> Client::nics(const pb::NicRequest& request) {
     return impl_->call(&pb::Switch::Stub::Nics, request);
 }
@@ -224,6 +228,13 @@ Result<> Client::bindings(const pb::BindingsRequest& request,
     grpc::ClientContext context;
     impl_->bound(context, long_call);
     return impl_->drain(context, *impl_->stub->Bindings(&context, request), sink);
+}
+
+Result<> Client::neighbours(const pb::NeighboursRequest& request,
+                            const std::function<bool(const pb::NeighbourEntry&)>& sink) {
+    grpc::ClientContext context;
+    impl_->bound(context, long_call);
+    return impl_->drain(context, *impl_->stub->Neighbours(&context, request), sink);
 }
 
 Result<> Client::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) {

@@ -51,6 +51,7 @@ public:
     [[nodiscard]] Result<pb::StatsReply> stats();
     [[nodiscard]] Result<pb::FlushReply> flush(const pb::FlushRequest& request);
     [[nodiscard]] Result<pb::DoctorReply> doctor(const pb::DoctorRequest& request);
+    [[nodiscard]] Result<pb::HostsReply> hosts();
     [[nodiscard]] Result<pb::NicReply> nics(const pb::NicRequest& request);
     [[nodiscard]] Result<pb::MapReply> map(const pb::MapRequest& request);
     [[nodiscard]] Result<pb::RulesReply> rules(const pb::RulesRequest& request);
@@ -67,6 +68,8 @@ public:
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
     [[nodiscard]] Result<> bindings(const pb::BindingsRequest& request,
                                     const std::function<bool(const pb::BindingEntry&)>& sink);
+    [[nodiscard]] Result<> neighbours(const pb::NeighboursRequest& request,
+                                      const std::function<bool(const pb::NeighbourEntry&)>& sink);
     [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
                                  const std::function<bool(const pb::FlowState&)>& sink);
     [[nodiscard]] Result<> capture(const pb::CaptureRequest& request,

@@ -77,6 +77,7 @@ void add_stats_command(Commands& commands);      // stats
 void add_top_command(Commands& commands);        // top
 void add_fdb_commands(Commands& commands);       // fdb
 void add_binding_command(Commands& commands);    // binding show
+void add_neighbour_command(Commands& commands);  // neighbour show
 void add_flow_commands(Commands& commands);      // flow
 void add_events_command(Commands& commands);     // events
 void add_trace_command(Commands& commands);      // trace
@@ -88,7 +89,7 @@ void add_capture_command(Commands& commands);    // capture
 void add_exporter_command(Commands& commands);   // exporter state
 void add_inspector_command(Commands& commands);  // inspector state
 void add_offload_commands(Commands& commands);   // offload show, offload plan
-void add_fabric_commands(Commands& commands);    // fabric
+void add_fabric_commands(Commands& commands);    // fabric, host
 void add_boot_command(Commands& commands);       // boot
 void add_migrate_commands(Commands& commands);   // migrate
 

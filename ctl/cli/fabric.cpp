@@ -23,6 +23,8 @@ namespace {
 
 namespace fb = ::ivds::fabric::v1;
 
+constexpr std::string_view kUnix = "unix:";
+
 // The fields of an instance that a network says; all others are the host's own.
 constexpr const char* kSaid[] = {"tenant", "uplink", "vlan", "vvlan", "scope", "peer_vlans", "draining"};
 
@@ -38,9 +40,8 @@ Result<fb::Fabric> read_fabric(Io& io, const std::string& file) {
     if (auto read = message_from_yaml(*text, file, fabric); !read) return std::unexpected(read.error());
     std::set<std::string> hosts;
     for (const fb::Host& host : fabric.hosts()) {
-        if (host.name().empty() || host.address().empty())
-            return wrong(file, "a host without a name or an address",
-                         "give both, as in {name: a, address: 192.0.2.1:7443}");
+        if (host.name().empty())
+            return wrong(file, "a host without a name", "give it one, as in {name: a, address: 192.0.2.1:7443}");
         if (!hosts.insert(host.name()).second)
             return wrong(file, fmt::format("host {} is there twice", host.name()),
                          "give each host a name of its own");
@@ -70,11 +71,14 @@ Result<fb::Fabric> read_fabric(Io& io, const std::string& file) {
                          "name its hosts, as in members: [{host: a, uplink: wire, vlan: 100}]");
         std::set<std::string> members;
         for (const fb::Network::Member& member : network.members()) {
-            if (!hosts.contains(member.host()))
+            if (member.host().empty())
+                return wrong(file, fmt::format("network {} has a member without a host", network.name()),
+                             "name its host, as in {host: a, uplink: wire, vlan: 100}");
+            if (!hosts.empty() && !hosts.contains(member.host()))
                 return wrong(file,
                              fmt::format("network {} is on host {}, which is not among the hosts", network.name(),
                                          member.host()),
-                             "add the host with its address");
+                             "add the host, or leave out hosts, and they are those of the networks");
             if (!members.insert(member.host()).second)
                 return wrong(file, fmt::format("network {} has host {} twice", network.name(), member.host()),
                              "a network has one VLAN on a host");
@@ -96,12 +100,51 @@ Result<std::vector<const fb::Network*>> networks_of(const fb::Fabric& fabric, co
 
 using Hosts = std::map<std::string, std::unique_ptr<Client>>;
 
-// A client for each host. Nobody is asked yet.
-Result<Hosts> hosts_of(const Context& context, const fb::Fabric& fabric) {
-    constexpr std::string_view kUnix = "unix:";
+// Whether any host's address is the registry's to tell.
+bool asks_registry(const fb::Fabric& fabric) {
+    return std::ranges::any_of(fabric.hosts(), [](const fb::Host& host) { return host.address().empty(); });
+}
+
+// A file without hosts has those that its networks name; and addresses that the file does not have are those of the
+// registry, which the agent of the command line's own options keeps to. By these that agent is asked itself.
+Result<> complete(const Context& context, fb::Fabric& fabric) {
     const Options& options = context.options;
-    if (!options.address.empty())
+    if (fabric.hosts().empty()) {
+        std::set<std::string> named;
+        for (const fb::Network& network : fabric.networks())
+            for (const fb::Network::Member& member : network.members())
+                if (named.insert(member.host()).second) fabric.add_hosts()->set_name(member.host());
+    }
+    if (!asks_registry(fabric)) {
+        if (options.address.empty()) return {};
         return fail(Code::invalid, "IVDS-U040", "--address with fabric", "the hosts' addresses are in its file");
+    }
+    const auto known = context.agent.hosts();
+    if (!known) return std::unexpected(known.error().in("the addresses of hosts that the file does not have"));
+    for (fb::Host& host : *fabric.mutable_hosts()) {
+        if (!host.address().empty()) continue;
+        const auto found = std::ranges::find(known->hosts(), host.name(), &pb::HostState::name);
+        if (found == known->hosts().end())
+            return fail(Code::not_found, "IVDS-U043",
+                        fmt::format("host {} has no address in the file, and is not in the registry", host.name()),
+                        "see `ivds-ctl host list`: start its agent with --registry etcd, or give its address");
+        if (found->self())
+            host.set_address(options.address.empty() ? std::string(kUnix) + options.socket : options.address);
+        else if (!found->address().empty())
+            host.set_address(found->address());
+        else
+            return fail(Code::not_found, "IVDS-U043",
+                        fmt::format("host {} has no address in the file, and none in the registry", host.name()),
+                        "start its agent with --listen, and --advertise where that is not one address that others "
+                        "reach, or give its address");
+    }
+    return {};
+}
+
+// A client for each host. None but the registry's is asked yet.
+Result<Hosts> hosts_of(const Context& context, fb::Fabric& fabric) {
+    const Options& options = context.options;
+    if (auto done = complete(context, fabric); !done) return std::unexpected(done.error());
     Hosts hosts;
     for (const fb::Host& host : fabric.hosts()) {
         const auto target = host.address().starts_with(kUnix)
@@ -337,7 +380,7 @@ struct Opened {
 };
 
 Result<Opened> open(const Context& context, const Words& words) {
-    const auto fabric = read_fabric(context.io, words.file);
+    auto fabric = read_fabric(context.io, words.file);
     if (!fabric) return std::unexpected(fabric.error());
     const auto networks = networks_of(*fabric, words.network);
     if (!networks) return std::unexpected(networks.error());
@@ -391,13 +434,13 @@ std::string users_of(const pb::StatusReply& status, const std::string& instance)
 // Takes the host out of the networks that none of its vPorts is in, and tells of the others: once their VMs have
 // moved, the next call takes these. On the hosts that stay, its VLANs are no more among the peers'.
 Result<int> drain(const Context& context, const Words& words) {
-    const auto fabric = read_fabric(context.io, words.file);
+    auto fabric = read_fabric(context.io, words.file);
     if (!fabric) return std::unexpected(fabric.error());
-    if (std::ranges::none_of(fabric->hosts(), [&](const fb::Host& host) { return host.name() == words.host; }))
-        return fail(Code::not_found, "IVDS-U041", fmt::format("the file has no host {}", words.host),
-                    "name one of its hosts");
     const auto hosts = hosts_of(context, *fabric);
     if (!hosts) return std::unexpected(hosts.error());
+    if (!hosts->contains(words.host))
+        return fail(Code::not_found, "IVDS-U041", fmt::format("the file has no host {}", words.host),
+                    "name one of its hosts");
     const auto status = hosts->at(words.host)->status();
     if (!status) return std::unexpected(status.error().in("host " + words.host));
     std::vector<Place> places;
@@ -527,7 +570,7 @@ Result<int> diff(const Context& context, const Words& words) {
 
 // Hosts that do not answer are told last, and the others all the same.
 Result<int> list(const Context& context, const std::string& file) {
-    const auto fabric = read_fabric(context.io, file);
+    auto fabric = read_fabric(context.io, file);
     if (!fabric) return std::unexpected(fabric.error());
     const auto hosts = hosts_of(context, *fabric);
     if (!hosts) return std::unexpected(hosts.error());
@@ -561,6 +604,20 @@ Result<int> list(const Context& context, const std::string& file) {
     }
     if (!context.options.json) table.print(context.io.out, context.io.color);
     if (away) return std::unexpected(std::move(*away));
+    return exit_ok;
+}
+
+Result<int> list_hosts(const Context& context) {
+    const auto reply = context.agent.hosts();
+    if (!reply) return std::unexpected(reply.error());
+    if (context.options.json) {
+        context.json(*reply);
+        return exit_ok;
+    }
+    Table table({"HOST", "ADDRESS", "VERSION", "SELF"});
+    for (const pb::HostState& host : reply->hosts())
+        table.row({{host.name()}, {host.address()}, {host.version()}, {host.self() ? "self" : ""}});
+    table.print(context.io.out, context.io.color);
     return exit_ok;
 }
 
@@ -600,6 +657,11 @@ void add_fabric_commands(Commands& commands) {
     add_value(*drain_app, "HOST", "TEXT", words->host, "of the file").required();
     add_value(*normalize_app, "--vlan", "VLAN", words->vlan, "this VLAN, 1 to 4094, not the one that most hosts have")
         .check(CLI::Range(1, 4094));
+    CLI::App& host_app = Commands::group(commands.root(), "host", "The hosts that share a registry");
+    commands.leaf(
+        host_app, "list", "Print the hosts that are registered, and where their agents serve the API",
+        "ivds-ctl host list\nA host without an address does not listen for others: see --listen of ivdsd(8).",
+        list_hosts);
     add("list", "Every instance of every host of the file", "ivds-ctl fabric list -f fabric.yaml",
         [words](const Context& context) { return list(context, words->file); });
 }

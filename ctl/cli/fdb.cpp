@@ -4,42 +4,27 @@
 
 #include <memory>
 #include <ostream>
+#include <vector>
 
-#include "command.h"
-#include "table.h"
+#include "list.h"
 
 namespace ivds::cli {
 namespace {
 
-// An FDB may hold a million entries: a table is printed in parts of so many rows.
-constexpr std::size_t part_rows = 4096;
-
 Result<int> show(const Context& context, const pb::FdbRequest& request) {
-    Table table({"INSTANCE", "MAC", "PORT", ">VLAN", "HOW", ">AGE_S"});
-    bool whole = true;
-    const auto done = context.source.fdb(request, [&](const pb::FdbEntry& entry) {
-        if (context.options.json) {
-            context.json(entry);
-            return context.io.out.good();
-        }
-        table.row({{entry.instance()},
-                   {entry.mac()},
-                   {entry.port()},
-                   Cell::number_or_none(entry.vlan()),
-                   {entry.static_() ? "static" : "learned"},
-                   {entry.static_() ? "" : std::to_string(entry.age_s())}});
-        if (table.rows() == part_rows) {
-            whole = false;
-            table.print(context.io.out, context.io.color);
-        }
-        return context.io.out.good();
-    });
-    if (!done) return std::unexpected(done.error());
-    if (!context.options.json) {
-        if (whole) table.sort(2);
-        table.print(context.io.out, context.io.color);
-    }
-    return exit_ok;
+    return print_list<pb::FdbEntry>(
+        context, {"INSTANCE", "MAC", "PORT", ">VLAN", "HOW", ">AGE_S"}, 2,
+        [&](const auto& print) { return context.source.fdb(request, print); },
+        [](const pb::FdbEntry& entry) -> std::vector<Cell> {
+            return {{entry.instance()},
+                    {entry.mac()},
+                    {entry.port()},
+                    Cell::number_or_none(entry.vlan()),
+                    {entry.moved()     ? "moved"
+                     : entry.static_() ? "static"
+                                       : "learned"},
+                    {entry.static_() ? "" : std::to_string(entry.age_s())}};
+        });
 }
 
 Result<int> flush(const Context& context, const pb::FlushRequest& request) {

@@ -173,6 +173,7 @@ constexpr std::array help_table{
     FieldHelp{"Tenant.max_nic_rates", "N", "VFs whose rate a NIC limits; 0: unlimited"},
     FieldHelp{"Tenant.max_nic_mirrors", "N", "mirrors of a NIC whose copies go to its vPorts; 0: unlimited"},
     FieldHelp{"Tenant.max_bindings", "N", "vMACs in its distributed instances, and fixed MACs; 0: unlimited"},
+    FieldHelp{"Tenant.max_fabric_bindings", "N", "vMACs in distributed instances of all hosts; 0: unlimited"},
     FieldHelp{"Tenant.max_rate_mbps", "N", "Mbit/s each way: the rates of its vPorts together; 0: unlimited"},
     FieldHelp{"Tenant.max_fdb", "N", "learned MACs: the fdb-limits of its instances together; 0: unlimited"},
 };

@@ -4,16 +4,13 @@
 
 #include <memory>
 #include <ostream>
+#include <vector>
 
 #include "api/codec.h"
-#include "command.h"
-#include "table.h"
+#include "list.h"
 
 namespace ivds::cli {
 namespace {
-
-// A table may hold a million entries: it is printed in parts of so many rows.
-constexpr std::size_t part_rows = 4096;
 
 std::string protocol_name(std::uint32_t protocol) {
     switch (protocol) {
@@ -45,42 +42,29 @@ Cell way_cell(const pb::FlowState::Way& way) {
 }
 
 Result<int> list(const Context& context, const pb::FlowsRequest& request) {
-    Table table({"VPORT", ">VLAN", ">VVLAN", "VMAC", "PROTOCOL", "FROM", "TO", "STATE", "IN", "OUT", ">PACKETS_IN",
-                 ">PACKETS_OUT", ">IDLE_S", ">EXPIRES_S", "WHERE"});
-    bool whole = true;
-    const auto done = context.source.flows(request, [&](const pb::FlowState& flow) {
-        if (context.options.json) {
-            context.json(flow);
-            return context.io.out.good();
-        }
-        const pb::FrameTuple& tuple = flow.tuple();
-        table.row({{flow.vport()},
-                   Cell::number_or_none(flow.vlan()),
-                   Cell::number_or_none(flow.vvlan()),
-                   {tuple.vmac()},
-                   {protocol_name(tuple.protocol())},
-                   {end_text(tuple.src(), tuple.src_port())},
-                   {end_text(tuple.dst(), tuple.dst_port())},
-                   {flow.state()},
-                   way_cell(flow.in()),
-                   way_cell(flow.out()),
-                   Cell::number(flow.in().packets()),
-                   Cell::number(flow.out().packets()),
-                   Cell::number(flow.idle_s()),
-                   Cell::number(flow.expires_s()),
-                   {to_text(flow.where())}});
-        if (table.rows() == part_rows) {
-            whole = false;
-            table.print(context.io.out, context.io.color);
-        }
-        return context.io.out.good();
-    });
-    if (!done) return std::unexpected(done.error());
-    if (!context.options.json) {
-        if (whole) table.sort(1);
-        table.print(context.io.out, context.io.color);
-    }
-    return exit_ok;
+    return print_list<pb::FlowState>(
+        context,
+        {"VPORT", ">VLAN", ">VVLAN", "VMAC", "PROTOCOL", "FROM", "TO", "STATE", "IN", "OUT", ">PACKETS_IN",
+         ">PACKETS_OUT", ">IDLE_S", ">EXPIRES_S", "WHERE"},
+        1, [&](const auto& print) { return context.source.flows(request, print); },
+        [](const pb::FlowState& flow) -> std::vector<Cell> {
+            const pb::FrameTuple& tuple = flow.tuple();
+            return {{flow.vport()},
+                    Cell::number_or_none(flow.vlan()),
+                    Cell::number_or_none(flow.vvlan()),
+                    {tuple.vmac()},
+                    {protocol_name(tuple.protocol())},
+                    {end_text(tuple.src(), tuple.src_port())},
+                    {end_text(tuple.dst(), tuple.dst_port())},
+                    {flow.state()},
+                    way_cell(flow.in()),
+                    way_cell(flow.out()),
+                    Cell::number(flow.in().packets()),
+                    Cell::number(flow.out().packets()),
+                    Cell::number(flow.idle_s()),
+                    Cell::number(flow.expires_s()),
+                    {to_text(flow.where())}};
+        });
 }
 
 Result<int> flush(const Context& context, const pb::FlowsRequest& request) {

@@ -227,8 +227,8 @@ Result<int> show_tenants(const Context& context, const std::string& name) {
     const auto rate = [](const pb::TenantState& tenant, std::uint64_t mbps) {
         return tenant.unlimited_rates() != 0 ? Cell{"unlimited"} : Cell{used_of(mbps, tenant.max_rate_mbps())};
     };
-    Table table({"TENANT", "QUOTA", ">INSTANCES", ">VPORTS", ">UP", ">FDB", ">LEARNED", ">BINDINGS", ">IN_MBPS",
-                 ">OUT_MBPS", ">PORT_PACKETS", ">WIRE_PACKETS", ">DROPS"});
+    Table table({"TENANT", "QUOTA", ">INSTANCES", ">VPORTS", ">UP", ">FDB", ">LEARNED", ">BINDINGS", ">FABRIC",
+                 ">IN_MBPS", ">OUT_MBPS", ">PORT_PACKETS", ">WIRE_PACKETS", ">DROPS"});
     for (const pb::TenantState& tenant : *tenants) {
         table.row({{tenant.name()},
                    {tenant.declared() ? "declared" : "none"},
@@ -238,6 +238,7 @@ Result<int> show_tenants(const Context& context, const std::string& name) {
                    {used_of(tenant.fdb(), tenant.max_fdb())},
                    Cell::number(tenant.learned()),
                    {used_of(tenant.bindings(), tenant.max_bindings())},
+                   {used_of(tenant.fabric_bindings(), tenant.max_fabric_bindings())},
                    rate(tenant, tenant.rate_in_mbps()),
                    rate(tenant, tenant.rate_out_mbps()),
                    Cell::number(tenant.port_packets()),

@@ -156,6 +156,11 @@ Result<> Source::fdb(const pb::FdbRequest& request, const std::function<bool(con
     return stream(request, sink, [&](const auto& each) { return agent_.fdb(request, each); }, view_fdb);
 }
 
+Result<> Source::neighbours(const pb::NeighboursRequest& request,
+                            const std::function<bool(const pb::NeighbourEntry&)>& sink) {
+    return stream(request, sink, [&](const auto& each) { return agent_.neighbours(request, each); }, view_neighbours);
+}
+
 Result<> Source::flows(const pb::FlowsRequest& request, const std::function<bool(const pb::FlowState&)>& sink) {
     return stream(request, sink, [&](const auto& each) { return agent_.flows(request, each); }, view_flows);
 }

@@ -42,6 +42,8 @@ public:
     [[nodiscard]] Result<> flows(const pb::FlowsRequest& request,
                                  const std::function<bool(const pb::FlowState&)>& sink);
     [[nodiscard]] Result<> fdb(const pb::FdbRequest& request, const std::function<bool(const pb::FdbEntry&)>& sink);
+    [[nodiscard]] Result<> neighbours(const pb::NeighboursRequest& request,
+                                      const std::function<bool(const pb::NeighbourEntry&)>& sink);
 
     // What doctor finds without the agent: whether pins and saved state read back.
     [[nodiscard]] pb::DoctorReply doctor() const;

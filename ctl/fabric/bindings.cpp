@@ -177,6 +177,8 @@ std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, co
     if (binding.addresses_size() > kMaxAddresses) return wrong("it has too many addresses");
     for (const std::string& address : binding.addresses())
         if (!host_address(address)) return wrong("one of its addresses is none that a VM can have");
+    if (!binding.tenant().empty() && !validate_name("tenant", binding.tenant()))
+        return wrong("its tenant cannot be a tenant's name");
     if (!binding.moved_from().empty() && !validate_name("host", binding.moved_from()))
         return wrong("its moved_from cannot be a host's name");
     if (binding.moved_before_size() > static_cast<int>(kMaxMovedBefore)) return wrong("its moved_before is too long");
@@ -328,6 +330,7 @@ std::vector<Claim> claims_of(const Model& model, const std::string& host, const 
             claim.binding.set_vport(name);
             claim.binding.set_vlan(vlan);
             claim.binding.set_host(host);
+            claim.binding.set_tenant(instance.tenant());
             if (vnic_vmac == text) *claim.binding.mutable_addresses() = vport->addresses();
             if (const auto mac = macs.find(instance.uplink()); mac != macs.end())
                 claim.binding.set_physical_mac(format_mac(mac->second));
@@ -339,6 +342,11 @@ std::vector<Claim> claims_of(const Model& model, const std::string& host, const 
     out.reserve(claims.size());
     for (auto& [key, claim] : claims) out.push_back(std::move(claim));
     return out;
+}
+
+std::uint64_t claims_of_tenant(const std::vector<Claim>& claims, const std::string& tenant) {
+    return static_cast<std::uint64_t>(std::ranges::count_if(
+        claims, [&](const Claim& claim) { return !claim.waits && claim.binding.tenant() == tenant; }));
 }
 
 namespace {
@@ -441,12 +449,28 @@ void Mirror::refuse(const std::string& key, Refused refused) {
     if (refused_.size() < kMaxRefused) refused_.insert_or_assign(printable(key), std::move(refused));
 }
 
+std::uint64_t Mirror::others_of(const std::string& tenant) const {
+    const auto found = others_of_.find(tenant);
+    return found != others_of_.end() ? found->second : 0;
+}
+
+void Mirror::count_other(const registry::Binding& binding) {
+    ++others_;
+    if (!binding.tenant().empty()) ++others_of_[binding.tenant()];
+}
+
+void Mirror::uncount_other(const registry::Binding& binding) {
+    --others_;
+    const auto found = others_of_.find(binding.tenant());
+    if (found != others_of_.end() && --found->second == 0) others_of_.erase(found);
+}
+
 void Mirror::drop_binding(const BindingKey& key) {
     const auto in = bindings_.find(key.network);
     if (in == bindings_.end()) return;
     const auto found = in->second.find(key.vmac);
     if (found == in->second.end()) return;
-    if (own_.erase(key) == 0) --others_;
+    if (own_.erase(key) == 0) uncount_other(found->second.binding);
     index_moved(key, found->second.binding, false);
     in->second.erase(found);
     if (in->second.empty()) bindings_.erase(in);
@@ -455,6 +479,7 @@ void Mirror::drop_binding(const BindingKey& key) {
 
 void Mirror::drop(const std::string& key) {
     refused_.erase(printable(key));
+    waiting_.erase(key);
     const ParsedKey parsed = parse_key(key);
     if (const auto* name = std::get_if<std::string>(&parsed)) hosts_.erase(*name);
     if (const auto* binding = std::get_if<BindingKey>(&parsed)) drop_binding(*binding);
@@ -468,8 +493,11 @@ template <class Value, class Known, class Key>
 std::optional<Value> Mirror::read_shared(Known& known, const Key& key, const etcd::KeyValue& kv,
                                          std::variant<Value, Refused> read) {
     shared_changed_ = true;
-    if (std::holds_alternative<Value>(read) && !known.contains(key) && known.size() >= kMaxShared)
+    waiting_.erase(kv.key);
+    if (std::holds_alternative<Value>(read) && !known.contains(key) && known.size() >= kMaxShared) {
+        if (waiting_.size() < kMaxShared) waiting_.insert(kv.key);
         read = Refused{Refusal::huge, fmt::format("one more than the {} that are taken", kMaxShared)};
+    }
     if (auto* refused = std::get_if<Refused>(&read)) {
         known.erase(key);
         refuse(kv.key, std::move(*refused));
@@ -477,6 +505,14 @@ std::optional<Value> Mirror::read_shared(Known& known, const Key& key, const etc
     }
     refused_.erase(printable(kv.key));
     return std::get<Value>(std::move(read));
+}
+
+std::optional<std::string> Mirror::take_waiting() {
+    const auto found = std::ranges::find_if(waiting_, [&](const std::string& key) {
+        return (key.starts_with(kPools) ? pools_.size() : shared_.size()) < kMaxShared;
+    });
+    if (found == waiting_.end()) return std::nullopt;
+    return waiting_.extract(found).value();
 }
 
 void Mirror::put_shared(const SharedKey& key, const etcd::KeyValue& kv) {
@@ -518,7 +554,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
     Entry entry{std::get<registry::Binding>(std::move(read)), kv.create_revision, kv.mod_revision, kv.lease, 0};
     auto& in = bindings_[key.network];
     if (const auto old = in.find(key.vmac); old != in.end()) {
-        if (own_.erase(key) == 0) --others_;
+        if (own_.erase(key) == 0) uncount_other(old->second.binding);
         const registry::Binding& before = old->second.binding;
         index_moved(key, before, false);
         if (before.host() != entry.binding.host() || before.vlan() != entry.binding.vlan() ||
@@ -531,7 +567,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
     if (entry.binding.host() == host_)
         own_.insert(key);
     else
-        ++others_;
+        count_other(entry.binding);
     index_moved(key, entry.binding, true);
     in.insert_or_assign(key.vmac, std::move(entry));
 }
@@ -552,27 +588,42 @@ void Mirror::apply(const etcd::Change& change) {
         put(change.kv);
 }
 
+template <class Gone>
+void Mirror::goes(Gone& entry, std::int64_t gone_at_s) {
+    entry.gone_at_s = gone_at_s;
+    // All that the watch tells of it is newer than the list, also where a registry that began anew counts from 1.
+    entry.mod_revision = 0;
+    goes_at(gone_at_s);
+}
+
 void Mirror::relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s) {
     std::set<BindingKey> listed;
+    std::set<PoolKey> listed_pools;
     hosts_.clear();
     refused_.clear();
+    waiting_.clear();
     shared_.clear();
-    pools_.clear();
     shared_changed_ = true;
     for (const etcd::KeyValue& kv : keys) {
         put(kv);
         const ParsedKey parsed = parse_key(kv.key);
         if (const auto* key = std::get_if<BindingKey>(&parsed)) listed.insert(*key);
+        if (const auto* key = std::get_if<PoolKey>(&parsed)) listed_pools.insert(*key);
     }
+    std::erase_if(
+        pools_, [&](const auto& entry) { return entry.first.host == host_ && !listed_pools.contains(entry.first); });
+    for (auto& [key, entry] : pools_)
+        if (entry.gone_at_s == 0 && !listed_pools.contains(key)) goes(entry, gone_at_s);
     std::vector<BindingKey> own_gone;
     std::ranges::set_difference(own_, listed, std::back_inserter(own_gone));
     for (const BindingKey& key : own_gone) drop_binding(key);
     for (auto& [network, in] : bindings_)
-        for (auto& [vmac, entry] : in) {
-            if (entry.gone_at_s != 0 || listed.contains({network, vmac})) continue;
-            entry.gone_at_s = gone_at_s;
-            next_gone_s_ = next_gone_s_ == 0 ? gone_at_s : std::min(next_gone_s_, gone_at_s);
-        }
+        for (auto& [vmac, entry] : in)
+            if (entry.gone_at_s == 0 && !listed.contains({network, vmac})) goes(entry, gone_at_s);
+}
+
+void Mirror::goes_at(std::int64_t gone_at_s) {
+    next_gone_s_ = next_gone_s_ == 0 ? gone_at_s : std::min(next_gone_s_, gone_at_s);
 }
 
 void Mirror::expire(std::int64_t now_s) {
@@ -585,9 +636,15 @@ void Mirror::expire(std::int64_t now_s) {
             if (entry.gone_at_s <= now_s)
                 gone.push_back({network, vmac});
             else
-                next_gone_s_ = next_gone_s_ == 0 ? entry.gone_at_s : std::min(next_gone_s_, entry.gone_at_s);
+                goes_at(entry.gone_at_s);
         }
     for (const BindingKey& key : gone) drop_binding(key);
+    const auto pools_gone = std::erase_if(pools_, [&](const auto& entry) {
+        const std::int64_t at_s = entry.second.gone_at_s;
+        if (at_s > now_s) goes_at(at_s);
+        return at_s != 0 && at_s <= now_s;
+    });
+    shared_changed_ = shared_changed_ || pools_gone != 0;
 }
 
 const Entry* Mirror::holder(const Claim& claim) const {
@@ -969,6 +1026,34 @@ Remotes remotes_in(const Tables& tables, const Model& model, const Ids& ids) {
         }
         // Only who knows all peers leaves VLANs out.
         if (!list->empty() || (row->second.value.flags & IVDS_IF_SKIP_OWN) != 0) out.emplace(name, std::move(list));
+    }
+    return out;
+}
+
+std::vector<AddressClash> address_clashes(const Model& model, const Mirror& mirror, const std::vector<Claim>& claims,
+                                          const std::string& host) {
+    std::vector<AddressClash> out;
+    std::map<std::string, std::vector<const registry::Binding*>> own;
+    for (const Claim& claim : claims)
+        if (!claim.waits) own[claim.instance].push_back(&claim.binding);
+    for (const auto& [name, instance] : model.instances) {
+        std::map<Address, const registry::Binding*> owners;
+        const auto add = [&](const registry::Binding& binding) {
+            for (const std::string& text : binding.addresses()) {
+                const auto address = host_address(text);
+                if (!address) continue;
+                const auto [place, fresh] = owners.emplace(*address, &binding);
+                if (!fresh && place->second->vmac() != binding.vmac())
+                    out.push_back({name, ivds::to_text(*address), *place->second, binding});
+            }
+        };
+        for (const registry::Binding* binding : own[name]) add(*binding);
+        for (const Network& network : networks_of(model, *instance)) {
+            const auto* in = mirror.bindings(network);
+            if (in == nullptr) continue;
+            for (const auto& [vmac, entry] : *in)
+                if (entry.binding.host() != host && entry.gone_at_s == 0) add(entry.binding);
+        }
     }
     return out;
 }

@@ -120,6 +120,9 @@ using UplinkMacs = std::map<std::string, Mac>;
 // Of the vPorts of distributed instances that forward, or are prepared to: the vMAC and the extra MACs of each.
 [[nodiscard]] std::vector<Claim> claims_of(const Model& model, const std::string& host, const UplinkMacs& macs);
 
+// How many of the claims a tenant has that are to be in the registry.
+[[nodiscard]] std::uint64_t claims_of_tenant(const std::vector<Claim>& claims, const std::string& tenant);
+
 // What this host shares: a set, a profile, or what it has in a pool.
 struct Share {
     std::string key;
@@ -182,8 +185,9 @@ class Mirror {
 public:
     explicit Mirror(std::string host) : host_(std::move(host)) {}
 
-    // Takes a whole list. What it does not hold, and was another's binding, stays until `gone_at_s`: a registry that
-    // lost its content gets it back from the hosts within that time, and nothing flaps. Own bindings go at once.
+    // Takes a whole list. What it does not hold, and was another's binding or what another had in a pool, stays until
+    // `gone_at_s`: a registry that lost its content gets it back from the hosts within that time, and nothing flaps.
+    // This host's own goes at once.
     void relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s);
     // Something older than what is known of the key changes nothing.
     void apply(const etcd::Change& change);
@@ -197,6 +201,8 @@ public:
                                                                              std::size_t most) const;
     [[nodiscard]] std::uint64_t own() const { return own_.size(); }
     [[nodiscard]] std::uint64_t others() const { return others_; }
+    // Other hosts' bindings of the tenant.
+    [[nodiscard]] std::uint64_t others_of(const std::string& tenant) const;
     [[nodiscard]] const std::map<std::string, Refused>& refused() const { return refused_; }  // by printable key
     [[nodiscard]] std::uint64_t refused_total() const { return refused_total_; }
 
@@ -211,6 +217,8 @@ public:
     [[nodiscard]] bool take_shared_changed() { return std::exchange(shared_changed_, false); }
     // The other host that shares this; empty: none.
     [[nodiscard]] std::string sharer(const SharedKey& key) const;
+    // A key that was refused for the limit alone, once there is room for it: it is to be read, and applied, again.
+    [[nodiscard]] std::optional<std::string> take_waiting();
     // Whether another host has something in the pool.
     [[nodiscard]] bool has_pool(const std::string& pool) const;
     [[nodiscard]] std::uint64_t others_shared() const;  // keys
@@ -240,11 +248,18 @@ private:
     void put_pool(const PoolKey& key, const etcd::KeyValue& kv);
     void publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const;
     void refuse(const std::string& key, Refused refused);
+    // Not in the list: it stays until then.
+    template <class Gone>
+    void goes(Gone& entry, std::int64_t gone_at_s);
+    void goes_at(std::int64_t gone_at_s);
     [[nodiscard]] const Entry* find(const BindingKey& key) const;
     void index_moved(const BindingKey& key, const registry::Binding& binding, bool is_there);
     // The other host's binding of a VM that was here by the claim, in whichever network of the V.VLAN: the two hosts
     // may no longer have each other's VLANs.
     [[nodiscard]] const Entry* moved(const Claim& claim) const;
+    // One of others_, or no longer.
+    void count_other(const registry::Binding& binding);
+    void uncount_other(const registry::Binding& binding);
 
     const std::string host_;
     std::map<std::string, registry::Host> hosts_;
@@ -260,19 +275,34 @@ private:
         std::int64_t mod_revision = 0;
         std::int64_t lease = 0;
         std::string value;
+        std::int64_t gone_at_s = 0;  // as of a binding
     };
     std::map<SharedKey, SharedEntry> shared_;
     std::map<PoolKey, PoolEntry> pools_;
     bool shared_changed_ = false;
     std::map<std::string, Refused> refused_;
+    std::set<std::string> waiting_;  // keys refused for the limit alone, kMaxShared at most
     std::set<Network> changed_;
     std::uint64_t refused_total_ = 0;
     std::set<BindingKey> own_;  // that this host holds: a change of others' shall not walk all there are
     // Bindings of other hosts that say that their VM was here, by V.VLAN and vMAC.
     std::map<std::pair<std::uint16_t, Mac>, std::set<BindingKey>> moved_;
     std::uint64_t others_ = 0;
-    std::int64_t next_gone_s_ = 0;  // none is to go before; 0: none at all
+    std::map<std::string, std::uint64_t> others_of_;  // by tenant
+    std::int64_t next_gone_s_ = 0;                    // none is to go before; 0: none at all
 };
+
+// An address that two vPorts of one instance say they have, here or on two hosts.
+struct AddressClash {
+    std::string instance;
+    std::string address;
+    registry::Binding one;
+    registry::Binding other;
+};
+// `claims` are this host's; prepared vPorts say nothing yet. Of an address that more than two have, all but the first
+// are told beside it.
+[[nodiscard]] std::vector<AddressClash> address_clashes(const Model& model, const Mirror& mirror,
+                                                        const std::vector<Claim>& claims, const std::string& host);
 
 // A binding that cannot be used here.
 struct Unusable {

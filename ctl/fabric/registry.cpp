@@ -47,10 +47,22 @@ std::string text_of(const Unusable& each) {
                         : fmt::format("{} of host {} is not used: {}", key_text(each.key), host, each.why);
 }
 
+std::string owner_text(const registry::Binding& binding) {
+    return fmt::format("{}vMAC {} of host {}",
+                       binding.vport().empty() ? "" : fmt::format("vport {} with ", binding.vport()), binding.vmac(),
+                       binding.host());
+}
+
 std::string text_of(const ShareConflict& each) {
     return each.host.empty() ? fmt::format("{} is not shared: what {} holds is not understood", each.label, each.key)
                              : fmt::format("{} is shared by host {} already: this host's own stays its alone",
                                            each.label, each.host);
+}
+
+bool is_host_port(const std::string& text) {
+    const auto colon = text.rfind(':');
+    return colon != std::string::npos && colon != 0 && colon + 1 != text.size() &&
+           std::ranges::all_of(text.substr(colon + 1), [](unsigned char c) { return std::isdigit(c) != 0; });
 }
 
 constexpr const char* kShareConflictFix =
@@ -83,9 +95,7 @@ Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, etcd::
             plain = true;
             endpoint.erase(0, 7);
         }
-        const auto colon = endpoint.rfind(':');
-        if (colon == std::string::npos || colon == 0 || colon + 1 == endpoint.size() ||
-            !std::ranges::all_of(endpoint.substr(colon + 1), [](unsigned char c) { return std::isdigit(c) != 0; }))
+        if (!is_host_port(endpoint))
             return fail(Code::invalid, "IVDS-R008", fmt::format("--etcd {}: no HOST:PORT", printable(endpoint)),
                         "write it like 192.0.2.1:2379 or https://etcd1:2379, several with commas between");
         settings.endpoints.push_back(std::move(endpoint));
@@ -109,6 +119,11 @@ Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, etcd::
         return std::unexpected(error);
     }
     return settings;
+}
+
+Error no_registry() {
+    return {Code::unsupported, "IVDS-R011", "this agent keeps no registry, and knows of no other host",
+            "run the agents with --registry etcd", 0};
 }
 
 Result<std::string> host_id(const std::string& state_dir) {
@@ -209,6 +224,29 @@ Result<> Registry::check(const Model& next, const Model& now) const {
         if (const Entry* other = mirror_.holder(claim))
             return fail(Code::conflict, "IVDS-R003", text_of({claim.key, claim.binding.vport(), *other}),
                         kConflictFix);
+    }
+    // Nobody is refused what he has, nor a VM that came from another host: its bindings are this host's by then.
+    const auto is_new = [&](const Claim& claim) {
+        if (claim.waits || before.contains(claim.key)) return false;
+        const auto* in = mirror_.bindings(claim.key.network);
+        if (in == nullptr) return true;
+        const auto held = in->find(claim.key.vmac);
+        return held == in->end() || held->second.binding.host() != settings_.host;
+    };
+    for (const auto& [name, tenant] : next.tenants) {
+        if (tenant->max_fabric_bindings() == 0) continue;
+        const std::uint64_t here = claims_of_tenant(wanted, name);
+        const std::uint64_t all = here + mirror_.others_of(name);
+        if (all <= tenant->max_fabric_bindings() || std::ranges::none_of(wanted, [&, &of = name](const Claim& claim) {
+                return claim.binding.tenant() == of && is_new(claim);
+            }))
+            continue;
+        return fail(Code::exhausted, "IVDS-R024",
+                    fmt::format("tenant {}: {} bindings of all hosts, {} of them here, are more than its quota of {}",
+                                name, all, here, tenant->max_fabric_bindings()),
+                    fmt::format("delete a vPort of its distributed instances, here or elsewhere, or raise the quota: "
+                                "`ivds-ctl tenant update {} --max-fabric-bindings {}`",
+                                name, all));
     }
     return {};
 }
@@ -379,6 +417,7 @@ Result<> Registry::session() {
             auto more = take_changes();
             if (!more) return std::unexpected(more.error());
             if (!*more) return {};
+            if (auto read = take_waiting(client); !read) return read;
             if (Clock::now() >= next_keep_alive_) {
                 const auto left_s = client.keep_alive(lease_);
                 if (!left_s) return std::unexpected(left_s.error());
@@ -424,6 +463,7 @@ Result<bool> Registry::enroll(etcd::Client& client) {
     host.set_name(settings_.host);
     host.set_id(id_);
     host.set_version(IVDS_VERSION);
+    host.set_address(settings_.address);
     {
         const std::lock_guard lock(mutex_);
         for (const registry::Nic& nic : nics_) *host.add_nics() = nic;
@@ -522,6 +562,21 @@ Result<bool> Registry::take_changes() {
         return false;
     }
     return true;
+}
+
+Result<> Registry::take_waiting(etcd::Client& client) {
+    for (;;) {
+        std::optional<std::string> key;
+        {
+            const std::lock_guard lock(mutex_);
+            key = mirror_.take_waiting();
+        }
+        if (!key) return {};
+        std::optional<etcd::KeyValue> there;
+        if (const auto read = client.get(*key, there); !read) return std::unexpected(read.error());
+        const std::lock_guard lock(mutex_);
+        if (there) mirror_.apply({std::move(*there), false});
+    }
 }
 
 Result<> Registry::publish(etcd::Client& client) {
@@ -749,10 +804,42 @@ std::vector<Finding> Registry::findings() const {
         else
             add(Finding::Severity::warning, "IVDS-R005", each.instance, text_of(each),
                 "add the VLAN to the instance's peer_vlans, or have the binding's owner right it");
+    if (model_ != nullptr)
+        for (const AddressClash& each : address_clashes(*model_, mirror_, claims_, settings_.host))
+            add(Finding::Severity::warning, "IVDS-R023", each.instance,
+                fmt::format("address {} is claimed twice in its network: by {} and by {}{}", each.address,
+                            owner_text(each.one), owner_text(each.other),
+                            model_->instances.at(each.instance)->answer_neighbours()
+                                ? "; the switch answers nobody who asks for it"
+                                : ""),
+                "take it out of the addresses of the vPort whose VM does not have it");
     if (sink_error_)
         add(Finding::Severity::error, "IVDS-R006", "registry", "remote MACs are not in the FDB: " + sink_error_->what,
             sink_error_->fix);
     return out;
+}
+
+std::uint64_t Registry::bindings_of(const std::string& tenant) const {
+    const std::lock_guard lock(mutex_);
+    return claims_of_tenant(claims_, tenant) + mirror_.others_of(tenant);
+}
+
+Result<pb::HostsReply> Registry::hosts() const {
+    const std::lock_guard lock(mutex_);
+    if (!listed_)
+        return fail(Code::unavailable, "IVDS-R009",
+                    fmt::format("the registry is {}{}: which hosts there are is not known", state_,
+                                reason_ ? " (" + reason_->what + ")" : ""),
+                    "call again once `ivds-ctl doctor` says that it is synced");
+    pb::HostsReply reply;
+    for (const auto& [name, host] : mirror_.hosts()) {
+        pb::HostState& out = *reply.add_hosts();
+        out.set_name(name);
+        if (is_host_port(host.address())) out.set_address(host.address());
+        out.set_version(host.version());
+        out.set_self(name == settings_.host);
+    }
+    return reply;
 }
 
 State Registry::state() const {

@@ -31,6 +31,7 @@ struct Settings {
     etcd::Login login;
     std::string host;           // this one's name
     std::int64_t lease_s = 15;  // 3..600: a host that is silent for so long is gone
+    std::string address;        // HOST:PORT at which others reach this host's API; empty: they do not
 };
 
 // From what the command line says: endpoints as "HOST:PORT" or "https://HOST:PORT", with commas between. An empty
@@ -40,6 +41,9 @@ struct Settings {
 
 // The id that tells this host from another by its name: kept in the state directory, drawn at the first call.
 [[nodiscard]] Result<std::string> host_id(const std::string& state_dir);
+
+// What an agent without one says.
+[[nodiscard]] Error no_registry();
 
 // How this host stands with the registry.
 struct State {
@@ -104,6 +108,10 @@ public:
     // Bindings as they are known now, as Mirror::page().
     [[nodiscard]] std::vector<std::pair<BindingKey, registry::Binding>> page(const BindingKey* after,
                                                                              std::size_t most) const;
+    // What the tenant has in the registry or is to have: on all hosts.
+    [[nodiscard]] std::uint64_t bindings_of(const std::string& tenant) const;
+    // Those that are registered. Code::unavailable: the registry was not read yet.
+    [[nodiscard]] Result<pb::HostsReply> hosts() const;
     [[nodiscard]] State state() const;
     // How it stands, as one of severity info, and what is wrong.
     [[nodiscard]] std::vector<Finding> findings() const;
@@ -119,6 +127,8 @@ private:
     [[nodiscard]] Result<> resync(etcd::Client& client);
     // Takes what the watch brought; false: a new start is needed.
     [[nodiscard]] Result<bool> take_changes();
+    // Reads keys again for which there was no room.
+    [[nodiscard]] Result<> take_waiting(etcd::Client& client);
     [[nodiscard]] Result<> publish(etcd::Client& client);
     [[nodiscard]] Result<bool> write(etcd::Client& client, std::vector<Step> steps);
     // Answers the call of take_over() that waits. Whether it took over.

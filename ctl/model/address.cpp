@@ -23,4 +23,16 @@ std::optional<Address> host_address(const std::string& text) {
     return bytes;
 }
 
+bool is_ip4(const Address& address) {
+    constexpr std::array<std::uint8_t, 12> prefix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return std::equal(prefix.begin(), prefix.end(), address.begin());
+}
+
+std::string to_text(const Address& address) {
+    std::array<char, INET6_ADDRSTRLEN> text{};
+    const bool four = is_ip4(address);
+    ::inet_ntop(four ? AF_INET : AF_INET6, address.data() + (four ? 12 : 0), text.data(), text.size());
+    return text.data();
+}
+
 }  // namespace ivds

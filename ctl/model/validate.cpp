@@ -811,6 +811,7 @@ Result<> validate_object(const pb::Tenant& tenant) {
     check.number("max_vports", tenant.max_vports(), 1, IVDS_MAX_PORTS - 1, true);
     check.number("max_fdb", tenant.max_fdb(), 1, IVDS_MAX_FDB, true);
     check.number("max_bindings", tenant.max_bindings(), 1, IVDS_MAX_FDB, true);
+    check.number("max_fabric_bindings", tenant.max_fabric_bindings(), 1, IVDS_MAX_FDB, true);
     check.number("max_rate_mbps", tenant.max_rate_mbps(), 1, kMaxTenantRateMbps, true);
     for (const auto& [field, value] :
          {std::pair("max_vfs", tenant.max_vfs()), std::pair("max_nic_macs", tenant.max_nic_macs()),

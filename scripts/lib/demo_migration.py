@@ -5,6 +5,7 @@
 demo_migration.py [--binaries DIR] [--moves N]
 """
 import argparse
+import fcntl
 import json
 import os
 import pathlib
@@ -55,15 +56,24 @@ def title(text):
     print(f"\n{BOLD}== {text}{PLAIN}", flush=True)
 
 
-def make_boot(folder):
-    """The guest's kernel and first and only file system."""
-    if not (CACHE / "stamp").exists():
+def hold_cache():
+    """A lock on what lab.sh fetched and unpacked, without which another run may put another version in its place."""
+    while True:
         done = subprocess.run([TOP / "scripts/lab.sh", "--prepare"], capture_output=True, text=True, check=False)
         if done.returncode == 77:
             print(done.stdout.strip())
             sys.exit(77)
         if done.returncode != 0:
             raise LabError(f"lab.sh --prepare: {done.stdout}{done.stderr}")
+        lock = open(CACHE / "lock", "rb")
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if (CACHE / "stamp").exists():
+            return lock
+        lock.close()
+
+
+def make_boot(folder):
+    """The guest's kernel and first and only file system."""
     version = (CACHE / "version").read_text(encoding="ascii").strip()
     tree = folder / "guest"
     for name in ("bin", "modules", "proc", "sys", "dev"):
@@ -339,7 +349,8 @@ def main():
     for left in pathlib.Path(tempfile.gettempdir()).glob(f"{FOLDER}.*.*"):
         if not os.path.exists(f"/proc/{left.name.split('.')[1]}"):
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{FOLDER}.{os.getpid()}.") as folder, Lab(arguments.binaries) as lab:
+    with hold_cache(), tempfile.TemporaryDirectory(prefix=f"{FOLDER}.{os.getpid()}.") as folder, \
+            Lab(arguments.binaries) as lab:
         demo = Demo(lab, pathlib.Path(folder))
         try:
             demo.run(arguments.moves)

@@ -544,7 +544,8 @@ TEST_CASE("stats --watch prints a table of rates each round, from the second rea
     CHECK(std::ranges::count_if(lines(done.out), [](const std::string& l) { return l.starts_with("new "); }) == 1);
 }
 
-TEST_CASE("fdb show asks for what is wanted and sorts a short list") {
+TEST_CASE("fdb show asks for what is wanted, sorts a short list and tells what is sent on to where a VM went",
+          "[R161]") {
     Shell shell;
     for (const char* mac : {"02:00:00:00:00:02", "02:00:00:00:00:01"}) {
         pb::FdbEntry& entry = shell.agent.fdb.emplace_back();
@@ -555,12 +556,37 @@ TEST_CASE("fdb show asks for what is wanted and sorts a short list") {
         entry.set_age_s(5);
     }
     shell.agent.fdb[0].set_static_(true);
+    pb::FdbEntry& moved = shell.agent.fdb.emplace_back(shell.agent.fdb[0]);
+    moved.set_mac("02:00:00:00:00:03");
+    moved.set_moved(true);
     CHECK(shell({"fdb", "show", "--instance", "red", "--port", "up0"}).out ==
           "INSTANCE  MAC                PORT  VLAN  HOW      AGE_S\n"
           "red       02:00:00:00:00:01  up0     20  learned      5\n"
-          "red       02:00:00:00:00:02  up0     20  static       -\n");
+          "red       02:00:00:00:00:02  up0     20  static       -\n"
+          "red       02:00:00:00:00:03  up0     20  moved        -\n");
     CHECK(shell.agent.fdb_request.instance() == "red");
     CHECK(shell.agent.fdb_request.port() == "up0");
+}
+
+TEST_CASE("neighbour show asks for what is wanted and tells who is answered for, and where", "[R153]") {
+    Shell shell;
+    for (const char* address : {"fd00::2", "10.0.0.2"}) {
+        pb::NeighbourEntry& entry = shell.agent.neighbours.emplace_back();
+        entry.set_instance("red");
+        entry.set_address(address);
+        entry.set_mac("02:00:00:00:00:02");
+    }
+    shell.agent.neighbours[0].set_port("up0");
+    shell.agent.neighbours[0].set_vlan(200);
+    CHECK(shell({"neighbour", "show", "--instance", "red", "--port", "up0", "--address", "fd00::2"}).out ==
+          "INSTANCE  ADDRESS   MAC                PORT  VLAN\n"
+          "red       10.0.0.2  02:00:00:00:00:02  -        -\n"
+          "red       fd00::2   02:00:00:00:00:02  up0    200\n");
+    CHECK(shell.agent.neighbours_request.instance() == "red");
+    CHECK(shell.agent.neighbours_request.port() == "up0");
+    CHECK(shell.agent.neighbours_request.address() == "fd00::2");
+    CHECK(shell({"neighbour", "show", "--json"}).out ==
+          to_json(shell.agent.neighbours[0]) + "\n" + to_json(shell.agent.neighbours[1]) + "\n");
 }
 
 TEST_CASE("fdb show prints a long list whole") {

@@ -37,10 +37,13 @@ public:
     std::vector<pb::StatsReply> stats_replies;  // one after the other; the last one stays
     std::vector<pb::FdbEntry> fdb;
     std::vector<pb::BindingEntry> bindings;
+    std::vector<pb::NeighbourEntry> neighbours;
+    pb::NeighboursRequest neighbours_request;
     std::vector<pb::FlowState> flows;
     pb::FlowsRequest flows_request;
     std::vector<pb::Event> events;
     pb::DoctorReply doctor_reply;
+    pb::HostsReply hosts_reply;
     pb::NicReply nics;
     pb::MapReply map;
     pb::TraceReply trace_reply;
@@ -131,6 +134,11 @@ public:
         bindings_request = *request;
         for (const pb::BindingEntry& entry : bindings) writer->Write(entry);
         return answer(context, "Bindings", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    grpc::Status Neighbours(grpc::ServerContext* context, const pb::NeighboursRequest* request,
+                            grpc::ServerWriter<pb::NeighbourEntry>* writer) override {
+        neighbours_request = *request;
+        for (const pb::NeighbourEntry& entry : neighbours) writer->Write(entry);
+        return answer(context, "Neighbours", pb::Done{}, static_cast<pb::Done*>(nullptr));
     }
     grpc::Status Flows(grpc::ServerContext* context, const pb::FlowsRequest* request,
                        grpc::ServerWriter<pb::FlowState>* writer) override {
@@ -238,6 +246,9 @@ public:
                         pb::DoctorReply* reply) override {
         doctor_request = *request;
         return answer(context, "Doctor", doctor_reply, reply);
+    }
+    grpc::Status Hosts(grpc::ServerContext* context, const pb::HostsRequest*, pb::HostsReply* reply) override {
+        return answer(context, "Hosts", hosts_reply, reply);
     }
     grpc::Status Nics(grpc::ServerContext* context, const pb::NicRequest* request, pb::NicReply* reply) override {
         nic_request = *request;

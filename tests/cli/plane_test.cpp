@@ -31,7 +31,7 @@ instances:
 - {name: local}
 tenants:
 - {name: acme, declared: true, instances: 2, max_instances: 4, vports: 3, vports_up: 2, fdb: 600, max_fdb: 1000, drops: 5,
-   bindings: 3, max_bindings: 8, rate_in_mbps: 300, rate_out_mbps: 150, max_rate_mbps: 1000}
+   bindings: 3, max_bindings: 8, fabric_bindings: 7, max_fabric_bindings: 20, rate_in_mbps: 300, rate_out_mbps: 150, max_rate_mbps: 1000}
 - {name: other, instances: 1, unlimited_rates: 2}
 )");
 }
@@ -83,11 +83,11 @@ TEST_CASE("tenant show puts what is used against the quota", "[R87]") {
     Shell shell;
     shell.agent.status_reply = fabric();
     CHECK(shell({"tenant", "show"}).out ==
-          "TENANT  QUOTA     INSTANCES  VPORTS  UP       FDB  LEARNED  BINDINGS    IN_MBPS   OUT_MBPS  "
+          "TENANT  QUOTA     INSTANCES  VPORTS  UP       FDB  LEARNED  BINDINGS  FABRIC    IN_MBPS   OUT_MBPS  "
           "PORT_PACKETS  WIRE_PACKETS  DROPS\n"
-          "acme    declared        2/4       3   2  600/1000        0       3/8   300/1000   150/1000  "
+          "acme    declared        2/4       3   2  600/1000        0       3/8    7/20   300/1000   150/1000  "
           "           0             0      5\n"
-          "other   none              1       0   0         0        0         0  unlimited  unlimited  "
+          "other   none              1       0   0         0        0         0       0  unlimited  unlimited  "
           "           0             0      0\n");
     CHECK_THAT(shell({"tenant", "show", "acme", "--json"}).out,
                ContainsSubstring("\"max_fdb\":1000") && !ContainsSubstring("other"));
@@ -175,9 +175,11 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"stats"},
         {"fdb", "show"},
         {"fdb", "flush", "--port", "web1"},
+        {"neighbour", "show"},
         {"flow", "list"},
         {"flow", "flush", "--vport", "web1"},
         {"events"},
+        {"host", "list"},
         {"doctor"},
         {"nic", "show"},
         {"map", "show"},

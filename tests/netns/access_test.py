@@ -2,10 +2,13 @@
 """access_test.py -- who may call what: agents that listen by TCP with mutual TLS, certificates of each role and of
 none, and the audit log."""
 import json
+import os
 import pathlib
+import shutil
 import socket
 import tempfile
 
+from etcd import ETCD, Etcd
 from harness import case, check, check_equal, main
 from lab import LabError
 from pki import Authority
@@ -17,7 +20,7 @@ ROLES = ("read", "operate", "administer")
 
 # What changes something, or shows tenants' frames. All other calls read.
 MORE_THAN_READ = {"Apply": 3, "Create": 2, "Update": 2, "Delete": 2, "ReserveVmac": 2, "ReleaseVmac": 2, "Flush": 2,
-                  "FlushFlows": 2, "Doctor": 2, "Capture": 3, "Migrate": 3}
+                  "FlushFlows": 2, "Capture": 3, "Migrate": 3}
 
 # Makes every call of the schema with an empty request, and prints how each ended: {call: status}.
 EVERY_CALL = """
@@ -132,6 +135,12 @@ def _(bench):
         check_equal([last[key] for key in ("who", "role", "call", "object", "result", "lost")],
                     ["read", "read", "Create", "uplink uplink", "IVDS-A011", 0], "the refusal in the audit log")
         check(last["from"].startswith("ipv4:10.9.0.1:") and last["time"].endswith("Z"), f"{last}")
+        # To look for what is wrong is to read; to mend it is not.
+        check_equal(fabric.as_role("read", "doctor").returncode, 0, "doctor for read")
+        refused(fabric.as_role("read", "doctor", "--mend"), "IVDS-A011", "may not call Doctor", "URI:urn:ivds:role:operate")
+        check_equal(fabric.as_role("operate", "doctor", "--mend").returncode, 0, "doctor --mend for operate")
+        check_equal([(each["who"], each["call"], each["result"]) for each in (wait_for(3), lines()[1])],
+                    [("operate", "Doctor", "ok"), ("read", "Doctor", "IVDS-A011")], "doctor in the audit log")
         # Networks are an operator's; the NIC, quotas and copies of frames are not.
         refused(fabric.as_role("operate", "uplink", "create", "uplink", "--netdev", "wire0"), "IVDS-A011",
                 "it has the role operate, and that needs administer")
@@ -140,14 +149,14 @@ def _(bench):
         check_equal(fabric.as_role("administer", "uplink", "create", "uplink", "--netdev", "wire0").returncode, 0, "administer")
         done = fabric.as_role("operate", "instance", "create", "red", "--uplink", "uplink", "--vlan", "100", "--vvlan", "10")
         check_equal(done.returncode, 0, f"operate: {done.stderr}")
-        last = wait_for(6)
+        last = wait_for(8)
         check_equal([last[key] for key in ("who", "role", "call", "object", "result", "text")],
                     ["operate", "operate", "Create", "instance red", "ok", ""], "a change in the audit log")
         # An error of the agent is what it is over the socket, and is in the log too.
         words = ("instance", "create", "blue", "--uplink", "nowhere", "--vlan", "100", "--vvlan", "11")
         done, local = fabric.as_role("operate", *words), host.ctl(*words, check=False)
         check_equal((done.returncode, done.stderr), (local.returncode, local.stderr), "an error by TCP and by the socket")
-        lab.wait(lambda: len(lines()) == 8, 10, "two more lines")
+        lab.wait(lambda: len(lines()) == 10, 10, "two more lines")
         check_equal([(each["who"], each["from"]) for each in lines()[-1:]], [("", "unix:")], "the socket's peer")
         check(lines()[-1]["result"] == lines()[-2]["result"] != "ok", f"{lines()[-2:]}")
 
@@ -231,6 +240,113 @@ def _(bench):
         said = start(*right)
         check("cannot listen on 10.9.0.11:7443 [IVDS-A015]" in said, f"a taken port: {said}")
         taken.close()
+
+
+@case("certificates that are put in others' place are taken up by who connects from then on, while calls go on; what cannot "
+      "be used changes nothing, and doctor says so [R142][R160]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as elsewhere:
+        _, host, fabric = one_host(lab, folder)
+        good, renewed = fabric.ca, Authority(elsewhere)
+        renewed.issue("a", "IP:10.9.0.11")
+        new = renewed.issue("administer", "URI:urn:ivds:role:administer")
+
+        def put(*files):
+            for file in files:
+                shutil.copy(file, f"{folder}/new")
+                os.replace(f"{folder}/new", f"{folder}/{file.name}")
+
+        def told():
+            return [each["text"] for each in json.loads(host.ctl("--json", "doctor", check=False).stdout)["findings"]
+                    if each["id"] == "IVDS-A024"]
+
+        def passes(words):
+            return fabric.ctl("a", words, "status").returncode == 0
+
+        said = pathlib.Path(folder, "events")
+        with open(said, "w", encoding="utf-8") as log:
+            follower = fabric.center.start("ivds-ctl", "--address", fabric.address["a"], *good.words("administer"), "events",
+                                           "--follow", stdout=log)
+        old = {name: (good.folder / name).read_bytes() for name in ("ca.pem", "administer.pem", "administer.key")}
+        kept = pathlib.Path(elsewhere, "kept")
+        kept.mkdir()
+        for name, data in old.items():
+            (kept / name).write_bytes(data)
+        before = ["--ca", kept / "ca.pem", "--cert", kept / "administer.pem", "--key", kept / "administer.key"]
+        check(passes(before) and not passes(new) and not told(), "who may connect at first")
+        # A certificate without its key, then a file that is none.
+        put(renewed.cert("a"))
+        lab.wait(told, 10, "doctor does not tell of the key that is not the certificate's")
+        check("not the key of the certificate" in told()[0], f"{told()}")
+        (good.folder / "a.pem").write_text("nothing\n", encoding="ascii")
+        lab.wait(lambda: "no certificate" in told()[0], 10, lambda: f"{told()}")
+        check(passes(before) and not passes(new), "who may connect while the files cannot be used")
+        check("[IVDS-A014]" in host.agent_said() and "IVDS-A024" in host.agent_said(), "the agent's log")
+        put(renewed.cert("a"), renewed.key("a"), renewed.cert())
+        lab.wait(lambda: passes(new), 10, "who has a certificate of the new authority cannot connect")
+        check_equal(told(), [], "what doctor tells of files that are right again")
+        refused(fabric.ctl("a", before, "status"), "IVDS-U013")
+        # It was connected all the time.
+        host.ctl("uplink", "create", "uplink", "--netdev", "wire0")
+        lab.wait(lambda: "applied" in said.read_text(encoding="utf-8"), 10, lambda: f"events: {said.read_text()}")
+        check_equal(follower.poll(), None, "exit code of who follows events")
+
+
+@case("ivds-ctl fabric asks the registry for hosts that its file does not have, or has without an address, and tells which "
+      "it cannot reach [R142][R157][R79]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        scene, etcd, ca = Scene(lab, {"red": {}}), Etcd(lab), Authority(folder)
+        a, b = hosts = scene.two_hosts()
+        words = ca.issue("operate", "URI:urn:ivds:role:operate")
+
+        def start_agent(host, listen, *more):
+            host.start_agent("--registry", "etcd", "--etcd", ETCD, "--host-name", host.name, "--listen", f"{listen}:{PORT}",
+                             "--listen-cert", ca.cert(host.name), "--listen-key", ca.key(host.name), "--listen-ca", ca.cert(),
+                             *more)
+
+        for number, host in enumerate(hosts, 11):
+            etcd.connect(host, number)
+            ca.issue(host.name, f"IP:10.9.0.{number}")
+        start_agent(a, "10.9.0.11")
+        start_agent(b, "0.0.0.0")
+        for host in hosts:
+            host.ctl("uplink", "create", "uplink", "--netdev", "wire0")
+        listed = lambda: [(each["name"], each["address"], each["self"])  # noqa: E731
+                          for each in json.loads(a.ctl("--json", "host", "list", check=False).stdout or "{}").get("hosts", [])]
+        lab.wait(lambda: listed() == [("a", "10.9.0.11:7443", True), ("b", "", False)], 60, lambda: f"hosts: {listed()}")
+        members = [{"host": name, "uplink": "uplink", "vlan": 100} for name in "ab"]
+        intent = {"networks": [{"name": "red", "vvlan": 10, "members": members}]}
+
+        def run(*line, place=a, want=None, options=()):
+            return place.run("ivds-ctl", *options, *words, "fabric", *line, "-f", "-", check=False,
+                             stdin=json.dumps(want or intent))
+
+        refused(run("create"), "IVDS-U043", "host b", "none in the registry", "--advertise")
+        refused(run("create", want={"networks": [{"name": "red", "vvlan": 10, "members": members[:1] + [
+            {"host": "c", "uplink": "uplink", "vlan": 100}]}]}), "IVDS-U043", "host c", "is not in the registry")
+        b.stop_agent()
+        start_agent(b, "0.0.0.0", "--advertise", f"10.9.0.12:{PORT}")
+        lab.wait(lambda: listed()[1][1] == f"10.9.0.12:{PORT}", 60, lambda: f"hosts: {listed()}")
+        says(run("create"), 0, "a: network red: created", "b: network red: created")
+        says(run("diff", want={**intent, "hosts": [{"name": "a"}, {"name": "b"}]}), 0, "no differences")
+        says(run("diff", want={**intent, "hosts": [{"name": "b"}, {"name": "a", "address": f"10.9.0.11:{PORT}"}]}), 0,
+             "no differences")
+        # From elsewhere, by any of the hosts; where no host is asked for, there is nobody to name.
+        far = ("--address", f"10.9.0.12:{PORT}")
+        says(run("diff", place=etcd.place, options=far), 0, "no differences")
+        refused(run("diff", place=etcd.place, options=far, want={**intent, "hosts": [
+            {"name": name, "address": f"10.9.0.1{number}:{PORT}"} for number, name in enumerate("ab", 1)]}), "IVDS-U040")
+        says(run("drain", "b"), 0, "b: network red: deleted", "a: network red: there")
+        says(run("delete", "red"), 0, "a: network red: deleted", "b: network red: absent")
+        b.stop_agent()
+        for options, text in ((("--advertise", "0.0.0.0:7443"), "others can connect to"),
+                              (("--advertise", "b"), "no HOST:PORT"), (("--advertise", "b:"), "no HOST:PORT")):
+            try:
+                start_agent(b, "0.0.0.0", *options)
+                check(False, f"it started with {options}")
+            except LabError as error:
+                check("[IVDS-A025]" in str(error) and text in str(error), str(error))
 
 
 @case("the control center of the examples makes, compares and removes a network on two hosts over TLS [R142][R157]")
@@ -349,7 +465,7 @@ def _(bench):
         check_equal(hosts[0].ctl_json("instance", "get", "red")["instance"]["tenant"], "acme", "the tenant on a")
         done = run("list")
         check(done.returncode == 7 and "red" in done.stdout and "host b: " in done.stderr, f"{done.stdout}{done.stderr}")
-        for want, text in (({"hosts": [{"name": "a"}]}, "without a name or an address"), ({**intent, "hosts": []}, "is on host a"),
+        for want, text in (({"hosts": [{"address": "a:1"}]}, "a host without a name"), ({**intent, "hosts": intent["hosts"][:1]}, "is on host b"),
                            ({**intent, "hosts": intent["hosts"] * 2}, "host a is there twice"),
                            ({**intent, "networks": [{"name": "red"}]}, "has no members"), ({"nets": []}, "nets")):
             done = run("diff", want=want)

@@ -612,6 +612,7 @@ def _(bench):
         check("applied" in {each.kind for each in stub.Events(pb.EventsRequest())}, "no events")
         check_equal(list(stub.Flows(pb.FlowsRequest(vport="red-1"))), [], "flows of a vPort without rules")
         check_equal(stub.FlushFlows(pb.FlowsRequest(vport="red-1")).removed, 0, "flushed flows")
+        check_equal(list(stub.Neighbours(pb.NeighboursRequest())), [], "addresses answered for, where nobody is")
         check_equal(list(stub.Mirrors(pb.MirrorsRequest()).mirrors), [], "mirrors")
         check_equal(list(stub.Exporters(pb.ExportersRequest()).exporters), [], "exporters")
         check_equal(list(stub.Inspectors(pb.InspectorsRequest()).inspectors), [], "inspectors")
@@ -619,6 +620,11 @@ def _(bench):
         try:
             stub.Migrate(pb.MigrateRequest(step=pb.MigrateRequest.ABORT, vport="red-1"))
             check(False, "a host without a registry takes part in a migration")
+        except grpc.RpcError as error:
+            check("IVDS-R011" in error.details(), error.details())
+        try:
+            stub.Hosts(pb.HostsRequest())
+            check(False, "a host without a registry knows of others")
         except grpc.RpcError as error:
             check("IVDS-R011" in error.details(), error.details())
         check_equal(list(stub.Verify(pb.VerifyRequest()).verdicts), [], "NICs to verify")

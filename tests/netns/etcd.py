@@ -16,12 +16,17 @@ class Etcd:
         self.lab, self.place, self.authority, self.login = lab, lab.place("etcd"), authority, []
         self.url = f"{'https' if authority else 'http'}://{ETCD}"
         if authority:
-            authority.issue("etcd", "IP:10.9.0.1")
-            authority.issue("etcdctl")
+            self.trust(authority)
         self.data = tempfile.TemporaryDirectory()
         self.place.ip("link add mgmt type bridge", "link set mgmt up", "addr add 10.9.0.1/24 dev mgmt")
         self.process = None
         self.start()
+
+    def trust(self, authority):
+        """Of that one are its own certificate and its clients', from its next start on."""
+        self.authority = authority
+        authority.issue("etcd", "IP:10.9.0.1")
+        authority.issue("etcdctl")
 
     def connect(self, host, number):
         self.lab.cable(host, "mgmt0", self.place, f"mgmt-{host.name}", 1500)

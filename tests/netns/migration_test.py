@@ -474,8 +474,10 @@ def _(bench):
         moving.commit()
         moving.plug("b")
         # A drop alone would not say that it is over: between the entry and its mark one may fall.
-        marks = lambda: [entry for entry in fdb(a) if entry.get("flags", 0) == 5]  # noqa: E731
+        marks = lambda: [entry for entry in a.ctl_json_lines("fdb", "show") if entry.get("moved")]  # noqa: E731
         lab.wait(marks, 10, "nothing is marked as what is sent on")
+        check_equal({(entry["mac"], entry["vlan"], entry["static"]) for entry in marks()} - {(VMAC, VLANS["b"], True)},
+                    set(), "what fdb show tells of it")
         lab.wait(lambda: not marks(), 30, "the mark stays")
         dropped = lambda: moving.scene.drops("a").get(("uplink", "same_port"), 0)  # noqa: E731
         before = dropped()
@@ -498,12 +500,6 @@ def _(bench):
             port.close()
         moving.settle()
         moving.works()
-
-
-def fdb(host):
-    """The FDB as it is pinned."""
-    return [row["formatted"]["value"] for row in
-            json.loads(host.run("bpftool", "-j", "map", "dump", "pinned", "/sys/fs/bpf/ivds/v1/maps/fdb").stdout)]
 
 
 def client_dies_before_commit(moving):

@@ -86,6 +86,35 @@ def _(bench):
         check_equal(asked, [0, 0], "ARP requests and Neighbour Solicitations on the wire")
         for host, vm in (("a", "red-1"), ("b", "red-2")):
             check(scene.counters(host, vm).get("rx_answered", 0) >= 2, f"{vm} was answered: {scene.counters(host, vm)}")
+        # Who is answered for, and where it is; the same from the pinned maps.
+        def neighbours(*words):
+            return sorted((each["address"], each["mac"], each["port"], each["vlan"])
+                          for each in scene.hosts["a"].ctl_json_lines("neighbour", "show", *words))
+        own = [("10.0.0.1", mac(1), "red-1", 0), ("fd00::1", mac(1), "red-1", 0)]
+        others = [("10.0.0.2", mac(2), "uplink", 100), ("fd00::2", mac(2), "uplink", 100)]
+        check_equal(neighbours(), sorted(own + others), "what the switch answers for")
+        check_equal(neighbours("--instance", "red", "--port", "uplink"), others, "of the uplink")
+        check_equal(neighbours("--address", "fd00:0::1"), own[1:], "of one address")
+        refused = scene.hosts["a"].ctl("neighbour", "show", "--address", "10.0.0.0/8", check=False)
+        check(refused.returncode == 2 and "IVDS-A023" in refused.stderr, refused.stderr)
+        scene.hosts["a"].stop_agent()
+        check_equal(neighbours(), sorted(own + others), "what the maps say without the agent")
+        start(scene.hosts["a"])
+        scene.knows("a", 1)
+        # Two VMs that claim one address are told on both hosts, and nobody is answered for it.
+        scene.hosts["b"].ctl("vport", "update", "red-2", *(word for each in ("10.0.0.2", "fd00::2", "10.0.0.1")
+                                                           for word in ("--addresses", each)))
+        for host in "ab":
+            lab.wait(lambda host=host: findings(scene, host, "IVDS-R023"), 30, f"{host} does not tell of the address")
+            told = findings(scene, host, "IVDS-R023")
+            check(len(told) == 1 and told[0]["object"] == "red" and told[0]["fix"] and
+                  all(text in told[0]["text"] for text in ("10.0.0.1", "vport red-1", "of host a", "vport red-2", "of host b",
+                                                           "answers nobody")), f"{host}: {told}")
+        check_equal(neighbours("--address", "10.0.0.1"), [], "who is answered for, of those who claim it")
+        scene.apply("b")
+        for host in "ab":
+            lab.wait(lambda host=host: not findings(scene, host, "IVDS-R023"), 30, f"{host} still tells of the address")
+        lab.wait(lambda: neighbours() == sorted(own + others), 30, lambda: f"what the switch answers for: {neighbours()}")
         # What nobody has is asked everywhere, as ever.
         with scene.fabric.port("port-a") as a:
             scene.vms["red-1"].run("ping", "-c", 1, "-W", "1", "10.0.0.77", check=False)

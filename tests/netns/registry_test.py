@@ -3,6 +3,7 @@
 own and is stopped, killed and written to by strangers."""
 import json
 import pathlib
+import shutil
 import signal
 import tempfile
 
@@ -365,6 +366,54 @@ def _(bench):
         by_tls(hosts[1], ca)
         for name in "ab":
             lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} does not know the other's vMAC")
+        # All certificates are of another authority now, in the same files: the agents find their way back by themselves.
+        with tempfile.TemporaryDirectory() as newer:
+            renewed = Authority(newer)
+            for name in "ab":
+                renewed.issue(name)
+            for file in (renewed.cert(), *(each(name) for name in "ab" for each in (renewed.cert, renewed.key))):
+                shutil.copy(file, folder)
+            etcd.stop()
+            etcd.trust(renewed)
+            etcd.start()
+            hosts[0].ctl("vnic", "create", "late-nic", "--vmac", mac(9))
+            hosts[0].ctl("vport", "create", "late", "--instance", "red", "--netdev", "late0", "--vnic", "late-nic")
+            lab.wait(lambda: remote(scene, "b") == 2, 60, "b does not hear of the new vPort")
+
+
+@case("a tenant's quota counts its bindings on all hosts: none adds one beyond, and nobody loses what he has [R87][R79]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, etcd = Scene(lab, {"red": network(tenant="acme")}), Etcd(lab)
+        for number, host in enumerate(scene.two_hosts(), 1):
+            etcd.connect(host, 10 + number)
+            scene.vm(host.name, "red", number)
+            start(host)
+        scene.start()
+        a, b = scene.hosts["a"], scene.hosts["b"]
+        for name in "ab":
+            lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} does not know the other's vMAC")
+            scene.hosts[name].ctl("tenant", "create", "acme", "--max-fabric-bindings", "2")
+        shown = lambda host: [(each["fabric_bindings"], each["max_fabric_bindings"])  # noqa: E731
+                              for each in host.ctl_json("tenant", "show", "acme")["tenants"]]
+        check_equal([[(int(used), most) for used, most in shown(host)] for host in (a, b)], [[(2, 2)]] * 2, "tenant show")
+        a.ctl("vnic", "create", "late-nic", "--vmac", mac(9))
+        words = ("vport", "create", "late", "--instance", "red", "--netdev", "late0", "--vnic", "late-nic")
+        done = a.ctl(*words, check=False)
+        check(done.returncode == 5 and "IVDS-R024" in done.stderr and "--max-fabric-bindings 3" in done.stderr, done.stderr)
+        # What is no binding is not counted, and what is there may be changed.
+        a.ctl("vport", "update", "red-1", "--mtu-bytes", "1400")
+        a.ctl("tenant", "update", "acme", "--max-fabric-bindings", "3")
+        a.ctl(*words)
+        lab.wait(lambda: remote(scene, "b") == 2, 60, "b does not hear of the new vPort")
+        # b's own quota is exceeded by a's vPort: b keeps what it has, and gets no more.
+        b.ctl("vport", "update", "red-2", "--mtu-bytes", "1400")
+        b.ctl("vnic", "create", "more-nic", "--vmac", mac(8))
+        done = b.ctl("vport", "create", "more", "--instance", "red", "--netdev", "more0", "--vnic", "more-nic", check=False)
+        check(done.returncode == 5 and "4 bindings of all hosts, 2 of them here" in done.stderr, done.stderr)
+        # One that goes makes room for one that comes, in one change.
+        a.ctl("vport", "delete", "late")
+        lab.wait(lambda: remote(scene, "b") == 1, 60, "b still has the vPort that went")
 
 
 @case("etcd that asks for users: hosts that log in share bindings, also after etcd forgot who they are, and one with another "

@@ -85,6 +85,12 @@ TEST_CASE("every call of the schema has a role, and some kinds ask for more to b
                   (host.contains(kind) ? pb::ADMINISTER : pb::OPERATE));
         CHECK(role_for("Get", static_cast<pb::Kind>(kind)) == pb::READ);
     }
+    // What a field of the request asks for beside the call.
+    pb::DoctorRequest look;
+    CHECK(role_for("Doctor", pb::KIND_NONE, look) == pb::READ);
+    look.set_mend(true);
+    CHECK(role_for("Doctor", pb::KIND_NONE, look) == pb::OPERATE);
+    CHECK(role_for("NoSuchCall", pb::KIND_NONE, look) == pb::NO_ROLE);
     // A number that is no kind asks for no less than the call does.
     CHECK(role_for("Delete", static_cast<pb::Kind>(99)) == pb::OPERATE);
 }

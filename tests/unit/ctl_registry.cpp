@@ -276,6 +276,13 @@ TEST_CASE("a list that lacks bindings takes them away only after a while, and no
     CHECK(mirror.others() == 1);
     mirror.apply({kv(key_text(one), "", 62), true});
     CHECK(mirror.others() == 0);
+
+    // A registry that begins anew, and counts its revisions from 1 again.
+    mirror.relist(both(63), 20);
+    mirror.relist({}, 20);
+    mirror.apply({told(one, 2), false});
+    mirror.expire(20);
+    CHECK(mirror.others() == 1);
 }
 
 TEST_CASE("after each of many changes, looking at their networks alone gives what looking at all gives",
@@ -392,6 +399,73 @@ TEST_CASE("an instance takes as many peers as it says, those that came first, an
     CHECK(unusable.front().is_over);
     CHECK(unusable.front().entry.binding.host() == "b");
     CHECK(unusable.front().why == "instance red takes 2 peers, and others came before");
+}
+
+TEST_CASE("one address of two vPorts in one network is told, with who claims it; in two networks it is right",
+          "[R84][R153]") {
+    const std::string text = replaced(kHost, "vnic: n1,", "vnic: n1, addresses: [10.0.0.1, \"fd00::1\"],");
+    const Model model = model_of(replaced(text, "vnic: n2}", "vnic: n2, addresses: [10.0.0.1]}"));
+    Mirror mirror("a");
+    const auto say = [&](const std::string& network, unsigned vlan, std::uint8_t last, const std::string& addresses,
+                         std::int64_t revision) {
+        const std::string vmac = format_mac(mac(last));
+        mirror.apply({kv("/ivds/v1/bindings/" + network + "/" + vmac,
+                         binding_with("b", vlan, vmac, "\"addresses\":[" + addresses + "]"), revision),
+                      false});
+    };
+    const auto clashes = [&] { return address_clashes(model, mirror, claims_of(model, "a", {}), "a"); };
+    CHECK(clashes().empty());
+    say("100.10", 100, 41, "\"10.0.0.2\"", 1);
+    say("300.10", 300, 42, "\"10.0.0.1\"", 2);
+    CHECK(clashes().empty());
+    // By another VLAN of the instance, and in another form of the address.
+    say("200.10", 200, 43, "\"fd00:0::1\",\"10.0.0.2\"", 3);
+    const auto found = clashes();
+    REQUIRE(found.size() == 2);
+    CHECK((found[0].instance == "red" && found[1].instance == "red"));
+    std::set<std::string> pairs;
+    for (const AddressClash& each : found)
+        pairs.insert(fmt::format("{} {} {}", each.address, each.one.vmac(), each.other.vmac()));
+    CHECK(pairs == std::set<std::string>{"fd00::1 02:00:00:00:00:01 02:00:00:00:00:2b",
+                                         "10.0.0.2 02:00:00:00:00:29 02:00:00:00:00:2b"});
+    // A VM that is to come claims nothing yet; nor does what went from the list.
+    Model prepared = model;
+    auto vport = std::make_shared<pb::VPort>(*prepared.vports.at("p1"));
+    vport->set_state(pb::VPort::PREPARED);
+    prepared.vports["p1"] = vport;
+    CHECK(address_clashes(prepared, mirror, claims_of(prepared, "a", {}), "a").size() == 1);
+    mirror.relist({}, 10);
+    CHECK(clashes().empty());
+}
+
+TEST_CASE("bindings say whose they are, and those of other hosts are counted by tenant", "[R79][R87]") {
+    const Model model = model_of(replaced(kHost, "{name: red,", "{name: red, tenant: acme,"));
+    const auto claims = claims_of(model, "a", {});
+    CHECK(claims_of_tenant(claims, "acme") == 2);
+    Mirror mirror("a");
+    std::int64_t revision = 0;
+    carry_out(mirror, mirror.publication(claims, 5), revision);
+    CHECK(mirror.others_of("acme") == 0);
+    const auto say = [&](const std::string& host, std::uint8_t last, const std::string& tenant) {
+        const std::string vmac = format_mac(mac(last));
+        mirror.apply({kv("/ivds/v1/bindings/300.10/" + vmac,
+                         binding_with(host, 300, vmac, fmt::format("\"tenant\":\"{}\"", tenant)), ++revision),
+                      false});
+    };
+    say("b", 41, "acme");
+    say("b", 42, "acme");
+    say("b", 43, "other");
+    CHECK(mirror.others_of("acme") == 2);
+    CHECK(mirror.others_of("other") == 1);
+    say("b", 42, "other");
+    say("b", 44, "No Name");
+    CHECK(mirror.others_of("acme") == 1);
+    CHECK(mirror.others_of("other") == 2);
+    CHECK(mirror.others() == 3);
+    mirror.apply({kv("/ivds/v1/bindings/300.10/" + format_mac(mac(41)), "", ++revision), true});
+    CHECK(mirror.others_of("acme") == 0);
+    say("a", 42, "other");
+    CHECK(mirror.others_of("other") == 1);
 }
 
 TEST_CASE("addresses of VMs are in their bindings, and answered for where an instance says so", "[R84][R153]") {
@@ -817,7 +891,29 @@ TEST_CASE("a pool has the members of all hosts, of one network, and loses those 
     REQUIRE(ids);
     CHECK(compile(*a, *ids)->pools.begin()->second.value.count == 1);
 
-    mirror.apply({kv("/ivds/v1/pools/web/b", "", ++revision), true});
+    // etcd lost all it had: b says it again within the time of a lease, and nothing flapped.
+    const auto is_member = [&] { return !mirror.shared(*a, foreign).vport_pools.empty(); };
+    const auto again = kv("/ivds/v1/pools/web/b", members("b", "200.10", "q1"), 1, 9);
+    mirror.relist({}, 10);
+    mirror.expire(9);
+    CHECK(is_member());
+    mirror.apply({again, false});
+    mirror.expire(10);
+    CHECK(is_member());
+    // What it does not say again goes; this host's own is not there at once.
+    write_shares(mirror, own, "a", revision);
+    const auto writes_own = [&] { return !mirror.publication({}, 7, shares_of(own, "a", {})).steps.empty(); };
+    CHECK(!writes_own());
+    CHECK(mirror.take_shared_changed());
+    mirror.relist({}, 20);
+    CHECK(writes_own());
+    CHECK(mirror.take_shared_changed());
+    mirror.expire(20);
+    CHECK(mirror.take_shared_changed());
+    CHECK(!is_member());
+
+    mirror.apply({again, false});
+    mirror.apply({kv("/ivds/v1/pools/web/b", "", 2), true});
     a = next_shared(*a, mirror.shared(*a, foreign));
     REQUIRE(a);
     CHECK(a->vport_pools.at("web")->members().empty());
@@ -848,7 +944,7 @@ vports: [{name: q1, instance: red, netdev: w1, rules: [{name: r, direction: in, 
     CHECK(left->vport_pools.at("web")->members().empty());
 }
 
-TEST_CASE("more sets than are taken are refused and counted, and a list takes back what went", "[R174]") {
+TEST_CASE("more sets than are taken are refused and counted, and read again where there is room", "[R174]") {
     Mirror mirror("a");
     std::vector<etcd::KeyValue> keys;
     for (std::size_t i = 0; i < kMaxShared + 10; ++i)
@@ -859,6 +955,18 @@ TEST_CASE("more sets than are taken are refused and counted, and a list takes ba
     CHECK(mirror.refused_total() == 10);
     CHECK(mirror.take_shared_changed());
     CHECK(!mirror.take_shared_changed());
+    // Where one goes, one of those that found no room is to be read again; not while there is none.
+    CHECK(!mirror.take_waiting());
+    mirror.apply({kv("/ivds/v1/sets/s0", "", 2), true});
+    const auto waiting = mirror.take_waiting();
+    REQUIRE(waiting);
+    const auto found = std::ranges::find(keys, *waiting, &etcd::KeyValue::key);
+    REQUIRE(found != keys.end());
+    CHECK(found - keys.begin() >= static_cast<std::ptrdiff_t>(kMaxShared));
+    mirror.apply({*found, false});
+    CHECK(mirror.others_shared() == kMaxShared);
+    CHECK(mirror.refused().size() == 9);
+    CHECK(!mirror.take_waiting());
     keys.resize(1);
     mirror.relist(keys, 0);
     CHECK(mirror.others_shared() == 1);
