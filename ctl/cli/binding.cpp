@@ -3,39 +3,31 @@
 #include <fmt/ranges.h>
 
 #include <memory>
-#include <ostream>
+#include <vector>
 
-#include "command.h"
-#include "table.h"
+#include "list.h"
 
 namespace ivds::cli {
 namespace {
 
-// There may be 100,000: a table is printed in parts of so many rows.
-constexpr std::size_t part_rows = 4096;
-
 Result<int> show(const Context& context, const pb::BindingsRequest& request) {
-    Table table({">V.VLAN", "VMAC", "VPORT", "SERVER_MAC", ">VLAN", "HOST", ">GENERATION", "INSTANCE", "ADDRESSES"});
-    const auto done = context.agent.bindings(request, [&](const pb::BindingEntry& entry) {
-        if (context.options.json) {
-            context.json(entry);
-            return context.io.out.good();
-        }
-        table.row({Cell::number_or_none(entry.vvlan()),
-                   {entry.vmac()},
-                   {entry.vport()},
-                   {entry.physical_mac()},
-                   Cell::number_or_none(entry.vlan()),
-                   {entry.host()},
-                   Cell::number_or_none(entry.generation()),
-                   {entry.instance()},
-                   {fmt::format("{}", fmt::join(entry.addresses(), " "))}});
-        if (table.rows() == part_rows) table.print(context.io.out, context.io.color);
-        return context.io.out.good();
-    });
-    if (!done) return std::unexpected(done.error());
-    if (!context.options.json) table.print(context.io.out, context.io.color);
-    return exit_ok;
+    return print_list<pb::BindingEntry>(
+        context,
+        {"NETWORK", "VMAC", "VPORT", "SERVER_MAC", ">V.VLAN", ">VLAN", "HOST", ">GENERATION", "INSTANCE",
+         "ADDRESSES"},
+        2, [&](const auto& print) { return context.agent.bindings(request, print); },
+        [](const pb::BindingEntry& entry) -> std::vector<Cell> {
+            return {{entry.network()},
+                    {entry.vmac()},
+                    {entry.vport()},
+                    {entry.physical_mac()},
+                    Cell::number_or_none(entry.vvlan()),
+                    Cell::number_or_none(entry.vlan()),
+                    {entry.host()},
+                    Cell::number_or_none(entry.generation()),
+                    {entry.instance()},
+                    {fmt::format("{}", fmt::join(entry.addresses(), " "))}};
+        });
 }
 
 }  // namespace

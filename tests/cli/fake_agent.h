@@ -134,6 +134,7 @@ public:
         bindings_request = *request;
         for (const pb::BindingEntry& entry : bindings) writer->Write(entry);
         return answer(context, "Bindings", pb::Done{}, static_cast<pb::Done*>(nullptr));
+    }
     grpc::Status Neighbours(grpc::ServerContext* context, const pb::NeighboursRequest* request,
                             grpc::ServerWriter<pb::NeighbourEntry>* writer) override {
         neighbours_request = *request;

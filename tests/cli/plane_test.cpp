@@ -174,6 +174,7 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"status"},
         {"stats"},
         {"fdb", "show"},
+        {"binding", "show"},
         {"fdb", "flush", "--port", "web1"},
         {"neighbour", "show"},
         {"flow", "list"},

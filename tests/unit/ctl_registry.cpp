@@ -190,9 +190,11 @@ TEST_CASE("bindings are read a part at a time, in order, each once, also while t
     std::vector<etcd::KeyValue> keys;
     std::set<std::string> wanted;
     for (const Network& network : {Network{0, 7}, Network{100, 10}, Network{200, 10}})
-        for (unsigned n = 1; n <= 5; ++n) {
+        for (std::uint8_t n = 1; n <= 5; ++n) {
             const BindingKey key{network, mac(n)};
-            keys.push_back(kv(key_text(key), binding("b", network.vlan, network.vvlan, format_mac(mac(n))), 9));
+            keys.push_back(kv(key_text(key),
+                              binding("b", network.vlan != 0 ? network.vlan : 7, network.vvlan, format_mac(mac(n))),
+                              9));
             wanted.insert(key_text(key));
         }
     mirror.relist(keys, 0);
