@@ -658,10 +658,9 @@ void add_fabric_commands(Commands& commands) {
     add_value(*normalize_app, "--vlan", "VLAN", words->vlan, "this VLAN, 1 to 4094, not the one that most hosts have")
         .check(CLI::Range(1, 4094));
     CLI::App& host_app = Commands::group(commands.root(), "host", "The hosts that share a registry");
-    commands.leaf(
-        host_app, "list", "Print the hosts that are registered, and where their agents serve the API",
-        "ivds-ctl host list\nA host without an address does not listen for others: see --listen of ivdsd(8).",
-        list_hosts);
+    commands.leaf(host_app, "list", "Print the hosts that are registered, and where their agents serve the API",
+                  "ivds-ctl host list\nA host without an address serves no other host; ivdsd(8) says how one does.",
+                  list_hosts);
     add("list", "Every instance of every host of the file", "ivds-ctl fabric list -f fabric.yaml",
         [words](const Context& context) { return list(context, words->file); });
 }

@@ -613,6 +613,8 @@ def _(bench):
         check_equal(list(stub.Flows(pb.FlowsRequest(vport="red-1"))), [], "flows of a vPort without rules")
         check_equal(stub.FlushFlows(pb.FlowsRequest(vport="red-1")).removed, 0, "flushed flows")
         check_equal(list(stub.Neighbours(pb.NeighboursRequest())), [], "addresses answered for, where nobody is")
+        check_equal([(each.vport, each.vvlan, each.vlan, each.instance) for each in stub.Bindings(pb.BindingsRequest())],
+                    [("red-1", 10, 100, "red")], "bindings of a host without a registry")
         check_equal(list(stub.Mirrors(pb.MirrorsRequest()).mirrors), [], "mirrors")
         check_equal(list(stub.Exporters(pb.ExportersRequest()).exporters), [], "exporters")
         check_equal(list(stub.Inspectors(pb.InspectorsRequest()).inspectors), [], "inspectors")
