@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <fmt/format.h>
 
-#include <array>
 #include <unordered_map>
 
 #include "agent/names.h"
@@ -16,11 +15,6 @@ constexpr std::uint16_t kIp4 = 0x0800;
 constexpr std::uint16_t kArp = 0x0806;
 constexpr std::uint16_t kIp6 = 0x86dd;
 constexpr std::uint8_t kTcp = 6;
-
-std::string address_text(const std::uint8_t (&bytes)[16], bool v4) {
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    return ::inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? bytes + 12 : bytes, text.data(), text.size());
-}
 
 std::string protocol_text(std::uint8_t protocol) {
     switch (protocol) {

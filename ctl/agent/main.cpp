@@ -165,9 +165,7 @@ bool is_for_others(const std::string& address) {
 Result<> check_advertised(const Options& options) {
     const std::string& text = options.advertise;
     if (text.empty()) return {};
-    const auto colon = text.rfind(':');
-    const bool is_right = colon != std::string::npos && colon != 0 && colon + 1 < text.size() &&
-                          is_for_others(text) && text.find_first_not_of("0123456789", colon + 1) == std::string::npos;
+    const bool is_right = fabric::is_host_port(text) && is_for_others(text);
     if (is_right && !options.listen.empty() && options.registry == "etcd") return {};
     return fail(Code::invalid, "IVDS-A025",
                 is_right ? "--advertise without --listen and --registry etcd"

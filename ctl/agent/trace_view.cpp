@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <iterator>
 #include <map>
 #include <span>
@@ -29,11 +28,6 @@ constexpr std::uint32_t kStages[] = {0,
 
 std::uint32_t stage_of(std::uint32_t kind) {
     return kind < std::size(kStages) ? kStages[kind] : 0;
-}
-
-std::string address_text(const std::uint8_t (&bytes)[16], bool v4) {
-    std::array<char, INET6_ADDRSTRLEN> text{};
-    return ::inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? bytes + 12 : bytes, text.data(), text.size());
 }
 
 // Turns steps into sentences. Keeps what earlier steps said, as later ones mean it: which port, which instance.

@@ -59,17 +59,17 @@ std::string text_of(const ShareConflict& each) {
                                            each.label, each.host);
 }
 
-bool is_host_port(const std::string& text) {
-    const auto colon = text.rfind(':');
-    return colon != std::string::npos && colon != 0 && colon + 1 != text.size() &&
-           std::ranges::all_of(text.substr(colon + 1), [](unsigned char c) { return std::isdigit(c) != 0; });
-}
-
 constexpr const char* kShareConflictFix =
     "leave out shared, give it another name, or delete this host's own to use the other's";
 constexpr const char* kConflictFix = "give one of the two vNICs another vMAC, or delete the vPort that is no more";
 
 }  // namespace
+
+bool is_host_port(const std::string& text) {
+    const auto colon = text.rfind(':');
+    return colon != std::string::npos && colon != 0 && colon + 1 != text.size() &&
+           std::ranges::all_of(text.substr(colon + 1), [](unsigned char c) { return std::isdigit(c) != 0; });
+}
 
 Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, etcd::Login login, const std::string& host,
                              std::int64_t lease_s) {

@@ -34,6 +34,9 @@ struct Settings {
     std::string address;        // HOST:PORT at which others reach this host's API; empty: they do not
 };
 
+// Whether a text has the form HOST:PORT.
+[[nodiscard]] bool is_host_port(const std::string& text);
+
 // From what the command line says: endpoints as "HOST:PORT" or "https://HOST:PORT", with commas between. An empty
 // `host` is this host's own name.
 [[nodiscard]] Result<Settings> settings_of(const std::string& endpoints, etcd::Tls tls, etcd::Login login,
