@@ -11,8 +11,8 @@
 # QEMU, which one of the demos uses too, is installed by the first of them; where it cannot be had they are skipped.
 # Neither is nightly, which takes hours and says how far it is: random worlds on all rungs until ten million frames have
 # been compared, and every single bit of an 82599's registers, broken.
-# It ends with CTest's summary and a list of what was skipped and why. Exit 0 only if no test failed. A machine that
-# builds with one job at a time sets JOBS=1.
+# It ends with CTest's summary and a list of what was skipped and why. Exit 0 only if no test failed. JOBS is the number
+# of tests at a time. With CI set, as on a machine that builds this once, sources are compiled several at a time.
 set -euo pipefail
 # shellcheck source=scripts/lib/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib/common.sh"
@@ -43,8 +43,9 @@ if [ $# -gt 0 ]; then
 fi
 [[ " $* " =~ \ nightly\  ]] && select+=(--verbose)
 status=0
-# Tests that start processes of their own say so in PROCESSORS or RUN_SERIAL; the rest share the cores.
-ctest --test-dir build/dev -j "${JOBS:-$(nproc)}" --output-on-failure --no-tests=error \
+# Tests that keep several cores busy say so in PROCESSORS or RUN_SERIAL. The rest wait a good part of their time, for
+# kernels, leases and each other's processes: one more of them than there are cores.
+ctest --test-dir build/dev -j "${JOBS:-$(($(nproc) + 1))}" --output-on-failure --no-tests=error \
     --output-junit ctest.xml "${select[@]}" || status=$?
 
 record=()
