@@ -72,11 +72,6 @@ std::string differences(const T& value, const T& other) {
     return text.empty() ? "other padding" : text;
 }
 
-template <class T>
-bool same_bytes(const T& a, const T& b) {
-    return std::memcmp(&a, &b, sizeof(T)) == 0;
-}
-
 class Auditor {
 public:
     // No text: there is no such entry.

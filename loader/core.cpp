@@ -61,11 +61,6 @@ bool gone(const Error& error) {
     return error.os_errno == ENODEV || error.os_errno == ENOLINK || error.os_errno == ENXIO;
 }
 
-template <class T>
-bool same_bytes(const T& a, const T& b) {
-    return std::memcmp(&a, &b, sizeof(T)) == 0;
-}
-
 // The error of a write to a map that holds no more than `capacity` entries says so.
 Error full(Error error, const char* what_holds, std::uint32_t capacity) {
     if (error.os_errno == E2BIG || error.os_errno == ENOSPC) {

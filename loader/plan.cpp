@@ -8,17 +8,11 @@
 #include <bit>
 #include <cstring>
 #include <ranges>
-#include <type_traits>
 #include <unordered_set>
 
 namespace ivds {
 namespace {
 
-template <class T>
-bool same_bytes(const T& a, const T& b) {
-    static_assert(std::has_unique_object_representations_v<T>);
-    return std::memcmp(&a, &b, sizeof(a)) == 0;
-}
 bool same(const ivds_port& a, const ivds_port& b) {
     return same_bytes(a, b);
 }

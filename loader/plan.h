@@ -16,10 +16,12 @@
 
 #include <array>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <variant>
@@ -28,6 +30,12 @@
 #include "tables.h"
 
 namespace ivds {
+
+template <class T>
+[[nodiscard]] bool same_bytes(const T& a, const T& b) {
+    static_assert(std::has_unique_object_representations_v<T>);
+    return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
 
 // Whether the port has an interface of its own: no end of a patch has, no vPort behind a trunk, and no VF of a VM's.
 [[nodiscard]] constexpr bool has_interface(const ivds_port& port) {

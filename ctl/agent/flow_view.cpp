@@ -3,6 +3,8 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <net/ethernet.h>
+#include <netinet/in.h>
 
 #include <unordered_map>
 
@@ -11,16 +13,11 @@
 namespace ivds {
 namespace {
 
-constexpr std::uint16_t kIp4 = 0x0800;
-constexpr std::uint16_t kArp = 0x0806;
-constexpr std::uint16_t kIp6 = 0x86dd;
-constexpr std::uint8_t kTcp = 6;
-
 std::string protocol_text(std::uint8_t protocol) {
     switch (protocol) {
         case 1:
             return "icmp";
-        case kTcp:
+        case IPPROTO_TCP:
             return "tcp";
         case 17:
             return "udp";
@@ -66,9 +63,9 @@ const char* state_text(std::uint8_t state) {
 }
 
 // Puts entries into words. What it looks up of a port it looks up once.
-class Teller {
+class FlowTeller {
 public:
-    explicit Teller(const ViewSource& source)
+    explicit FlowTeller(const ViewSource& source)
         : source_(source),
           ports_(names_by_id(source.ids.ports)),
           instances_(names_by_id(source.ids.instances)),
@@ -132,10 +129,10 @@ pb::FrameTuple tuple_of(const ivds_fields& fields) {
     pb::FrameTuple tuple;
     tuple.set_vmac(mac_text(fields.src_mac));
     const std::uint16_t type = ntohs(fields.type_be);
-    if (type != kIp4 && type != kIp6 && type != kArp) return tuple;
-    tuple.set_src(address_text(fields.src, type != kIp6));
-    tuple.set_dst(address_text(fields.dst, type != kIp6));
-    if (type == kArp) return tuple;
+    if (type != ETHERTYPE_IP && type != ETHERTYPE_IPV6 && type != ETHERTYPE_ARP) return tuple;
+    tuple.set_src(address_text(fields.src, type != ETHERTYPE_IPV6));
+    tuple.set_dst(address_text(fields.dst, type != ETHERTYPE_IPV6));
+    if (type == ETHERTYPE_ARP) return tuple;
     tuple.set_protocol(fields.proto);
     tuple.set_src_port(ntohs(fields.sport_be));
     tuple.set_dst_port(ntohs(fields.dport_be));
@@ -150,8 +147,9 @@ std::string fields_text(const ivds_fields& fields) {
     const std::uint16_t type = ntohs(fields.type_be);
     if (tuple.src().empty())
         return fmt::format("{} ethertype {:#06x} -> {}", tuple.vmac(), type, mac_text(fields.dst_mac));
-    std::string text = fmt::format("{} {} {} -> {}", tuple.vmac(), type == kArp ? "arp" : protocol_text(fields.proto),
-                                   end_text(tuple.src(), tuple.src_port()), end_text(tuple.dst(), tuple.dst_port()));
+    std::string text =
+        fmt::format("{} {} {} -> {}", tuple.vmac(), type == ETHERTYPE_ARP ? "arp" : protocol_text(fields.proto),
+                    end_text(tuple.src(), tuple.src_port()), end_text(tuple.dst(), tuple.dst_port()));
     if (tuple.fragment()) text += ", a fragment";
     if (tuple.cut()) text += ", headers cut";
     return text;
@@ -162,7 +160,7 @@ std::uint32_t flow_timeout_s(const ivds_flow_key& key, const ivds_flow& flow) {
         case IVDS_FLOW_OPENING:
             return IVDS_FLOW_OPENING_S;
         case IVDS_FLOW_OPEN:
-            return key.fields.proto == kTcp ? IVDS_FLOW_TCP_OPEN_S : IVDS_FLOW_OPEN_S;
+            return key.fields.proto == IPPROTO_TCP ? IVDS_FLOW_TCP_OPEN_S : IVDS_FLOW_OPEN_S;
         case IVDS_FLOW_CLOSING:
             return IVDS_FLOW_CLOSING_S;
         default:
@@ -187,7 +185,7 @@ Result<> view_flows(const ViewSource& source, const pb::FlowsRequest& request,
                         "`ivds-ctl instance list` shows all");
         instance = found->second;
     }
-    Teller teller(source);
+    FlowTeller teller(source);
     const std::uint32_t now_s = coarse_now_s();
     Result<> failed;
     auto done = source.maps.flows([&](const FlowRow& row) {

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <fixbuf/public.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <array>
@@ -34,8 +35,6 @@ constexpr std::uint8_t kDenied = 129;     // dropped by an ACL
 constexpr std::uint16_t kEthernet = 1;    // dataLinkFrameType
 constexpr std::uint16_t kCountBased = 1;  // selectorAlgorithm: systematic, every so many frames
 constexpr std::uint64_t kSelection = 1;   // the one selection of frames there is
-constexpr std::uint8_t kIcmp = 1;
-constexpr std::uint8_t kIcmp6 = 58;
 constexpr std::uint8_t kEcho = 8;
 constexpr std::uint8_t kEchoReply = 0;
 constexpr std::uint8_t kEcho6 = 128;
@@ -152,9 +151,9 @@ std::string message_of(GError*& error) {
 std::uint16_t icmp_of(const FlowRecord& record) {
     const ivds_fields& f = record.key.fields;
     std::uint8_t type = f.icmp_type;
-    if (f.proto != kIcmp && f.proto != kIcmp6) return 0;
-    if (record.way == IVDS_WAY_OUT && f.proto == kIcmp && type == kEcho) type = kEchoReply;
-    if (record.way == IVDS_WAY_OUT && f.proto == kIcmp6 && type == kEcho6) type = kEchoReply6;
+    if (f.proto != IPPROTO_ICMP && f.proto != IPPROTO_ICMPV6) return 0;
+    if (record.way == IVDS_WAY_OUT && f.proto == IPPROTO_ICMP && type == kEcho) type = kEchoReply;
+    if (record.way == IVDS_WAY_OUT && f.proto == IPPROTO_ICMPV6 && type == kEcho6) type = kEchoReply6;
     return static_cast<std::uint16_t>(type << 8 | f.icmp_code);
 }
 
@@ -185,7 +184,7 @@ Flow<Ends> flow_of(const FlowRecord& record, std::uint64_t epoch_ns) {
     flow.egress = out ? record.key.port : record.target;
     flow.icmp = icmp_of(record);
     // An echo's identifier, which stands where ports are, is neither of them.
-    if (flow.icmp == 0 && f.proto != kIcmp && f.proto != kIcmp6) {
+    if (flow.icmp == 0 && f.proto != IPPROTO_ICMP && f.proto != IPPROTO_ICMPV6) {
         flow.sport = ntohs(out ? f.dport_be : f.sport_be);
         flow.dport = ntohs(out ? f.sport_be : f.dport_be);
     }

@@ -382,7 +382,7 @@ Result<pb::OffloadReply> Offload::view(const pb::OffloadRequest& request, const 
         const offload::Snapshot snapshot = look_at(tables_);
         const auto plan = plan_one(snapshot, intent, *nic.backend, nic.known, false);
         if (!plan) return std::unexpected(plan.error());
-        view_fdb(*plan, snapshot, ids, out);
+        view_plan_fdb(*plan, snapshot, ids, out);
     }
     return reply;
 }

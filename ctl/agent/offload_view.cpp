@@ -116,7 +116,7 @@ void view_nic_trace(const offload::verify::Verifier& verifier, const offload::ve
     }
 }
 
-void view_fdb(const offload::Plan& plan, const offload::Snapshot& tables, const Ids& ids, pb::OffloadNic& out) {
+void view_plan_fdb(const offload::Plan& plan, const offload::Snapshot& tables, const Ids& ids, pb::OffloadNic& out) {
     const auto instances = names_by_id(ids.instances);
     for (std::size_t i = 0; i < plan.fdb.size(); ++i)
         add(out, "fdb",

@@ -11,7 +11,7 @@ namespace ivds {
 
 void view_plan(const offload::Plan& plan, const Ids& ids, pb::OffloadNic& out);
 // Each entry of the forwarding table; `tables` are those that the plan was made from.
-void view_fdb(const offload::Plan& plan, const offload::Snapshot& tables, const Ids& ids, pb::OffloadNic& out);
+void view_plan_fdb(const offload::Plan& plan, const offload::Snapshot& tables, const Ids& ids, pb::OffloadNic& out);
 
 // What NICs counted of a vPort.
 [[nodiscard]] pb::Counters counters_of(const ivds_nic_stats& stats);

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <net/ethernet.h>
 
 #include <algorithm>
 #include <iterator>
@@ -16,9 +17,6 @@
 namespace ivds {
 namespace {
 
-constexpr std::uint16_t kIp4 = 0x0800;
-constexpr std::uint16_t kIp6 = 0x86dd;
-
 // By kind, which are numbered from 1 on without a gap.
 constexpr std::uint32_t kStages[] = {0,
 #define IVDS_X(name, number, stage) stage,
@@ -31,9 +29,9 @@ std::uint32_t stage_of(std::uint32_t kind) {
 }
 
 // Turns steps into sentences. Keeps what earlier steps said, as later ones mean it: which port, which instance.
-class Teller {
+class TraceTeller {
 public:
-    Teller(const Model& model, const Ids& ids)
+    TraceTeller(const Model& model, const Ids& ids)
         : model_(model),
           ports_(names_by_id(ids.ports)),
           instances_(names_by_id(ids.instances)),
@@ -321,10 +319,10 @@ private:
         out.set_vmac(mac_text(from_wire_ ? fields.dst_mac : fields.src_mac));
         out.set_fragment((fields.unknown & IVDS_L4_FRAGMENT) != 0);
         out.set_cut(!known || ((fields.unknown & IVDS_L4_UNKNOWN) != 0 && !out.fragment()));
-        if (type == kIp4 || type == kIp6) {
+        if (type == ETHERTYPE_IP || type == ETHERTYPE_IPV6) {
             out.set_protocol(fields.proto);
-            out.set_src(address_text(fields.src, type == kIp4));
-            out.set_dst(address_text(fields.dst, type == kIp4));
+            out.set_src(address_text(fields.src, type == ETHERTYPE_IP));
+            out.set_dst(address_text(fields.dst, type == ETHERTYPE_IP));
             out.set_src_port(ntohs(fields.sport_be));
             out.set_dst_port(ntohs(fields.dport_be));
             text_ = fmt::format("six-tuple: vMAC {}, protocol {}, {} port {} to {} port {}", out.vmac(), fields.proto,
@@ -445,7 +443,7 @@ private:
 
 pb::TraceReply view_trace(const Model& model, const Ids& ids, const std::vector<RungTrace>& rungs) {
     pb::TraceReply reply;
-    Teller teller(model, ids);
+    TraceTeller teller(model, ids);
     for (const RungTrace& rung : rungs) teller.tell(rung, reply);
     return reply;
 }

@@ -59,6 +59,9 @@ CLI::Option& add_value(CLI::App& app, const std::string& name, const std::string
     return *app.add_option(name, value, description)->type_name(type);
 }
 
+// An object by its kind and name.
+[[nodiscard]] pb::Ref ref_to(pb::Kind kind, const std::string& name);
+
 // Findings as lines for people: "error IVDS-P001 eth1: text", and the fix below.
 void print_findings(std::ostream& out, bool color, const google::protobuf::RepeatedPtrField<pb::Finding>& findings);
 

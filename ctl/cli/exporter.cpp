@@ -9,7 +9,7 @@
 namespace ivds::cli {
 namespace {
 
-Result<int> state(const Context& context, const std::string& name) {
+Result<int> exporter_states(const Context& context, const std::string& name) {
     pb::ExportersRequest request;
     request.set_name(name);
     const auto reply = context.agent.exporters(request);
@@ -41,7 +41,7 @@ void add_exporter_command(Commands& commands) {
     auto name = std::make_shared<std::string>();
     CLI::App& app = commands.leaf(group, "state", "What was sent to the collector, and what failed",
                                   "ivds-ctl exporter state\nivds-ctl exporter state flows",
-                                  [name](const Context& context) { return state(context, *name); });
+                                  [name](const Context& context) { return exporter_states(context, *name); });
     add_value(app, "NAME", "EXPORTER", *name, "this one alone");
 }
 

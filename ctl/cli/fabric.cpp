@@ -179,13 +179,6 @@ pb::Instance wanted(const fb::Network& network, const fb::Network::Member& membe
     return now;
 }
 
-pb::Ref ref_to(pb::Kind kind, const std::string& name) {
-    pb::Ref ref;
-    ref.set_kind(kind);
-    ref.set_name(name);
-    return ref;
-}
-
 std::string text_of(const pb::Ref& what) {
     return fmt::format("{} {}",
                        what.kind() == pb::SET       ? "set"

@@ -15,7 +15,7 @@ std::string silence(double seconds) {
     return seconds < 0 ? "never heard" : fmt::format("{:.1f} s", seconds);
 }
 
-Result<int> state(const Context& context, const std::string& name) {
+Result<int> inspector_states(const Context& context, const std::string& name) {
     pb::InspectorsRequest request;
     request.set_name(name);
     const auto reply = context.agent.inspectors(request);
@@ -51,7 +51,7 @@ void add_inspector_command(Commands& commands) {
     auto name = std::make_shared<std::string>();
     CLI::App& state_app = commands.leaf(group, "state", "Whether inspectors listen, and what they let pass",
                                         "ivds-ctl inspector state\nivds-ctl inspector state ips",
-                                        [name](const Context& context) { return state(context, *name); });
+                                        [name](const Context& context) { return inspector_states(context, *name); });
     add_value(state_app, "NAME", "INSPECTOR", *name, "this one alone");
 }
 

@@ -11,7 +11,7 @@
 namespace ivds::cli {
 namespace {
 
-Result<int> state(const Context& context, const std::string& name) {
+Result<int> mirror_states(const Context& context, const std::string& name) {
     pb::MirrorsRequest request;
     request.set_name(name);
     const auto reply = context.agent.mirrors(request);
@@ -42,7 +42,7 @@ void add_mirror_commands(Commands& commands) {
     auto name = std::make_shared<std::string>();
     CLI::App& state_app = commands.leaf(group, "state", "What became of the copies",
                                         "ivds-ctl mirror state\nivds-ctl mirror state watch",
-                                        [name](const Context& context) { return state(context, *name); });
+                                        [name](const Context& context) { return mirror_states(context, *name); });
     add_value(state_app, "NAME", "MIRROR", *name, "this one alone");
 }
 

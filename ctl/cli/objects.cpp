@@ -14,10 +14,6 @@
 #include "table.h"
 
 namespace ivds::cli {
-namespace {
-
-using google::protobuf::FieldDescriptor;
-using google::protobuf::Message;
 
 pb::Ref ref_to(pb::Kind kind, const std::string& name) {
     pb::Ref ref;
@@ -25,6 +21,11 @@ pb::Ref ref_to(pb::Kind kind, const std::string& name) {
     ref.set_name(name);
     return ref;
 }
+
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
 
 // Says what happened, and what the agent filled in beside what was asked for.
 Result<int> report(const Context& context, pb::Kind kind, const std::string& verb, const pb::Object& asked,
@@ -172,7 +173,7 @@ const About& about(pb::Kind kind) {
 }
 
 // The words of a command on one object.
-struct Words {
+struct ObjectWords {
     std::string name;
     bool names = false;
     std::unique_ptr<FieldFlags> flags;
@@ -184,49 +185,51 @@ void add_kind(Commands& commands, pb::Kind kind) {
     CLI::App& group = Commands::group(commands.root(), noun, fmt::format("Objects: {}", facts.what));
     const auto example = [&](const std::string& words) { return fmt::format("ivds-ctl {} {}", noun, words); };
     const auto verb = [&](const std::string& name, const std::string& description, const std::string& examples,
-                          auto&& action) -> std::pair<CLI::App*, std::shared_ptr<Words>> {
-        auto words = std::make_shared<Words>();
+                          auto&& action) -> std::pair<CLI::App*, std::shared_ptr<ObjectWords>> {
+        auto words = std::make_shared<ObjectWords>();
         CLI::App& app =
             commands.leaf(group, name, description, examples,
                           [words, kind, action](const Context& context) { return action(context, kind, *words); });
         return {&app, words};
     };
 
-    auto [create_app, create_words] =
-        verb("create",
-             fmt::format("Create {} {}",
-                         noun == "uplink"      ? "an"
-                         : noun == "instance"  ? "an"
-                         : noun == "exporter"  ? "an"
-                         : noun == "inspector" ? "an"
-                                               : "a",
-                         noun),
-             example(fmt::format("create {}", facts.create)),
-             [](const Context& context, pb::Kind k, const Words& w) { return create(context, k, w.name, *w.flags); });
+    auto [create_app, create_words] = verb("create",
+                                           fmt::format("Create {} {}",
+                                                       noun == "uplink"      ? "an"
+                                                       : noun == "instance"  ? "an"
+                                                       : noun == "exporter"  ? "an"
+                                                       : noun == "inspector" ? "an"
+                                                                             : "a",
+                                                       noun),
+                                           example(fmt::format("create {}", facts.create)),
+                                           [](const Context& context, pb::Kind k, const ObjectWords& w) {
+                                               return create(context, k, w.name, *w.flags);
+                                           });
     add_value(*create_app, "NAME", "NAME", create_words->name, "its name, new among its kind").required();
     create_words->flags = std::make_unique<FieldFlags>(*create_app, descriptor_of(kind));
 
-    auto [update_app, update_words] =
-        verb("update", "Change the given fields and keep the others",
-             example(fmt::format("update {}", facts.update)) +
-                 "\nA list that is given replaces the list that was; '' empties it.",
-             [](const Context& context, pb::Kind k, const Words& w) { return update(context, k, w.name, *w.flags); });
+    auto [update_app, update_words] = verb("update", "Change the given fields and keep the others",
+                                           example(fmt::format("update {}", facts.update)) +
+                                               "\nA list that is given replaces the list that was; '' empties it.",
+                                           [](const Context& context, pb::Kind k, const ObjectWords& w) {
+                                               return update(context, k, w.name, *w.flags);
+                                           });
     add_value(*update_app, "NAME", facts.value, update_words->name, "which one").required();
     update_words->flags = std::make_unique<FieldFlags>(*update_app, descriptor_of(kind));
 
     auto [delete_app, delete_words] =
         verb("delete", "Delete it; what others still refer to stays, with an error", example("delete NAME"),
-             [](const Context& context, pb::Kind k, const Words& w) { return remove(context, k, w.name); });
+             [](const Context& context, pb::Kind k, const ObjectWords& w) { return remove(context, k, w.name); });
     add_value(*delete_app, "NAME", facts.value, delete_words->name, "which one").required();
 
     auto [get_app, get_words] =
         verb("get", "Print its configuration", example("get NAME"),
-             [](const Context& context, pb::Kind k, const Words& w) { return get(context, k, w.name); });
+             [](const Context& context, pb::Kind k, const ObjectWords& w) { return get(context, k, w.name); });
     add_value(*get_app, "NAME", facts.value, get_words->name, "which one").required();
 
     auto [list_app, list_words] =
         verb("list", "Print the configuration of all", example("list"),
-             [](const Context& context, pb::Kind k, const Words& w) { return list(context, k, w.names); });
+             [](const Context& context, pb::Kind k, const ObjectWords& w) { return list(context, k, w.names); });
     list_app->add_flag("--names", list_words->names, "names alone, one a line");
 }
 
@@ -282,7 +285,7 @@ void add_offload_set(Commands& commands, CLI::App& offload) {
         Commands::group(offload, "set", "What NICs shall carry: 'update' of the object, of these fields alone");
     const auto leaf = [&](pb::Kind kind, const std::string& description, const std::string& examples,
                           std::span<const std::string_view> fields) {
-        auto words = std::make_shared<Words>();
+        auto words = std::make_shared<ObjectWords>();
         CLI::App& app = commands.leaf(
             group, kind_name(kind), description, examples,
             [words, kind](const Context& context) { return update(context, kind, words->name, *words->flags); });

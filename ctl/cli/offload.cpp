@@ -211,7 +211,7 @@ Result<int> plan(const Context& context, const Asked& asked) {
         nic.set_state("planned");
         nic.set_vfs(draft->vfs());
         view_plan(*made, draft->ids, nic);
-        if (asked.fdb) view_fdb(*made, draft->tables, draft->ids, nic);
+        if (asked.fdb) view_plan_fdb(*made, draft->tables, draft->ids, nic);
         if (asked.steps)
             for (const offload::Step& step : made->steps) nic.add_steps(text(step));
     }

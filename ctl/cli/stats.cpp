@@ -19,7 +19,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Words {
+struct StatsWords {
     std::string port;
     double watch_s = 0;
     std::uint32_t count = 0;
@@ -144,7 +144,7 @@ void print_rates(const Io& io, const pb::StatsReply& before, const pb::StatsRepl
     table.print(io.out, io.color);
 }
 
-Result<pb::StatsReply> read(const Context& context, const Words& words) {
+Result<pb::StatsReply> read(const Context& context, const StatsWords& words) {
     auto stats = context.source.stats();
     if (stats && !words.port.empty()) {
         if (auto kept = keep_port(*stats, words.port); !kept) return std::unexpected(kept.error());
@@ -158,7 +158,7 @@ Result<pb::StatsReply> read(const Context& context, const Words& words) {
     return stats;
 }
 
-Result<int> stats(const Context& context, const Words& words) {
+Result<int> stats(const Context& context, const StatsWords& words) {
     auto before = read(context, words);
     if (!before) return std::unexpected(before.error());
     if (words.watch_s <= 0) {
@@ -193,7 +193,7 @@ Result<int> stats(const Context& context, const Words& words) {
 }  // namespace
 
 void add_stats_command(Commands& commands) {
-    auto words = std::make_shared<Words>();
+    auto words = std::make_shared<StatsWords>();
     CLI::App& app = commands.leaf(commands.root(), "stats",
                                   "Counters of ports and instances, drops by reason, unknown {VLAN, V.VLAN} pairs",
                                   "ivds-ctl stats\nivds-ctl stats --port web1 --watch 1\n"

@@ -270,7 +270,7 @@ std::vector<TopLine> top_lines(const pb::Top& top, const TopView& view, std::siz
 
 namespace {
 
-struct Words {
+struct TopWords {
     double interval_s = 2;
     bool once = false;
     std::string sort{top_columns[TopView{}.column]};
@@ -373,7 +373,7 @@ Clock::duration duration_of(double seconds) {
 // Readings, and what they give two by two.
 class Meter {
 public:
-    Meter(const Context& context, const Words& words) : context_(context), words_(words) {}
+    Meter(const Context& context, const TopWords& words) : context_(context), words_(words) {}
 
     Result<> begin() {
         auto stats = context_.source.stats();
@@ -400,7 +400,7 @@ public:
 
 private:
     const Context& context_;
-    const Words& words_;
+    const TopWords& words_;
     pb::StatsReply last_;
     Clock::time_point last_at_;
 };
@@ -436,7 +436,7 @@ Result<int> show_rounds(const Context& context, Meter& meter, const TopView& vie
     return exit_ok;
 }
 
-Result<int> show(const Context& context, const Words& words) {
+Result<int> show(const Context& context, const TopWords& words) {
     TopView view;
     view.column = static_cast<std::size_t>(std::ranges::find(top_columns, words.sort) - top_columns.begin());
     Meter meter(context, words);
@@ -448,7 +448,7 @@ Result<int> show(const Context& context, const Words& words) {
 }  // namespace
 
 void add_top_command(Commands& commands) {
-    auto words = std::make_shared<Words>();
+    auto words = std::make_shared<TopWords>();
     CLI::App& app = commands.leaf(
         commands.root(), "top", "The vPorts' rates as they are now, sorted",
         "ivds-ctl top --sort drop_pps\nivds-ctl top --vport 'web*' --interval 1\nivds-ctl top --once --instance red\n"

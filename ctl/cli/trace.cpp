@@ -14,7 +14,7 @@
 namespace ivds::cli {
 namespace {
 
-struct Wanted {
+struct TraceWanted {
     std::string port;
     std::string words;  // the frame's layers, or with `live` a filter
     std::string hex;
@@ -45,7 +45,7 @@ Result<Mac> usual_source(const Context& context, const std::string& name) {
     return parse_mac(port->vmac());
 }
 
-Result<std::vector<std::vector<std::uint8_t>>> frames_of(const Context& context, const Wanted& wanted) {
+Result<std::vector<std::vector<std::uint8_t>>> frames_of(const Context& context, const TraceWanted& wanted) {
     const int given = int{!wanted.words.empty()} + int{!wanted.hex.empty()} + int{!wanted.pcap.empty()};
     if (given != 1)
         return fail(Code::invalid, "IVDS-U001", "which frame?", "give its layers, or --hex, or --pcap: one of them");
@@ -107,7 +107,7 @@ std::string more_text(std::uint64_t untraced) {
                        untraced == 1 ? "was" : "were");
 }
 
-Result<int> trace_live(const Context& context, const Wanted& wanted) {
+Result<int> trace_live(const Context& context, const TraceWanted& wanted) {
     if (!wanted.hex.empty() || !wanted.pcap.empty())
         return fail(Code::invalid, "IVDS-U001", "--live traces the frames that pass, and no others",
                     "leave out --hex and --pcap, or --live");
@@ -143,7 +143,7 @@ Result<int> trace_live(const Context& context, const Wanted& wanted) {
     return exit_ok;
 }
 
-Result<int> trace(const Context& context, const Wanted& wanted) {
+Result<int> trace(const Context& context, const TraceWanted& wanted) {
     if (wanted.live) return trace_live(context, wanted);
     const auto frames = frames_of(context, wanted);
     if (!frames) return std::unexpected(frames.error());
@@ -167,7 +167,7 @@ Result<int> trace(const Context& context, const Wanted& wanted) {
 }  // namespace
 
 void add_trace_command(Commands& commands) {
-    auto wanted = std::make_shared<Wanted>();
+    auto wanted = std::make_shared<TraceWanted>();
     CLI::App& app = commands.leaf(
         commands.root(), "trace",
         "Say what the switch would do with a frame that comes in by a port, rung by rung and stage by stage, which\n"

@@ -169,14 +169,14 @@ Result<MacMatch> mac_match(const char* field, const std::string& text) {
 }
 
 // Reads one rule, field by field; later fields look at what earlier ones said.
-class Reader {
+class RuleReader {
 public:
-    explicit Reader(const pb::Rule& rule) : rule_(rule) {}
+    explicit RuleReader(const pb::Rule& rule) : rule_(rule) {}
 
     Result<AclRule> read() {
-        for (const auto step :
-             {&Reader::words, &Reader::ethertype, &Reader::macs, &Reader::addresses, &Reader::protocol,
-              &Reader::ports, &Reader::icmp, &Reader::nd_target, &Reader::tcp_flags, &Reader::deeds, &Reader::sets})
+        for (const auto step : {&RuleReader::words, &RuleReader::ethertype, &RuleReader::macs, &RuleReader::addresses,
+                                &RuleReader::protocol, &RuleReader::ports, &RuleReader::icmp, &RuleReader::nd_target,
+                                &RuleReader::tcp_flags, &RuleReader::deeds, &RuleReader::sets})
             if (auto done = (this->*step)(); !done) return std::unexpected(done.error());
         if (type_ != 0) {
             out_.ethertypes = {type_};
@@ -482,7 +482,7 @@ bool good_name(const std::string& name) {
     return name.size() <= 63 && std::ranges::all_of(name, good) && name[0] != '.' && name[0] != '_' && name[0] != '-';
 }
 
-void lower(std::string& text) {
+void to_lower(std::string& text) {
     std::ranges::transform(text, text.begin(),
                            [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; });
 }
@@ -490,7 +490,7 @@ void lower(std::string& text) {
 }  // namespace
 
 Result<AclRule> parse_rule(const pb::Rule& rule) {
-    return Reader(rule).read();
+    return RuleReader(rule).read();
 }
 
 Result<> validate_rules(const RuleList& rules) {
@@ -536,14 +536,14 @@ void normalise_rules(RuleList& rules) {
     for (pb::Rule& rule : rules) {
         for (std::string* text : {rule.mutable_ethertype(), rule.mutable_src_mac(), rule.mutable_dst_mac(),
                                   rule.mutable_protocol(), rule.mutable_tcp_flags()})
-            lower(*text);
+            to_lower(*text);
         for (std::string* text : {rule.mutable_src(), rule.mutable_dst(), rule.mutable_nd_target()})
             if (const auto prefix = parse_prefix(*text)) *text = prefix->text();
     }
 }
 
 void normalise_set(pb::Set& set) {
-    for (std::string& text : *set.mutable_macs()) lower(text);
+    for (std::string& text : *set.mutable_macs()) to_lower(text);
     for (std::string& text : *set.mutable_addresses())
         if (const auto prefix = parse_prefix(text)) text = prefix->text();
 }

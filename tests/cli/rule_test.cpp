@@ -12,7 +12,7 @@ namespace {
 
 using Catch::Matchers::ContainsSubstring;
 
-pb::Object web1() {
+pb::Object web1_with_rules() {
     pb::Object object;
     const auto done = message_from_yaml(
         "vport: {name: web1, netdev: veth0, rules: [{name: ssh, protocol: tcp, dst_ports: ['22']}, {ethertype: arp}, "
@@ -65,7 +65,7 @@ rules:
 
 TEST_CASE("rule add puts a rule last in the list, or before another", "[R51]") {
     Shell shell;
-    shell.agent.object = web1();
+    shell.agent.object = web1_with_rules();
     const Outcome done =
         shell({"rule", "add", "vport", "web1", "--name", "no-telnet", "--direction", "out", "--protocol", "tcp",
                "--dst-ports", "23,2300-2399", "--src-ports", "1", "--src-ports", "3", "--action", "drop"});
@@ -94,7 +94,7 @@ TEST_CASE("rule add puts a rule last in the list, or before another", "[R51]") {
 
 TEST_CASE("rule set changes the given fields, keeps the others, and moves a rule", "[R51]") {
     Shell shell;
-    shell.agent.object = web1();
+    shell.agent.object = web1_with_rules();
     REQUIRE(shell({"rule", "set", "vport", "web1", "ssh", "--action", "drop"}).code == 0);
     const pb::Rule& ssh = shell.agent.put_request.object().vport().rules(0);
     CHECK(ssh.action() == pb::Rule::DROP);
@@ -112,7 +112,7 @@ TEST_CASE("rule set changes the given fields, keeps the others, and moves a rule
 
 TEST_CASE("rule remove takes one rule off, of any owner", "[R51]") {
     Shell shell;
-    shell.agent.object = web1();
+    shell.agent.object = web1_with_rules();
     const Outcome done = shell({"rule", "remove", "vport", "web1", "rule-2"});
     CHECK(done.out == "rule rule-2 removed from the list of vport web1\n");
     CHECK(sent(shell) == Names{"ssh", "last"});

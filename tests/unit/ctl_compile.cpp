@@ -37,7 +37,7 @@ Compiled compiled(const std::string& text, const Compiled& now = {}) {
     return out;
 }
 
-const std::string kUplink = "uplinks: [{name: up, netdev: ens1f0, transport_vlan: 7}]\n";
+const std::string kFabric = "uplinks: [{name: up, netdev: ens1f0, transport_vlan: 7}]\n";
 
 }  // namespace
 
@@ -100,7 +100,7 @@ TEST_CASE("a vPort's MTU is its own, else its profile's, else the instance's, an
 }
 
 TEST_CASE("a local instance has nothing to do with the wire", "[R45][R46]") {
-    const Compiled c = compiled(kUplink + "instances: [{name: a, uplink: up, vlan: 10, vvlan: 100}, {name: b}]");
+    const Compiled c = compiled(kFabric + "instances: [{name: a, uplink: up, vlan: 10, vvlan: 100}, {name: b}]");
     for (const char* name : {"a", "b"}) {
         CHECK(c.instance(name).value.uplink == 0);
         CHECK(c.instance(name).value.flags == IVDS_IF_ACTIVE);
@@ -110,7 +110,7 @@ TEST_CASE("a local instance has nothing to do with the wire", "[R45][R46]") {
 
 TEST_CASE("a distributed instance is on the wire under its pair, and the VLAN is known to carry V.VLANs",
           "[R44][R69][R70][R74][R119]") {
-    const Compiled c = compiled(kUplink +
+    const Compiled c = compiled(kFabric +
                                 "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 100}, "
                                 "{name: b, uplink: up, scope: distributed, vlan: 10, vvlan: 101}, {name: c, uplink: "
                                 "up, scope: distributed, vlan: 11, vvlan: 100}]");
@@ -135,7 +135,7 @@ TEST_CASE("independent instances ride on the transport VLAN, and another transpo
     const std::string rest =
         "instances: [{name: a, uplink: up, mode: independent, scope: distributed, vvlan: 100}]\nvports: [{name: p, "
         "netdev: d, instance: a}]\n";
-    const Compiled c = compiled(kUplink + rest);
+    const Compiled c = compiled(kFabric + rest);
     CHECK(c.instance("a").value.vlan == 7);
     CHECK(c.tables.vvlans.contains({c.ids.ports.at("up"), 7, 100}));
     const Compiled d = compiled("uplinks: [{name: up, netdev: ens1f0, transport_vlan: 8}]\n" + rest, c);
@@ -148,7 +148,7 @@ TEST_CASE("independent instances ride on the transport VLAN, and another transpo
 
 TEST_CASE("with peers on further VLANs, floods go there and the wire teaches nothing", "[R80][R119]") {
     const Compiled c =
-        compiled(kUplink +
+        compiled(kFabric +
                  "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5, peer_vlans: [20, 30], "
                  "fdb: [{mac: 02:00:00:00:00:02, vlan: 20}, {mac: 02:00:00:00:00:01, vport: p}]}]\nvports: [{name: "
                  "p, netdev: d, instance: a}]\n");
@@ -164,7 +164,7 @@ TEST_CASE("with peers on further VLANs, floods go there and the wire teaches not
 
 TEST_CASE("peers have the rate of their VLAN, or that of all others, each for itself", "[R81]") {
     const std::string text =
-        kUplink +
+        kFabric +
         "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5, peer_vlans: [20, 30], peer_rates: "
         "[{rate_in_mbps: 8, burst_in_kib: 64}, {vlan: 20, rate_out_mbps: 100000}, {vlan: 30}]}, "
         "{name: b, uplink: up, scope: distributed, vlan: 10, vvlan: 6}]\n";
@@ -184,7 +184,7 @@ TEST_CASE("peers have the rate of their VLAN, or that of all others, each for it
 
 TEST_CASE("plain hosts of a VLAN are in the instance that lets them in", "[R95][R115]") {
     const Compiled c =
-        compiled(kUplink +
+        compiled(kFabric +
                  "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5}, {name: b, "
                  "uplink: up, scope: distributed, vlan: 10, vvlan: 6, plain_access: true}]");
     const std::uint32_t up = c.ids.ports.at("up");
@@ -192,14 +192,14 @@ TEST_CASE("plain hosts of a VLAN are in the instance that lets them in", "[R95][
     CHECK((c.port("up").value.flags & IVDS_PF_PLAIN_IN) != 0);
     CHECK((c.instance("b").value.flags & IVDS_IF_PLAIN_OUT) != 0);
     CHECK((c.instance("a").value.flags & IVDS_IF_PLAIN_OUT) == 0);
-    const Compiled none = compiled(kUplink + "instances: [{name: a, uplink: up, scope: distributed, vlan: 10}]");
+    const Compiled none = compiled(kFabric + "instances: [{name: a, uplink: up, scope: distributed, vlan: 10}]");
     CHECK(none.tables.vvlans.at({none.ids.ports.at("up"), 10, 0}) == 0);
     CHECK((none.port("up").value.flags & IVDS_PF_PLAIN_IN) == 0);
 }
 
 TEST_CASE("a draining instance keeps all but its activity", "[R42]") {
     const Compiled c = compiled(
-        kUplink + "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5, draining: true}]");
+        kFabric + "instances: [{name: a, uplink: up, scope: distributed, vlan: 10, vvlan: 5, draining: true}]");
     CHECK((c.instance("a").value.flags & IVDS_IF_ACTIVE) == 0);
     CHECK((c.instance("a").value.flags & IVDS_IF_WIRE) != 0);
     CHECK(c.tables.vvlans.size() == 2);
@@ -260,7 +260,7 @@ TEST_CASE("every id can be in use, one more is refused, and all can change at on
 
 TEST_CASE("an instance that did not change shares its static list with the tables before, a changed one does not") {
     const auto text = [](const std::string& a, const std::string& b) {
-        return kUplink + "instances: [{name: a, fdb: [{mac: 02:00:00:00:00:01, vport: p}]" + a +
+        return kFabric + "instances: [{name: a, fdb: [{mac: 02:00:00:00:00:01, vport: p}]" + a +
                "}, {name: b, fdb: [{mac: 02:00:00:00:00:01, vport: q}]" + b +
                "}]\nvports: [{name: p, netdev: p, instance: a}, {name: q, netdev: q, instance: b}]\n";
     };

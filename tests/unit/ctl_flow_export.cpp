@@ -20,6 +20,7 @@
 using namespace ivds;
 using Catch::Matchers::ContainsSubstring;
 
+namespace flow_export_test {
 namespace {
 
 const std::string kBase =
@@ -365,3 +366,5 @@ TEST_CASE("messages are IPFIX of the domain, in sequence, each within its size, 
     CHECK(number(messages[0], 16, 2) == 2);
     CHECK(messages[0].held.flows == 0);
 }
+
+}  // namespace flow_export_test

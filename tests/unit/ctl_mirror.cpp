@@ -13,6 +13,7 @@
 using namespace ivds;
 using Catch::Matchers::ContainsSubstring;
 
+namespace mirror_test {
 namespace {
 
 const std::string kBase =
@@ -326,3 +327,5 @@ TEST_CASE("a capture is a session of its own at the top, and leaves the tables a
         CHECK(after.ports.at(id).value.mirror_drop == port.value.mirror_drop);
     }
 }
+
+}  // namespace mirror_test

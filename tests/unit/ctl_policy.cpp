@@ -24,6 +24,7 @@
 using namespace ivds;
 using Catch::Matchers::ContainsSubstring;
 
+namespace policy_test {
 namespace {
 
 Result<Model> model_of(const std::string& text, const Model& now = {}) {
@@ -766,3 +767,5 @@ TEST_CASE("what rules look at of a frame is told in words") {
     fields.type_be = htons(0x88cc);
     CHECK(fields_text(fields) == "00:00:00:00:00:00 ethertype 0x88cc -> 00:00:00:00:00:00");
 }
+
+}  // namespace policy_test

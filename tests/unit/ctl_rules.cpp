@@ -24,6 +24,7 @@
 using namespace ivds;
 using Catch::Matchers::ContainsSubstring;
 
+namespace rules_test {
 namespace {
 
 Result<Model> model_of(const std::string& text, const Model& now = {}) {
@@ -570,3 +571,5 @@ TEST_CASE("the example with rules is a configuration that compiles") {
     REQUIRE(again);
     CHECK(diff(c.model, *again).empty());
 }
+
+}  // namespace rules_test
