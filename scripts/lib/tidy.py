@@ -3,8 +3,8 @@
 """clang-tidy on every source file of the programs that BUILD compiles, as many at a time as there are cores.
 
 Most of a unit is what gRPC, protobuf and the standard library include, so several units are looked at as one that
-includes them. Where that finds anything, or the units do not fit together, each of them is looked at alone, and what is
-said is of that.
+includes them: those that BUILD compiles as one, and else what seems to fit together. Where that finds anything, or the
+units do not fit together, each of them is looked at alone, and what is said is of that.
 
 A clean unit leaves a stamp in BUILD/tidy, named by the hash of all that clang-tidy's verdict depends on: the
 configuration, the compile command and every file of the project that the unit includes. It is looked at again only
@@ -39,10 +39,15 @@ class Unit:
     file: str
     command: str
     stamp: pathlib.Path | None
+    compiled_as: str  # the file of the compile command: its own, or one of CMake's that includes several
 
     @functools.cached_property
     def text(self):
         return pathlib.Path(self.file).read_text()
+
+    @property
+    def is_part(self):
+        return self.compiled_as != self.file
 
     @property
     def words(self):
@@ -56,9 +61,11 @@ class Unit:
         """What has to be the same in units that are looked at as one; <pcap.h> has a struct bpf_insn of its own. Unused
         using-declarations are found in a unit's own file only, so one with a name that it never says again stays alone."""
         used = re.findall(r"^using [\w:]+::(\w+);", self.text, re.MULTILINE)
+        lone = self.file if any(len(re.findall(rf"\b{name}\b", self.text)) == 1 for name in used) else ""
+        if self.is_part:
+            return self.compiled_as, lone
         return (tuple(self.words), frozenset(re.findall(r"^using namespace .*;", self.text, re.MULTILINE)),
-                "<pcap" in self.text,
-                self.file if any(len(re.findall(rf"\b{name}\b", self.text)) == 1 for name in used) else "")
+                "<pcap" in self.text, lone)
 
     @functools.cached_property
     def names(self):
@@ -75,6 +82,12 @@ class Unit:
                 if name:
                     found.add(name[1])
         return found
+
+
+def sources(unit):
+    """The source files that a compile command is for: CMake makes one of several by a file that includes them."""
+    file = pathlib.Path(unit["file"])
+    return re.findall(r'^#include "(.+)"$', file.read_text(), re.MULTILINE) if file.parent.name == "Unity" else [str(file)]
 
 
 def included(build):
@@ -106,12 +119,14 @@ def stamp_of(unit, deps, build):
 
 
 def batches(units):
-    """The units in lists of up to TOGETHER that fit together, the longest text first."""
+    """The units in lists of those that are compiled as one, or of up to TOGETHER that fit together, the longest text
+    first."""
     fitting = collections.defaultdict(list)
     for unit in units:
         lists = fitting[unit.company]
         place = next((batch for batch in lists
-                      if len(batch) < TOGETHER and not any(unit.names & other.names for other in batch)), None)
+                      if unit.is_part or
+                      (len(batch) < TOGETHER and not any(unit.names & other.names for other in batch))), None)
         if place is None:
             lists.append(place := [])
         place.append(unit)
@@ -142,7 +157,9 @@ def main():
     stamps.mkdir(exist_ok=True)
     deps = included(build)
     units, kept, todo = 0, set(), []
-    for unit in json.loads((build / "compile_commands.json").read_text()):
+    commands = json.loads((build / "compile_commands.json").read_text())
+    for unit in ({"file": source, "command": command["command"].replace(command["file"], source),
+                  "compiled_as": command["file"]} for command in commands for source in sources(command)):
         file = pathlib.Path(unit["file"])
         # Tests compile a few of the files once more.
         if file.suffix != ".cpp" or not any(folder in file.parents for folder in FOLDERS) or " -o tests/" in unit["command"]:
@@ -152,7 +169,7 @@ def main():
         if stamp and stamp.exists():
             kept.add(stamp)
         else:
-            todo.append(Unit(unit["file"], unit["command"], stamp))
+            todo.append(Unit(unit["file"], unit["command"], stamp, unit["compiled_as"]))
     bad = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         looks = [pool.submit(look, build, number, batch) for number, batch in enumerate(batches(todo))]
