@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <catch2/catch_test_macros.hpp>
+#include <ctime>
 #include <random>
 #include <set>
 #include <string>
@@ -12,6 +13,7 @@
 #include "compile/compile.h"
 #include "fabric/bindings.h"
 #include "fabric/registry.h"
+#include "fabric/validity.h"
 #include "model/shared.h"
 
 using namespace ivds;
@@ -218,6 +220,40 @@ TEST_CASE("bindings are read a part at a time, in order, each once, also while t
     const BindingKey gone{{100, 10}, mac(3)};
     mirror.apply({kv(key_text(gone), "", 10), true});
     CHECK(mirror.page(&gone, 1).at(0).first == BindingKey{{100, 10}, mac(4)});
+}
+
+TEST_CASE("an authority that is not valid at a time is told with its own; of several one is enough", "[R142]") {
+    // Made by openssl: valid for two days, from 2020-01-01 and from 2030-01-01.
+    const std::string early = R"(-----BEGIN CERTIFICATE-----
+MIIBGjCBwQIUVjDlPwHeVcaVE41oJY7rTy/ej08wCgYIKoZIzj0EAwIwEDEOMAwG
+A1UEAwwFZWFybHkwHhcNMjAwMTAxMDAwMDAwWhcNMjAwMTAzMDAwMDAwWjAQMQ4w
+DAYDVQQDDAVlYXJseTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABE0dmlxct//s
+1bCoW7tGl3jpBS/F51Cs8Xh/bVbSgCbHBfTnxjHrEn9eAVIKidsRQnukeD6hDxrL
+EuizOYh/jLAwCgYIKoZIzj0EAwIDSAAwRQIgFz29wX/pKMsUC1BXyhiVEg1/MuSd
+jLiBmQS/jzun3IoCIQCjWCFsPHpFYKsI00Epej8YtQoZ2HRSSVCOkl1NK9qopg==
+-----END CERTIFICATE-----
+)";
+    const std::string late = R"(-----BEGIN CERTIFICATE-----
+MIIBGDCBvwIUURccwE1rRIQW5VAMOnkVpvBRi70wCgYIKoZIzj0EAwIwDzENMAsG
+A1UEAwwEbGF0ZTAeFw0zMDAxMDEwMDAwMDBaFw0zMDAxMDMwMDAwMDBaMA8xDTAL
+BgNVBAMMBGxhdGUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQo89sCgWULLHvZ
+4ghnO+PD9grz2o5xCSx3fr3VT9zM4iA/gN0Ox5vkojN+lUEufMejnIFIXFarSTY6
+bzbSwDiWMAoGCCqGSM49BAMCA0gAMEUCIGmvBo09Vk8GBJMejaYABTJskw+gL0OC
+HCVWcddEdDU7AiEA12vH2XNI7ETY+5E05Dc9cPnQJvjL8L5YvvRo2aKWMVI=
+-----END CERTIFICATE-----
+)";
+    constexpr std::time_t day = 86400;
+    constexpr std::time_t in_2020 = 1577836800;
+    constexpr std::time_t in_2030 = 1893456000;
+    CHECK_FALSE(why_not_valid(early, in_2020 + day));
+    CHECK(why_not_valid(early, in_2020 - 1) == "it is valid from 2020-01-01T00:00:00Z on");
+    CHECK(why_not_valid(early, in_2020 + 3 * day) == "it was valid until 2020-01-03T00:00:00Z");
+    CHECK_FALSE(why_not_valid(early + late, in_2020 + day));
+    CHECK_FALSE(why_not_valid(early + late, in_2030 + day));
+    CHECK(why_not_valid(early + late, in_2020 + 3 * day));
+    CHECK_FALSE(why_not_valid("", 0));
+    CHECK_FALSE(why_not_valid("nonsense", 0));
+    CHECK(calendar_text(in_2030) == "2030-01-01T00:00:00Z");
 }
 
 TEST_CASE("another host's binding is never overwritten", "[R79][R174]") {
