@@ -147,6 +147,107 @@ def _(bench):
         lab.wait(lambda: table(a) == [wanted[0], wanted[2]], 10, lambda: f"a still has {table(a)}")
 
 
+@case("which networks a host is in, on which VLAN, is in the registry and shown on all hosts, also where no vPort is in them, "
+      "from when it is there to when it is not [R79][R153][R174]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab")
+        a, b = scene.hosts["a"], scene.hosts["b"]
+        key = "/ivds/v1/instances/b/empty"
+
+        def shown(host):
+            return {(each["name"], instance["name"]): (instance["network"], instance["vvlan"], instance["vlan"],
+                                                       instance.get("peer_vlans", []), instance.get("tenant", ""))
+                    for each in host.ctl_json("host", "show")["hosts"] for instance in each.get("instances", [])}
+        red = {(name, "red"): ("100.10", 10, 100, [], "") for name in "ab"}
+        for host in (a, b):
+            lab.wait(lambda host=host: shown(host) == red, 10, lambda host=host: f"{host.name} has {shown(host)}")
+        b.ctl("tenant", "create", "acme")
+        b.ctl("instance", "create", "empty", "--uplink", "uplink", "--vlan", "200", "--vvlan", "20", "--peer-vlans", "300",
+              "--scope", "distributed", "--tenant", "acme")
+        b.ctl("instance", "create", "own", "--vlan", "201", "--vvlan", "21", "--scope", "local")
+        more = red | {("b", "empty"): ("200.20", 20, 200, [300], "acme")}
+        for host in (a, b):
+            lab.wait(lambda host=host: shown(host) == more, 10, lambda host=host: f"{host.name} has {shown(host)}")
+        check_equal(json.loads(etcd.keys(key)[key]), {"name": "empty", "host": "b", "network": "200.20", "vvlan": 20, "vlan": 200,
+                                                      "peer_vlans": [300], "tenant": "acme"}, "the key")
+        # An agent that starts anew writes nothing, and a stranger's key is told, and in nobody's way.
+        revision = etcd.revision()
+        b.stop_agent(signal.SIGKILL)
+        start(b)
+        lab.wait(lambda: says(scene, "b", "synced"), 60, "b is not synced again")
+        check_equal(etcd.revision(), revision, "etcd's revision")
+        etcd.ctl("put", "/ivds/v1/instances/b/odd", json.dumps({"name": "odd", "host": "b", "network": "300.20", "vvlan": 10}))
+        etcd.ctl("put", "/ivds/v1/instances/machine/red", json.dumps(
+            {"name": "red", "host": "machine", "network": "100.10", "vvlan": 10, "vlan": 100}))
+        machine = more | {("machine", "red"): ("100.10", 10, 100, [], "")}
+        for host in (a, b):
+            lab.wait(lambda host=host: shown(host) == machine, 10, lambda host=host: f"{host.name} has {shown(host)}")
+            told = findings(scene, host.name, "IVDS-R004")
+            check(told and "/ivds/v1/instances/b/odd" in told[0]["text"], f"{host.name} tells {told}")
+        etcd.ctl("del", "/ivds/v1/instances/machine/red")
+        b.ctl("instance", "delete", "empty")
+        lab.wait(lambda: shown(a) == red, 10, lambda: f"a has {shown(a)}")
+        check(key not in etcd.keys(), "the key of an instance that is no more")
+
+
+@case("a host that missed the move of a VM sees that it went, also if the VM's host changed its VLAN since, or was away for "
+      "longer than its lease [R154][R164]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab", lease_s=3)
+        a, b = scene.hosts["a"], scene.hosts["b"]
+        for host in (a, b):
+            host.ctl("instance", "update", "red", "--peer-vlans", "200")
+        b.ip("link add red-1 type veth peer name there", "link set red-1 up", "link set there up")
+
+        def state():
+            return a.ctl_json("vport", "get", "red-1")["vport"]["state"]
+
+        def moved_while_a_is_away(then):
+            b.ctl("migrate", "prepare", "-f", "-", "--netdev", "red-1", stdin=a.ctl("migrate", "export", "red-1"))
+            lab.wait(lambda: scene.ports("b")["red-1"].get("up"), 10, "the prepared port is not up")
+            a.stop_agent(signal.SIGKILL)
+            b.ctl("migrate", "commit", "red-1")
+            generation = held()["generation"]
+            lab.wait(lambda: "/ivds/v1/hosts/a" not in etcd.keys(), 60, "a's lease does not end")
+            then()
+            lab.wait(held, 60, "b does not bind it anew")
+            check_equal((held()["host"], held()["moved_from"]), ("b", "a"), "the binding that was made anew")
+            check(int(held()["generation"]) > int(generation), f"generations {generation} and {held()['generation']}")
+            start(a, 3)
+            lab.wait(lambda: state() == "moved", 60, lambda: f"a's vPort is {state()}")
+            check_equal(findings(scene, "a", "IVDS-R003"), [], "conflicts on a")
+
+        def held():
+            found = [json.loads(value) for key, value in etcd.keys("/ivds/v1/bindings/").items() if key.endswith(mac(1))]
+            check(len(found) < 2, f"bindings of one VM: {found}")
+            return found[0] if found else None
+
+        def change_vlan():
+            b.ctl("instance", "update", "red", "--draining")
+            lab.wait(lambda: not held(), 60, "b does not withdraw its binding")
+            b.ctl("instance", "update", "red", "--vlan", "200", "--peer-vlans", "100")
+            b.ctl("instance", "update", "red", "--draining=false")
+        moved_while_a_is_away(change_vlan)
+
+        # Back to a, and once more.
+        a.ctl("migrate", "prepare", "-f", "-", "--netdev", "red-1", stdin=b.ctl("migrate", "export", "red-1"))
+        lab.wait(lambda: scene.ports("a")["red-1"].get("up"), 10, "the prepared port is not up")
+        a.ctl("migrate", "commit", "red-1")
+        lab.wait(lambda: b.ctl_json("vport", "get", "red-1")["vport"]["state"] == "moved", 60, "b keeps the VM")
+
+        def away():
+            b.stop_agent(signal.SIGKILL)
+            lab.wait(lambda: not held(), 60, "b's lease does not end")
+            start(b, 3)
+        moved_while_a_is_away(away)
+        # Deleted, it has no past: another VM by its name is another VM.
+        b.ctl("vport", "delete", "red-1")
+        lab.wait(lambda: not held(), 60, "the deleted vPort's binding stays")
+        check_equal(b.path("/var/lib/ivds/came").read_text(), "", "what is kept of a vPort that was deleted")
+
+
 @case("etcd killed and started again under traffic: no frame is lost, and what did not change is not written again [R82][R147]")
 def _(bench):
     with bench.lab() as lab:
@@ -284,7 +385,9 @@ def _(bench):
         for name in "ab":
             lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} still knows the dead host's vMAC")
         check_equal(sorted(etcd.keys()), ["/ivds/v1/bindings/100.10/" + mac(1), "/ivds/v1/bindings/100.10/" + mac(2),
-                                          "/ivds/v1/hosts/a", "/ivds/v1/hosts/b"], "what is left in etcd")
+                                          "/ivds/v1/hosts/a", "/ivds/v1/hosts/b", "/ivds/v1/instances/a/red",
+                                          "/ivds/v1/instances/b/red"], "what is left in etcd")
+        check_equal([host["name"] for host in scene.hosts["a"].ctl_json("host", "show")["hosts"]], ["a", "b"], "hosts on a")
 
 
 def with_clock(bench, offset_s, *options):
