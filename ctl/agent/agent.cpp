@@ -183,8 +183,10 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Nics nics, Store store
     if (registry) {
         auto id = fabric::host_id(agent->state_dir_);
         if (!id) return std::unexpected(id.error());
+        fabric::Settings settings = *registry;
+        settings.came_path = agent->state_dir_ + "/came";
         agent->registry_ = std::make_unique<fabric::Registry>(
-            *registry, std::move(*id), agent->remotes_,
+            std::move(settings), std::move(*id), agent->remotes_,
             [self = agent.get()](Remotes next) { return self->take_remotes(std::move(next)); },
             [self = agent.get()](Shared next) { return self->take_shared(std::move(next)); },
             [self = agent.get()](const std::string& vport, const std::string& text) {
@@ -736,7 +738,8 @@ Result<> Agent::bindings(const pb::BindingsRequest& request,
             return !wanted.empty() && wanted != is;
         };
         if (differs(request.instance(), here) || differs(request.vport(), binding.vport()) ||
-            differs(request.vmac(), binding.vmac()) || differs(request.host(), binding.host()))
+            differs(request.vmac(), binding.vmac()) || differs(request.host(), binding.host()) ||
+            differs(request.tenant(), binding.tenant()))
             return true;
         pb::BindingEntry entry;
         entry.set_vvlan(binding.vvlan());
@@ -750,6 +753,7 @@ Result<> Agent::bindings(const pb::BindingsRequest& request,
         *entry.mutable_addresses() = binding.addresses();
         entry.set_network(fabric::to_text(key.network));
         entry.set_instance(here);
+        entry.set_tenant(binding.tenant());
         return sink(entry);
     };
     if (registry_ == nullptr) {

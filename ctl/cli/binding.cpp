@@ -13,7 +13,7 @@ namespace {
 Result<int> show(const Context& context, const pb::BindingsRequest& request) {
     return print_list<pb::BindingEntry>(
         context,
-        {"NETWORK", "VMAC", "VPORT", "SERVER_MAC", ">V.VLAN", ">VLAN", "HOST", ">GENERATION", "INSTANCE",
+        {"NETWORK", "VMAC", "VPORT", "SERVER_MAC", ">V.VLAN", ">VLAN", "HOST", ">GENERATION", "INSTANCE", "TENANT",
          "ADDRESSES"},
         2, [&](const auto& print) { return context.agent.bindings(request, print); },
         [](const pb::BindingEntry& entry) -> std::vector<Cell> {
@@ -26,6 +26,7 @@ Result<int> show(const Context& context, const pb::BindingsRequest& request) {
                     {entry.host()},
                     Cell::number_or_none(entry.generation()),
                     {entry.instance()},
+                    {entry.tenant()},
                     {fmt::format("{}", fmt::join(entry.addresses(), " "))}};
         });
 }
@@ -45,6 +46,7 @@ void add_binding_command(Commands& commands) {
     add_value(app, "--vport", "VPORT", *wanted->mutable_vport(), "of vPorts by this name: a VM in all its networks");
     add_value(app, "--vmac", "MAC", *wanted->mutable_vmac(), "of this vMAC alone");
     add_value(app, "--host", "HOST", *wanted->mutable_host(), "of this host alone");
+    add_value(app, "--tenant", "TENANT", *wanted->mutable_tenant(), "of this tenant alone");
 }
 
 }  // namespace ivds::cli

@@ -5,10 +5,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <ctime>
 #include <tuple>
 #include <utility>
 
 #include "api/status.h"
+#include "fabric/validity.h"
 #include "ivds.grpc.pb.h"
 #include "loader/file.h"
 
@@ -63,7 +65,8 @@ struct Client::Impl {
                 Code::unavailable, "IVDS-U013",
                 "no agent at " + address + " answers this certificate: " + status.error_message(),
                 "see on that host whether ivdsd runs with --listen; its certificate must be signed by --ca and "
-                "name this host, and --cert be signed by its --listen-ca and not have expired");
+                "name this host, and --cert be signed by its --listen-ca; both must be valid at " +
+                    calendar_text(std::time(nullptr)) + ", which this host's clock says");
         if (status.error_code() == grpc::DEADLINE_EXCEEDED) {
             return fail(Code::unavailable, "IVDS-U011", "the agent at " + socket + " does not answer in time",
                         "see 'systemctl status ivdsd' and 'journalctl -u ivdsd'; a change that was asked for may "

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // fabric.cpp -- one tenant network on many hosts, through each host's agent.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <google/protobuf/util/field_mask_util.h>
 
 #include <algorithm>
@@ -607,9 +608,44 @@ Result<int> list_hosts(const Context& context) {
         context.json(*reply);
         return exit_ok;
     }
-    Table table({"HOST", "ADDRESS", "VERSION", "SELF"});
+    Table table({"HOST", "ADDRESS", "VERSION", ">INSTANCES", "SELF"});
     for (const pb::HostState& host : reply->hosts())
-        table.row({{host.name()}, {host.address()}, {host.version()}, {host.self() ? "self" : ""}});
+        table.row({{host.name()},
+                   {host.address()},
+                   {host.version()},
+                   Cell::number(static_cast<std::uint64_t>(host.instances_size())),
+                   {host.self() ? "self" : ""}});
+    table.print(context.io.out, context.io.color);
+    return exit_ok;
+}
+
+// The networks of one host, or of all with an empty name.
+Result<int> show_hosts(const Context& context, const std::string& name) {
+    auto reply = context.agent.hosts();
+    if (!reply) return std::unexpected(reply.error());
+    if (!name.empty()) {
+        const auto found = std::ranges::find(reply->hosts(), name, &pb::HostState::name);
+        if (found == reply->hosts().end())
+            return fail(Code::not_found, "IVDS-U043", fmt::format("host {} is not in the registry", name),
+                        "see `ivds-ctl host list`");
+        pb::HostsReply one;
+        *one.add_hosts() = *found;
+        *reply = std::move(one);
+    }
+    if (context.options.json) {
+        context.json(*reply);
+        return exit_ok;
+    }
+    Table table({"HOST", "INSTANCE", "NETWORK", ">V.VLAN", ">VLAN", "PEER_VLANS", "TENANT"});
+    for (const pb::HostState& host : reply->hosts())
+        for (const pb::HostState::Instance& instance : host.instances())
+            table.row({{host.name()},
+                       {instance.name()},
+                       {instance.network()},
+                       Cell::number_or_none(instance.vvlan()),
+                       Cell::number_or_none(instance.vlan()),
+                       {fmt::format("{}", fmt::join(instance.peer_vlans(), " "))},
+                       {instance.tenant()}});
     table.print(context.io.out, context.io.color);
     return exit_ok;
 }
@@ -654,6 +690,12 @@ void add_fabric_commands(Commands& commands) {
     commands.leaf(host_app, "list", "Print the hosts that are registered, and where their agents serve the API",
                   "ivds-ctl host list\nA host without an address serves no other host; ivdsd(8) says how one does.",
                   list_hosts);
+    auto shown = std::make_shared<std::string>();
+    CLI::App& show_app = commands.leaf(
+        host_app, "show", "Print which networks are on which host, also without a vPort, and on which VLAN",
+        "ivds-ctl host show b\nBinding show tells which of them have vMACs there.",
+        [shown](const Context& context) { return show_hosts(context, *shown); });
+    add_value(show_app, "HOST", "HOST", *shown, "this host alone");
     add("list", "Every instance of every host of the file", "ivds-ctl fabric list -f fabric.yaml",
         [words](const Context& context) { return list(context, words->file); });
 }

@@ -97,6 +97,10 @@ std::string key_text(const PoolKey& key) {
     return fmt::format("{}{}/{}", kPools, key.pool, key.host);
 }
 
+std::string key_text(const InstanceKey& key) {
+    return fmt::format("{}{}/{}", kInstances, key.host, key.name);
+}
+
 std::string printable(std::string_view bytes) {
     std::string out;
     for (const char c : bytes) {
@@ -144,14 +148,23 @@ ParsedKey parse_key(std::string_view key) {
         if (!validate_name("", name)) return Refused{Refusal::malformed, "a name that cannot be one"};
         return SharedKey{kind, std::move(name)};
     }
-    if (key.starts_with(kPools)) {
-        const std::string_view rest = key.substr(kPools.size());
+    const auto two_names = [&](std::string_view prefix) -> std::optional<std::pair<std::string, std::string>> {
+        const std::string_view rest = key.substr(prefix.size());
         const auto slash = rest.find('/');
-        PoolKey pool{std::string(rest.substr(0, slash)),
-                     std::string(slash == std::string_view::npos ? "" : rest.substr(slash + 1))};
-        if (!validate_name("", pool.pool) || !validate_name("", pool.host))
-            return Refused{Refusal::malformed, "no POOL/HOST by names that can be some"};
-        return pool;
+        std::pair names{std::string(rest.substr(0, slash)),
+                        std::string(slash == std::string_view::npos ? "" : rest.substr(slash + 1))};
+        if (!validate_name("", names.first) || !validate_name("", names.second)) return std::nullopt;
+        return names;
+    };
+    if (key.starts_with(kPools)) {
+        auto names = two_names(kPools);
+        if (!names) return Refused{Refusal::malformed, "no POOL/HOST by names that can be some"};
+        return PoolKey{std::move(names->first), std::move(names->second)};
+    }
+    if (key.starts_with(kInstances)) {
+        auto names = two_names(kInstances);
+        if (!names) return Refused{Refusal::malformed, "no HOST/INSTANCE by names that can be some"};
+        return InstanceKey{std::move(names->first), std::move(names->second)};
     }
     const std::string_view layout = key.substr(std::min(kRoot.size(), key.size()));
     if (layout.starts_with("v1/")) return Refused{Refusal::unknown, "no object of layout 1"};
@@ -284,6 +297,26 @@ std::variant<registry::PoolMembers, Refused> parse_pool(const PoolKey& key, cons
     return members;
 }
 
+std::variant<registry::Instance, Refused> parse_instance(const InstanceKey& key, const std::string& value) {
+    registry::Instance instance;
+    if (auto refused = read_json(value, instance)) return *refused;
+    const auto wrong = [](std::string what) { return Refused{Refusal::malformed, std::move(what)}; };
+    const auto is_vlan = [](std::uint32_t vlan) { return vlan >= 1 && vlan <= IVDS_VLAN_MAX; };
+    if (instance.name() != key.name) return wrong("its name is not the key's");
+    if (instance.host() != key.host) return wrong("its host is not the key's");
+    const auto network = parse_network(instance.network());
+    if (!network) return wrong("its network is neither VLAN.VVLAN nor VVLAN");
+    if (instance.vvlan() != network->vvlan) return wrong("its vvlan is not its network's");
+    if (!is_vlan(instance.vlan())) return wrong("its vlan is not 1 to 4094");
+    if (network->vlan != 0 && instance.vlan() != network->vlan) return wrong("its vlan is not its network's");
+    if (instance.peer_vlans_size() > static_cast<int>(IVDS_MAX_PEER_VLANS))
+        return wrong("it has too many peer_vlans");
+    if (!std::ranges::all_of(instance.peer_vlans(), is_vlan)) return wrong("one of its peer_vlans is not 1 to 4094");
+    if (!instance.tenant().empty() && !validate_name("tenant", instance.tenant()))
+        return wrong("its tenant cannot be a tenant's name");
+    return instance;
+}
+
 std::string value_text(const google::protobuf::Message& message) {
     google::protobuf::util::JsonPrintOptions options;
     options.preserve_proto_field_names = true;
@@ -361,38 +394,52 @@ std::optional<Network> network_of(const Model& model, const pb::VPortPool& pool)
     return std::nullopt;
 }
 
+class ShareList {
+public:
+    explicit ShareList(const std::vector<Share>& before) {
+        for (const Share& share : before) known_.emplace(share.key, &share);
+    }
+    // `value` is asked only if the last one was not of the same object; none: it is of more than one.
+    void add(std::string key, std::string label, bool leased, std::shared_ptr<const void> object, auto&& value) {
+        const auto old = known_.find(key);
+        const bool kept = old != known_.end() && object != nullptr && old->second->object == object;
+        std::string text = kept ? old->second->value : value();
+        out_.push_back({std::move(key), std::move(label), std::move(text), leased, std::move(object)});
+    }
+    [[nodiscard]] std::vector<Share> take() { return std::move(out_); }
+
+private:
+    std::map<std::string_view, const Share*> known_;
+    std::vector<Share> out_;
+};
+
 }  // namespace
 
 std::vector<Share> shares_of(const Model& model, const std::string& host, const std::vector<Share>& before) {
-    std::vector<Share> out;
-    const auto add = [&](std::string key, std::string label, std::shared_ptr<const void> object, auto&& value) {
-        const auto old = std::ranges::find(before, key, &Share::key);
-        const bool kept = old != before.end() && object != nullptr && old->object == object;
-        std::string text = kept ? old->value : value();
-        out.push_back({std::move(key), std::move(label), std::move(text), false, std::move(object)});
-    };
+    ShareList list(before);
     for (const auto& [name, set] : model.sets)
         if (set->shared() && set->shared_by().empty())
-            add(key_text(SharedKey{pb::SET, name}), "set " + name, set->vports().empty() ? set : nullptr,
-                [&, &shared = *set] {
-                    registry::SharedSet message;
-                    message.set_host(host);
-                    pb::Set& own = *message.mutable_set();
-                    own = as_shared(model, shared, host);
-                    own.clear_shared();
-                    own.clear_shared_by();
-                    return value_text(message);
-                });
+            list.add(key_text(SharedKey{pb::SET, name}), "set " + name, false, set->vports().empty() ? set : nullptr,
+                     [&, &shared = *set] {
+                         registry::SharedSet message;
+                         message.set_host(host);
+                         pb::Set& own = *message.mutable_set();
+                         own = as_shared(model, shared, host);
+                         own.clear_shared();
+                         own.clear_shared_by();
+                         return value_text(message);
+                     });
     for (const auto& [name, profile] : model.profiles)
         if (profile->shared() && profile->shared_by().empty())
-            add(key_text(SharedKey{pb::PROFILE, name}), "profile " + name, profile, [&, &shared = *profile] {
-                registry::SharedProfile message;
-                message.set_host(host);
-                pb::Profile& own = *message.mutable_profile();
-                own = shared;
-                own.clear_shared();
-                return value_text(message);
-            });
+            list.add(key_text(SharedKey{pb::PROFILE, name}), "profile " + name, false, profile,
+                     [&, &shared = *profile] {
+                         registry::SharedProfile message;
+                         message.set_host(host);
+                         pb::Profile& own = *message.mutable_profile();
+                         own = shared;
+                         own.clear_shared();
+                         return value_text(message);
+                     });
     for (const auto& [name, pool] : model.vport_pools) {
         if (!pool->shared() || !pool->shared_by().empty()) continue;
         const auto network = network_of(model, *pool);
@@ -411,9 +458,33 @@ std::vector<Share> shares_of(const Model& model, const std::string& host, const 
                 each.set_vmac(model.vnics.at(vnic)->vmac());
         }
         if (message.members().empty()) continue;
-        out.push_back({key_text(PoolKey{name, host}), "vport_pool " + name, value_text(message), true, nullptr});
+        list.add(key_text(PoolKey{name, host}), "vport_pool " + name, true, nullptr,
+                 [&] { return value_text(message); });
     }
-    return out;
+    return list.take();
+}
+
+std::vector<Share> instances_of(const Model& model, const std::string& host, const std::vector<Share>& before) {
+    ShareList list(before);
+    for (const auto& [name, instance] : model.instances) {
+        const auto networks = networks_of(model, *instance);
+        const std::uint32_t vlan = outer_vlan(model, *instance);
+        if (networks.empty() || vlan == 0) continue;
+        // The VLAN of one in independent mode is its uplink's.
+        list.add(key_text(InstanceKey{host, name}), "instance " + name, true,
+                 instance->mode() == pb::INDEPENDENT ? nullptr : instance, [&, &of = *instance, &called = name] {
+                     registry::Instance message;
+                     message.set_name(called);
+                     message.set_host(host);
+                     message.set_network(to_text(networks.front()));
+                     message.set_vvlan(of.vvlan());
+                     message.set_vlan(vlan);
+                     *message.mutable_peer_vlans() = of.peer_vlans();
+                     message.set_tenant(of.tenant());
+                     return value_text(message);
+                 });
+    }
+    return list.take();
 }
 
 // ---------------------------------------------------------------------------------------- mirror
@@ -472,9 +543,41 @@ void Mirror::drop_binding(const BindingKey& key) {
     if (found == in->second.end()) return;
     if (own_.erase(key) == 0) uncount_other(found->second.binding);
     index_moved(key, found->second.binding, false);
+    remember(found->second.binding);
     in->second.erase(found);
     if (in->second.empty()) bindings_.erase(in);
     changed_.insert(key.network);
+}
+
+void Mirror::remember(const registry::Binding& binding) {
+    const auto vmac = parse_vmac(binding.vmac());
+    const bool has_moved = !binding.moved_from().empty();
+    if (!vmac || binding.vport().empty() || (!has_moved && binding.host() != host_)) return;
+    past_.insert_or_assign({static_cast<std::uint16_t>(binding.vvlan()), *vmac}, binding);
+    came_changed_ = came_changed_ || has_moved;
+}
+
+void Mirror::forget(const BindingKey& key) {
+    if (past_.erase({key.network.vvlan, key.vmac}) != 0) came_changed_ = true;
+}
+
+void Mirror::forget_but(const Objects<pb::VPort>& vports) {
+    if (std::erase_if(past_, [&](const auto& each) { return !vports.contains(each.second.vport()); }) != 0)
+        came_changed_ = true;
+}
+
+const registry::Binding* Mirror::past(const Claim& claim) const {
+    const auto found = past_.find({claim.key.network.vvlan, claim.key.vmac});
+    return found != past_.end() && found->second.vport() == claim.binding.vport() ? &found->second : nullptr;
+}
+
+std::vector<registry::Binding> Mirror::came() const {
+    std::vector<registry::Binding> out;
+    for (const BindingKey& key : own_)
+        if (const auto& binding = find(key)->binding; !binding.moved_from().empty()) out.push_back(binding);
+    for (const auto& [vmac, binding] : past_)
+        if (!binding.moved_from().empty()) out.push_back(binding);
+    return out;
 }
 
 void Mirror::drop(const std::string& key) {
@@ -487,6 +590,7 @@ void Mirror::drop(const std::string& key) {
         shared_changed_ = shared_.erase(*shared) != 0 || shared_changed_;
     if (const auto* pool = std::get_if<PoolKey>(&parsed))
         shared_changed_ = pools_.erase(*pool) != 0 || shared_changed_;
+    if (const auto* instance = std::get_if<InstanceKey>(&parsed)) instances_.erase(*instance);
 }
 
 template <class Value, class Known, class Key>
@@ -529,6 +633,17 @@ void Mirror::put_pool(const PoolKey& key, const etcd::KeyValue& kv) {
         key, PoolEntry{std::move(*members), kv.mod_revision, kv.lease, key.host == host_ ? kv.value : ""});
 }
 
+void Mirror::put_instance(const InstanceKey& key, const etcd::KeyValue& kv) {
+    auto read = parse_instance(key, kv.value);
+    if (auto* refused = std::get_if<Refused>(&read)) {
+        instances_.erase(key);
+        return refuse(kv.key, std::move(*refused));
+    }
+    refused_.erase(printable(kv.key));
+    instances_.insert_or_assign(key, InstanceEntry{std::get<registry::Instance>(std::move(read)), kv.mod_revision,
+                                                   kv.lease, key.host == host_ ? kv.value : ""});
+}
+
 void Mirror::put(const etcd::KeyValue& kv) {
     ParsedKey parsed = parse_key(kv.key);
     if (auto* refused = std::get_if<Refused>(&parsed)) return refuse(kv.key, std::move(*refused));
@@ -544,6 +659,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
     }
     if (const auto* shared = std::get_if<SharedKey>(&parsed)) return put_shared(*shared, kv);
     if (const auto* pool = std::get_if<PoolKey>(&parsed)) return put_pool(*pool, kv);
+    if (const auto* instance = std::get_if<InstanceKey>(&parsed)) return put_instance(*instance, kv);
     const auto& key = std::get<BindingKey>(parsed);
     auto read = parse_binding(key, kv.value);
     if (auto* refused = std::get_if<Refused>(&read)) {
@@ -564,10 +680,13 @@ void Mirror::put(const etcd::KeyValue& kv) {
     } else {
         changed_.insert(key.network);
     }
-    if (entry.binding.host() == host_)
+    if (entry.binding.host() == host_) {
         own_.insert(key);
-    else
+        came_changed_ = came_changed_ || !entry.binding.moved_from().empty();
+    } else {
         count_other(entry.binding);
+    }
+    forget(key);
     index_moved(key, entry.binding, true);
     in.insert_or_assign(key.vmac, std::move(entry));
 }
@@ -582,6 +701,7 @@ void Mirror::apply(const etcd::Change& change) {
     };
     if (const auto* key = std::get_if<SharedKey>(&parsed); key != nullptr && is_old(shared_, *key)) return;
     if (const auto* key = std::get_if<PoolKey>(&parsed); key != nullptr && is_old(pools_, *key)) return;
+    if (const auto* key = std::get_if<InstanceKey>(&parsed); key != nullptr && is_old(instances_, *key)) return;
     if (change.deleted)
         drop(change.kv.key);
     else
@@ -600,6 +720,7 @@ void Mirror::relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s) {
     std::set<BindingKey> listed;
     std::set<PoolKey> listed_pools;
     hosts_.clear();
+    instances_.clear();
     refused_.clear();
     waiting_.clear();
     shared_.clear();
@@ -769,6 +890,11 @@ void Mirror::publish_shares(const std::vector<Share>& shares, std::int64_t lease
                 revision = found->second.mod_revision;
                 is_there = found->second.lease == lease && found->second.value == share.value;
             }
+        if (const auto* key = std::get_if<InstanceKey>(&parsed))
+            if (const auto found = instances_.find(*key); found != instances_.end()) {
+                revision = found->second.mod_revision;
+                is_there = found->second.lease == lease && found->second.value == share.value;
+            }
         if (is_there) continue;
         if ((!holder.empty() && holder != host_) || refused_.contains(share.key)) {
             out.share_conflicts.push_back({share.key, share.label, holder});
@@ -783,6 +909,8 @@ void Mirror::publish_shares(const std::vector<Share>& shares, std::int64_t lease
         if (entry.object.host == host_) take_back(key_text(key), entry.mod_revision);
     for (const auto& [key, entry] : pools_)
         if (key.host == host_) take_back(key_text(key), entry.mod_revision);
+    for (auto at = instances_.lower_bound({host_, ""}); at != instances_.end() && at->first.host == host_; ++at)
+        take_back(key_text(at->first), at->second.mod_revision);
 }
 
 Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t lease,
@@ -810,10 +938,12 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
         }
         if (is_own && held->lease == lease && is_same(claim.binding, held->binding)) continue;
         registry::Binding binding = claim.binding;
-        binding.set_generation(is_own ? held->binding.generation() + 1 : 1);
-        if (is_own) {
-            binding.set_moved_from(held->binding.moved_from());
-            *binding.mutable_moved_before() = held->binding.moved_before();
+        const registry::Binding* last = is_own ? &held->binding : past(claim);
+        if (last != nullptr && last->host() != host_) last = nullptr;
+        binding.set_generation(last != nullptr ? last->generation() + 1 : 1);
+        if (last != nullptr) {
+            binding.set_moved_from(last->moved_from());
+            *binding.mutable_moved_before() = last->moved_before();
         }
         Step step;
         step.write = {key_text(claim.key), value_text(binding), lease};
@@ -876,6 +1006,7 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
                 fmt::format("let its vPort be in a network with this one on host {}, and on both the VLANs of "
                             "the other among the peer_vlans; or abort here",
                             from));
+        if (last == nullptr) last = past(claim);
         registry::Binding binding = claim.binding;
         binding.set_generation(last != nullptr ? last->generation() + 1 : 1);
         binding.set_moved_from(from);

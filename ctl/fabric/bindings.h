@@ -31,6 +31,7 @@ namespace registry = ::ivds::registry::v1;
 
 constexpr std::string_view kRoot = "/ivds/";
 constexpr std::string_view kHosts = "/ivds/v1/hosts/";
+constexpr std::string_view kInstances = "/ivds/v1/instances/";
 constexpr std::string_view kBindings = "/ivds/v1/bindings/";
 constexpr std::string_view kSets = "/ivds/v1/sets/";
 constexpr std::string_view kProfiles = "/ivds/v1/profiles/";
@@ -90,8 +91,16 @@ struct PoolKey {
 };
 [[nodiscard]] std::string key_text(const PoolKey& key);
 
+// An instance across hosts on one of them.
+struct InstanceKey {
+    std::string host;
+    std::string name;
+    auto operator<=>(const InstanceKey&) const = default;
+};
+[[nodiscard]] std::string key_text(const InstanceKey& key);
+
 // The string: a host's name.
-using ParsedKey = std::variant<BindingKey, std::string, SharedKey, PoolKey, Refused>;
+using ParsedKey = std::variant<BindingKey, std::string, SharedKey, PoolKey, InstanceKey, Refused>;
 [[nodiscard]] ParsedKey parse_key(std::string_view key);
 [[nodiscard]] std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, const std::string& value);
 [[nodiscard]] std::variant<registry::Host, Refused> parse_host(const std::string& name, const std::string& value);
@@ -103,6 +112,8 @@ struct SharedObject {
 };
 [[nodiscard]] std::variant<SharedObject, Refused> parse_shared(const SharedKey& key, const std::string& value);
 [[nodiscard]] std::variant<registry::PoolMembers, Refused> parse_pool(const PoolKey& key, const std::string& value);
+[[nodiscard]] std::variant<registry::Instance, Refused> parse_instance(const InstanceKey& key,
+                                                                       const std::string& value);
 [[nodiscard]] std::string value_text(const google::protobuf::Message& message);
 
 // A binding that this host wants to have. Its networks are all those that its instance is in by its VLAN and its peer
@@ -123,7 +134,7 @@ using UplinkMacs = std::map<std::string, Mac>;
 // How many of the claims a tenant has that are to be in the registry.
 [[nodiscard]] std::uint64_t claims_of_tenant(const std::vector<Claim>& claims, const std::string& tenant);
 
-// What this host shares: a set, a profile, or what it has in a pool.
+// What this host shares: a set, a profile, what it has in a pool, or that it has an instance across hosts.
 struct Share {
     std::string key;
     std::string label;  // "set office"
@@ -134,6 +145,9 @@ struct Share {
 // What is in `before` with the same object is not made anew.
 [[nodiscard]] std::vector<Share> shares_of(const Model& model, const std::string& host,
                                            const std::vector<Share>& before);
+// The instances across hosts that it has, with vPorts or without; as shares_of().
+[[nodiscard]] std::vector<Share> instances_of(const Model& model, const std::string& host,
+                                              const std::vector<Share>& before);
 
 // A binding in the registry, and which revision of its key says so.
 struct Entry {
@@ -158,7 +172,8 @@ struct Conflict {
     Entry other;
 };
 
-// A set or a profile of this host's by whose name another host shares one.
+// A set or a profile of this host's by whose name another host shares one; or a key of this host's that holds what is
+// not understood.
 struct ShareConflict {
     std::string key;
     std::string label;
@@ -195,6 +210,13 @@ public:
     void expire(std::int64_t now_s);
 
     [[nodiscard]] const std::map<std::string, registry::Host>& hosts() const { return hosts_; }
+    struct InstanceEntry {
+        registry::Instance instance;
+        std::int64_t mod_revision = 0;
+        std::int64_t lease = 0;
+        std::string value;  // of this host's own
+    };
+    [[nodiscard]] const std::map<InstanceKey, InstanceEntry>& instances() const { return instances_; }
     [[nodiscard]] const std::map<Mac, Entry>* bindings(const Network& network) const;
     // Bindings in the order of their keys, those after `after` or from the first on; at most so many.
     [[nodiscard]] std::vector<std::pair<BindingKey, registry::Binding>> page(const BindingKey* after,
@@ -227,6 +249,16 @@ public:
     // The first other host that holds the claim.
     [[nodiscard]] const Entry* holder(const Claim& claim) const;
 
+    // Where a VM was before, of a binding that went otherwise than to another host: whoever missed a move shall see
+    // it in the binding that is made anew. Own ones, and those of VMs that had moved.
+    void remember(const registry::Binding& binding);
+    // Bindings of other vPorts than these are forgotten.
+    void forget_but(const Objects<pb::VPort>& vports);
+    // What is remembered of this host's VMs that came from another: bindings that it has, and those that went.
+    [[nodiscard]] std::vector<registry::Binding> came() const;
+    // Whether that changed since the last call.
+    [[nodiscard]] bool take_came_changed() { return std::exchange(came_changed_, false); }
+
     // What makes claims of a VM that moves this host's own, all in one transaction: what `from` holds of them goes.
     // No steps: they are it already. Code::conflict: a third host holds one, or nobody while `from` is there.
     struct Takeover {
@@ -246,6 +278,7 @@ private:
                                      std::variant<Value, Refused> read);
     void put_shared(const SharedKey& key, const etcd::KeyValue& kv);
     void put_pool(const PoolKey& key, const etcd::KeyValue& kv);
+    void put_instance(const InstanceKey& key, const etcd::KeyValue& kv);
     void publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const;
     void refuse(const std::string& key, Refused refused);
     // Not in the list: it stays until then.
@@ -253,6 +286,9 @@ private:
     void goes(Gone& entry, std::int64_t gone_at_s);
     void goes_at(std::int64_t gone_at_s);
     [[nodiscard]] const Entry* find(const BindingKey& key) const;
+    void forget(const BindingKey& key);
+    // What is remembered of the claim's vPort.
+    [[nodiscard]] const registry::Binding* past(const Claim& claim) const;
     void index_moved(const BindingKey& key, const registry::Binding& binding, bool is_there);
     // The other host's binding of a VM that was here by the claim, in whichever network of the V.VLAN: the two hosts
     // may no longer have each other's VLANs.
@@ -279,6 +315,7 @@ private:
     };
     std::map<SharedKey, SharedEntry> shared_;
     std::map<PoolKey, PoolEntry> pools_;
+    std::map<InstanceKey, InstanceEntry> instances_;
     bool shared_changed_ = false;
     std::map<std::string, Refused> refused_;
     std::set<std::string> waiting_;  // keys refused for the limit alone, kMaxShared at most
@@ -287,6 +324,8 @@ private:
     std::set<BindingKey> own_;  // that this host holds: a change of others' shall not walk all there are
     // Bindings of other hosts that say that their VM was here, by V.VLAN and vMAC.
     std::map<std::pair<std::uint16_t, Mac>, std::set<BindingKey>> moved_;
+    std::map<std::pair<std::uint16_t, Mac>, registry::Binding> past_;  // by V.VLAN and vMAC
+    bool came_changed_ = false;
     std::uint64_t others_ = 0;
     std::map<std::string, std::uint64_t> others_of_;  // by tenant
     std::int64_t next_gone_s_ = 0;                    // none is to go before; 0: none at all

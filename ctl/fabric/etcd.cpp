@@ -5,10 +5,12 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <ctime>
 #include <mutex>
 #include <utility>
 
 #include "etcd.grpc.pb.h"
+#include "fabric/validity.h"
 #include "loader/file.h"
 
 namespace ivds::etcd {
@@ -38,8 +40,15 @@ KeyValue from_pb(pb::KeyValue& kv) {
             kv.lease()};
 }
 
-std::unexpected<Error> failure(const grpc::Status& status, const std::string& endpoint, const std::string& call) {
+std::unexpected<Error> failure(const grpc::Status& status, const std::string& endpoint, const std::string& call,
+                               bool by_tls) {
     const auto code = status.error_code();
+    // What is wrong with the time of certificates is not told otherwise.
+    const std::string clock = by_tls ? fmt::format(
+                                           "; and whether the certificates of both are valid at {}, which this "
+                                           "host's clock says",
+                                           calendar_text(std::time(nullptr)))
+                                     : "";
     return fail(code == grpc::StatusCode::NOT_FOUND            ? Code::not_found
                 : code == grpc::StatusCode::RESOURCE_EXHAUSTED ? Code::exhausted
                 : code == grpc::StatusCode::UNAUTHENTICATED || code == grpc::StatusCode::PERMISSION_DENIED
@@ -52,13 +61,14 @@ std::unexpected<Error> failure(const grpc::Status& status, const std::string& en
                 : code == grpc::StatusCode::UNAUTHENTICATED || code == grpc::StatusCode::PERMISSION_DENIED ||
                         code == grpc::StatusCode::INVALID_ARGUMENT
                     ? "give --etcd-user and --etcd-password-file, of a user that may read and write /ivds/"
-                    : "see whether etcd runs there, has a leader, and can be reached from this host");
+                    : "see whether etcd runs there, has a leader, and can be reached from this host" + clock);
 }
 
 }  // namespace
 
 struct Client::Impl {
     std::string endpoint;
+    bool by_tls = false;
     std::shared_ptr<grpc::Channel> channel;
     std::unique_ptr<pb::KV::Stub> kv;
     std::unique_ptr<pb::Watch::Stub> watch;
@@ -86,7 +96,7 @@ struct Client::Impl {
             request.set_password(password);
             pb::AuthenticateResponse reply;
             const grpc::Status status = auth->Authenticate(&asking, request, &reply);
-            if (!status.ok()) return failure(status, endpoint, "log in as " + user);
+            if (!status.ok()) return failure(status, endpoint, "log in as " + user, by_tls);
             token = reply.token();
         }
         context.AddMetadata("token", token);
@@ -105,7 +115,7 @@ struct Client::Impl {
             if (status.ok()) return reply;
             // A token is for some minutes, and for one run of etcd.
             if (status.error_code() != grpc::StatusCode::UNAUTHENTICATED || again)
-                return failure(status, endpoint, name);
+                return failure(status, endpoint, name, by_tls);
             const std::lock_guard lock(token_mutex);
             token.clear();
         }
@@ -124,6 +134,12 @@ Result<std::unique_ptr<Client>> Client::open(const std::string& endpoint, const 
         if (!cert) return std::unexpected(cert.error());
         auto key = read_pem(tls.key);
         if (!key) return std::unexpected(key.error());
+        // Of its own certificate etcd's clock decides, not this host's.
+        if (const std::time_t now = std::time(nullptr); const auto why = why_not_valid(*ca, now))
+            return fail(Code::unavailable, "IVDS-R001",
+                        fmt::format("etcd {}: the authority {} is not valid now: {}, and this host's clock says {}",
+                                    endpoint, tls.ca, *why, calendar_text(now)),
+                        "set this host's clock, or give --etcd-ca an authority that is valid");
         credentials = grpc::SslCredentials({*ca, *key, *cert});
     }
     grpc::ChannelArguments arguments;
@@ -135,6 +151,7 @@ Result<std::unique_ptr<Client>> Client::open(const std::string& endpoint, const 
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     auto impl = std::make_unique<Impl>();
     impl->endpoint = endpoint;
+    impl->by_tls = tls.on;
     impl->channel = grpc::CreateCustomChannel(endpoint, credentials, arguments);
     impl->kv = pb::KV::NewStub(impl->channel);
     impl->watch = pb::Watch::NewStub(impl->channel);
@@ -218,7 +235,7 @@ Result<std::int64_t> Client::grant(std::int64_t ttl_s) {
     request.set_ttl(ttl_s);
     pb::LeaseGrantResponse reply;
     const grpc::Status status = impl_->lease->LeaseGrant(&context, request, &reply);
-    if (!status.ok()) return failure(status, impl_->endpoint, "make a lease");
+    if (!status.ok()) return failure(status, impl_->endpoint, "make a lease", impl_->by_tls);
     return reply.id();
 }
 
@@ -234,7 +251,7 @@ Result<std::int64_t> Client::keep_alive(std::int64_t lease) {
     stream->WritesDone();
     if (answered) context.TryCancel();
     const grpc::Status status = stream->Finish();
-    if (!answered) return failure(status, impl_->endpoint, "keep the lease");
+    if (!answered) return failure(status, impl_->endpoint, "keep the lease", impl_->by_tls);
     return std::max<std::int64_t>(reply.ttl(), 0);
 }
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <google/protobuf/util/json_util.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <cerrno>
 #include <climits>
 #include <fstream>
+#include <map>
 #include <ranges>
 
 #include "compile/rules.h"
@@ -126,6 +128,34 @@ Error no_registry() {
             "run the agents with --registry etcd", 0};
 }
 
+namespace {
+
+// The file holds this text, or what it held before.
+Result<> write_file(const std::string& path, const std::string& text) {
+    const std::string temporary = path + ".new";
+    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    if (fd < 0) return os_error(errno, "IVDS-R008", "write " + temporary);
+    const bool written =
+        ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
+    const int err = errno;
+    ::close(fd);
+    if (!written) return os_error(err, "IVDS-R008", "write " + temporary);
+    if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error(errno, "IVDS-R008", "write " + path);
+    return {};
+}
+
+// Bindings, one a line. What does not read back is as if it were not there.
+std::vector<registry::Binding> read_came(const std::string& path) {
+    std::vector<registry::Binding> out;
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);)
+        if (registry::Binding binding; google::protobuf::util::JsonStringToMessage(line, &binding).ok())
+            out.push_back(std::move(binding));
+    return out;
+}
+
+}  // namespace
+
 Result<std::string> host_id(const std::string& state_dir) {
     const std::string path = state_dir + "/host-id";
     {
@@ -143,16 +173,7 @@ Result<std::string> host_id(const std::string& state_dir) {
         return os_error(errno, "IVDS-R008", "draw an id for this host");
     std::string id;
     for (const unsigned char byte : bytes) id += fmt::format("{:02x}", byte);
-    const std::string text = id + "\n";
-    const std::string temporary = path + ".new";
-    const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (fd < 0) return os_error(errno, "IVDS-R008", "write " + temporary);
-    const bool written =
-        ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && ::fsync(fd) == 0;
-    const int err = errno;
-    ::close(fd);
-    if (!written) return os_error(err, "IVDS-R008", "write " + temporary);
-    if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error(errno, "IVDS-R008", "write " + path);
+    if (auto done = write_file(path, id + "\n"); !done) return std::unexpected(done.error());
     return id;
 }
 
@@ -166,6 +187,8 @@ Registry::Registry(Settings settings, std::string id, Remotes remotes, Sink sink
       withdraw_(std::move(withdraw)),
       mirror_(settings_.host),
       remotes_(std::move(remotes)) {
+    if (!settings_.came_path.empty())
+        for (const registry::Binding& binding : read_came(settings_.came_path)) mirror_.remember(binding);
     thread_ = std::thread([this] { run(); });
 }
 
@@ -193,7 +216,9 @@ void Registry::follow(std::shared_ptr<const Model> model, UplinkMacs macs, std::
     nics_changed_ = nics_changed_ || text(nics) != text(nics_);
     nics_ = std::move(nics);
     claims_ = std::move(claims);
-    shares_ = shares_of(*model_, settings_.host, shares_);
+    auto shares = shares_of(*model_, settings_.host, shares_);
+    std::ranges::move(instances_of(*model_, settings_.host, shares_), std::back_inserter(shares));
+    shares_ = std::move(shares);
     claims_changed_ = model_changed_ = shared_stale_ = true;
     wake_.notify_all();
 }
@@ -438,6 +463,7 @@ Result<> Registry::session() {
                 if (done.error().code == Code::not_found) return {};
                 return done;
             }
+            keep_came();
             set_state("synced", nullptr);
             std::unique_lock lock(mutex_);
             auto until = next_keep_alive_;
@@ -588,6 +614,7 @@ Result<> Registry::publish(etcd::Client& client) {
         if (!claims_changed_ && !due) return {};
         claims_changed_ = false;
         retry_.reset();
+        mirror_.forget_but(model_->vports);
         publication = mirror_.publication(claims_, lease_, shares_);
         for (const ShareConflict& conflict : publication.share_conflicts)
             if (std::ranges::none_of(share_conflicts_,
@@ -660,6 +687,21 @@ Result<bool> Registry::write(etcd::Client& client, std::vector<Step> steps) {
     for (const etcd::Write& each : writes)
         mirror_.apply({{each.key, each.value.value_or(""), *revision, *revision, each.lease}, !each.value});
     return true;
+}
+
+// A host that does not get to write it still knows it until its agent ends.
+void Registry::keep_came() {
+    if (settings_.came_path.empty()) return;
+    std::string text;
+    {
+        const std::lock_guard lock(mutex_);
+        if (!mirror_.take_came_changed()) return;
+        for (const registry::Binding& binding : mirror_.came()) text += value_text(binding) + "\n";
+    }
+    if (text == came_text_) return;
+    if (auto done = write_file(settings_.came_path, text); !done)
+        tell_("", "where VMs came from is not kept: " + done.error().text());
+    came_text_ = std::move(text);
 }
 
 void Registry::deliver_shared() {
@@ -831,13 +873,27 @@ Result<pb::HostsReply> Registry::hosts() const {
                     fmt::format("the registry is {}{}: which hosts there are is not known", state_,
                                 reason_ ? " (" + reason_->what + ")" : ""),
                     "call again once `ivds-ctl doctor` says that it is synced");
-    pb::HostsReply reply;
+    std::map<std::string, pb::HostState> hosts;
     for (const auto& [name, host] : mirror_.hosts()) {
-        pb::HostState& out = *reply.add_hosts();
-        out.set_name(name);
+        pb::HostState& out = hosts[name];
         if (is_host_port(host.address())) out.set_address(host.address());
         out.set_version(host.version());
         out.set_self(name == settings_.host);
+    }
+    // Of a host without an agent a controller may have told what it has.
+    for (const auto& [key, entry] : mirror_.instances()) {
+        pb::HostState::Instance& out = *hosts[key.host].add_instances();
+        out.set_name(key.name);
+        out.set_network(entry.instance.network());
+        out.set_vvlan(entry.instance.vvlan());
+        out.set_vlan(entry.instance.vlan());
+        *out.mutable_peer_vlans() = entry.instance.peer_vlans();
+        out.set_tenant(entry.instance.tenant());
+    }
+    pb::HostsReply reply;
+    for (auto& [name, host] : hosts) {
+        host.set_name(name);
+        *reply.add_hosts() = std::move(host);
     }
     return reply;
 }
@@ -854,7 +910,8 @@ State Registry::state() const {
     out.own_bindings = mirror_.own();
     out.other_bindings = mirror_.others();
     for (const auto& [instance, list] : remotes_) out.remote_macs += list->size();
-    out.own_shared = shares_.size();
+    out.own_shared = static_cast<std::uint64_t>(
+        std::ranges::count_if(shares_, [](const Share& each) { return !each.key.starts_with(kInstances); }));
     out.other_shared = mirror_.others_shared();
     out.pending = mirror_.publication(claims_, lease_, shares_).steps.size();
     out.refused_keys = mirror_.refused_total();

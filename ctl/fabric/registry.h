@@ -32,6 +32,9 @@ struct Settings {
     std::string host;           // this one's name
     std::int64_t lease_s = 15;  // 3..600: a host that is silent for so long is gone
     std::string address;        // HOST:PORT at which others reach this host's API; empty: they do not
+    // Where it is kept which hosts this one's VMs came from, over the end of an agent and of its lease; empty:
+    // nowhere.
+    std::string came_path;
 };
 
 // Whether a text has the form HOST:PORT.
@@ -139,6 +142,7 @@ private:
     void answer_with(Result<std::uint64_t> answer);
     void deliver();
     void deliver_shared();
+    void keep_came();
     void set_state(const std::string& state, const Error* reason);
 
     const Settings settings_;
@@ -199,6 +203,7 @@ private:
     Clock::time_point next_keep_alive_;
     std::optional<Clock::time_point> retry_;
     std::string withdraw_error_;      // that was told last
+    std::string came_text_;           // in the file, as far as this agent wrote it
     etcd::Client* client_ = nullptr;  // guarded by mutex_, so that the end can stop its watch
     std::thread thread_;
 };

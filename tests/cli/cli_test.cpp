@@ -622,21 +622,60 @@ TEST_CASE("binding show asks for what is wanted and tells which host has which v
     shell.agent.bindings[0].set_physical_mac("02:aa:00:00:00:01");
     shell.agent.bindings[0].set_generation(3);
     shell.agent.bindings[0].set_instance("red");
+    shell.agent.bindings[0].set_tenant("acme");
     for (const char* address : {"10.0.0.1", "fd00::1"}) shell.agent.bindings[0].add_addresses(address);
-    CHECK(
-        shell(
-            {"binding", "show", "--vport", "web", "--instance", "red", "--vmac", "02:00:00:00:00:01", "--host", "a"})
-            .out ==
-        "NETWORK  VMAC               VPORT  SERVER_MAC         V.VLAN  VLAN  HOST  GENERATION  INSTANCE  ADDRESSES\n"
-        "100.10   02:00:00:00:00:01  web    02:aa:00:00:00:01      10   100  a              3  red       10.0.0.1 "
-        "fd00::1\n"
-        "200.10   02:00:00:00:00:01  web    -                      10   200  b              -  -         -\n");
+    CHECK(shell({"binding", "show", "--vport", "web", "--instance", "red", "--vmac", "02:00:00:00:00:01", "--host",
+                 "a", "--tenant", "acme"})
+              .out ==
+          "NETWORK  VMAC               VPORT  SERVER_MAC         V.VLAN  VLAN  HOST  GENERATION  INSTANCE  TENANT  "
+          "ADDRESSES\n"
+          "100.10   02:00:00:00:00:01  web    02:aa:00:00:00:01      10   100  a              3  red       acme    "
+          "10.0.0.1 "
+          "fd00::1\n"
+          "200.10   02:00:00:00:00:01  web    -                      10   200  b              -  -         -       "
+          "-\n");
     const pb::BindingsRequest& asked = shell.agent.bindings_request;
     CHECK(asked.vport() == "web");
     CHECK(asked.instance() == "red");
     CHECK(asked.vmac() == "02:00:00:00:00:01");
     CHECK(asked.host() == "a");
+    CHECK(asked.tenant() == "acme");
     CHECK_THAT(shell({"binding", "show", "--json"}).out, ContainsSubstring("\"generation\":3"));
+}
+
+TEST_CASE("host show tells which networks are on which host, of one or of all", "[R79][R174]") {
+    Shell shell;
+    for (const char* name : {"a", "b"}) {
+        pb::HostState& host = *shell.agent.hosts_reply.add_hosts();
+        host.set_name(name);
+        pb::HostState::Instance& red = *host.add_instances();
+        red.set_name("red");
+        red.set_network("100.10");
+        red.set_vvlan(10);
+        red.set_vlan(100);
+    }
+    pb::HostState::Instance& blue = *shell.agent.hosts_reply.mutable_hosts(1)->add_instances();
+    blue.set_name("blue");
+    blue.set_network("20");
+    blue.set_vvlan(20);
+    blue.set_vlan(7);
+    blue.add_peer_vlans(200);
+    blue.add_peer_vlans(300);
+    blue.set_tenant("acme");
+    const std::string head = "HOST  INSTANCE  NETWORK  V.VLAN  VLAN  PEER_VLANS  TENANT\n";
+    const std::string a = "a     red       100.10       10   100  -           -\n";
+    const std::string b =
+        "b     red       100.10       10   100  -           -\n"
+        "b     blue      20           20     7  200 300     acme\n";
+    CHECK(shell({"host", "show"}).out == head + a + b);
+    CHECK(shell({"host", "show", "b"}).out == head + b);
+    CHECK_THAT(shell({"host", "list"}).out, ContainsSubstring("b     -        -                2  -"));
+    const auto none = shell({"host", "show", "c"});
+    CHECK(none.code != 0);
+    CHECK_THAT(none.err, ContainsSubstring("IVDS-U043"));
+    const std::string json = shell({"host", "show", "a", "--json"}).out;
+    CHECK_THAT(json, ContainsSubstring("\"network\":\"100.10\""));
+    CHECK_THAT(json, !ContainsSubstring("blue"));
 }
 
 TEST_CASE("fdb flush says what to forget") {

@@ -181,6 +181,7 @@ TEST_CASE("every call of the service has a command that makes it", "[R147]") {
         {"flow", "flush", "--vport", "web1"},
         {"events"},
         {"host", "list"},
+        {"host", "show"},
         {"doctor"},
         {"nic", "show"},
         {"map", "show"},

@@ -6,7 +6,7 @@ A test file names its cases and ends in `harness.main()`:
     @case("no frame crosses between tenants [R3][R84]")
     def _(bench): ...
 
-`bench` has `binaries`, the folder of the programs under test, and makes scenes. The record has the form of Catch2's
+`bench` has `binaries`, the folder of the programs under test, and `seed`, and makes scenes. The record has the form of Catch2's
 XML reporter, so that the requirement ids in the names count like its tags.
 """
 import argparse
@@ -46,8 +46,8 @@ def check_equal(got, wanted, what):
 
 
 class Bench:
-    def __init__(self, binaries):
-        self.binaries = binaries
+    def __init__(self, binaries, seed):
+        self.binaries, self.seed = binaries, seed
 
     def lab(self):
         return Lab(self.binaries)
@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--binaries", type=pathlib.Path, required=True)
     parser.add_argument("--record", type=pathlib.Path)
     parser.add_argument("--only", default="", help="run only the cases whose name contains this")
+    parser.add_argument("--seed", type=int, default=1, help="what random cases draw from; 0: another one each time")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         print("SKIP: making network namespaces and loading BPF programs need root")
@@ -77,7 +78,7 @@ def main():
         element = ElementTree.SubElement(root, "TestCase", name=name, tags="".join(re.findall(r"\[\w+\]", name)))
         started, success, skips = time.monotonic(), True, 0
         try:
-            function(Bench(arguments.binaries))
+            function(Bench(arguments.binaries, arguments.seed or int(time.time())))
         except Skip as reason:
             skips, skipped = 1, skipped + 1
             ElementTree.SubElement(element, "Skip").text = str(reason)

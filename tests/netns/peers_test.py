@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """peers_test.py -- what hosts that share etcd spare each other: questions for addresses that are known, floods to where
 nobody is, and frames of peers that are not registered."""
+import errno
 import json
+import signal
+import socket
+import time
 
 from etcd import Etcd, findings, remote, start
 from harness import case, check, check_equal, main
@@ -128,6 +132,71 @@ def _(bench):
         before = scene.counters("a", "red-1")["rx_answered"]
         check_equal(scene.ping("red-1", "red-2", count=1), 0, "answers of a VM that has no vPort any more")
         check_equal(scene.counters("a", "red-1")["rx_answered"], before, "questions answered for it")
+
+
+@case("of a host that died a VM is told in seconds: its new connection has no route, nobody answers for the other VM, and frames "
+      "to it are dropped and counted, not flooded [R82][R83][R84]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Hosts(lab, "ab", VLANS)
+        scene.more = {host: {"answer_neighbours": True} for host in "ab"}
+        for number, host in enumerate("ab", 1):
+            scene.vm(host, "red", number, addresses=[f"10.0.0.{number}"])
+        scene.start()
+        for host in "ab":
+            scene.knows(host, 1)
+        b, caller, server = scene.hosts["b"], scene.vms["red-1"], scene.vms["red-2"]
+        # What a VM's kernel remembers of another's MAC it asks for anew some seconds after the last answer, not half a minute.
+        caller.run("sysctl", "-qw", "net.ipv4.neigh.eth0.base_reachable_time_ms=1000", "net.ipv4.neigh.eth0.delay_first_probe_time=1")
+        with server.within():
+            listener = socket.create_server(("0.0.0.0", 7000))
+
+        def call():
+            """0, or the error that the VM's own stack has for a new connection."""
+            with caller.within():
+                out = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            out.settimeout(60)
+            begun = time.monotonic()
+            try:
+                out.connect((server.address, 7000))
+                return 0, time.monotonic() - begun
+            except OSError as error:
+                return error.errno or str(error), time.monotonic() - begun
+            finally:
+                out.close()
+
+        check_equal(call()[0], 0, "a connection while the host lives")
+        answered = lambda: scene.counters("a", "red-1")["rx_answered"]  # noqa: E731
+        before = answered()
+        check(before > 0, "the switch answered nobody")
+        listener.close()
+        b.stop_agent(signal.SIGKILL)
+        b.ip("link set wire0 down", "link set mgmt0 down")
+        scene.knows("a", 0)
+        # With the other's MAC remembered, and with nothing remembered.
+        before = answered()
+        for _ in range(2):
+            error, took_s = call()
+            check_equal(error, errno.EHOSTUNREACH, "what a new connection to a VM of the dead host comes to")
+            print(f"no route after {took_s:.1f} s")
+            caller.ip("neigh flush all")
+        check_equal(answered(), before, "questions for the dead host's VM that were answered")
+        dropped = lambda: scene.drops("a").get(("red-1", "lone_flood"), 0)  # noqa: E731
+        lost, flooded = dropped(), scene.counters("a", "red-1")["rx_flood"]
+        with scene.fabric.port("port-a") as wire, caller.port("eth0") as out:
+            for number in range(20):
+                out.send(frame(server.mac, caller.mac, MARK + b"dead %d " % number))
+            lab.wait(lambda: dropped() >= lost + 20, 10, lambda: f"drops of a: {scene.drops('a')}")
+            check_equal([inner for _, inner, _ in behind_tags(wire) if MARK in inner], [], "frames on the wire")
+        check_equal((dropped() - lost, scene.counters("a", "red-1")["rx_flood"] - flooded), (20, 0),
+                    "frames to it that were dropped, and that were flooded")
+        # It lives again.
+        b.ip("link set wire0 up", "link set mgmt0 up")
+        start(b)
+        for host in "ab":
+            scene.knows(host, 1)
+        with server.within(), socket.create_server(("0.0.0.0", 7000)):
+            check_equal(call()[0], 0, "a connection when the host lives again")
 
 
 @case("floods go to the VLANs where a host has a member of the V.VLAN, from the moment that it has [R80][R109][R110]")

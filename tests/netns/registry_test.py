@@ -2,15 +2,18 @@
 """registry_test.py -- hosts on a plain Linux bridge that share their bindings through etcd, which runs in a place of its
 own and is stopped, killed and written to by strangers."""
 import json
+import os
 import pathlib
 import shutil
 import signal
+import sys
 import tempfile
+import time
 
 from etcd import ETCD, LEASE_S, Etcd, findings, remote, says, start
 from harness import case, check, check_equal, main
 from pki import Authority
-from scene import Scene, Stream, Tally, learning_switch, mac, network, plug_in
+from scene import TRANSFER, Scene, Stream, Tally, learning_switch, mac, network, plug_in
 
 
 def hosts_with_etcd(lab, names="abc", lease_s=LEASE_S):
@@ -142,6 +145,107 @@ def _(bench):
         for vport in ("red-2.blue", "red-2"):
             b.ctl("vport", "delete", vport)
         lab.wait(lambda: table(a) == [wanted[0], wanted[2]], 10, lambda: f"a still has {table(a)}")
+
+
+@case("which networks a host is in, on which VLAN, is in the registry and shown on all hosts, also where no vPort is in them, "
+      "from when it is there to when it is not [R79][R153][R174]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab")
+        a, b = scene.hosts["a"], scene.hosts["b"]
+        key = "/ivds/v1/instances/b/empty"
+
+        def shown(host):
+            return {(each["name"], instance["name"]): (instance["network"], instance["vvlan"], instance["vlan"],
+                                                       instance.get("peer_vlans", []), instance.get("tenant", ""))
+                    for each in host.ctl_json("host", "show")["hosts"] for instance in each.get("instances", [])}
+        red = {(name, "red"): ("100.10", 10, 100, [], "") for name in "ab"}
+        for host in (a, b):
+            lab.wait(lambda host=host: shown(host) == red, 10, lambda host=host: f"{host.name} has {shown(host)}")
+        b.ctl("tenant", "create", "acme")
+        b.ctl("instance", "create", "empty", "--uplink", "uplink", "--vlan", "200", "--vvlan", "20", "--peer-vlans", "300",
+              "--scope", "distributed", "--tenant", "acme")
+        b.ctl("instance", "create", "own", "--vlan", "201", "--vvlan", "21", "--scope", "local")
+        more = red | {("b", "empty"): ("200.20", 20, 200, [300], "acme")}
+        for host in (a, b):
+            lab.wait(lambda host=host: shown(host) == more, 10, lambda host=host: f"{host.name} has {shown(host)}")
+        check_equal(json.loads(etcd.keys(key)[key]), {"name": "empty", "host": "b", "network": "200.20", "vvlan": 20, "vlan": 200,
+                                                      "peer_vlans": [300], "tenant": "acme"}, "the key")
+        # An agent that starts anew writes nothing, and a stranger's key is told, and in nobody's way.
+        revision = etcd.revision()
+        b.stop_agent(signal.SIGKILL)
+        start(b)
+        lab.wait(lambda: says(scene, "b", "synced"), 60, "b is not synced again")
+        check_equal(etcd.revision(), revision, "etcd's revision")
+        etcd.ctl("put", "/ivds/v1/instances/b/odd", json.dumps({"name": "odd", "host": "b", "network": "300.20", "vvlan": 10}))
+        etcd.ctl("put", "/ivds/v1/instances/machine/red", json.dumps(
+            {"name": "red", "host": "machine", "network": "100.10", "vvlan": 10, "vlan": 100}))
+        machine = more | {("machine", "red"): ("100.10", 10, 100, [], "")}
+        for host in (a, b):
+            lab.wait(lambda host=host: shown(host) == machine, 10, lambda host=host: f"{host.name} has {shown(host)}")
+            told = findings(scene, host.name, "IVDS-R004")
+            check(told and "/ivds/v1/instances/b/odd" in told[0]["text"], f"{host.name} tells {told}")
+        etcd.ctl("del", "/ivds/v1/instances/machine/red")
+        b.ctl("instance", "delete", "empty")
+        lab.wait(lambda: shown(a) == red, 10, lambda: f"a has {shown(a)}")
+        check(key not in etcd.keys(), "the key of an instance that is no more")
+
+
+@case("a host that missed the move of a VM sees that it went, also if the VM's host changed its VLAN since, or was away for "
+      "longer than its lease [R154][R164]")
+def _(bench):
+    with bench.lab() as lab:
+        scene, _, etcd = hosts_with_etcd(lab, "ab", lease_s=3)
+        a, b = scene.hosts["a"], scene.hosts["b"]
+        for host in (a, b):
+            host.ctl("instance", "update", "red", "--peer-vlans", "200")
+        b.ip("link add red-1 type veth peer name there", "link set red-1 up", "link set there up")
+
+        def state():
+            return a.ctl_json("vport", "get", "red-1")["vport"]["state"]
+
+        def moved_while_a_is_away(then):
+            b.ctl("migrate", "prepare", "-f", "-", "--netdev", "red-1", stdin=a.ctl("migrate", "export", "red-1"))
+            lab.wait(lambda: scene.ports("b")["red-1"].get("up"), 10, "the prepared port is not up")
+            a.stop_agent(signal.SIGKILL)
+            b.ctl("migrate", "commit", "red-1")
+            generation = held()["generation"]
+            lab.wait(lambda: "/ivds/v1/hosts/a" not in etcd.keys(), 60, "a's lease does not end")
+            then()
+            lab.wait(held, 60, "b does not bind it anew")
+            check_equal((held()["host"], held()["moved_from"]), ("b", "a"), "the binding that was made anew")
+            check(int(held()["generation"]) > int(generation), f"generations {generation} and {held()['generation']}")
+            start(a, 3)
+            lab.wait(lambda: state() == "moved", 60, lambda: f"a's vPort is {state()}")
+            check_equal(findings(scene, "a", "IVDS-R003"), [], "conflicts on a")
+
+        def held():
+            found = [json.loads(value) for key, value in etcd.keys("/ivds/v1/bindings/").items() if key.endswith(mac(1))]
+            check(len(found) < 2, f"bindings of one VM: {found}")
+            return found[0] if found else None
+
+        def change_vlan():
+            b.ctl("instance", "update", "red", "--draining")
+            lab.wait(lambda: not held(), 60, "b does not withdraw its binding")
+            b.ctl("instance", "update", "red", "--vlan", "200", "--peer-vlans", "100")
+            b.ctl("instance", "update", "red", "--draining=false")
+        moved_while_a_is_away(change_vlan)
+
+        # Back to a, and once more.
+        a.ctl("migrate", "prepare", "-f", "-", "--netdev", "red-1", stdin=b.ctl("migrate", "export", "red-1"))
+        lab.wait(lambda: scene.ports("a")["red-1"].get("up"), 10, "the prepared port is not up")
+        a.ctl("migrate", "commit", "red-1")
+        lab.wait(lambda: b.ctl_json("vport", "get", "red-1")["vport"]["state"] == "moved", 60, "b keeps the VM")
+
+        def away():
+            b.stop_agent(signal.SIGKILL)
+            lab.wait(lambda: not held(), 60, "b's lease does not end")
+            start(b, 3)
+        moved_while_a_is_away(away)
+        # Deleted, it has no past: another VM by its name is another VM.
+        b.ctl("vport", "delete", "red-1")
+        lab.wait(lambda: not held(), 60, "the deleted vPort's binding stays")
+        check_equal(b.path("/var/lib/ivds/came").read_text(), "", "what is kept of a vPort that was deleted")
 
 
 @case("etcd killed and started again under traffic: no frame is lost, and what did not change is not written again [R82][R147]")
@@ -281,7 +385,110 @@ def _(bench):
         for name in "ab":
             lab.wait(lambda name=name: remote(scene, name) == 1, 60, f"{name} still knows the dead host's vMAC")
         check_equal(sorted(etcd.keys()), ["/ivds/v1/bindings/100.10/" + mac(1), "/ivds/v1/bindings/100.10/" + mac(2),
-                                          "/ivds/v1/hosts/a", "/ivds/v1/hosts/b"], "what is left in etcd")
+                                          "/ivds/v1/hosts/a", "/ivds/v1/hosts/b", "/ivds/v1/instances/a/red",
+                                          "/ivds/v1/instances/b/red"], "what is left in etcd")
+        check_equal([host["name"] for host in scene.hosts["a"].ctl_json("host", "show")["hosts"]], ["a", "b"], "hosts on a")
+
+
+def with_clock(bench, offset_s, *options):
+    """Words for env(1): the agent with a calendar so many seconds off."""
+    sanitizer = ":".join(filter(None, (os.environ.get("ASAN_OPTIONS"), "verify_asan_link_order=0")))
+    return (f"LD_PRELOAD={pathlib.Path(bench.binaries).resolve() / 'stale-clock.so'}", f"IVDS_CLOCK_OFFSET_S={offset_s}",
+            f"ASAN_OPTIONS={sanitizer}", "ivdsd", *options)
+
+
+def year(time_text):
+    return int(time_text[:4])
+
+
+@case("a host whose calendar is years off, either way, beside two that are right: bindings, leases, moves, flows with their "
+      "ages, rules' timeouts, events and audit are right, but for the years that it writes [R79][R82][R154][R163]")
+def _(bench):
+    for offset_years in (-20, 15):
+        offset_s, this_year = offset_years * 365 * 86400, time.gmtime().tm_year
+        with bench.lab() as lab:
+            scene, _, etcd = hosts_with_etcd(lab, "ab", lease_s=4)
+            a, c = scene.hosts["a"], scene.host("c")
+            plug_in(lab, scene.lab.places[[place.name for place in lab.places].index("fabric")], c)
+            etcd.connect(c, 13)
+            scene.vm("c", "red", 3)
+            c.start_agent(*with_clock(bench, offset_s, "--registry", "etcd", "--etcd", ETCD, "--host-name", "c", "--lease-s", 4,
+                                      "--audit", "/var/lib/ivds/audit"), program="env")
+            scene.apply("c")
+            for name in "abc":
+                lab.wait(lambda name=name: remote(scene, name) == 2, 60, f"{name} does not know the others' vMACs")
+            scene.check_pings()
+            # The lease is etcd's to count: it goes on for longer than it is, and ends with its host.
+            time.sleep(6)
+            check_equal([remote(scene, name) for name in "abc"], [2, 2, 2], "remote MACs after more than the time of a lease")
+            # There and back, with an open connection and what is left of its time.
+            server = scene.vms["red-2"].start(sys.executable, TRANSFER, "serve", 7000, stdin=-1, stdout=-1)
+            check_equal(server.stdout.readline().strip(), "ready", "red-2 listens")
+            c.ctl("profile", "create", "stateful", "--default-in", "drop", "--default-out", "drop")
+            for words in (("out", "--direction", "in", "--protocol", "tcp", "--stateful"), ("arp", "--ethertype", "arp"),
+                          ("short", "--ethertype", "0x88b5", "--hard-s", "2"), ("long", "--ethertype", "0x88b6", "--hard-s", "600")):
+                c.ctl("rule", "add", "profile", "stateful", "--name", *words)
+            c.ctl("vport", "update", "red-3", "--profile", "stateful")
+            client = scene.vms["red-3"].start(sys.executable, TRANSFER, "fetch", scene.vms["red-2"].address, 7000, stdout=-1)
+            check_equal(client.stdout.readline().strip(), "connected", "the connection")
+
+            def flow(host):
+                found = [each for each in host.ctl_json_lines("flow", "list", "--vport", "red-3") if each["tuple"]["protocol"] == 6]
+                check_equal([each["state"] for each in found], ["open"], f"the connection on {host.name}")
+                return found[0]
+            left_s = int(flow(c)["expires_s"])
+            check(0 < left_s <= 86400 * 5, f"{left_s} s are left of the connection on c")
+            a.ip("link add red-3 type veth peer name there", "link set red-3 up", "link set there up")
+            for source, target in ((c, a), (a, c)):
+                target.ctl("migrate", "prepare", "-f", "-", "--netdev", "red-3", stdin=source.ctl("migrate", "export", "red-3"))
+                lab.wait(lambda: scene.ports(target.name)["red-3"].get("up"), 10, "the prepared port is not up")
+                target.ctl("migrate", "commit", "red-3")
+                lab.wait(lambda: source.ctl_json("vport", "get", "red-3")["vport"]["state"] == "moved", 30, "it has two hosts")
+                now_s = int(flow(target)["expires_s"])
+                check(abs(now_s - left_s) <= 60, f"{left_s} s were left of the connection, and {now_s} on {target.name}")
+            server.stdin.close()
+            sent, got = server.stdout.readline().strip(), client.stdout.readline().strip()
+            check_equal((server.wait(60), client.wait(60), got), (0, 0, sent), "the two ends, and what came")
+            # A rule goes when its time is over, and not before.
+            names = lambda: {rule["rule"]["name"] for rule in c.ctl_json("rule", "list", "--profile", "stateful")["rules"]}  # noqa: E731
+            lab.wait(lambda: "short" not in names(), 30, lambda: f"rules of c: {names()}")
+            check("long" in names(), f"rules of c: {names()}")
+            # Each host writes its own years, in its own order.
+            events = c.ctl_json_lines("events")
+            check_equal({year(each["time"]) - this_year for each in events} - {offset_years, offset_years - 1, offset_years + 1},
+                        set(), "years of c's events")
+            check_equal([int(each["sequence"]) for each in events], sorted(int(each["sequence"]) for each in events), "their order")
+            check_equal({year(each["time"]) - this_year for each in a.ctl_json_lines("events")} - {0}, set(), "years of a's events")
+            audit = [json.loads(line) for line in c.path("/var/lib/ivds/audit").read_text().splitlines()]
+            check({"Create", "Migrate"} <= {entry["call"] for entry in audit}, f"c's audit log: {audit}")
+            check_equal({year(entry["time"]) - this_year for entry in audit} - {offset_years, offset_years - 1, offset_years + 1},
+                        set(), "years of c's audit log")
+            c.stop_agent(signal.SIGKILL)
+            c.ip("link set wire0 down", "link set mgmt0 down")
+            lab.wait(lambda: remote(scene, "b") == 1, 60, "b still knows the dead host's vMAC")
+
+
+@case("certificates that are not valid yet, or no more, by this host's calendar: it says so, with its time and theirs, and is in "
+      "the registry once its clock is set [R79][R142]")
+def _(bench):
+    with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
+        ca = Authority(folder)
+        scene, etcd = Scene(lab, {"red": network()}), Etcd(lab, ca)
+        a = scene.host("a")
+        etcd.connect(a, 11)
+        ca.issue("a")
+        by_tls = ("--registry", "etcd", "--etcd", f"https://{ETCD}", "--etcd-ca", ca.cert(), "--etcd-cert", ca.cert("a"),
+                  "--etcd-key", ca.key("a"), "--host-name", "a")
+        for offset_years, words in ((-20, "it is valid from"), (20, "it was valid until")):
+            a.start_agent(*with_clock(bench, offset_years * 365 * 86400, *by_tls), program="env")
+            lab.wait(lambda: findings(scene, "a", "IVDS-R001"), 60, "a does not say that etcd cannot be used")
+            told = findings(scene, "a", "IVDS-R001")[0]
+            check(words in told["text"] and "this host's clock says " + str(time.gmtime().tm_year + offset_years)[:3] in told["text"]
+                  and "set this host's clock" in told["fix"] and str(ca.cert()) in told["text"], f"doctor says {told}")
+            a.stop_agent()
+        check_equal(sorted(etcd.keys()), [], "keys in etcd")
+        a.start_agent(*by_tls)
+        lab.wait(lambda: "/ivds/v1/hosts/a" in etcd.keys(), 60, "a is not in etcd")
 
 
 @case("a vMAC that another host has is refused, and two hosts by one name are told apart [R79][R174]")

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <catch2/catch_test_macros.hpp>
+#include <ctime>
 #include <random>
 #include <set>
 #include <string>
@@ -12,6 +13,7 @@
 #include "compile/compile.h"
 #include "fabric/bindings.h"
 #include "fabric/registry.h"
+#include "fabric/validity.h"
 #include "model/shared.h"
 
 using namespace ivds;
@@ -218,6 +220,200 @@ TEST_CASE("bindings are read a part at a time, in order, each once, also while t
     const BindingKey gone{{100, 10}, mac(3)};
     mirror.apply({kv(key_text(gone), "", 10), true});
     CHECK(mirror.page(&gone, 1).at(0).first == BindingKey{{100, 10}, mac(4)});
+}
+
+TEST_CASE(
+    "what a host withdraws of a VM that came from others, or loses with its lease, it has again with all hosts that "
+    "it was on",
+    "[R154][R164]") {
+    const Model model = model_of(kHost);
+    const auto claims = claims_of(model, "a", {});
+    const auto held = [&](const Mirror& mirror) { return mirror.bindings({100, 10})->at(mac(1)).binding; };
+    Mirror mirror("a");
+    std::int64_t revision = 10;
+    auto first = mirror.publication(claims, 77);
+    carry_out(mirror, first, revision);
+    auto came = held(mirror);
+    came.set_generation(4);
+    came.set_moved_from("b");
+    came.add_moved_before("c");
+    mirror.apply({kv(key_text({{100, 10}, mac(1)}), value_text(came), ++revision, 77), false});
+    CHECK(mirror.take_came_changed());
+    REQUIRE(mirror.came().size() == 1);
+
+    const auto is_as_before = [&](const fabric::registry::Binding& binding) {
+        CHECK(binding.generation() == 5);
+        CHECK(binding.moved_from() == "b");
+        REQUIRE(binding.moved_before_size() == 1);
+        CHECK(binding.moved_before(0) == "c");
+    };
+    SECTION("withdrawn while the VLAN changes") {
+        carry_out(mirror, mirror.publication({}, 77), revision);
+        CHECK(mirror.own() == 0);
+        mirror.forget_but(model.vports);
+        Model next = model;
+        auto red = std::make_shared<pb::Instance>(*model.instances.at("red"));
+        red->set_vlan(300);
+        next.instances["red"] = red;
+        carry_out(mirror, mirror.publication(claims_of(next, "a", {}), 77), revision);
+        is_as_before(mirror.bindings({300, 10})->at(mac(1)).binding);
+        CHECK(mirror.came().size() == 1);
+        // Of one that never moved the generation alone goes on.
+        const auto& other = mirror.bindings({300, 10})->at(mac(0x11)).binding;
+        CHECK(other.generation() == 2);
+        CHECK(other.moved_from().empty());
+    }
+    SECTION("gone with its lease, and read back by the next agent") {
+        const auto kept = mirror.came();
+        Mirror next("a");
+        for (const auto& binding : kept) next.remember(binding);
+        next.relist({}, 100);
+        next.forget_but(model.vports);
+        carry_out(next, next.publication(claims, 78), revision);
+        is_as_before(held(next));
+    }
+    SECTION("gone with all that etcd had") {
+        mirror.relist({}, 100);
+        carry_out(mirror, mirror.publication(claims, 78), revision);
+        is_as_before(held(mirror));
+    }
+    SECTION("not of a vPort that was deleted, nor once another host has it") {
+        Model without = model;
+        without.vports.erase("p1");
+        carry_out(mirror, mirror.publication(claims_of(without, "a", {}), 77), revision);
+        mirror.forget_but(without.vports);
+        CHECK(mirror.came().empty());
+        carry_out(mirror, mirror.publication(claims, 77), revision);
+        CHECK(held(mirror).generation() == 1);
+        mirror.apply({kv(key_text({{100, 10}, mac(1)}), value_text(came), ++revision, 77), false});
+        const std::string theirs = binding("b", 200, 10, "02:00:00:00:00:01");
+        mirror.apply({kv(key_text({{100, 10}, mac(1)}), "", ++revision), true});
+        mirror.apply({kv(key_text({{200, 10}, mac(1)}), theirs, revision), false});
+        CHECK(mirror.came().empty());
+    }
+    SECTION("and who takes it over from a host whose lease ended still tells of all before") {
+        Mirror third("d");
+        third.apply({kv(key_text({{100, 10}, mac(1)}), value_text(came), ++revision, 77), false});
+        third.apply({kv(key_text({{100, 10}, mac(1)}), "", ++revision), true});
+        const auto taken = third.takeover({claims_of(model, "d", {})[1]}, "a", 99);
+        REQUIRE(taken);
+        const auto read = parse_binding({{100, 10}, mac(1)}, *taken->steps.back().write.value);
+        REQUIRE(std::holds_alternative<fabric::registry::Binding>(read));
+        const auto& binding = std::get<fabric::registry::Binding>(read);
+        CHECK(binding.generation() == 5);
+        CHECK(binding.moved_from() == "a");
+        REQUIRE(binding.moved_before_size() == 2);
+        CHECK(binding.moved_before(0) == "b");
+        CHECK(binding.moved_before(1) == "c");
+    }
+}
+
+TEST_CASE(
+    "instances across hosts are in the registry, with a vPort or without, written once, and go with what they are of",
+    "[R79][R81][R174]") {
+    const Model model = model_of(kHost);
+    const auto instances = instances_of(model, "a", {});
+    REQUIRE(instances.size() == 2);
+    CHECK(instances[0].key == "/ivds/v1/instances/a/blue");
+    CHECK(instances[0].value == R"({"name":"blue","host":"a","network":"20","vvlan":20,"vlan":7})");
+    CHECK(instances[1].key == "/ivds/v1/instances/a/red");
+    CHECK(instances[1].value ==
+          R"({"name":"red","host":"a","network":"100.10","vvlan":10,"vlan":100,"peer_vlans":[200]})");
+
+    Mirror mirror("a");
+    std::int64_t revision = 0;
+    const auto first = mirror.publication({}, 5, instances);
+    REQUIRE(first.steps.size() == 2);
+    CHECK(first.steps[0].write.lease == 5);
+    CHECK(first.steps[0].guards.front().mod_revision == 0);
+    carry_out(mirror, first, revision);
+    CHECK(mirror.instances().size() == 2);
+    CHECK(mirror.publication({}, 5, instances_of(model, "a", instances)).steps.empty());
+    CHECK(mirror.publication({}, 6, instances).steps.size() == 2);  // under another lease
+    // A list that has them is no reason to write, nor is what another host has ours to take back.
+    const std::string theirs =
+        R"({"name":"red","host":"b","network":"200.10","vvlan":10,"vlan":200,"tenant":"acme","colour":1})";
+    mirror.relist({kv(instances[0].key, instances[0].value, 3, 5), kv(instances[1].key, instances[1].value, 3, 5),
+                   kv("/ivds/v1/instances/b/red", theirs, 4)},
+                  100);
+    CHECK(mirror.publication({}, 5, instances).steps.empty());
+    CHECK(mirror.instances().at({"b", "red"}).instance.tenant() == "acme");
+
+    Model next = model;
+    auto draining = std::make_shared<pb::Instance>(*model.instances.at("red"));
+    draining->set_draining(true);
+    next.instances["red"] = draining;
+    const auto less = mirror.publication({}, 5, instances_of(next, "a", instances));
+    REQUIRE(less.steps.size() == 1);
+    CHECK(less.steps[0].write.key == "/ivds/v1/instances/a/red");
+    CHECK_FALSE(less.steps[0].write.value);
+
+    for (const char* key : {"/ivds/v1/instances/", "/ivds/v1/instances/a", "/ivds/v1/instances/a/",
+                            "/ivds/v1/instances//red", "/ivds/v1/instances/a/red/x", "/ivds/v1/instances/a/No"}) {
+        INFO(key);
+        REQUIRE(std::holds_alternative<Refused>(parse_key(key)));
+        CHECK(std::get<Refused>(parse_key(key)).why == Refusal::malformed);
+    }
+    const InstanceKey key{"b", "red"};
+    for (const char* value :
+         {"{", "[]", R"({"name":"red"})", R"({"name":"blue","host":"b","network":"10","vvlan":10,"vlan":1})",
+          R"({"name":"red","host":"c","network":"10","vvlan":10,"vlan":1})",
+          R"({"name":"red","host":"b","network":"1.10.2","vvlan":10,"vlan":1})",
+          R"({"name":"red","host":"b","network":"1.10","vvlan":11,"vlan":1})",
+          R"({"name":"red","host":"b","network":"1.10","vvlan":10,"vlan":2})",
+          R"({"name":"red","host":"b","network":"10","vvlan":10,"vlan":4095})",
+          R"({"name":"red","host":"b","network":"10","vvlan":10,"vlan":1,"peer_vlans":[0]})",
+          R"({"name":"red","host":"b","network":"10","vvlan":10,"vlan":1,"tenant":"No One"})"}) {
+        INFO(value);
+        mirror.apply({kv(key_text(key), theirs, ++revision + 10), false});
+        CHECK(mirror.instances().contains(key));
+        mirror.apply({kv(key_text(key), value, ++revision + 10), false});
+        CHECK_FALSE(mirror.instances().contains(key));
+        REQUIRE(mirror.refused().size() == 1);
+        CHECK(mirror.refused().begin()->second.why == Refusal::malformed);
+    }
+    // What is not understood is not overwritten, also by this host's own name; what nothing here is of is taken back.
+    mirror.apply({kv(instances[0].key, "{", ++revision + 10), false});
+    CHECK(mirror.publication({}, 5, instances).share_conflicts.size() == 1);
+    mirror.apply({kv("/ivds/v1/instances/a/old", R"({"name":"old","host":"a","network":"10","vvlan":10,"vlan":1})",
+                     ++revision + 10),
+                  false});
+    REQUIRE(mirror.publication({}, 5, instances).steps.size() == 1);
+    CHECK(mirror.publication({}, 5, instances).steps[0].write.key == "/ivds/v1/instances/a/old");
+}
+
+TEST_CASE("an authority that is not valid at a time is told with its own; of several one is enough", "[R142]") {
+    // Made by openssl: valid for two days, from 2020-01-01 and from 2030-01-01.
+    const std::string early = R"(-----BEGIN CERTIFICATE-----
+MIIBGjCBwQIUVjDlPwHeVcaVE41oJY7rTy/ej08wCgYIKoZIzj0EAwIwEDEOMAwG
+A1UEAwwFZWFybHkwHhcNMjAwMTAxMDAwMDAwWhcNMjAwMTAzMDAwMDAwWjAQMQ4w
+DAYDVQQDDAVlYXJseTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABE0dmlxct//s
+1bCoW7tGl3jpBS/F51Cs8Xh/bVbSgCbHBfTnxjHrEn9eAVIKidsRQnukeD6hDxrL
+EuizOYh/jLAwCgYIKoZIzj0EAwIDSAAwRQIgFz29wX/pKMsUC1BXyhiVEg1/MuSd
+jLiBmQS/jzun3IoCIQCjWCFsPHpFYKsI00Epej8YtQoZ2HRSSVCOkl1NK9qopg==
+-----END CERTIFICATE-----
+)";
+    const std::string late = R"(-----BEGIN CERTIFICATE-----
+MIIBGDCBvwIUURccwE1rRIQW5VAMOnkVpvBRi70wCgYIKoZIzj0EAwIwDzENMAsG
+A1UEAwwEbGF0ZTAeFw0zMDAxMDEwMDAwMDBaFw0zMDAxMDMwMDAwMDBaMA8xDTAL
+BgNVBAMMBGxhdGUwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQo89sCgWULLHvZ
+4ghnO+PD9grz2o5xCSx3fr3VT9zM4iA/gN0Ox5vkojN+lUEufMejnIFIXFarSTY6
+bzbSwDiWMAoGCCqGSM49BAMCA0gAMEUCIGmvBo09Vk8GBJMejaYABTJskw+gL0OC
+HCVWcddEdDU7AiEA12vH2XNI7ETY+5E05Dc9cPnQJvjL8L5YvvRo2aKWMVI=
+-----END CERTIFICATE-----
+)";
+    constexpr std::time_t day = 86400;
+    constexpr std::time_t in_2020 = 1577836800;
+    constexpr std::time_t in_2030 = 1893456000;
+    CHECK_FALSE(why_not_valid(early, in_2020 + day));
+    CHECK(why_not_valid(early, in_2020 - 1) == "it is valid from 2020-01-01T00:00:00Z on");
+    CHECK(why_not_valid(early, in_2020 + 3 * day) == "it was valid until 2020-01-03T00:00:00Z");
+    CHECK_FALSE(why_not_valid(early + late, in_2020 + day));
+    CHECK_FALSE(why_not_valid(early + late, in_2030 + day));
+    CHECK(why_not_valid(early + late, in_2020 + 3 * day));
+    CHECK_FALSE(why_not_valid("", 0));
+    CHECK_FALSE(why_not_valid("nonsense", 0));
+    CHECK(calendar_text(in_2030) == "2030-01-01T00:00:00Z");
 }
 
 TEST_CASE("another host's binding is never overwritten", "[R79][R174]") {

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: Apache-2.0
+"""histories_test.py -- random histories of binding changes and migrations over three hosts with a real etcd, whose agents
+die, are cut off and start again meanwhile; after every few steps: each VM has one host, and its frames go only there.
+
+--seed says which history (0: another one each time). IVDS_ROUNDS says how many rounds of a few steps it has (5)."""
+import json
+import os
+import random
+import signal
+import time
+
+from etcd import Etcd, start
+from harness import case, check, main
+from lab import LabError
+from scene import BROADCAST, MARK, Scene, frame, learning_switch, mac, network, plug_in, raw
+
+ROUNDS = int(os.environ.get("IVDS_ROUNDS", "5"))
+HOSTS = "abc"
+NETWORKS = {"red": 10, "blue": 20}  # and their V.VLANs
+VLANS = {"red": (100, 200, 300), "blue": (110, 210, 310)}
+VMS = {f"{net}-{number}": (net, mac(number)) for net in NETWORKS for number in (1, 2, 3)}
+LEASE_S = 3
+SETTLE_S = 60
+
+
+class History:
+    """The hosts and their VMs, which are interfaces in one place: `VM.HOST` is where the VM is on that host, whether it
+    is there now or not. VMs of the two tenants have the same MACs."""
+
+    def __init__(self, lab, seed):
+        self.lab, self.random = lab, random.Random(seed)
+        self.etcd, self.fabric = Etcd(lab), learning_switch(lab)
+        self.scene = Scene(lab, {name: network(vvlan=vvlan) for name, vvlan in NETWORKS.items()})
+        self.steps = []
+        self.place = lab.place("vms")
+        for number, name in enumerate(HOSTS, 1):
+            host = self.scene.host(name)
+            plug_in(lab, self.fabric, host)
+            # The tenants have the same MACs, and a bridge that learns would need to do so for each VLAN. As it is, all
+            # hosts get all frames, and have to tell whose they are.
+            self.fabric.ip(f"link set port-{name} type bridge_slave learning off")
+            self.etcd.connect(host, 10 + number)
+            for vm, (_, vmac) in VMS.items():
+                host.ip(f"link add {vm} type veth peer name {vm}.{name} address {vmac} netns {self.place.pid}",
+                        f"link set {vm} up")
+                self.place.ip(f"link set {vm}.{name} up")
+            start(host, LEASE_S)
+            host.apply({"uplinks": [{"name": "uplink", "netdev": "wire0"}],
+                        "instances": [{"name": net, "uplink": "uplink", **network(VLANS[net][number - 1], vvlan),
+                                       "peer_vlans": [vlan for vlan in VLANS[net] if vlan != VLANS[net][number - 1]]}
+                                      for net, vvlan in NETWORKS.items()]})
+        self.ports = {(vm, name): self.place.port(f"{vm}.{name}") for vm in VMS for name in HOSTS}
+        # What is known of each VM: the hosts of which one has it; none: it is nowhere; "?" among them: or nowhere.
+        self.owners = {vm: set() for vm in VMS}
+        self.exports = {}     # VM -> what some host exported of it, perhaps long ago
+        self.cut, self.frozen, self.stopped = set(), False, False
+        # A host missed that its VM went: until it has heard of it, the one that tells it stays. Otherwise nobody knows.
+        self.is_missed = False
+        self.number = self.frames = 0
+
+    def host(self, name):
+        return self.scene.hosts[name]
+
+    def up(self):
+        return [name for name in HOSTS if self.host(name).agent is not None]
+
+    def ctl(self, name, *words, **options):
+        """Whether it was done: refused is right too, as long as it says why."""
+        done = self.host(name).ctl(*words, check=False, **options)
+        self.steps.append(f"{name}: {' '.join(words)}" + (f" -> {done.stderr.splitlines()[0]}" if done.returncode else ""))
+        check(done.returncode == 0 or "IVDS-" in done.stderr, f"exit {done.returncode}: {done.stderr}")
+        return done
+
+    # -------------------------------------------------------------------------------------------- steps
+
+    def create(self):
+        # Only who knows that another host has it can refuse it: it is asked for where it is nowhere.
+        nowhere = [vm for vm, owners in self.owners.items() if not owners]
+        if not nowhere:
+            return
+        vm, name = self.random.choice(nowhere), self.random.choice(self.up())
+        net, vmac = VMS[vm]
+        self.ctl(name, "vport", "delete", vm)  # what is left of it from another time
+        self.host(name).ip(f"link set {vm} up")  # which goes down with a vPort that is deleted
+        self.ctl(name, "vnic", "create", f"{vm}-nic", "--vmac", vmac)
+        if self.ctl(name, "vport", "create", vm, "--instance", net, "--netdev", vm, "--vnic", f"{vm}-nic").returncode == 0:
+            self.owners[vm] = {name}
+
+    def delete(self):
+        vm, name = self.random.choice(list(VMS)), self.random.choice(self.up())
+        # A VM shall live longer than it takes to find it.
+        if name in self.owners[vm] and self.random.random() < 0.5:
+            return
+        if self.ctl(name, "vport", "delete", vm).returncode == 0 and name in self.owners[vm]:
+            self.owners[vm] = set() if self.owners[vm] == {name} else self.owners[vm] | {"?"}
+
+    def some_vm(self):
+        return self.random.choice([vm for vm, owners in self.owners.items() if owners] or list(VMS))
+
+    def prepare(self):
+        vm, name = self.some_vm(), self.random.choice(self.up())
+        owners = [owner for owner in self.owners[vm] if owner in self.up()]
+        if owners and self.random.random() < 0.8:
+            done = self.ctl(self.random.choice(owners), "migrate", "export", vm)
+            if done.returncode == 0:
+                self.exports[vm] = done.stdout
+        if vm in self.exports:
+            self.host(name).ip(f"link set {vm} up")
+            self.ctl(name, "migrate", "prepare", "-f", "-", "--netdev", vm, stdin=self.exports[vm])
+
+    def hears(self, vm):
+        """Whether those that have the VM hear at once that it went."""
+        return all(owner in self.up() and self.is_synced(owner) for owner in self.owners[vm] - {"?"})
+
+    def is_synced(self, name):
+        report = json.loads(self.host(name).ctl("--json", "doctor", check=False).stdout)
+        return any(finding["id"] == "IVDS-R007" and "synced" in finding["text"] for finding in report.get("findings", []))
+
+    def commit_on(self, vm, name):
+        hears = self.hears(vm)
+        done = self.ctl(name, "migrate", "commit", vm)
+        if done.returncode in (0, 7) and self.owners[vm] != {name}:
+            self.is_missed = self.is_missed or not hears
+        if done.returncode == 0:
+            self.owners[vm] = {name}
+        elif done.returncode == 7:  # it may have been done
+            self.owners[vm] = self.owners[vm] | {name}
+
+    def commit(self):
+        self.commit_on(self.some_vm(), self.random.choice(self.up()))
+
+    def commit_and_die(self):
+        vm, name = self.some_vm(), self.random.choice(self.up())
+        if not self.hears(vm):
+            return
+        client = self.host(name).start("ivds-ctl", "migrate", "commit", vm, stdout=-3, stderr=-3)
+        time.sleep(self.random.uniform(0.01, 0.09))
+        self.host(name).stop_agent(signal.SIGKILL)
+        client.wait(60)
+        self.steps.append(f"{name}: migrate commit {vm}, and killed in it")
+        if self.owners[vm]:
+            self.owners[vm] = self.owners[vm] | {name}
+
+    def move(self):
+        """All of it, from a host that has it."""
+        vm = self.some_vm()
+        owners = [owner for owner in self.owners[vm] if owner in self.up()]
+        targets = [name for name in self.up() if name not in self.owners[vm]]
+        if not owners or not targets:
+            return
+        target = self.random.choice(targets)
+        done = self.ctl(owners[0], "migrate", "export", vm)
+        if done.returncode == 0:
+            self.exports[vm] = done.stdout
+            self.host(target).ip(f"link set {vm} up")
+            if self.ctl(target, "migrate", "prepare", "-f", "-", "--netdev", vm, stdin=done.stdout).returncode == 0:
+                self.lab.wait(lambda: self.port_is_up(target, vm), 10, f"{vm} on {target} is not up")
+                self.commit_on(vm, target)
+
+    def port_is_up(self, name, vm):
+        return any(port["name"] == vm and port.get("up") for port in self.host(name).ctl_json("status").get("ports", []))
+
+    def abort(self):
+        vm, name = self.some_vm(), self.random.choice(self.up())
+        self.ctl(name, "migrate", "abort", vm)
+
+    def change_vlan(self):
+        """A host's network is on another VLAN from now on, by way of draining."""
+        net, name = self.random.choice(list(NETWORKS)), self.random.choice(self.up())
+        vlan = self.random.choice(VLANS[net])
+        peers = [word for each in VLANS[net] if each != vlan for word in ("--peer-vlans", str(each))]
+        self.ctl(name, "instance", "update", net, "--draining")
+        self.ctl(name, "instance", "update", net, "--vlan", str(vlan), *peers)
+        self.ctl(name, "instance", "update", net, "--draining=false")
+
+    def kill(self):
+        if len(self.up()) > 1:
+            name, how = self.random.choice(self.up()), self.random.choice((signal.SIGKILL, signal.SIGTERM))
+            self.steps.append(f"{name}: killed")
+            self.host(name).stop_agent(how)
+
+    def start_again(self):
+        down = [name for name in HOSTS if self.host(name).agent is None]
+        if down:
+            self.steps.append(f"{down[0]}: started")
+            start(self.host(down[0]), LEASE_S)
+
+    def cut_or_join(self):
+        name = self.random.choice(HOSTS)
+        self.cut ^= {name}
+        self.steps.append(f"{name}: {'cut off from etcd' if name in self.cut else 'joined'}")
+        self.etcd.place.ip(f"link set mgmt-{name} {'down' if name in self.cut else 'up'}")
+
+    def freeze_etcd(self):
+        if not self.stopped:
+            self.frozen = not self.frozen
+            self.steps.append(f"etcd: {'stopped' if self.frozen else 'continued'}")
+            self.etcd.process.send_signal(signal.SIGSTOP if self.frozen else signal.SIGCONT)
+
+    def kill_etcd(self):
+        if not self.frozen:
+            self.steps.append(f"etcd: {'started' if self.stopped else 'killed'}")
+            if self.stopped:
+                self.etcd.start()
+            elif self.random.random() < 0.2:
+                self.steps.append("etcd: lost all it had")
+                self.etcd.wipe()
+            else:
+                self.etcd.stop()
+            self.stopped = not self.stopped
+
+    def wait_out_a_lease(self):
+        self.steps.append("waited for leases to end")
+        time.sleep(LEASE_S + 1)
+
+    def step(self):
+        weights = {self.create: 3, self.delete: 1, self.prepare: 2, self.commit: 2, self.commit_and_die: 1, self.move: 4,
+                   self.abort: 1, self.change_vlan: 1, self.kill: 1, self.start_again: 2, self.cut_or_join: 1,
+                   self.freeze_etcd: 1, self.kill_etcd: 1, self.wait_out_a_lease: 0.3}
+        if not self.up():
+            self.start_again()
+            return
+        chosen = self.random.choices(list(weights), list(weights.values()))[0]
+        if not self.is_missed or chosen not in (self.delete, self.commit_and_die, self.kill, self.cut_or_join, self.freeze_etcd,
+                                                self.kill_etcd):
+            chosen()
+
+    # -------------------------------------------------------------------------------------------- what must hold
+
+    def mend(self):
+        """What is broken is whole again; VMs and what is prepared stay as they are."""
+        if self.frozen:
+            self.freeze_etcd()
+        if self.stopped:
+            self.kill_etcd()
+        for name in self.cut:
+            self.etcd.place.ip(f"link set mgmt-{name} up")
+        self.cut = set()
+        for name in HOSTS:
+            if self.host(name).agent is None:
+                start(self.host(name), LEASE_S)
+        self.steps.append("all is whole again")
+
+    def bindings(self):
+        """{(V.VLAN, vMAC): [(host, VLAN)]} as etcd has them."""
+        found = {}
+        for value in map(json.loads, self.etcd.keys("/ivds/v1/bindings/").values()):
+            found.setdefault((value["vvlan"], value["vmac"]), []).append((value["host"], value["vlan"]))
+        return found
+
+    def unsettled(self):
+        """The first that is not as it must be in the end; nothing: it is settled. Fills in where each VM is."""
+        held, wrong = self.bindings(), []
+        for vm, (net, vmac) in VMS.items():
+            owners = held.pop((NETWORKS[net], vmac), [])
+            wanted = self.owners[vm]
+            if len(owners) != 1 and (owners or wanted - {"?"} and "?" not in wanted):
+                wrong.append(f"{vm} is of {wanted}, and etcd has it at {owners}")
+            if owners and owners[0][0] not in wanted:
+                wrong.append(f"{vm} is of {wanted}, and etcd has it at {owners}")
+            self.at[vm] = owners[0] if len(owners) == 1 else None
+        if held:
+            wrong.append(f"etcd has {held} besides")
+        for name in HOSTS:
+            if wrong:
+                break
+            host = self.host(name)
+            report = json.loads(host.ctl("--json", "doctor", check=False).stdout)
+            told = [finding for finding in report.get("findings", []) if finding["id"] == "IVDS-R007"]
+            if not told or "synced" not in told[0]["text"] or " 0 changes wait" not in told[0]["text"]:
+                wrong.append(f"{name} says {told}")
+            wrong += [f"{name}: {finding['text']}" for finding in report.get("findings", [])
+                      if finding["id"] in ("IVDS-R003", "IVDS-R005", "IVDS-D001", "IVDS-D002", "IVDS-D003")]
+            if wrong:
+                break
+            shown = {(row["vvlan"], row["vmac"]): (row["host"], row["vlan"]) for row in host.ctl_json_lines("binding", "show")}
+            wanted = {(NETWORKS[VMS[vm][0]], VMS[vm][1]): at for vm, at in self.at.items() if at}
+            if shown != wanted:
+                wrong.append(f"{name} has bindings {shown}, etcd {wanted}")
+            states = {each["vport"]["name"]: each["vport"]["state"]
+                      for each in host.ctl_json("vport", "list").get("objects", [])}
+            ways = {(row["instance"], row["mac"]): (row["port"], row["vlan"]) for row in host.ctl_json_lines("fdb", "show")
+                    if row.get("static")}
+            for vm, (net, vmac) in VMS.items():
+                is_here = self.at[vm] is not None and self.at[vm][0] == name
+                state = states.get(vm, "none")
+                if is_here != (state == "active"):
+                    wrong.append(f"{vm} is {state} on {name}, and at {self.at[vm]}")
+                way = (vm, 0) if is_here else ("uplink", self.at[vm][1]) if self.at[vm] else None
+                if ways.get((net, vmac)) != way:
+                    wrong.append(f"{name} sends to {vm} by {ways.get((net, vmac))}, not {way}")
+        return wrong
+
+    def settle(self):
+        self.at, last = {}, []
+
+        def settled():
+            last[:] = self.unsettled()
+            return not last
+        self.is_missed = False
+        self.lab.wait(settled, SETTLE_S, lambda: "not settled:\n  " + "\n  ".join(last))
+        self.owners = {vm: {at[0]} if at else set() for vm, at in self.at.items()}
+
+    def receive(self):
+        """{number: {(VM, host)}: how often} of what came in since the last call."""
+        got = {}
+        for place, port in self.ports.items():
+            for data in port.receive():
+                at = data.find(MARK)
+                if at >= 0:
+                    number = int(data[at + len(MARK):].split(b" ")[0])
+                    got.setdefault(number, []).append(place)
+        return got
+
+    def check_frames(self):
+        """From each VM one frame to each other of its network, whose vMAC the other tenant has too, and one to all."""
+        self.receive()
+        wanted = {}
+        present = {vm: at[0] for vm, at in self.at.items() if at}
+        for vm, here in present.items():
+            net, vmac = VMS[vm]
+            others = {other for other in present if other != vm and VMS[other][0] == net}
+            aims = {raw(VMS[other][1]): {other} for other in others}
+            for aim, reached in [*aims.items(), (BROADCAST, others)]:
+                self.number += 1
+                wanted[self.number] = (vm, sorted((other, present[other]) for other in reached))
+                self.ports[vm, here].send(frame(aim, vmac, MARK + b"%d " % self.number))
+        got, quiet = {}, 0
+        end = time.monotonic() + 5
+        total = sum(len(reached) for _, reached in wanted.values())
+        while quiet < 5 and time.monotonic() < end:
+            more = self.receive()
+            for number, places in more.items():
+                got.setdefault(number, []).extend(places)
+            quiet = 0 if more or sum(map(len, got.values())) < total else quiet + 1
+            time.sleep(0.02)
+        self.frames += len(wanted)
+        wrong = [f"frame {number} of {vm} to {reached} came to {sorted(got.get(number, []))}"
+                 for number, (vm, reached) in wanted.items() if sorted(got.get(number, [])) != reached]
+        check(not wrong, "\n  ".join(["frames went elsewhere:", *wrong]))
+        return total
+
+    def run(self):
+        for number in range(ROUNDS):
+            self.steps.append(f"--- round {number + 1}")
+            for _ in VMS if number == 0 else ():
+                self.create()
+            for _ in range(self.random.randint(4, 9)):
+                self.step()
+            self.mend()
+            self.settle()
+            arrived = self.check_frames()
+            if (number + 1) % 20 == 0:
+                print(f"{number + 1} rounds, {len(self.steps)} steps, {arrived} frames in the last", flush=True)
+
+
+@case("random histories of vPorts, migrations and faults on three hosts: each VM has exactly one host, and frames go only there, "
+      "once each [R79][R83][R154][R164][R165]")
+def _(bench):
+    begun = time.monotonic()
+    with bench.lab() as lab:
+        history = History(lab, bench.seed)
+        print(f"seed {bench.seed}, {ROUNDS} rounds", flush=True)
+        try:
+            history.run()
+        except (AssertionError, LabError):
+            print("the history:\n  " + "\n  ".join(history.steps))
+            raise
+        print(f"{len(history.steps)} steps, {history.frames} frames, {time.monotonic() - begun:.0f} s")
+        for port in history.ports.values():
+            port.close()
+
+
+main()
