@@ -195,7 +195,7 @@ def _(bench):
             "vnics": [{"name": "n0", "vmac": vm.mac}],
             "vports": [{"name": "p0", "instance": "red", "netdev": "p0", "vnic": "n0"}]})
         generator = Generator(wire, "wire0", dst_mac=vm.mac, src_min="10.0.0.1", src_max="10.0.0.250", dst="10.0.1.1",
-                              src_mac=mac(0x999), vlan_id=VVLAN)
+                              src_mac=mac(0x999), vlan_id=VVLAN, delay=30_000)  # slow enough for the ring of one queue
         for queues in (1, 2, 4, 8):
             host.run("ethtool", "-L", "wire0", "combined", queues)
             lab.wait(lambda: came(vm, generator), 60,
