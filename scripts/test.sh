@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # test.sh -- installs what is missing (as root), builds, and runs the tests.
 #
-#   sudo scripts/test.sh             everything; what passed is what scripts/requirements.sh then shows
+#   sudo scripts/test.sh             everything; what passed is what scripts/requirements.sh then shows, with
+#   sudo scripts/test.sh long        what takes minutes in the lab
 #   sudo scripts/test.sh netns bpf   the tests with one of these labels
 #   scripts/test.sh unit             labels unit, abi, fuzz and check need no root
 #
@@ -50,5 +51,6 @@ ctest --test-dir build/dev -j "${JOBS:-$(($(nproc) + 1))}" --output-on-failure -
 
 record=()
 [ $# -eq 0 ] && record=(--record build/last-run.json)
+[ "$*" = long ] && record=(--record build/last-run-long.json)
 python3 scripts/lib/results.py collect build/dev "${record[@]}"
 exit "$status"

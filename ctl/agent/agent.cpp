@@ -1088,7 +1088,7 @@ void Agent::tick() {
     {
         const std::lock_guard lock(mutex_);
         if (steady_clock::now() >= next_sweep_) {
-            next_sweep_ = steady_clock::now() + std::chrono::seconds(1);
+            next_sweep_ = steady_clock::now() + sweep_period(intent_->model);
             if (auto swept = plane_.sweep(); !swept) spdlog::warn("ageing: {}", swept.error().text());
             // Routes come and go: the source of copies in ERSPAN goes with them.
             if (sources_changed(plane_.tables()))

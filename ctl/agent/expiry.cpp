@@ -26,6 +26,16 @@ void each_timed(const Model& model, F&& f) {
 
 }  // namespace
 
+std::chrono::seconds sweep_period(const Model& model) {
+    std::uint32_t seconds = 5;
+    for (const auto& [name, instance] : model.instances)
+        if (instance->age_s() != 0) seconds = std::min(seconds, std::max(instance->age_s() / 10, 1U));
+    each_timed(model, [&](const OwnedRule& owned) {
+        if (owned.rule->idle_s() != 0) seconds = 1;
+    });
+    return std::chrono::seconds(seconds);
+}
+
 std::map<std::string, std::uint64_t> came_s(const Model& model, const Model& before,
                                             const std::map<std::string, std::uint64_t>& came_before,
                                             std::uint64_t now_s) {

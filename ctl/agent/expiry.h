@@ -4,6 +4,7 @@
 // and then, and a restart counts as a decision: nobody looked meanwhile. Pure.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -15,6 +16,11 @@
 #include "model/model.h"
 
 namespace ivds {
+
+// How often FDB and flows are looked through for what is too old. A look goes over all places of two tables, 25 ms of
+// a CPU, so that it is as rare as its delay is a small part of the shortest age; rules with an idle timeout want what
+// the flows counted for them each second.
+[[nodiscard]] std::chrono::seconds sweep_period(const Model& model);
 
 // When the rules of `model` with a hard timeout came, by rule_key(): as `before` says of those that were there with
 // the same timeout, `now_s` for the others.

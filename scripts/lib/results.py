@@ -3,7 +3,7 @@
 """What a run of the tests showed.
 
 results.py collect BUILD [--record FILE]   list what was skipped; write the cases of the run to FILE
-results.py requirements FILE               a line a requirement, from such a file
+results.py requirements FILE…              a line a requirement, from such files of one commit; the first is of a full run
 
 A run is CTest's JUnit file (BUILD/ctest.xml) and a file for each program that reports its single cases in Catch2's
 XML (BUILD/results/NAME.xml; the scripted tests write the same form). A case passed if its program did, it succeeded
@@ -19,6 +19,9 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 REQUIREMENTS = 192
+# What is shown where all of these are, as it asks for nothing beside them: R133 is R65's line speed, set by R132's rates; R135 is what other
+# switches have (learning, flow table, profiles, ACL, rates, mirrors, bonds, telemetry, a control center, offload).
+TOGETHER = {133: (65, 132), 135: (16, 48, 123, 130, 132, 136, 138, 148, 150, 171, 36, 179)}
 
 
 def ids_of(text):
@@ -86,10 +89,17 @@ def collect(arguments):
 
 def requirements(arguments):
     shown = {}
-    for case in json.loads(arguments.file.read_text())["cases"]:
-        if case["status"] == "passed":
-            for number in case["ids"]:
-                shown.setdefault(number, []).append(case["test"])
+    runs = [json.loads(file.read_text()) for file in arguments.files if file.exists()]
+    for run in runs:
+        if (run["commit"], run["changed"]) != (runs[0]["commit"], runs[0]["changed"]):
+            continue
+        for case in run["cases"]:
+            if case["status"] == "passed":
+                for number in case["ids"]:
+                    shown.setdefault(number, []).append(case["test"])
+    for number, parts in TOGETHER.items():
+        if all(part in shown for part in parts):
+            shown.setdefault(number, []).append(f"all of {', '.join(f'R{part}' for part in parts)}")
     for number in range(1, REQUIREMENTS + 1):
         tests = shown.get(number)
         print(f"R{number} shown: {'; '.join(tests)}" if tests else f"R{number} not shown")
@@ -104,7 +114,7 @@ def main():
     verb.add_argument("--record", type=pathlib.Path)
     verb.set_defaults(run=collect)
     verb = verbs.add_parser("requirements")
-    verb.add_argument("file", type=pathlib.Path)
+    verb.add_argument("files", type=pathlib.Path, nargs="+")
     verb.set_defaults(run=requirements)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -25,6 +25,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
 from lab import Lab, LabError  # noqa: E402  pylint: disable=wrong-import-position
+from pktgen import Generator  # noqa: E402  pylint: disable=wrong-import-position
 
 FRAMES, ROUNDS = 3_000, 3
 MACS, RULES = 10_000, 100
@@ -33,30 +34,6 @@ GROWTH = 1.02
 OURS = ("xdp-exact", "tc-exact")
 # What ours are held to beside the peers.
 BARS = {"xdp-exact": {"bridge-vlan": 0.85, "ovs": 0.74}, "tc-exact": {"bridge-vlan": 0.92, "ovs": 0.80}}
-
-
-class Generator:
-    """pktgen on an interface of a place."""
-
-    def __init__(self, place, netdev, **options):
-        self.place, self.file = place, f"/proc/net/pktgen/{netdev}"
-        options = {"pkt_size": 60, "clone_skb": 0, "delay": 0, "udp_src_min": 1000, "udp_src_max": 1000,
-                   "udp_dst_min": 2000, "udp_dst_max": 2000, **options}
-        self.write("/proc/net/pktgen/kpktgend_0", f"add_device {netdev}")
-        self.write(self.file, *(f"{name} {value}" for name, value in options.items()))
-
-    def write(self, file, *lines):
-        self.place.run("sh", "-ec", 'for line; do echo "$line" >"$0"; done', file, *lines)
-
-    def send(self, frames):
-        """Returns the nanoseconds that it took, down to whole microseconds."""
-        self.write(self.file, f"count {frames}")
-        self.write("/proc/net/pktgen/pgctrl", "start")
-        said = self.place.run("cat", self.file).stdout
-        result = re.search(r"Result: OK: (\d+)\(.*usec, (\d+) ", said)
-        if not result or int(result[2]) != frames:
-            raise LabError(f"pktgen did not send {frames} frames:\n{said}")
-        return 1000 * int(result[1])
 
 
 class Scene:

@@ -214,7 +214,7 @@ def _(bench):
         check_equal(scene.ping("red-1", "red-2"), 3, "answers after it came back")
 
 
-@case("nic show tells what the kernel says of the uplink's NIC, and what of the host is used over it [R7][R43][R66]")
+@case("nic show tells what the kernel says of the uplink's NIC, and what of the host is used over it [R7][R43][R65][R66]")
 def _(bench):
     with bench.lab() as lab:
         scene = Scene(lab, {"red": network(), "blue": network(vvlan=20)}, attach="native")
@@ -254,7 +254,7 @@ def _(bench):
 
 
 @case("link, speed and the netdev's errors of a vPort are shown; losing the link is an event with its cause, and kept "
-      "[R66][R150]")
+      "[R65][R66][R150]")
 def _(bench):
     with bench.lab() as lab:
         scene = Scene(lab, {"red": network()})

@@ -519,7 +519,7 @@ TEST_CASE("a plane that refuses the saved intent fails the start, and the state 
     CHECK(load_intent(dir.path).value());
 }
 
-TEST_CASE("strict refuses an interface that is away; else the reply says which", "[R65]") {
+TEST_CASE("strict refuses an interface that is away; else the reply says which") {
     FakePlane plane;
     plane.away = {"d"};
     const Directory dir;

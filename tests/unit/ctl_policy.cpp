@@ -710,6 +710,17 @@ TEST_CASE("a rule goes so long after it came, whatever happens meanwhile", "[R52
     CHECK(fresh.due(c.ids, came, none, 5000).size() == 1);
 }
 
+TEST_CASE("tables are looked through as rarely as the shortest age allows", "[R181]") {
+    const auto period_s = [](const std::string& text) { return sweep_period(compiled(text).model).count(); };
+    const std::string red = "instances: [{name: red, vvlan: 10, age_s: ";
+    CHECK(period_s("") == 5);
+    CHECK(period_s(red + "300}]") == 5);
+    CHECK(period_s(red + "30}]") == 3);
+    CHECK(period_s(red + "2}]") == 1);
+    CHECK(period_s("vports: [{name: a, netdev: a, rules: [{name: r, hard_s: 60}]}]") == 5);
+    CHECK(period_s("vports: [{name: a, netdev: a, rules: [{name: r, idle_s: 60}]}]") == 1);
+}
+
 TEST_CASE("a rule goes when it decided nothing for so long; a restart counts as a decision", "[R52]") {
     const Compiled c = compiled("vports: [{name: a, netdev: a, rules: [{name: r, idle_s: 10}]}]");
     std::uint64_t count = 5;
