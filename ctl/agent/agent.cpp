@@ -821,8 +821,8 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
     if (registry_ != nullptr)
         for (const Finding& finding : registry_->findings()) *reply.add_findings() = to_pb(finding);
-    if (look_too_ != nullptr)
-        if (const auto finding = look_too_()) *reply.add_findings() = to_pb(*finding);
+    for (const auto& look : look_too_)
+        if (const auto finding = look()) *reply.add_findings() = to_pb(*finding);
     for (const auto& [name, vport] : intent_->model.vports) {
         if (vport->state() == pb::VPort::ACTIVE) continue;
         const bool comes = vport->state() == pb::VPort::PREPARED;

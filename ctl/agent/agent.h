@@ -84,7 +84,7 @@ public:
     [[nodiscard]] Result<pb::MigrateReply> migrate(const pb::MigrateRequest& request);
     [[nodiscard]] EventLog& events() { return events_; }
     // What doctor() shall look at beside what is the agent's own. Before the first call of the service.
-    void look_too(std::function<std::optional<Finding>()> look) { look_too_ = std::move(look); }
+    void look_too(std::function<std::optional<Finding>()> look) { look_too_.push_back(std::move(look)); }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
     // end. tick() ages the FDB and the flows, removes rules whose time is over, looks after the NICs, and writes the
@@ -160,12 +160,10 @@ private:
     const std::string state_dir_;
     const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
     EventLog events_;
-    std::function<std::optional<Finding>()> look_too_;
+    std::vector<std::function<std::optional<Finding>()>> look_too_;
 
     // Held for a whole step of a migration, which waits for etcd and does not hold mutex_ meanwhile. Taken before it.
     std::mutex migration_mutex_;
-    // What prepared vPorts bring along, until they are committed: for hosts that cannot say it again by then.
-    std::map<std::string, pb::Migration> carried_;
     fabric::Announcer announcer_;
 
     mutable std::mutex mutex_;

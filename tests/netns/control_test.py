@@ -84,12 +84,16 @@ def http_get(host, path):
     return answer.status, text
 
 
-def get_by_tls(host, port, address, trust):
-    """GET /metrics by HTTPS from an address, whose certificate must be the one that is trusted."""
+def tls_connection(host, port, address, trust):
+    """To an address whose certificate must be the one that is trusted."""
     with host.within():
         plain = socket.create_connection((address, port), timeout=10)
-    context = ssl.create_default_context(cafile=str(trust))
-    with context.wrap_socket(plain, server_hostname=address) as secure:
+    return ssl.create_default_context(cafile=str(trust)).wrap_socket(plain, server_hostname=address)
+
+
+def get_by_tls(host, port, address, trust):
+    """GET /metrics by HTTPS."""
+    with tls_connection(host, port, address, trust) as secure:
         secure.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return b"".join(iter(lambda: secure.recv(1 << 16), b"")).decode()
 
@@ -838,15 +842,20 @@ def _(bench):
             check(http_get(a, path)[0] in (400, 404), f"GET {path} is answered")
 
 
-@case("metrics are there by IPv6 and by HTTPS, and then not without it [R144]")
+@case("metrics are there by IPv6 and by HTTPS, and then not without it; a certificate that takes the other's place is met by who "
+      "connects from then on, and what cannot be used changes nothing [R144]")
 def _(bench):
     with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
         a = lab.host("a")
         a.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=0")
         a.run("ip", "-6", "addr", "replace", "::1/128", "dev", "lo", "nodad")
-        key, certificate, both = (pathlib.Path(folder) / name for name in ("key", "certificate", "both"))
-        a.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-              "-subj", "/CN=ivds", "-addext", "subjectAltName=IP:::1", "-keyout", key, "-out", certificate)
+        key, certificate, both, renewed = (pathlib.Path(folder) / name for name in ("key", "certificate", "both", "renewed"))
+
+        def make(file):
+            a.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                  "-subj", "/CN=ivds", "-addext", "subjectAltName=IP:::1", "-keyout", key, "-out", file)
+
+        make(certificate)
         try:
             a.start_agent("--metrics", "[::1]:9464", "--metrics-tls", certificate)
             check(False, "a certificate without a key is enough")
@@ -864,6 +873,28 @@ def _(bench):
         except ConnectionError:
             pass
         plain.close()
+
+        def told():
+            return [each["text"] for each in json.loads(a.ctl("--json", "doctor", check=False).stdout)["findings"]
+                    if each["id"] == "IVDS-A024" and each["object"] == "--metrics-tls"]
+
+        def served(by):
+            try:
+                return "ivds_scrape_ok 1" in get_by_tls(a, 9464, "::1", by)
+            except ssl.SSLError:
+                return False
+
+        make(renewed)
+        both.write_text(certificate.read_text() + key.read_text(), encoding="ascii")
+        lab.wait(lambda: any("not the key of the certificate" in text for text in told()), 10, lambda: f"doctor tells {told()}")
+        check_equal((served(certificate), served(renewed)), (True, False), "which certificate is met while the file is wrong")
+        open_before = tls_connection(a, 9464, "::1", certificate)
+        both.write_text(renewed.read_text() + key.read_text(), encoding="ascii")
+        lab.wait(lambda: served(renewed), 10, "the new certificate is not met")
+        check_equal((told(), served(certificate)), ([], False), "what doctor tells, and whether the old certificate is met")
+        open_before.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        check(b"200" in open_before.recv(64), "who was connected before is not served")
+        open_before.close()
         check_equal(a.stop_agent(), 0, "exit code")
         a.start_agent("--metrics", "[::1]:9464")
         with a.within():
