@@ -128,8 +128,9 @@ private:
     // The caller of both holds mutex_.
     void send_on(const pb::VPort& vport);
     void follow_ports();
-    // Makes `next` the intent, or changes nothing. The caller holds mutex_.
-    [[nodiscard]] Result<> commit(Model next, bool strict);
+    // Makes `next` the intent, or changes nothing; with what belongs to the vPort that it prepares, if it is for
+    // that. The caller holds mutex_.
+    [[nodiscard]] Result<> commit(Model next, bool strict, std::shared_ptr<const Prepared> prepared = nullptr);
     // Say what changed since they were last called: which ports came up or went down (`reasons` knows why, by port),
     // which instances are in another state; `before` names the instances that there were.
     void note_ports(const std::map<std::string, std::string>& reasons = {});
