@@ -450,12 +450,22 @@ Result<pb::ExportersReply> Agent::exporters(const pb::ExportersRequest& request)
     return reply;
 }
 
-Result<> Agent::commit(Model next_model, bool strict) {
+Result<> Agent::commit(Model next_model, bool strict, std::shared_ptr<const Prepared> prepared) {
     Stopwatch watch;
     auto ids = assign_ids(next_model, intent_->ids);
     if (!ids) return std::unexpected(ids.error());
     auto came = came_s(next_model, intent_->model, intent_->came_s, calendar_s());
-    auto next = std::make_shared<const Intent>(Intent{std::move(next_model), std::move(*ids), std::move(came)});
+    auto all_prepared = intent_->prepared;
+    if (prepared != nullptr) {
+        const std::string name = prepared->migration.vport().name();
+        all_prepared[name] = std::move(prepared);
+    }
+    std::erase_if(all_prepared, [&](const auto& entry) {
+        const auto vport = next_model.vports.find(entry.first);
+        return vport == next_model.vports.end() || vport->second->state() != pb::VPort::PREPARED;
+    });
+    auto next = std::make_shared<const Intent>(
+        Intent{std::move(next_model), std::move(*ids), std::move(came), std::move(all_prepared)});
 
     const auto changes = diff(intent_->model, next->model);
     if (registry_ != nullptr)
@@ -465,7 +475,7 @@ Result<> Agent::commit(Model next_model, bool strict) {
     watch.lap("compile");
     if (auto done = put(*next, std::move(*tables), strict, true); !done) return done;
     watch.lap("data plane");
-    if (changes.empty() && next->ids == intent_->ids) return {};
+    if (changes.empty() && next->ids == intent_->ids && next->prepared == intent_->prepared) return {};
 
     if (auto saved = store_.save(*intent_, *next); !saved) {
         auto before = compile(intent_->model, intent_->ids, next->model, offload_.tables(), remotes_, remotes_);
@@ -825,8 +835,8 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
     for (const Finding& finding : plane_.doctor()) *reply.add_findings() = to_pb(finding);
     if (registry_ != nullptr)
         for (const Finding& finding : registry_->findings()) *reply.add_findings() = to_pb(finding);
-    if (look_too_ != nullptr)
-        if (const auto finding = look_too_()) *reply.add_findings() = to_pb(*finding);
+    for (const auto& look : look_too_)
+        if (const auto finding = look()) *reply.add_findings() = to_pb(*finding);
     for (const auto& [name, vport] : intent_->model.vports) {
         if (vport->state() == pb::VPort::ACTIVE) continue;
         const bool comes = vport->state() == pb::VPort::PREPARED;

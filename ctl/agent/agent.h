@@ -84,7 +84,7 @@ public:
     [[nodiscard]] Result<pb::MigrateReply> migrate(const pb::MigrateRequest& request);
     [[nodiscard]] EventLog& events() { return events_; }
     // What doctor() shall look at beside what is the agent's own. Before the first call of the service.
-    void look_too(std::function<std::optional<Finding>()> look) { look_too_ = std::move(look); }
+    void look_too(std::function<std::optional<Finding>()> look) { look_too_.push_back(std::move(look)); }
 
     // What the main loop calls: when the plane's watch or event descriptor is readable, twice a second, and at the
     // end. tick() ages the FDB and the flows, removes rules whose time is over, looks after the NICs, and writes the
@@ -128,8 +128,9 @@ private:
     // The caller of both holds mutex_.
     void send_on(const pb::VPort& vport);
     void follow_ports();
-    // Makes `next` the intent, or changes nothing. The caller holds mutex_.
-    [[nodiscard]] Result<> commit(Model next, bool strict);
+    // Makes `next` the intent, or changes nothing; with what belongs to the vPort that it prepares, if it is for
+    // that. The caller holds mutex_.
+    [[nodiscard]] Result<> commit(Model next, bool strict, std::shared_ptr<const Prepared> prepared = nullptr);
     // Say what changed since they were last called: which ports came up or went down (`reasons` knows why, by port),
     // which instances are in another state; `before` names the instances that there were.
     void note_ports(const std::map<std::string, std::string>& reasons = {});
@@ -160,12 +161,10 @@ private:
     const std::string state_dir_;
     const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
     EventLog events_;
-    std::function<std::optional<Finding>()> look_too_;
+    std::vector<std::function<std::optional<Finding>()>> look_too_;
 
     // Held for a whole step of a migration, which waits for etcd and does not hold mutex_ meanwhile. Taken before it.
     std::mutex migration_mutex_;
-    // What prepared vPorts bring along, until they are committed: for hosts that cannot say it again by then.
-    std::map<std::string, pb::Migration> carried_;
     fabric::Announcer announcer_;
 
     mutable std::mutex mutex_;

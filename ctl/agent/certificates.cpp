@@ -36,19 +36,25 @@ Result<Certificates::Pem> read(const CertificateFiles& files) {
     if (!cert) return std::unexpected(cert.error());
     auto key = read_text(files.key, "IVDS-A005");
     if (!key) return std::unexpected(key.error());
-    auto ca = read_text(files.ca, "IVDS-A005");
+    auto ca = files.metrics ? Result<std::string>() : read_text(files.ca, "IVDS-A005");
     if (!ca) return std::unexpected(ca.error());
     const auto x509 = first_of(*cert, &::PEM_read_bio_X509);
     const auto pkey = first_of(*key, &::PEM_read_bio_PrivateKey);
-    const auto bad = [](const std::string& option, const std::string& file, const std::string& what) {
-        return fail(Code::invalid, "IVDS-A014", fmt::format("{} {}: {}", option, file, what),
-                    "give files in PEM, the key without a password");
+    const auto bad = [&](const char* which, const std::string& file, const std::string& what) {
+        return files.metrics
+                   ? fail(
+                         Code::invalid, "IVDS-A080", fmt::format("{} {}: {}", files.option(), file, what),
+                         "give a file in PEM with the certificate, then those that vouch for it, and the key without "
+                         "a password")
+                   : fail(Code::invalid, "IVDS-A014", fmt::format("{}{} {}: {}", files.option(), which, file, what),
+                          "give files in PEM, the key without a password");
     };
-    if (x509 == nullptr) return bad("--listen-cert", files.cert, "no certificate");
-    if (pkey == nullptr) return bad("--listen-key", files.key, "no key that can be read");
+    if (x509 == nullptr) return bad("-cert", files.cert, "no certificate");
+    if (pkey == nullptr) return bad("-key", files.key, "no key that can be read");
     if (::X509_check_private_key(x509.get(), pkey.get()) != 1)
-        return bad("--listen-key", files.key, "not the key of the certificate " + files.cert);
-    if (first_of(*ca, &::PEM_read_bio_X509) == nullptr) return bad("--listen-ca", files.ca, "no certificate");
+        return bad("-key", files.key, "not the key of the certificate " + files.cert);
+    if (!files.metrics && first_of(*ca, &::PEM_read_bio_X509) == nullptr)
+        return bad("-ca", files.ca, "no certificate");
     return Certificates::Pem{std::move(*cert), std::move(*key), std::move(*ca)};
 }
 
@@ -108,7 +114,7 @@ Certificates::Certificates(CertificateFiles files, Pem pem)
     : files_(std::move(files)), seen_(identity(files_)), pem_(std::move(pem)) {}
 
 Result<std::shared_ptr<Certificates>> Certificates::open(CertificateFiles files) {
-    if (files.cert.empty() || files.key.empty() || files.ca.empty())
+    if (!files.metrics && (files.cert.empty() || files.key.empty() || files.ca.empty()))
         return fail(Code::invalid, "IVDS-A014", "--listen without a certificate, its key and the clients' authority",
                     "give --listen-cert, --listen-key and --listen-ca; there is no access by TCP without TLS");
     auto pem = read(files);
@@ -120,23 +126,23 @@ std::shared_ptr<grpc::ServerCredentials> Certificates::credentials(std::shared_p
     return std::make_shared<Reloading>(std::move(of));
 }
 
-void Certificates::look() {
+bool Certificates::look() {
     std::string found = identity(files_);
-    if (found == seen_) return;
+    if (found == seen_) return false;
     seen_ = std::move(found);
     auto pem = read(files_);
     const std::lock_guard lock(mutex_);
     if (!pem) {
-        spdlog::warn("IVDS-A024 the files of --listen changed, and those from before stay in use: {}",
+        spdlog::warn("IVDS-A024 the files of {} changed, and those from before stay in use: {}", files_.option(),
                      pem.error().text());
         refused_ = pem.error();
-        return;
+        return false;
     }
     refused_.reset();
     pem_ = std::move(*pem);
     ++generation_;
-    spdlog::info("{}, {} and {} were read anew: connections from now on are made with them", files_.cert, files_.key,
-                 files_.ca);
+    spdlog::info("the files of {} were read anew: connections from now on are made with them", files_.option());
+    return true;
 }
 
 std::optional<Finding> Certificates::finding() const {
@@ -144,7 +150,7 @@ std::optional<Finding> Certificates::finding() const {
     if (!refused_) return std::nullopt;
     return Finding{.severity = Finding::Severity::error,
                    .id = "IVDS-A024",
-                   .object = "--listen",
+                   .object = files_.option(),
                    .text = "its files changed, and those from before stay in use: " + refused_->what,
                    .fix = refused_->fix + "; they are read again as soon as they change"};
 }

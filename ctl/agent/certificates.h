@@ -19,7 +19,10 @@ namespace ivds {
 struct CertificateFiles {
     std::string cert;
     std::string key;
-    std::string ca;  // of the clients
+    std::string ca;        // of the clients
+    bool metrics = false;  // those of --metrics-tls: one file has certificate and key, and clients show none
+
+    [[nodiscard]] const char* option() const { return metrics ? "--metrics-tls" : "--listen"; }
 };
 
 class Certificates {
@@ -31,8 +34,8 @@ public:
     // Clients show a certificate of the authority, or there is no connection.
     [[nodiscard]] static std::shared_ptr<grpc::ServerCredentials> credentials(std::shared_ptr<Certificates> of);
 
-    // Looks whether the files changed, and reads them if so.
-    void look();
+    // Looks whether the files changed, and reads them if so. Whether connections from now on are made with others.
+    bool look();
     // That what is in the files is not in use, and why.
     [[nodiscard]] std::optional<Finding> finding() const;
 

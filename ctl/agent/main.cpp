@@ -192,7 +192,7 @@ Nics host_nics() {
 }
 
 // Runs until SIGTERM or SIGINT.
-Result<> loop(Agent& agent, const Switch& sw, Certificates* certificates, int signals) {
+Result<> loop(Agent& agent, const Switch& sw, const std::function<void()>& look_at_files, int signals) {
     std::uint64_t watchdog_us = 0;
     const bool watched = sd_watchdog_enabled(0, &watchdog_us) > 0;
     std::string said;
@@ -204,7 +204,7 @@ Result<> loop(Agent& agent, const Switch& sw, Certificates* certificates, int si
         if ((fds[1].revents & POLLIN) != 0) agent.on_events();
         if ((fds[2].revents & POLLIN) != 0) return {};
         agent.tick();
-        if (certificates != nullptr) certificates->look();
+        look_at_files();
         if (watched) sd_notify(0, "WATCHDOG=1");
         if (std::string line = agent.summary(); line != said) {
             sd_notifyf(0, "STATUS=%s", line.c_str());
@@ -215,13 +215,21 @@ Result<> loop(Agent& agent, const Switch& sw, Certificates* certificates, int si
 
 Result<> run(const Options& options, int signals) {
     // A wrong word is refused before anything is touched.
-    if (!options.metrics.empty())
+    std::shared_ptr<Certificates> metrics_certificates;
+    if (!options.metrics.empty()) {
         if (auto right = check_address("--metrics", options.metrics); !right) return right;
+        if (!options.metrics_tls.empty()) {
+            auto opened = Certificates::open(
+                {.cert = options.metrics_tls, .key = options.metrics_tls, .ca = {}, .metrics = true});
+            if (!opened) return std::unexpected(opened.error());
+            metrics_certificates = std::move(*opened);
+        }
+    }
     std::shared_ptr<Certificates> certificates;
     std::shared_ptr<grpc::ServerCredentials> tls;
     if (!options.listen.empty()) {
         if (auto right = check_address("--listen", options.listen); !right) return right;
-        auto opened = Certificates::open({options.listen_cert, options.listen_key, options.listen_ca});
+        auto opened = Certificates::open({options.listen_cert, options.listen_key, options.listen_ca, false});
         if (!opened) return std::unexpected(opened.error());
         certificates = std::move(*opened);
         tls = Certificates::credentials(certificates);
@@ -252,12 +260,14 @@ Result<> run(const Options& options, int signals) {
     auto started = Agent::start(plane, host_nics(), std::move(*store), interface_mac, options.state_dir, registry);
     if (!started) return std::unexpected(started.error());
     Agent& agent = **started;
-    if (certificates != nullptr) agent.look_too([certificates] { return certificates->finding(); });
+    for (const auto& each : {certificates, metrics_certificates})
+        if (each != nullptr) agent.look_too([each] { return each->finding(); });
     if (auto done = first_config(agent, options.config, registry.has_value()); !done) return done;
 
     std::unique_ptr<MetricsServer> metrics;
     if (!options.metrics.empty()) {
-        auto listening = MetricsServer::start(agent, options.metrics, options.metrics_tls);
+        auto listening = MetricsServer::start(
+            agent, options.metrics, metrics_certificates == nullptr ? "" : metrics_certificates->now().first.cert);
         if (!listening) return std::unexpected(listening.error());
         metrics = std::move(*listening);
         spdlog::info("metrics at {}://{}/metrics", options.metrics_tls.empty() ? "http" : "https", options.metrics);
@@ -271,7 +281,15 @@ Result<> run(const Options& options, int signals) {
                  tls == nullptr ? "" : " and, by TLS, on " + options.listen, agent.summary());
     sd_notify(0, "READY=1");
 
-    auto result = loop(agent, sw, certificates.get(), signals);
+    const auto look_at_files = [&] {
+        if (certificates != nullptr) certificates->look();
+        if (metrics_certificates == nullptr) return;
+        metrics->reap();
+        if (!metrics_certificates->look()) return;
+        if (auto done = metrics->renew(metrics_certificates->now().first.cert); !done)
+            spdlog::error("{}", done.error().text());
+    };
+    auto result = loop(agent, sw, look_at_files, signals);
 
     sd_notify(0, "STOPPING=1");
     agent.events().close();

@@ -10,10 +10,8 @@
 #include <charconv>
 #include <cstdint>
 #include <exception>
-#include <fstream>
 #include <initializer_list>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -308,14 +306,47 @@ Result<> check_address(const std::string& option, const std::string& address) {
                 "give one like 127.0.0.1:9464 or [::1]:9464");
 }
 
+// The library reads a certificate when a daemon starts. So another one takes the listening socket over, and the one
+// before it ends with its last connection.
 struct MetricsServer::Impl {
+    const Agent& agent;
+    SocketAddress here;
+    std::string address;
+    std::string pem;
     MHD_Daemon* daemon = nullptr;
+    std::vector<MHD_Daemon*> retired;
 
-    Impl() = default;
+    Impl(const Agent& of, const SocketAddress& at, std::string text)
+        : agent(of), here(at), address(std::move(text)) {}
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
     ~Impl() {
+        // Those that may still use the socket first: the last one closes it.
+        for (MHD_Daemon* each : retired) ::MHD_stop_daemon(each);
         if (daemon != nullptr) ::MHD_stop_daemon(daemon);
+    }
+
+    // On a socket that listens already, or on one of its own.
+    [[nodiscard]] bool start(MHD_socket listening) {
+        unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD | MHD_USE_ITC;
+        if (here.any.sa_family == AF_INET6) flags |= MHD_USE_IPv6;
+        std::vector<MHD_OptionItem> more;
+        if (!pem.empty()) {
+            flags |= MHD_USE_TLS;
+            more.push_back({MHD_OPTION_HTTPS_MEM_CERT, 0, pem.data()});
+            more.push_back({MHD_OPTION_HTTPS_MEM_KEY, 0, pem.data()});
+        }
+        if (listening != MHD_INVALID_SOCKET)
+            more.push_back({MHD_OPTION_LISTEN_SOCKET, listening, nullptr});
+        else
+            more.push_back({MHD_OPTION_SOCK_ADDR, 0, &here.any});
+        more.push_back({MHD_OPTION_END, 0, nullptr});
+        // The agent is only read.
+        daemon = ::MHD_start_daemon(flags, 0, nullptr, nullptr, on_request, const_cast<Agent*>(&agent),
+                                    MHD_OPTION_THREAD_POOL_SIZE, kThreads, MHD_OPTION_CONNECTION_LIMIT, kConnections,
+                                    MHD_OPTION_CONNECTION_TIMEOUT, kTimeoutS, MHD_OPTION_ARRAY, more.data(),
+                                    MHD_OPTION_END);
+        return daemon != nullptr;
     }
 };
 
@@ -323,41 +354,41 @@ MetricsServer::MetricsServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)
 MetricsServer::~MetricsServer() = default;
 
 Result<std::unique_ptr<MetricsServer>> MetricsServer::start(const Agent& agent, const std::string& address,
-                                                            const std::string& tls) {
+                                                            std::string pem) {
     if (auto right = check_address("--metrics", address); !right) return std::unexpected(right.error());
-    SocketAddress here = *parse_address(address);
-    unsigned flags = MHD_USE_AUTO_INTERNAL_THREAD;
-    if (here.any.sa_family == AF_INET6) flags |= MHD_USE_IPv6;
-    std::vector<MHD_OptionItem> secret{{MHD_OPTION_END, 0, nullptr}};
-    std::string pem;
-    if (!tls.empty()) {
-        std::ifstream file(tls);
-        std::stringstream text;
-        text << file.rdbuf();
-        pem = text.str();
-        const auto holds = [&](const char* what) { return pem.find(what) != std::string::npos; };
-        if (!file || !holds("-----BEGIN CERTIFICATE-----") || !holds(" PRIVATE KEY-----"))
-            return fail(Code::invalid, "IVDS-A080", fmt::format("--metrics-tls {}: no certificate and key", tls),
-                        "give a file in PEM with the certificate, then those that vouch for it, and the key");
-        flags |= MHD_USE_TLS;
-        secret = {{MHD_OPTION_HTTPS_MEM_CERT, 0, pem.data()},
-                  {MHD_OPTION_HTTPS_MEM_KEY, 0, pem.data()},
-                  {MHD_OPTION_END, 0, nullptr}};
-    }
-    auto impl = std::make_unique<Impl>();
-    // The agent is only read.
-    impl->daemon = ::MHD_start_daemon(flags, 0, nullptr, nullptr, on_request, const_cast<Agent*>(&agent),
-                                      MHD_OPTION_SOCK_ADDR, &here.any, MHD_OPTION_THREAD_POOL_SIZE, kThreads,
-                                      MHD_OPTION_CONNECTION_LIMIT, kConnections, MHD_OPTION_CONNECTION_TIMEOUT,
-                                      kTimeoutS, MHD_OPTION_ARRAY, secret.data(), MHD_OPTION_END);
-    if (impl->daemon == nullptr)
-        return fail(Code::system, "IVDS-A009", fmt::format("cannot listen on {} for metrics", address),
-                    tls.empty()
-                        ? "see with 'ss -ltnp' whether another program has the port, and whether the address is "
-                          "this host's"
-                        : "see with 'ss -ltnp' whether another program has the port, whether the address is "
-                          "this host's, and whether key and certificate belong together");
+    auto impl = std::make_unique<Impl>(agent, *parse_address(address), address);
+    impl->pem = std::move(pem);
+    if (!impl->start(MHD_INVALID_SOCKET))
+        return fail(
+            Code::system, "IVDS-A009", fmt::format("cannot listen on {} for metrics", address),
+            "see with 'ss -ltnp' whether another program has the port, and whether the address is this host's");
     return std::unique_ptr<MetricsServer>(new MetricsServer(std::move(impl)));
+}
+
+Result<> MetricsServer::renew(std::string pem) {
+    const auto wrong = [&](const std::string& what) {
+        return fail(Code::system, "IVDS-A009", fmt::format("metrics at {}: {}", impl_->address, what),
+                    "restart ivdsd");
+    };
+    if (impl_->daemon != nullptr) {
+        const MHD_socket listening = ::MHD_quiesce_daemon(impl_->daemon);
+        if (listening == MHD_INVALID_SOCKET) return wrong("the certificate from before stays in use");
+        impl_->retired.push_back(impl_->daemon);
+        std::swap(impl_->pem, pem);
+        if (impl_->start(listening)) return {};
+        std::swap(impl_->pem, pem);
+        if (impl_->start(listening)) return wrong("the certificate from before stays in use");
+    }
+    return wrong("nobody is served any more");
+}
+
+void MetricsServer::reap() {
+    std::erase_if(impl_->retired, [](MHD_Daemon* each) {
+        const auto* info = ::MHD_get_daemon_info(each, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+        if (info != nullptr && info->num_connections != 0) return false;
+        ::MHD_stop_daemon(each);
+        return true;
+    });
 }
 
 }  // namespace ivds

@@ -35,9 +35,14 @@ struct MetricsReading {
 // of its own; the agent must outlive the server.
 class MetricsServer {
 public:
-    // `tls`: a PEM file with the server's certificate, those that vouch for it, and its key; empty: plain HTTP.
+    // `pem`: the server's certificate, those that vouch for it, and its key; empty: plain HTTP.
     [[nodiscard]] static Result<std::unique_ptr<MetricsServer>> start(const Agent& agent, const std::string& address,
-                                                                      const std::string& tls);
+                                                                      std::string pem);
+    // Who connects from now on meets this certificate; scrapes that are under way come to their end. An error: all is
+    // as before, unless it says otherwise.
+    [[nodiscard]] Result<> renew(std::string pem);
+    // Lets go of what only served scrapes that were under way at renew().
+    void reap();
     MetricsServer(const MetricsServer&) = delete;
     MetricsServer& operator=(const MetricsServer&) = delete;
     ~MetricsServer();

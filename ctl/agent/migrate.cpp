@@ -48,6 +48,14 @@ ivds_port_stats stats_of(const pb::Counters& counters) {
             .rx_answered = counters.rx_answered()};
 }
 
+ivds_port_stats at_least(ivds_port_stats stats, const ivds_port_stats& other) {
+    for (const auto field : {&ivds_port_stats::rx_packets, &ivds_port_stats::rx_bytes, &ivds_port_stats::tx_packets,
+                             &ivds_port_stats::tx_bytes, &ivds_port_stats::rx_local, &ivds_port_stats::rx_wire,
+                             &ivds_port_stats::rx_flood, &ivds_port_stats::rx_host, &ivds_port_stats::rx_answered})
+        stats.*field = std::max(stats.*field, other.*field);
+    return stats;
+}
+
 // After a move, what other hosts still send to the old one is sent on for so long: they hear of it in milliseconds,
 // unless their agent or etcd starts anew just then.
 constexpr std::uint32_t kSendOnS = 5;
@@ -145,15 +153,28 @@ Result<pb::MigrateReply> Agent::prepare_migration(const pb::MigrateRequest& requ
                         *holder ? "host " + (*holder)->host() + "'s" : "nobody's", request.migration().host()),
             "prepare with what its host exports; `ivds-ctl doctor` there says whether it is in the registry");
 
+    // Also where the vPort is here already, which the switch would have wait for its interface.
+    const auto interfaces = plane_.look({request.netdev()}, false);
+    if (!interfaces) return std::unexpected(interfaces.error());
+    if (!interfaces->contains(request.netdev()))
+        return fail(Code::not_found, "IVDS-P011",
+                    fmt::format("vport {}: there is no interface {}", name, request.netdev()),
+                    "make the VM's interface on this host first");
+
     pb::MigrateReply reply;
     for (pb::Change& change : diff(intent_->model, *next)) *reply.add_changes() = std::move(change);
     if (request.dry_run()) return reply;
-    if (auto done = commit(std::move(*next), true); !done) {
-        Error error = done.error();
-        if (error.id == "IVDS-P011") error.fix = "make the VM's interface on this host first";
-        return std::unexpected(std::move(error));
-    }
-    carried_[name] = request.migration();
+    const auto before = intent_->prepared.find(name);
+    auto prepared = std::make_shared<const Prepared>(
+        request.migration(), before != intent_->prepared.end()
+                                 ? before->second->found
+                                 : fabric::found_by_prepare(intent_->model, request.migration()));
+    const bool was_here = intent_->model.vports.contains(name);
+    if (auto done = commit(std::move(*next), true, std::move(prepared)); !done) return std::unexpected(done.error());
+    // The commit is to find none there but its own.
+    if (was_here)
+        if (auto flushed = plane_.flush_flows(intent_->ids.ports.at(name), 0); !flushed)
+            return std::unexpected(flushed.error());
     note("migration", name, intent_->model.vports.at(name)->instance(),
          fmt::format("prepared, to come from host {}", request.migration().host()));
     return reply;
@@ -195,10 +216,10 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
             return fail(Code::invalid, "IVDS-R012",
                         fmt::format("this is not what host {} exports of vport {}", from, name),
                         "export it there, or commit without");
-        const auto known = carried_.find(name);
-        const pb::Migration* migration = request.has_migration()   ? &request.migration()
-                                         : known != carried_.end() ? &known->second
-                                                                   : nullptr;
+        const auto known = intent_->prepared.find(name);
+        const pb::Migration* migration = request.has_migration()            ? &request.migration()
+                                         : known != intent_->prepared.end() ? &known->second->migration
+                                                                            : nullptr;
         if (migration != nullptr)
             if (auto meets = fabric::still_meets(intent_->model, *migration); !meets)
                 return std::unexpected(meets.error());
@@ -216,10 +237,24 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
             return reply;
         }
         // Before the VM is this host's: whatever dies after that, it has them here.
-        if (migration != nullptr)
+        const std::uint32_t id = intent_->ids.ports.at(name);
+        const auto state = plane_.maps().port_state(id);
+        if (!state) return std::unexpected(state.error());
+        if (request.has_migration()) {
             reply.set_flows(carry_over(name, *migration, left));
-        else if (const auto state = plane_.maps().port_state(intent_->ids.ports.at(name)); state)
+        } else if (state->flows != 0) {
+            // It forwards nothing: they are of a commit that brought them, and was not answered.
             reply.set_flows(state->flows);
+        } else if (migration != nullptr) {
+            // Of those of prepare and of such a commit the counters that are further are the later ones.
+            const auto stats = plane_.maps().port_stats(id);
+            if (!stats) return std::unexpected(stats.error());
+            pb::Migration kept = *migration;
+            *kept.mutable_counters() = counters_of(at_least(stats_of(kept.counters()), *stats));
+            reply.set_flows(carry_over(name, kept, left));
+        } else {
+            left = fmt::format("what host {} exported is not known here", from);
+        }
         if (request.replug())
             if (auto done = cable.pull_out(vport.netdev()); !done) return std::unexpected(done.error());
     }
@@ -245,7 +280,6 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
         spdlog::warn("replug vport {}: {}", name, was_out.error().text());
     else if (*was_out)
         follow_ports();
-    carried_.erase(name);
     const pb::VPort& vport = *intent_->model.vports.at(name);
     const std::string& uplink = intent_->model.instances.at(vport.instance())->uplink();
     if (auto sent = announcer_.announce(name, intent_->model.uplinks.at(uplink)->netdev(),
@@ -255,6 +289,7 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
     reply.set_forwarding_us(us_since(owned));
     reply.set_from_host(from);
     reply.set_generation(*generation);
+    reply.set_lost(left);
     note("migration", name, vport.instance(),
          fmt::format("came from host {}: generation {}, {} connections{}", from, *generation, reply.flows(),
                      left.empty() ? "" : ", and others are lost: " + left));
@@ -269,7 +304,10 @@ std::uint32_t Agent::carry_over(const std::string& vport, const pb::Migration& m
     if (migration.layout_major() == IVDS_LAYOUT_MAJOR && migration.layout_minor() == IVDS_LAYOUT_MINOR) {
         const std::uint64_t now = now_ns(CLOCK_MONOTONIC_COARSE);
         for (const pb::Migration::Flow& flow : migration.flows()) {
-            if (flows.size() >= limit) break;
+            if (flows.size() >= limit) {
+                left = fmt::format("it may have {} flows here", limit);
+                break;
+            }
             auto entry = fabric::entry_of(flow, port, instance, now);
             if (entry)
                 flows.push_back(*entry);
@@ -303,12 +341,18 @@ Result<pb::MigrateReply> Agent::abort_migration(const pb::MigrateRequest& reques
                     fmt::format("vport {} is this host's already: a commit took it over", name),
                     "commit again to complete it");
     const std::string instance = found->second->instance();
-    auto next = fabric::without_prepared(intent_->model, name, mac_of_);
-    if (!next) return std::unexpected(next.error());
+    const auto prepared = intent_->prepared.find(name);
+    auto next = fabric::without_prepared(
+        intent_->model, name, prepared != intent_->prepared.end() ? prepared->second->found : pb::ObjectList(),
+        *holder ? (*holder)->host() : "", mac_of_);
+    if (!next) {
+        Error error = next.error().in("restore what was here before vport " + name + " was prepared");
+        error.fix += "; or delete the vPort, and nothing is left of it";
+        return std::unexpected(std::move(error));
+    }
     for (pb::Change& change : diff(intent_->model, *next)) *reply.add_changes() = std::move(change);
     if (request.dry_run()) return reply;
     if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
-    carried_.erase(name);
     note("migration", name, instance, "aborted");
     return reply;
 }

@@ -126,6 +126,16 @@ state::Record change(const Intent& now, const Intent& next) {
     put_ids(now.ids.pools, next.ids.pools, record.mutable_pools());
     put_ids(from_one(now.ids.mirrors), from_one(next.ids.mirrors), record.mutable_mirrors());
     put_times(now.came_s, next.came_s, record.mutable_came());
+    for (const auto& [name, prepared] : next.prepared) {
+        const auto old = now.prepared.find(name);
+        if (old != now.prepared.end() && old->second == prepared) continue;
+        state::Prepared* entry = record.add_prepared();
+        entry->set_vport(name);
+        *entry->mutable_migration() = prepared->migration;
+        *entry->mutable_found() = prepared->found;
+    }
+    for (const auto& [name, prepared] : now.prepared)
+        if (!next.prepared.contains(name)) record.add_prepared()->set_vport(name);
     record.set_next_port(next.ids.next_port);
     record.set_next_instance(next.ids.next_instance);
     record.set_next_rule(next.ids.next_rule);
@@ -140,6 +150,7 @@ struct Fold {
     std::map<std::pair<int, std::string>, pb::Object> objects;
     Ids ids;  // those of mirrors from 1, as in the records
     std::map<std::string, std::uint64_t> came_s;
+    std::map<std::string, std::shared_ptr<const Prepared>> prepared;
 
     void apply(state::Record& record) {
         for (pb::Object& object : *record.mutable_put()) {
@@ -167,6 +178,13 @@ struct Fold {
             else
                 came_s[entry.name()] = entry.time_s();
         }
+        for (state::Prepared& entry : *record.mutable_prepared()) {
+            if (entry.has_migration())
+                prepared[entry.vport()] = std::make_shared<const Prepared>(std::move(*entry.mutable_migration()),
+                                                                           std::move(*entry.mutable_found()));
+            else
+                prepared.erase(entry.vport());
+        }
         ids.next_port = record.next_port();
         ids.next_instance = record.next_instance();
         ids.next_rule = record.next_rule();
@@ -186,7 +204,7 @@ struct Fold {
         }
         objects.clear();
         for (auto& [name, id] : ids.mirrors) --id;
-        return {model_from_saved(std::move(config)), std::move(ids), std::move(came_s)};
+        return {model_from_saved(std::move(config)), std::move(ids), std::move(came_s), std::move(prepared)};
     }
 };
 

@@ -10,19 +10,28 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "compile/ids.h"
+#include "ivds.pb.h"
 #include "loader/error.h"
 #include "model/model.h"
 
 namespace ivds {
 
+// Of a vPort that is prepared for a VM from another host.
+struct Prepared {
+    pb::Migration migration;  // as that host exported it: for hosts that cannot say it again by the commit
+    pb::ObjectList found;     // as in found_by_prepare(): what taking it back restores
+};
+
 struct Intent {
     Model model;
     Ids ids;
     std::map<std::string, std::uint64_t> came_s;  // when rules with a hard timeout came, by rule_key(): since 1970
+    std::map<std::string, std::shared_ptr<const Prepared>> prepared = {};  // by vPort
 };
 
 constexpr const char* kStateDir = "/var/lib/ivds";

@@ -184,6 +184,7 @@ std::string text_of(const pb::Ref& what) {
     return fmt::format("{} {}",
                        what.kind() == pb::SET       ? "set"
                        : what.kind() == pb::PROFILE ? "profile"
+                       : what.kind() == pb::VPORT   ? "vport"
                                                     : "network",
                        what.name());
 }
@@ -191,9 +192,9 @@ std::string text_of(const pb::Ref& what) {
 // What a host has of something, and what it is to have: nothing, where there is no object.
 struct Place {
     std::string host;
-    pb::Ref what;  // an instance, a set or a profile
-    std::optional<pb::Object> before;
-    std::optional<pb::Object> after;
+    pb::Ref what;  // an instance, a set, a profile or a vPort
+    std::optional<pb::Object> before = {};
+    std::optional<pb::Object> after = {};
 
     [[nodiscard]] bool same() const {
         return before && after ? to_yaml(*before) == to_yaml(*after) : !before && !after;
@@ -361,11 +362,53 @@ fb::Step step_of(const Place& place, const std::string& what, const std::string&
     return step;
 }
 
+// The object in its envelope.
+const google::protobuf::Message& within(const pb::Object& object) {
+    const auto* field =
+        object.GetReflection()->GetOneofFieldDescriptor(object, object.GetDescriptor()->oneof_decl(0));
+    return object.GetReflection()->GetMessage(object, field);
+}
+
+// The fields that the file says of it.
+std::vector<std::string> said_of(const pb::Object& object) {
+    if (object.has_instance()) return {std::begin(kSaid), std::end(kSaid)};
+    std::vector<std::string> out;
+    const auto* type = within(object).GetDescriptor();
+    out.reserve(static_cast<std::size_t>(type->field_count()));
+    for (int i = 0; i < type->field_count(); ++i) out.emplace_back(type->field(i)->name());
+    return out;
+}
+
+std::string value_of(const pb::Object& object, const std::string& field) {
+    // One field alone, as the file format writes it.
+    const std::unique_ptr<google::protobuf::Message> alone(within(object).New());
+    alone->CopyFrom(within(object));
+    google::protobuf::FieldMask mask;
+    mask.add_paths(field);
+    google::protobuf::util::FieldMaskUtil::TrimMessage(mask, alone.get());
+    std::string text = to_yaml(*alone);
+    while (text.ends_with('\n')) text.pop_back();
+    std::ranges::replace(text, '\n', ' ');
+    return text.empty() ? fmt::format("no {}", field) : text;
+}
+
+// Each field that is to be another, and how.
+std::vector<std::string> differences(const Place& place) {
+    std::vector<std::string> texts;
+    for (const std::string& field : said_of(*place.after)) {
+        const std::string is = value_of(*place.before, field);
+        const std::string shall = value_of(*place.after, field);
+        if (is != shall) texts.push_back(fmt::format("{}, wanted {}", is, shall));
+    }
+    return texts;
+}
+
 struct Words {
     std::string file;
     std::string network;
     std::string host;
     std::uint32_t vlan = 0;
+    bool dry_run = false;
 };
 
 struct Opened {
@@ -390,9 +433,9 @@ Result<Opened> open(const Context& context, const Words& words) {
     return Opened{.hosts = std::move(*hosts), .places = std::move(*places)};
 }
 
-Result<int> put_and_tell(const Context& context, const Hosts& hosts, const std::vector<Place>& places) {
-    if (auto done = put_all(hosts, places); !done) return std::unexpected(done.error());
-    for (const Place& place : places)
+Result<int> put_and_tell(const Context& context, const Opened& opened) {
+    if (auto done = put_all(opened.hosts, opened.places); !done) return std::unexpected(done.error());
+    for (const Place& place : opened.places)
         print(context, step_of(place, place.same()    ? place.after ? "there" : "absent"
                                       : !place.after  ? "deleted"
                                       : !place.before ? "created"
@@ -400,43 +443,84 @@ Result<int> put_and_tell(const Context& context, const Hosts& hosts, const std::
     return exit_ok;
 }
 
+// The same, and nothing is changed.
+Result<int> tell_plan(const Context& context, const Opened& opened) {
+    for (const Place& place : opened.places)
+        if (place.same())
+            print(context, step_of(place, place.after ? "there" : "absent"));
+        else if (place.before && place.after)
+            print(context, step_of(place, "update", fmt::format("{}", fmt::join(differences(place), "; "))));
+        else
+            print(context, step_of(place, place.after ? "create" : "delete"));
+    if (!context.options.json) context.io.out << "dry run: nothing was changed\n";
+    return exit_ok;
+}
+
 Result<int> create(const Context& context, const Words& words) {
     const auto opened = open(context, words);
     if (!opened) return std::unexpected(opened.error());
-    return put_and_tell(context, opened->hosts, opened->places);
+    return words.dry_run ? tell_plan(context, *opened) : put_and_tell(context, *opened);
+}
+
+// The vPorts of an instance on a host.
+Result<std::vector<pb::VPort>> users_of(const Hosts& hosts, const std::string& host, const std::string& instance) {
+    const auto all = hosts.at(host)->list(pb::VPORT);
+    if (!all) return std::unexpected(all.error().in("host " + host));
+    std::vector<pb::VPort> users;
+    for (const pb::Object& object : all->objects())
+        if (object.vport().instance() == instance) users.push_back(object.vport());
+    return users;
+}
+
+bool has_moved(const pb::VPort& vport) {
+    return vport.state() == pb::VPort::MOVED;
+}
+
+// A few by name, those first that keep the instance in use.
+std::string text_of(std::vector<pb::VPort> users) {
+    constexpr std::size_t kNamed = 5;
+    std::ranges::stable_partition(users, [](const pb::VPort& vport) { return !has_moved(vport); });
+    std::vector<std::string> texts;
+    for (const pb::VPort& vport : users | std::views::take(kNamed)) {
+        std::string text = vport.name();
+        if (has_moved(vport)) text += fmt::format(" (moved to host {})", vport.peer_host());
+        if (vport.state() == pb::VPort::PREPARED) text += fmt::format(" (to come from host {})", vport.peer_host());
+        texts.push_back(std::move(text));
+    }
+    if (users.size() > kNamed) texts.back() += fmt::format(" and {} more", users.size() - kNamed);
+    return fmt::format("{}", fmt::join(texts, ", "));
 }
 
 Result<int> remove(const Context& context, const Words& words) {
     auto opened = open(context, words);
     if (!opened) return std::unexpected(opened.error());
     for (Place& place : opened->places) place.after.reset();
-    return put_and_tell(context, opened->hosts, opened->places);
-}
-
-// The vPorts of an instance, a few by name.
-std::string users_of(const pb::StatusReply& status, const std::string& instance) {
-    constexpr int kNamed = 5;
-    std::string names;
-    int count = 0;
-    for (const pb::PortState& port : status.ports()) {
-        if (port.instance() != instance) continue;
-        if (++count <= kNamed) names += (names.empty() ? "" : ", ") + port.name();
+    if (!words.dry_run) return put_and_tell(context, *opened);
+    // Hosts whose vPorts are in it would refuse.
+    bool is_used = false;
+    for (const Place& place : opened->places) {
+        const auto users = users_of(opened->hosts, place.host, place.what.name());
+        if (!users) return std::unexpected(users.error());
+        if (users->empty()) continue;
+        is_used = true;
+        print(context, step_of(place, "in use", text_of(*users)));
     }
-    return count <= kNamed ? names : fmt::format("{} and {} more", names, count - kNamed);
+    if (!is_used) return tell_plan(context, *opened);
+    if (!context.options.json) context.io.out << "dry run: it would be refused\n";
+    return exit_findings;
 }
 
-// Takes the host out of the networks that none of its vPorts is in, and tells of the others: once their VMs have
-// moved, the next call takes these. On the hosts that stay, its VLANs are no more among the peers'.
+// Takes the host out of the networks that none of its VMs is in, and tells of the others: once these have moved, the
+// next call takes them. What a VM that moved has left behind, which forwards nothing, goes with the network. On the
+// hosts that stay, its VLANs are no more among the peers'.
 Result<int> drain(const Context& context, const Words& words) {
     auto fabric = read_fabric(context.io, words.file);
     if (!fabric) return std::unexpected(fabric.error());
-    const auto hosts = hosts_of(context, *fabric);
+    auto hosts = hosts_of(context, *fabric);
     if (!hosts) return std::unexpected(hosts.error());
     if (!hosts->contains(words.host))
         return fail(Code::not_found, "IVDS-U041", fmt::format("the file has no host {}", words.host),
                     "name one of its hosts");
-    const auto status = hosts->at(words.host)->status();
-    if (!status) return std::unexpected(status.error().in("host " + words.host));
     std::vector<Place> places;
     bool is_left = false;
     for (const fb::Network& network : fabric->networks()) {
@@ -445,11 +529,17 @@ Result<int> drain(const Context& context, const Words& words) {
         without.mutable_members()->erase(gone.begin(), gone.end());
         if (without.members_size() == network.members_size()) continue;
         const pb::Ref what = ref_to(pb::INSTANCE, network.name());
-        if (const std::string users = users_of(*status, network.name()); !users.empty()) {
+        auto users = users_of(*hosts, words.host, network.name());
+        if (!users) return std::unexpected(users.error());
+        if (!std::ranges::all_of(*users, has_moved)) {
             is_left = true;
             const Place place{.host = words.host, .what = what, .before = {}, .after = {}};
-            print(context, step_of(place, "in use", users));
+            print(context, step_of(place, "in use", text_of(*std::move(users))));
             continue;
+        }
+        for (pb::VPort& vport : *users) {
+            Place& place = places.emplace_back(words.host, ref_to(pb::VPORT, vport.name()));
+            *place.before.emplace().mutable_vport() = std::move(vport);
         }
         auto here = place_on(*hosts, words.host, what);
         if (!here) return std::unexpected(here.error());
@@ -460,7 +550,8 @@ Result<int> drain(const Context& context, const Words& words) {
         std::ranges::copy_if(*others, std::back_inserter(places),
                              [](const Place& place) { return place.before.has_value(); });
     }
-    auto done = put_and_tell(context, *hosts, places);
+    const Opened opened{.hosts = std::move(*hosts), .places = std::move(places)};
+    auto done = words.dry_run ? tell_plan(context, opened) : put_and_tell(context, opened);
     return done && is_left ? Result<int>(exit_findings) : done;
 }
 
@@ -511,36 +602,6 @@ Result<int> normalize(const Context& context, const Words& words) {
     return exit_ok;
 }
 
-// The object in its envelope.
-const google::protobuf::Message& within(const pb::Object& object) {
-    const auto* field =
-        object.GetReflection()->GetOneofFieldDescriptor(object, object.GetDescriptor()->oneof_decl(0));
-    return object.GetReflection()->GetMessage(object, field);
-}
-
-// The fields that the file says of it.
-std::vector<std::string> said_of(const pb::Object& object) {
-    if (object.has_instance()) return {std::begin(kSaid), std::end(kSaid)};
-    std::vector<std::string> out;
-    const auto* type = within(object).GetDescriptor();
-    out.reserve(static_cast<std::size_t>(type->field_count()));
-    for (int i = 0; i < type->field_count(); ++i) out.emplace_back(type->field(i)->name());
-    return out;
-}
-
-std::string value_of(const pb::Object& object, const std::string& field) {
-    // One field alone, as the file format writes it.
-    const std::unique_ptr<google::protobuf::Message> alone(within(object).New());
-    alone->CopyFrom(within(object));
-    google::protobuf::FieldMask mask;
-    mask.add_paths(field);
-    google::protobuf::util::FieldMaskUtil::TrimMessage(mask, alone.get());
-    std::string text = to_yaml(*alone);
-    while (text.ends_with('\n')) text.pop_back();
-    std::ranges::replace(text, '\n', ' ');
-    return text.empty() ? fmt::format("no {}", field) : text;
-}
-
 Result<int> diff(const Context& context, const Words& words) {
     const auto opened = open(context, words);
     if (!opened) return std::unexpected(opened.error());
@@ -552,11 +613,7 @@ Result<int> diff(const Context& context, const Words& words) {
             print(context, step_of(place, "missing"));
             continue;
         }
-        for (const std::string& field : said_of(*place.after)) {
-            const std::string is = value_of(*place.before, field);
-            const std::string shall = value_of(*place.after, field);
-            if (is != shall) print(context, step_of(place, "differs", fmt::format("{}, wanted {}", is, shall)));
-        }
+        for (const std::string& text : differences(place)) print(context, step_of(place, "differs", text));
     }
     if (!differs && !context.options.json) context.io.out << "no differences\n";
     return differs ? exit_findings : exit_ok;
@@ -664,17 +721,18 @@ void add_fabric_commands(Commands& commands) {
     };
     CLI::App* const create_app =
         add("create", "Make networks on all their hosts, or on none; again changes nothing",
-            "ivds-ctl fabric create -f fabric.yaml red --ca ca.pem --cert me.pem --key me.key",
+            "ivds-ctl fabric create -f fabric.yaml red --ca ca.pem --cert me.pem --key me.key\n"
+            "ivds-ctl fabric create -f fabric.yaml --dry-run",
             [words](const Context& context) { return create(context, *words); });
     CLI::App* const diff_app =
         add("diff", "Where hosts are not as the file wants them; exit 1 if they are not",
             "ivds-ctl fabric diff -f fabric.yaml", [words](const Context& context) { return diff(context, *words); });
     CLI::App* const delete_app =
         add("delete", "Delete a network from all its hosts, or from none: none may have vPorts in it",
-            "ivds-ctl fabric delete -f fabric.yaml red",
+            "ivds-ctl fabric delete -f fabric.yaml red\nivds-ctl fabric delete -f fabric.yaml red --dry-run",
             [words](const Context& context) { return remove(context, *words); });
     CLI::App* const drain_app = add(
-        "drain", "Take a host out of the networks that no vPort of it is in; exit 1 while it is in some",
+        "drain", "Take a host out of the networks that no VM of it is in; exit 1 while one is in some",
         "ivds-ctl fabric drain -f fabric.yaml c", [words](const Context& context) { return drain(context, *words); });
     CLI::App* const normalize_app =
         add("normalize", "The file with one VLAN for each network, for fabric diff and fabric create",
@@ -683,6 +741,8 @@ void add_fabric_commands(Commands& commands) {
     for (CLI::App* app : {create_app, diff_app, normalize_app})
         add_value(*app, "NETWORK", "TEXT", words->network, "this network of the file alone");
     add_value(*delete_app, "NETWORK", "TEXT", words->network, "of the file").required();
+    for (CLI::App* app : {create_app, delete_app, drain_app})
+        app->add_flag("--dry-run", words->dry_run, "show what each host would do, and change nothing");
     add_value(*drain_app, "HOST", "TEXT", words->host, "of the file").required();
     add_value(*normalize_app, "--vlan", "VLAN", words->vlan, "this VLAN, 1 to 4094, not the one that most hosts have")
         .check(CLI::Range(1, 4094));

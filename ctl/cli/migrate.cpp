@@ -43,10 +43,11 @@ void print_changes(const Io& io, const pb::MigrateReply& reply) {
 
 std::string committed_text(const std::string& vport, const pb::MigrateReply& reply) {
     return fmt::format(
-        "vport {} is here: from host {}, generation {}, {} connections; the registry took {:.1f} ms, the "
+        "vport {} is here: from host {}, generation {}, {} connections{}; the registry took {:.1f} ms, the "
         "switch {:.1f} ms",
-        vport, reply.from_host(), reply.generation(), reply.flows(), static_cast<double>(reply.registry_us()) / 1000,
-        static_cast<double>(reply.forwarding_us()) / 1000);
+        vport, reply.from_host(), reply.generation(), reply.flows(),
+        reply.lost().empty() ? "" : fmt::format(" (others, if it had any, are lost: {})", reply.lost()),
+        static_cast<double>(reply.registry_us()) / 1000, static_cast<double>(reply.forwarding_us()) / 1000);
 }
 
 // Asks for a step, and prints the answer as JSON or by `print`.

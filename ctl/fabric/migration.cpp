@@ -14,7 +14,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 
@@ -264,24 +266,59 @@ Result<> still_meets(const Model& now, const pb::Migration& migration) {
     return check_networks(migration, *now.instances.at(vport->second->instance()));
 }
 
-Result<Model> without_prepared(const Model& now, const std::string& name, const MacOf& mac_of) {
+pb::ObjectList found_by_prepare(const Model& now, const pb::Migration& migration) {
+    const std::string& name = migration.vport().name();
+    pb::ObjectList found;
+    if (const auto vport = now.vports.find(name); vport != now.vports.end())
+        *found.add_objects()->mutable_vport() = *vport->second;
+    if (const auto vnic = now.vnics.find(migration.vnic().name()); vnic != now.vnics.end())
+        *found.add_objects()->mutable_vnic() = *vnic->second;
+    for (const auto& [mirror_name, mirror] : now.mirrors)
+        if (std::ranges::any_of(mirror->sources(), [&](const auto& source) { return watches(source, name); }) ||
+            std::ranges::find(migration.mirrors(), mirror_name, &pb::Mirror::name) != migration.mirrors().end())
+            *found.add_objects()->mutable_mirror() = *mirror;
+    return found;
+}
+
+Result<Model> without_prepared(const Model& now, const std::string& name, const pb::ObjectList& found,
+                               const std::string& owner, const MacOf& mac_of) {
     const std::string vnic = now.vports.at(name)->vnic();
+    std::map<std::string, const pb::Mirror*> mirrors;
+    std::optional<pb::VPort> before;
+    bool had_vnic = false;
+    for (const pb::Object& object : found.objects()) {
+        if (object.has_vport()) before = object.vport();
+        if (object.has_mirror()) mirrors.emplace(object.mirror().name(), &object.mirror());
+        had_vnic = had_vnic || (object.has_vnic() && object.vnic().name() == vnic);
+    }
     Model next = now;
     for (const auto& [mirror_name, mirror] : now.mirrors) {
         pb::Object object;
         pb::Mirror& rest = *object.mutable_mirror();
         rest = *mirror;
         if (!stop_watching(rest, name)) continue;
-        const bool is_last = rest.sources().empty();
+        const auto known = mirrors.find(mirror_name);
+        if (known != mirrors.end())
+            for (const pb::Mirror::Source& source : known->second->sources())
+                if (watches(source, name)) *rest.add_sources() = source;
+        const bool is_last = known == mirrors.end() && rest.sources().empty();
         auto without =
             is_last ? next_without(next, ref_to(pb::MIRROR, mirror_name)) : next_with(next, object, mac_of);
         if (!without && is_last) without = next_with(next, std::move(object), mac_of);  // rules name it
         if (!without) return without;
         next = std::move(*without);
     }
-    auto without = next_without(next, ref_to(pb::VPORT, name));
+    Result<Model> without;
+    if (before) {
+        if (!owner.empty()) before->set_peer_host(owner);
+        pb::Object object;
+        *object.mutable_vport() = std::move(*before);
+        without = next_with(next, std::move(object), mac_of);
+    } else {
+        without = next_without(next, ref_to(pb::VPORT, name));
+    }
     if (!without) return without;
-    if (!vnic.empty())
+    if (!vnic.empty() && !had_vnic)
         if (auto unused = next_without(*without, ref_to(pb::VNIC, vnic))) return unused;
     return without;
 }

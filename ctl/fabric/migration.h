@@ -25,8 +25,13 @@ namespace ivds::fabric {
                                           const std::string& host, const MacOf& mac_of);
 // Whether the two hosts still see each other's bindings, where the vPort is prepared here.
 [[nodiscard]] Result<> still_meets(const Model& now, const pb::Migration& migration);
-// The same taken back: the vPort, its part in mirrors, and its vNIC if no other vPort has it. Profiles and sets stay.
-[[nodiscard]] Result<Model> without_prepared(const Model& now, const std::string& vport, const MacOf& mac_of);
+// What is here of all that PREPARE changes and ABORT takes back: the vPort of a VM that was here before and moved on,
+// the vNIC, and mirrors that watch the vPort or are to.
+[[nodiscard]] pb::ObjectList found_by_prepare(const Model& now, const pb::Migration& migration);
+// The same taken back, but for what was `found`: the vPort, its part in mirrors, and its vNIC if no other vPort has
+// it. A vPort that was found is as it was, its VM at `owner` (empty: where it was then). Profiles and sets stay.
+[[nodiscard]] Result<Model> without_prepared(const Model& now, const std::string& vport, const pb::ObjectList& found,
+                                             const std::string& owner, const MacOf& mac_of);
 // The intent with the vPort in another state; `peer` is empty for ACTIVE.
 [[nodiscard]] Result<Model> with_state(const Model& now, const std::string& vport, pb::VPort::State state,
                                        const std::string& peer, const MacOf& mac_of);

@@ -55,6 +55,13 @@ TEST_CASE("what migrate export prints is what prepare and commit send on", "[R16
     CHECK(shell({"migrate", "commit", "web1"}).code == 0);
     CHECK_FALSE(shell.agent.migrate_requests.at(3).has_migration());
     CHECK_THAT(shell({"migrate", "commit", "web1", "--json"}).out, ContainsSubstring("\"generation\":7"));
+    // Connections that are lost are not silent.
+    CHECK_THAT(committed.out, !ContainsSubstring("lost"));
+    shell.agent.migrate_reply.set_lost("it may have 8 flows here");
+    CHECK_THAT(shell({"migrate", "commit", "web1"}).out,
+               ContainsSubstring("0 connections (others, if it had any, are lost: it may have 8 flows here)"));
+    CHECK_THAT(shell({"migrate", "commit", "web1", "--json"}).out,
+               ContainsSubstring("\"lost\":\"it may have 8 flows here\""));
     // What is not there was taken back before, or is a wrong name: either is said.
     shell.agent.migrate_reply.clear_changes();
     CHECK_THAT(shell({"migrate", "abort", "nonsense"}).out, ContainsSubstring("there is no vport nonsense here"));

@@ -4,6 +4,7 @@ none, and the audit log."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import tempfile
@@ -420,6 +421,14 @@ def _(bench):
             return fabric.center.run("ivds-ctl", *fabric.ca.words(role), "fabric", *words, "-f", "-", stdin=text, check=False)
 
         says(run("diff", role="read"), 1, "a: network red: missing", "b: network red: missing")
+        # What it would do, before anything is there; the JSON is that of each step.
+        nothing = "dry run: nothing was changed"
+        says(run("create", "--dry-run", role="read"), 0, "a: network red: create", "b: network red: create", nothing)
+        said = fabric.center.run("ivds-ctl", "--json", *fabric.ca.words("read"), "fabric", "create", "--dry-run", "-f", "-",
+                                 stdin=json.dumps(intent)).stdout
+        check_equal([(each["host"], each["object"], each["what"], each["text"]) for each in map(json.loads, said.splitlines())],
+                    [("a", "network red", "create", ""), ("b", "network red", "create", "")], "a dry run in JSON")
+        says(run("delete", "red", "--dry-run", role="read"), 0, "a: network red: absent", "b: network red: absent", nothing)
         refused(run("create", role="read"), "IVDS-A011", "host a: ")
         # The second host refuses: the first one has nothing either.
         broken = json.loads(json.dumps(intent))
@@ -442,6 +451,11 @@ def _(bench):
         says(run("diff"), 0, "no differences")
         hosts[1].ctl("instance", "update", "red", "--tenant", "other")
         says(run("diff"), 1, "b: network red: differs: tenant: other, wanted tenant: acme")
+        says(run("create", "--dry-run"), 0, "a: network red: there",
+             "b: network red: update: tenant: other, wanted tenant: acme", nothing)
+        # It foretells a refusal, and which vPorts are the reason.
+        says(run("delete", "red", "--dry-run"), 1, "a: network red: in use: red-1", "b: network red: in use: red-2",
+             "dry run: it would be refused")
         # A change that one host refuses is on none: another tenant on a, a VLAN on b that there is not.
         both = json.loads(json.dumps(intent))
         both["networks"][0].update(tenant="emca")
@@ -533,11 +547,24 @@ def _(bench):
         says(run("drain", "b"), 1, "b: network red: in use: red-2", "b: network blue: deleted", "a: network blue: updated")
         check_equal(hosts[0].ctl_json("instance", "get", "blue")["instance"].get("peer_vlans", []), [], "blue's peers on a")
         talks(b"in use")
+        says(run("drain", "b", "--dry-run"), 1, "b: network red: in use: red-2", "b: network blue: absent", "a: network blue: there",
+             "dry run: nothing was changed")
         refused(run("delete", "red"), "IVDS-M007", "host a: ")
         check_equal(vlans("red"), [(100, [200], False), (200, [100], False)], "red after a refusal")
-        hosts[1].ctl("vport", "delete", "red-2")
-        says(run("drain", "b"), 0, "b: network red: deleted", "a: network red: updated", "b: network blue: absent",
+        # Of two vPorts one is of a VM that moved: that one is in nobody's way.
+        hosts[1].ctl("vport", "create", "gone", "--instance", "red", "--netdev", "gone")
+        hosts[1].apply(re.sub(r"(?m)^( *)- name: gone$", r"\1- name: gone\n\1  state: moved\n\1  peer_host: a",
+                              hosts[1].ctl("export")))
+        says(run("drain", "b"), 1, "b: network red: in use: red-2, gone (moved to host a)", "b: network blue: absent",
              "a: network blue: there")
+        hosts[1].ctl("vport", "delete", "red-2")
+        before = hosts[1].ctl("export")
+        says(run("drain", "b", "--dry-run"), 0, "b: vport gone: delete", "b: network red: delete",
+             "a: network red: update: peer_vlans: [200], wanted no peer_vlans", "b: network blue: absent", "a: network blue: there",
+             "dry run: nothing was changed")
+        check_equal(hosts[1].ctl("export"), before, "b after a dry run")
+        says(run("drain", "b"), 0, "b: vport gone: deleted", "b: network red: deleted", "a: network red: updated",
+             "b: network blue: absent", "a: network blue: there")
         says(run("delete", "green"), 0, "a: network green: deleted")
         says(run("delete", "green"), 0, "a: network green: absent")
         refused(run("drain", "c"), "IVDS-U041", "no host c")

@@ -84,12 +84,16 @@ def http_get(host, path):
     return answer.status, text
 
 
-def get_by_tls(host, port, address, trust):
-    """GET /metrics by HTTPS from an address, whose certificate must be the one that is trusted."""
+def tls_connection(host, port, address, trust):
+    """To an address whose certificate must be the one that is trusted."""
     with host.within():
         plain = socket.create_connection((address, port), timeout=10)
-    context = ssl.create_default_context(cafile=str(trust))
-    with context.wrap_socket(plain, server_hostname=address) as secure:
+    return ssl.create_default_context(cafile=str(trust)).wrap_socket(plain, server_hostname=address)
+
+
+def get_by_tls(host, port, address, trust):
+    """GET /metrics by HTTPS."""
+    with tls_connection(host, port, address, trust) as secure:
         secure.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return b"".join(iter(lambda: secure.recv(1 << 16), b"")).decode()
 
@@ -660,6 +664,104 @@ def _(bench):
             check_equal(done.returncode, 0, f"{more}: {done.stdout}{done.stderr}")
 
 
+@case("what a control center pushes through the API is in force on its hosts: bindings, rules, shared pools, statistics, MTU, "
+      "errors, and vPorts that come and go [R142][R148][R149]")
+def _(bench):
+    center_module = control_center()
+    pb = center_module.pb
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": {}})
+        a, b = scene.two_hosts()
+        for number, host in enumerate("abbba", 1):
+            scene.vm(host, "red", number)
+        for host in (a, b):
+            host.start_agent()
+
+        def intent(*numbers):
+            hosts = {name: {"netdev": "wire0", "vlan": vlan, "vms": {}} for name, vlan in (("a", 100), ("b", 200))}
+            for number in numbers:
+                hosts[scene.host_of[f"red-{number}"]]["vms"][f"red-{number}"] = {"netdev": f"red-{number}", "vmac": mac(number)}
+            return center_module.Network(json.dumps({"name": "red", "tenant": "acme", "vvlan": 10, "hosts": hosts}))
+
+        center = center_module.connect([f"{host.name}=unix:{host.path('/run/ivds/ivdsd.sock')}" for host in (a, b)])
+        at = center.hosts
+        center.create(intent(1, 2, 3, 4))
+        lab.wait(lambda: all(port["up"] for name in "ab" for port in scene.ports(name).values()), 10, "ports are down")
+
+        # Bindings: the first frame to a VM that has said nothing yet goes to it alone, by its host's VLAN.
+        tally = Tally(scene)
+        tally.send("red-1", mac(3))
+        tally.settle(1)
+        tally.close()
+        check_equal(tally.got, {("red-1", "red-3"): 1}, "who got the frame")
+        check_equal(scene.counters("a", "red-1")["rx_flood"], 0, "frames that were flooded")
+
+        # Rules.
+        def put_vport(host, number, **fields):
+            name = f"red-{number}"
+            at[host].put("vport", pb.VPort(name=name, instance="red", netdev=name, vnic=f"{name}-nic", **fields))
+
+        check_equal(scene.ping("red-1", "red-2"), 3, "answers without a rule")
+        put_vport("a", 1, rules=[pb.Rule(name="no-ping", protocol="icmp", ethertype="ip", action=pb.Rule.DROP)])
+        check_equal(scene.ping("red-1", "red-2"), 0, "answers with a rule that drops them")
+        put_vport("a", 1)
+        check_equal(scene.ping("red-1", "red-2"), 3, "answers once the rule is gone")
+
+        # A pool that vPorts share: flows are spread over it.
+        at["b"].put("vport_pool", pb.VPortPool(name="web", vports=["red-3", "red-4"]))
+        put_vport("b", 2, rules=[pb.Rule(name="spread", direction=pb.Rule.IN, ethertype="ip", protocol="udp",
+                                         dst_ports=["9999"], action=pb.Rule.REDIRECT, to_pool="web")])
+        before = [scene.counters("b", name)["tx_packets"] for name in ("red-3", "red-4")]
+        with scene.vms["red-2"].within():
+            for port in range(20000, 20060):
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                    sender.bind(("0.0.0.0", port))
+                    sender.sendto(b"flow", (scene.vms["red-1"].address, 9999))
+        grown = [scene.counters("b", name)["tx_packets"] - old for name, old in zip(("red-3", "red-4"), before)]
+        check(min(grown) > 0 and sum(grown) >= 60, f"flows that red-3 and red-4 got of 60: {grown}")
+
+        # Statistics, as the control center reads them of each host.
+        def counted():
+            return {(host, port.name): port.counters.rx_packets for host in at
+                    for port in at[host].stub.Stats(pb.StatsRequest()).ports if port.kind == pb.VPORT}
+
+        before = counted()
+        with scene.vms["red-1"].port("eth0") as out:
+            for _ in range(7):
+                out.send(frame(mac(3), mac(1), "ivds-mark stats "))
+        lab.wait(lambda: counted()["a", "red-1"] >= before["a", "red-1"] + 7, 5, "the frames are not counted")
+        check_equal({key: count - before[key] for key, count in counted().items() if count != before[key]},
+                    {("a", "red-1"): 7}, "what the control center sees of 7 frames")
+
+        # MTU: on both hosts, and only what is larger is dropped.
+        for host in at:
+            instance = at[host].get("instance", "red")
+            instance.mtu_bytes = 1000
+            at[host].put("instance", instance)
+        sizes = [scene.ping("red-1", "red-2", "-M", "do", "-s", size - 28) for size in (1000, 1001)]
+        check_equal(sizes, [3, 0], "answers to pings of 1000 and of 1001 bytes")
+
+        # Errors: counted by cause, told as events, in what the control center asks.
+        def dropped():
+            return {(drop.port, drop.reason): drop.packets for drop in at["a"].stub.Stats(pb.StatsRequest()).drops}
+
+        check_equal(dropped().get(("red-1", "oversize")), 3, "drops of what was too large")
+        with scene.vms["red-1"].port("eth0") as out:
+            for _ in range(5):
+                out.send(frame(mac(3), mac(77), "ivds-mark forged "))
+        lab.wait(lambda: dropped().get(("red-1", "spoof")) == 5, 5, lambda: f"drops: {dropped()}")
+        check(("spoof", "red-1", mac(77)) in {(each.kind, each.port, each.mac) for each in
+                                              at["a"].stub.Events(pb.EventsRequest())}, "no event of the forged frames")
+
+        # A vPort that comes, and one that goes.
+        check_equal(scene.ping("red-2", "red-5"), 0, "answers of a VM that has no vPort")
+        center.create(intent(1, 2, 3, 4, 5))
+        lab.wait(lambda: scene.ports("a")["red-5"].get("up"), 10, "the new port is not up")
+        check_equal(scene.ping("red-2", "red-5"), 3, "answers of a VM that came")
+        at["a"].remove("vport", "red-1")
+        check_equal([scene.ping("red-2", name) for name in ("red-1", "red-5")], [0, 3], "answers of a VM that went, and of one that stays")
+
+
 @case("a scrape of the agent's metrics says what stats says, and a port that is taken is an error with its cause "
       "[R144][R146]")
 def _(bench):
@@ -740,15 +842,20 @@ def _(bench):
             check(http_get(a, path)[0] in (400, 404), f"GET {path} is answered")
 
 
-@case("metrics are there by IPv6 and by HTTPS, and then not without it [R144]")
+@case("metrics are there by IPv6 and by HTTPS, and then not without it; a certificate that takes the other's place is met by who "
+      "connects from then on, and what cannot be used changes nothing [R144]")
 def _(bench):
     with bench.lab() as lab, tempfile.TemporaryDirectory() as folder:
         a = lab.host("a")
         a.run("sysctl", "-qw", "net.ipv6.conf.lo.disable_ipv6=0")
         a.run("ip", "-6", "addr", "replace", "::1/128", "dev", "lo", "nodad")
-        key, certificate, both = (pathlib.Path(folder) / name for name in ("key", "certificate", "both"))
-        a.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-              "-subj", "/CN=ivds", "-addext", "subjectAltName=IP:::1", "-keyout", key, "-out", certificate)
+        key, certificate, both, renewed = (pathlib.Path(folder) / name for name in ("key", "certificate", "both", "renewed"))
+
+        def make(file):
+            a.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                  "-subj", "/CN=ivds", "-addext", "subjectAltName=IP:::1", "-keyout", key, "-out", file)
+
+        make(certificate)
         try:
             a.start_agent("--metrics", "[::1]:9464", "--metrics-tls", certificate)
             check(False, "a certificate without a key is enough")
@@ -766,6 +873,28 @@ def _(bench):
         except ConnectionError:
             pass
         plain.close()
+
+        def told():
+            return [each["text"] for each in json.loads(a.ctl("--json", "doctor", check=False).stdout)["findings"]
+                    if each["id"] == "IVDS-A024" and each["object"] == "--metrics-tls"]
+
+        def served(by):
+            try:
+                return "ivds_scrape_ok 1" in get_by_tls(a, 9464, "::1", by)
+            except ssl.SSLError:
+                return False
+
+        make(renewed)
+        both.write_text(certificate.read_text() + key.read_text(), encoding="ascii")
+        lab.wait(lambda: any("not the key of the certificate" in text for text in told()), 10, lambda: f"doctor tells {told()}")
+        check_equal((served(certificate), served(renewed)), (True, False), "which certificate is met while the file is wrong")
+        open_before = tls_connection(a, 9464, "::1", certificate)
+        both.write_text(renewed.read_text() + key.read_text(), encoding="ascii")
+        lab.wait(lambda: served(renewed), 10, "the new certificate is not met")
+        check_equal((told(), served(certificate)), ([], False), "what doctor tells, and whether the old certificate is met")
+        open_before.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        check(b"200" in open_before.recv(64), "who was connected before is not served")
+        open_before.close()
         check_equal(a.stop_agent(), 0, "exit code")
         a.start_agent("--metrics", "[::1]:9464")
         with a.within():

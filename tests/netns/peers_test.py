@@ -280,6 +280,60 @@ def _(bench):
         check_equal(sorted(answers.values()), [0, 2], f"answers of the peer that counts and the one too many: {answers}")
 
 
+@case("one call gives a V.VLAN its affinity, its mode and both VLANs of its frames, and all of it is in force [R44][R79][R143]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Hosts(lab, "abc", VLANS)
+        for number, host in enumerate("abc", 1):
+            scene.vm(host, "red", number)
+        scene.start()
+        a, vm = scene.hosts["a"], scene.vms["red-1"]
+        a.ctl("vport", "delete", "red-1")
+        a.ctl("instance", "delete", "red")
+        a.ctl("uplink", "update", "uplink", "--transport-vlan", "900")
+
+        def bind(instance):
+            a.ctl("vport", "create", "red-1", "--instance", instance, "--netdev", "red-1", "--vnic", "red-1-nic")
+            lab.wait(lambda: scene.ports("a")["red-1"].get("up"), 10, "the port is not up")
+
+        def sent_as():
+            """The tags of a broadcast of the VM's on the wire."""
+            label = MARK + b"tags "
+            with scene.fabric.port("port-a") as wire, vm.port("eth0") as out:
+                out.send(frame(BROADCAST, mac(1), label))
+                frames = wire.receive_until(lambda all_: any(label in data for data in all_))
+            return {(int.from_bytes(f[14:16], "big"), int.from_bytes(f[18:20], "big")) for f in frames if label in f}
+
+        def taken(outer, inner):
+            """Whether the VM gets a frame from the wire with these tags."""
+            label = MARK + b"%d %d " % (outer, inner)
+            with scene.fabric.port("port-a") as wire, vm.port("eth0") as into:
+                wire.send(frame(mac(1), mac(3), label, tag(outer) + tag(inner)))
+                wire.send(frame(BROADCAST, mac(3), label + b"last ", tag(100) + tag(10)))
+                wire.send(frame(BROADCAST, mac(3), label + b"last ", tag(900) + tag(20)))
+                frames = into.receive_until(lambda all_: any(label + b"last " in data for data in all_))
+            return any(label in data and label + b"last " not in data for data in frames)
+
+        # Affinity: of two peers on two VLANs it takes one.
+        a.ctl("instance", "create", "red", "--uplink", "uplink", "--scope", "distributed", "--mode", "piggyback", "--vlan", "100",
+              "--vvlan", "10", "--peer-vlans", "200", "--peer-vlans", "300", "--max-peers", "1", "--unregistered", "flooded")
+        bind("red")
+        scene.knows("a", 1)
+        check_equal(len(findings(scene, "a", "IVDS-R016")), 1, "peers too many")
+        check_equal(sent_as(), {(100, 10), (200, 10), (300, 10)}, "tags of what the VM sends to all")
+        check_equal([taken(100, 10), taken(100, 11), taken(400, 10)], [True, False, False], "frames with the tags of others")
+        # The other mode: the V.VLAN alone says whose a frame is, in the uplink's transport VLAN.
+        a.ctl("vport", "delete", "red-1")
+        a.ctl("instance", "delete", "red")
+        a.ctl("instance", "create", "green", "--uplink", "uplink", "--scope", "distributed", "--mode", "independent", "--vvlan", "20",
+              "--max-peers", "2", "--unregistered", "flooded")
+        bind("green")
+        check_equal(sent_as(), {(900, 20)}, "tags of what the VM sends to all")
+        check_equal([taken(900, 20), taken(900, 10), taken(100, 20)], [True, False, False], "frames with the tags of others")
+        made = a.ctl_json("instance", "get", "green")["instance"]
+        check_equal((made["mode"], made["vvlan"], made["max_peers"]), ("independent", 20, 2), "what the agent has")
+
+
 @case("what an instance and its peers on a VLAN send each other is held to their rate, and nothing else is [R81]")
 def _(bench):
     with bench.lab() as lab:

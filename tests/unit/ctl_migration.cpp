@@ -158,7 +158,8 @@ TEST_CASE("what belongs to a vPort goes along, and is prepared without being in 
     const auto again = with_prepared(*next, prepare_of(source), "b", mac_of);
     REQUIRE(again);
     CHECK(diff(*next, *again).empty());
-    const auto back = without_prepared(*next, "p1", mac_of);
+    const auto back =
+        without_prepared(*next, "p1", found_by_prepare(target, prepare_of(source).migration()), "", mac_of);
     REQUIRE(back);
     CHECK(back->vports.empty());
     CHECK(back->vnics.empty());
@@ -181,6 +182,45 @@ TEST_CASE("what belongs to a vPort goes along, and is prepared without being in 
             return request;
         }(),
         "a", mac_of));
+}
+
+TEST_CASE("what was here before a vPort was prepared is here again when that is taken back", "[R164][R165]") {
+    const Model source = model_of(kSource);
+    // The VM was on b, on other ports there; a vNIC by its name is there for another reason.
+    const Model target = model_of(kTarget + R"(
+vnics: [{name: n1, vmac: "02:00:00:00:00:01"}, {name: old, vmac: "02:00:00:00:00:21"}]
+vports: [{name: p1, instance: red, netdev: v9, vnic: old, state: moved, peer_host: c, mtu_bytes: 1400}]
+mirrors:
+- {name: watch, erspan_remote: 192.0.2.1, sources: [{vport: p1, direction: out}]}
+- {name: mine, erspan_remote: 192.0.2.2, sources: [{vport: p1}]}
+)");
+    const auto request = prepare_of(source);
+    const auto found = found_by_prepare(target, request.migration());
+    const auto next = with_prepared(target, request, "b", mac_of);
+    INFO((next ? "" : next.error().text()));
+    REQUIRE(next);
+    CHECK(next->vports.at("p1")->netdev() == "tap1");
+    const auto back = without_prepared(*next, "p1", found, "", mac_of);
+    INFO((back ? "" : back.error().text()));
+    REQUIRE(back);
+    CHECK(to_yaml(*back->vports.at("p1")) == to_yaml(*target.vports.at("p1")));
+    CHECK(back->vnics.contains("n1"));
+    for (const auto& [name, mirror] : target.mirrors) CHECK(to_yaml(*back->mirrors.at(name)) == to_yaml(*mirror));
+    // Its VM went on meanwhile.
+    const auto on = without_prepared(*next, "p1", found, "a", mac_of);
+    REQUIRE(on);
+    CHECK(on->vports.at("p1")->peer_host() == "a");
+    // A mirror that watches nothing is one that was there.
+    const Model idle =
+        model_of(kTarget + "mirrors: [{name: watch, erspan_remote: 192.0.2.1, sources: [{instance: red}]}]");
+    const auto prepared = with_prepared(idle, request, "b", mac_of);
+    REQUIRE(prepared);
+    CHECK(prepared->mirrors.at("watch")->sources_size() == 2);
+    const auto without = without_prepared(*prepared, "p1", found_by_prepare(idle, request.migration()), "", mac_of);
+    REQUIRE(without);
+    CHECK(to_yaml(*without->mirrors.at("watch")) == to_yaml(*idle.mirrors.at("watch")));
+    CHECK(without->vnics.empty());
+    CHECK(without->vports.empty());
 }
 
 TEST_CASE("a vPort that cannot move, or contradicts the other host, is refused and says why", "[R163][R167]") {

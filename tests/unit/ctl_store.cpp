@@ -27,7 +27,7 @@ Intent intent(const std::string& text, const Intent& now = {}) {
     INFO((model ? "" : model.error().text()));
     REQUIRE(model);
     auto ids = assign_ids(*model, now.ids).value();
-    return {std::move(*model), std::move(ids), {}};
+    return {std::move(*model), std::move(ids), {}, {}};
 }
 
 std::string text_of(const Intent& intent) {
@@ -76,6 +76,34 @@ TEST_CASE("the store gives back what was saved, ids included", "[R83]") {
     CHECK(loaded->ids == two.ids);
     CHECK(loaded->model.static_macs.empty());
     CHECK(!store.take_loaded());
+}
+
+TEST_CASE("what is prepared comes back with what was there before, until it is prepared no more", "[R163][R165]") {
+    const Directory dir;
+    const Intent one = intent("vports: [{name: q, netdev: e}]");
+    Intent two = intent("vports: [{name: p, netdev: d}, {name: q, netdev: e}]", one);
+    auto prepared = std::make_shared<Prepared>();
+    prepared->migration.set_host("a");
+    prepared->migration.mutable_vport()->set_name("p");
+    prepared->migration.add_flows()->set_key(std::string("\0\xff", 2));
+    prepared->found.add_objects()->mutable_vnic()->set_name("n");
+    two.prepared["p"] = prepared;
+    Store store = Store::open(dir.path).value();
+    REQUIRE(store.save(nothing(), one));
+    REQUIRE(store.save(one, two));
+    auto read = load_intent(dir.path).value();
+    REQUIRE(read->prepared.contains("p"));
+    CHECK(read->prepared.at("p")->migration.SerializeAsString() == prepared->migration.SerializeAsString());
+    CHECK(read->prepared.at("p")->found.objects(0).vnic().name() == "n");
+    // Another change writes nothing of it.
+    Intent three = intent("vports: [{name: p, netdev: d}]", two);
+    three.prepared = two.prepared;
+    const auto before = std::filesystem::file_size(intent_path(dir.path));
+    REQUIRE(store.save(two, three));
+    CHECK(std::filesystem::file_size(intent_path(dir.path)) - before < 60);
+    CHECK(load_intent(dir.path).value()->prepared.size() == 1);
+    REQUIRE(store.save(three, one));
+    CHECK(load_intent(dir.path).value()->prepared.empty());
 }
 
 TEST_CASE("a static list's index is there again after a load") {
