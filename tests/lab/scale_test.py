@@ -161,7 +161,7 @@ def _(bench):
         before = runs(made.host), sum(interrupts("wire0").values()), packets(other, "eth0", "rx"), switches()
         taken = generator.send(FRAMES)
         after = runs(made.host), sum(interrupts("wire0").values()), packets(other, "eth0", "rx"), switches()
-        programs, vectors, came, turns = (now - then for now, then in zip(after, before))
+        programs, vectors, came, turns = (late - early for late, early in zip(after, before))
         check(came >= FRAMES, f"{came} of {FRAMES} frames came to the other VF")
         # A few frames of a VM's own, or a look of the driver's at its link, may come meanwhile.
         check(programs <= 10 and vectors <= 10,
