@@ -1175,7 +1175,7 @@ std::vector<AddressClash> address_clashes(const Model& model, const Mirror& mirr
                 if (!address) continue;
                 const auto [place, fresh] = owners.emplace(*address, &binding);
                 if (!fresh && place->second->vmac() != binding.vmac())
-                    out.push_back({name, ivds::to_text(*address), *place->second, binding});
+                    out.push_back({name, ivds::to_text(place->first), *place->second, binding});
             }
         };
         for (const registry::Binding* binding : own[name]) add(*binding);
