@@ -101,6 +101,10 @@ std::string key_text(const InstanceKey& key) {
     return fmt::format("{}{}/{}", kInstances, key.host, key.name);
 }
 
+std::string key_text(const MoveKey& key) {
+    return fmt::format("{}{}/{}/{}", kMoves, key.host, to_text(key.binding.network), format_mac(key.binding.vmac));
+}
+
 std::string printable(std::string_view bytes) {
     std::string out;
     for (const char c : bytes) {
@@ -132,8 +136,7 @@ ParsedKey parse_key(std::string_view key) {
         if (!validate_name("host", name)) return Refused{Refusal::malformed, "a host's name that cannot be one"};
         return name;
     }
-    if (key.starts_with(kBindings)) {
-        const std::string_view rest = key.substr(kBindings.size());
+    const auto binding_of = [](std::string_view rest) -> std::variant<BindingKey, Refused> {
         const auto slash = rest.find('/');
         const auto network = parse_network(rest.substr(0, slash));
         if (!network)
@@ -141,6 +144,20 @@ ParsedKey parse_key(std::string_view key) {
         const auto vmac = parse_vmac(slash == std::string_view::npos ? "" : rest.substr(slash + 1));
         if (!vmac) return Refused{Refusal::malformed, "the vMAC is no unicast MAC in lower case"};
         return BindingKey{*network, *vmac};
+    };
+    if (key.starts_with(kBindings)) {
+        auto binding = binding_of(key.substr(kBindings.size()));
+        if (auto* refused = std::get_if<Refused>(&binding)) return std::move(*refused);
+        return std::get<BindingKey>(binding);
+    }
+    if (key.starts_with(kMoves)) {
+        const std::string_view rest = key.substr(kMoves.size());
+        const auto slash = std::min(rest.find('/'), rest.size());
+        std::string host(rest.substr(0, slash));
+        if (!validate_name("host", host)) return Refused{Refusal::malformed, "a host's name that cannot be one"};
+        auto binding = binding_of(rest.substr(std::min(slash + 1, rest.size())));
+        if (auto* refused = std::get_if<Refused>(&binding)) return std::move(*refused);
+        return MoveKey{std::move(host), std::get<BindingKey>(binding)};
     }
     for (const auto& [prefix, kind] : {std::pair(kSets, pb::SET), std::pair(kProfiles, pb::PROFILE)}) {
         if (!key.starts_with(prefix)) continue;
@@ -315,6 +332,18 @@ std::variant<registry::Instance, Refused> parse_instance(const InstanceKey& key,
     if (!instance.tenant().empty() && !validate_name("tenant", instance.tenant()))
         return wrong("its tenant cannot be a tenant's name");
     return instance;
+}
+
+std::variant<registry::Move, Refused> parse_move(const MoveKey& key, const std::string& value) {
+    registry::Move move;
+    if (auto refused = read_json(value, move)) return *refused;
+    const auto wrong = [](std::string what) { return Refused{Refusal::malformed, std::move(what)}; };
+    if (move.host() != key.host) return wrong("its host is not the key's");
+    if (move.vvlan() != key.binding.network.vvlan) return wrong("its vvlan is not the key's");
+    if (move.vmac() != format_mac(key.binding.vmac)) return wrong("its vmac is not the key's");
+    if (!validate_name("vport", move.vport())) return wrong("its vport cannot be a vPort's name");
+    if (!validate_name("to_host", move.to_host())) return wrong("its to_host cannot be a host's name");
+    return move;
 }
 
 std::string value_text(const google::protobuf::Message& message) {
@@ -591,6 +620,7 @@ void Mirror::drop(const std::string& key) {
     if (const auto* pool = std::get_if<PoolKey>(&parsed))
         shared_changed_ = pools_.erase(*pool) != 0 || shared_changed_;
     if (const auto* instance = std::get_if<InstanceKey>(&parsed)) instances_.erase(*instance);
+    if (const auto* move = std::get_if<MoveKey>(&parsed)) moves_.erase(*move);
 }
 
 template <class Value, class Known, class Key>
@@ -644,6 +674,17 @@ void Mirror::put_instance(const InstanceKey& key, const etcd::KeyValue& kv) {
                                                    kv.lease, key.host == host_ ? kv.value : ""});
 }
 
+void Mirror::put_move(const MoveKey& key, const etcd::KeyValue& kv) {
+    auto read = parse_move(key, kv.value);
+    if (auto* refused = std::get_if<Refused>(&read)) {
+        moves_.erase(key);
+        return refuse(kv.key, std::move(*refused));
+    }
+    refused_.erase(printable(kv.key));
+    if (key.host == host_)
+        moves_.insert_or_assign(key, MoveEntry{std::get<registry::Move>(std::move(read)), kv.mod_revision});
+}
+
 void Mirror::put(const etcd::KeyValue& kv) {
     ParsedKey parsed = parse_key(kv.key);
     if (auto* refused = std::get_if<Refused>(&parsed)) return refuse(kv.key, std::move(*refused));
@@ -660,6 +701,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
     if (const auto* shared = std::get_if<SharedKey>(&parsed)) return put_shared(*shared, kv);
     if (const auto* pool = std::get_if<PoolKey>(&parsed)) return put_pool(*pool, kv);
     if (const auto* instance = std::get_if<InstanceKey>(&parsed)) return put_instance(*instance, kv);
+    if (const auto* move = std::get_if<MoveKey>(&parsed)) return put_move(*move, kv);
     const auto& key = std::get<BindingKey>(parsed);
     auto read = parse_binding(key, kv.value);
     if (auto* refused = std::get_if<Refused>(&read)) {
@@ -702,6 +744,7 @@ void Mirror::apply(const etcd::Change& change) {
     if (const auto* key = std::get_if<SharedKey>(&parsed); key != nullptr && is_old(shared_, *key)) return;
     if (const auto* key = std::get_if<PoolKey>(&parsed); key != nullptr && is_old(pools_, *key)) return;
     if (const auto* key = std::get_if<InstanceKey>(&parsed); key != nullptr && is_old(instances_, *key)) return;
+    if (const auto* key = std::get_if<MoveKey>(&parsed); key != nullptr && is_old(moves_, *key)) return;
     if (change.deleted)
         drop(change.kv.key);
     else
@@ -721,6 +764,7 @@ void Mirror::relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s) {
     std::set<PoolKey> listed_pools;
     hosts_.clear();
     instances_.clear();
+    moves_.clear();
     refused_.clear();
     waiting_.clear();
     shared_.clear();
@@ -918,6 +962,7 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
     Publication out;
     publish_shares(shares, lease, out);
     std::set<BindingKey> wanted;
+    std::set<MoveKey> unheard;
     for (const Claim& claim : claims) {
         wanted.insert(claim.key);
         const Entry* held = find(claim.key);
@@ -925,6 +970,13 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
         if (claim.waits && !is_own) continue;
         if (const Entry* other = is_own ? nullptr : moved(claim)) {
             out.went.emplace(claim.binding.vport(), other->binding.host());
+            if (const auto* word = left(claim)) unheard.insert(word->first);
+            continue;
+        }
+        // Whoever has it since may be away itself.
+        if (const auto* word = is_own ? nullptr : left(claim)) {
+            out.went.emplace(claim.binding.vport(), word->second.move.to_host());
+            unheard.insert(word->first);
             continue;
         }
         if (const Entry* other = holder(claim)) {
@@ -961,7 +1013,24 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
     for (const BindingKey& key : own_)
         if (!wanted.contains(key))
             out.steps.push_back({{{key_text(key), find(key)->mod_revision}}, {key_text(key), std::nullopt, 0}});
+    // What says no more than is so here already.
+    for (const auto& [key, entry] : moves_)
+        if (!unheard.contains(key))
+            out.steps.push_back({{{key_text(key), entry.mod_revision}}, {key_text(key), std::nullopt, 0}});
     return out;
+}
+
+const std::pair<const MoveKey, Mirror::MoveEntry>* Mirror::left(const Claim& claim) const {
+    // It came back since, if this host had it by a later generation.
+    const registry::Binding* last = past(claim);
+    const std::uint64_t generation = last != nullptr && last->host() == host_ ? last->generation() : 0;
+    const auto found = std::ranges::find_if(moves_, [&](const auto& entry) {
+        const BindingKey& of = entry.first.binding;
+        const registry::Move& move = entry.second.move;
+        return of.network.vvlan == claim.key.network.vvlan && of.vmac == claim.key.vmac &&
+               move.vport() == claim.binding.vport() && move.generation() >= generation;
+    });
+    return found != moves_.end() ? &*found : nullptr;
 }
 
 Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, const std::string& from,
@@ -1021,6 +1090,14 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
         take.write = {key_text(claim.key), value_text(binding), lease};
         out.generation = std::max(out.generation, binding.generation());
         out.steps.push_back(std::move(take));
+        registry::Move move;
+        move.set_host(from);
+        move.set_vvlan(claim.key.network.vvlan);
+        move.set_vmac(format_mac(claim.key.vmac));
+        move.set_vport(claim.binding.vport());
+        move.set_to_host(host_);
+        move.set_generation(binding.generation());
+        out.steps.push_back({{}, {key_text(MoveKey{from, claim.key}), value_text(move), 0}});
     }
     std::size_t operations = 0;
     for (const Step& step : out.steps) operations += step.guards.size() + 1;

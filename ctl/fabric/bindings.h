@@ -33,6 +33,7 @@ constexpr std::string_view kRoot = "/ivds/";
 constexpr std::string_view kHosts = "/ivds/v1/hosts/";
 constexpr std::string_view kInstances = "/ivds/v1/instances/";
 constexpr std::string_view kBindings = "/ivds/v1/bindings/";
+constexpr std::string_view kMoves = "/ivds/v1/moves/";
 constexpr std::string_view kSets = "/ivds/v1/sets/";
 constexpr std::string_view kProfiles = "/ivds/v1/profiles/";
 constexpr std::string_view kPools = "/ivds/v1/pools/";
@@ -62,6 +63,14 @@ struct BindingKey {
 };
 [[nodiscard]] std::string key_text(const BindingKey& key);
 [[nodiscard]] std::string host_key(const std::string& name);
+
+// A binding that a host had until its VM moved.
+struct MoveKey {
+    std::string host;
+    BindingKey binding;  // of the host that has it since
+    auto operator<=>(const MoveKey&) const = default;
+};
+[[nodiscard]] std::string key_text(const MoveKey& key);
 
 // A key's bytes for people: what is not printable ASCII is escaped, what is long is cut.
 [[nodiscard]] std::string printable(std::string_view bytes);
@@ -100,7 +109,7 @@ struct InstanceKey {
 [[nodiscard]] std::string key_text(const InstanceKey& key);
 
 // The string: a host's name.
-using ParsedKey = std::variant<BindingKey, std::string, SharedKey, PoolKey, InstanceKey, Refused>;
+using ParsedKey = std::variant<BindingKey, std::string, SharedKey, PoolKey, InstanceKey, MoveKey, Refused>;
 [[nodiscard]] ParsedKey parse_key(std::string_view key);
 [[nodiscard]] std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, const std::string& value);
 [[nodiscard]] std::variant<registry::Host, Refused> parse_host(const std::string& name, const std::string& value);
@@ -114,6 +123,7 @@ struct SharedObject {
 [[nodiscard]] std::variant<registry::PoolMembers, Refused> parse_pool(const PoolKey& key, const std::string& value);
 [[nodiscard]] std::variant<registry::Instance, Refused> parse_instance(const InstanceKey& key,
                                                                        const std::string& value);
+[[nodiscard]] std::variant<registry::Move, Refused> parse_move(const MoveKey& key, const std::string& value);
 [[nodiscard]] std::string value_text(const google::protobuf::Message& message);
 
 // A binding that this host wants to have. Its networks are all those that its instance is in by its VLAN and its peer
@@ -259,8 +269,9 @@ public:
     // Whether that changed since the last call.
     [[nodiscard]] bool take_came_changed() { return std::exchange(came_changed_, false); }
 
-    // What makes claims of a VM that moves this host's own, all in one transaction: what `from` holds of them goes.
-    // No steps: they are it already. Code::conflict: a third host holds one, or nobody while `from` is there.
+    // What makes claims of a VM that moves this host's own, all in one transaction: what `from` holds of them goes,
+    // and it is left a word of that. No steps: they are it already. Code::conflict: a third host holds one, or nobody
+    // while `from` is there.
     struct Takeover {
         std::vector<Step> steps;
         std::uint64_t generation = 0;  // the highest of the bindings, once the steps are made
@@ -279,6 +290,7 @@ private:
     void put_shared(const SharedKey& key, const etcd::KeyValue& kv);
     void put_pool(const PoolKey& key, const etcd::KeyValue& kv);
     void put_instance(const InstanceKey& key, const etcd::KeyValue& kv);
+    void put_move(const MoveKey& key, const etcd::KeyValue& kv);
     void publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const;
     void refuse(const std::string& key, Refused refused);
     // Not in the list: it stays until then.
@@ -293,6 +305,12 @@ private:
     // The other host's binding of a VM that was here by the claim, in whichever network of the V.VLAN: the two hosts
     // may no longer have each other's VLANs.
     [[nodiscard]] const Entry* moved(const Claim& claim) const;
+    struct MoveEntry {
+        registry::Move move;
+        std::int64_t mod_revision = 0;
+    };
+    // What was left for this host of the claim's VM.
+    [[nodiscard]] const std::pair<const MoveKey, MoveEntry>* left(const Claim& claim) const;
     // One of others_, or no longer.
     void count_other(const registry::Binding& binding);
     void uncount_other(const registry::Binding& binding);
@@ -316,6 +334,7 @@ private:
     std::map<SharedKey, SharedEntry> shared_;
     std::map<PoolKey, PoolEntry> pools_;
     std::map<InstanceKey, InstanceEntry> instances_;
+    std::map<MoveKey, MoveEntry> moves_;  // from this host
     bool shared_changed_ = false;
     std::map<std::string, Refused> refused_;
     std::set<std::string> waiting_;  // keys refused for the limit alone, kMaxShared at most

@@ -54,7 +54,7 @@ class History:
         self.owners = {vm: set() for vm in VMS}
         self.exports = {}     # VM -> what some host exported of it, perhaps long ago
         self.cut, self.frozen, self.stopped = set(), False, False
-        # A host missed that its VM went: until it has heard of it, the one that tells it stays. Otherwise nobody knows.
+        # A host missed that its VM went: until it has heard of it, etcd must not lose what tells it.
         self.is_missed = False
         self.number = self.frames = 0
 
@@ -131,8 +131,7 @@ class History:
 
     def commit_and_die(self):
         vm, name = self.some_vm(), self.random.choice(self.up())
-        if not self.hears(vm):
-            return
+        self.is_missed = self.is_missed or not self.hears(vm)
         client = self.host(name).start("ivds-ctl", "migrate", "commit", vm, stdout=-3, stderr=-3)
         time.sleep(self.random.uniform(0.01, 0.09))
         self.host(name).stop_agent(signal.SIGKILL)
@@ -202,7 +201,7 @@ class History:
             self.steps.append(f"etcd: {'started' if self.stopped else 'killed'}")
             if self.stopped:
                 self.etcd.start()
-            elif self.random.random() < 0.2:
+            elif self.random.random() < 0.2 and not self.is_missed:
                 self.steps.append("etcd: lost all it had")
                 self.etcd.wipe()
             else:
@@ -220,10 +219,7 @@ class History:
         if not self.up():
             self.start_again()
             return
-        chosen = self.random.choices(list(weights), list(weights.values()))[0]
-        if not self.is_missed or chosen not in (self.delete, self.commit_and_die, self.kill, self.cut_or_join, self.freeze_etcd,
-                                                self.kill_etcd):
-            chosen()
+        self.random.choices(list(weights), list(weights.values()))[0]()
 
     # -------------------------------------------------------------------------------------------- what must hold
 

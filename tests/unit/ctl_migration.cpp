@@ -118,9 +118,10 @@ struct Store {
     [[nodiscard]] std::vector<fabric::registry::Binding> of(const std::string& vmac) const {
         std::vector<fabric::registry::Binding> out;
         for (const auto& [key, kv] : keys) {
-            const auto parsed = std::get<BindingKey>(parse_key(key));
-            if (format_mac(parsed.vmac) == vmac)
-                out.push_back(std::get<fabric::registry::Binding>(parse_binding(parsed, kv.value)));
+            const auto parsed = parse_key(key);
+            const auto* binding = std::get_if<BindingKey>(&parsed);
+            if (binding != nullptr && format_mac(binding->vmac) == vmac)
+                out.push_back(std::get<fabric::registry::Binding>(parse_binding(*binding, kv.value)));
         }
         return out;
     }
@@ -459,7 +460,59 @@ TEST_CASE("a takeover is one transaction on the owner's revision, and of nobody 
     Mirror empty("b");
     const auto alone = empty.takeover(claims, "a", 6);
     REQUIRE(alone);
-    CHECK(alone->steps.size() == 2);
+    CHECK(alone->steps.size() == 4);
+}
+
+TEST_CASE("a host that was away hears that its VM went, also when the new host's binding is gone by then",
+          "[R154][R164]") {
+    const Model source = model_of(kSource);
+    Store store;
+    Mirror a("a");
+    REQUIRE(store.write(a.publication(claims_of(source, "a", {}), 5).steps));
+    Mirror b("b");
+    store.list(b);
+    const auto prepared = with_prepared(model_of(kTarget), prepare_of(source), "b", mac_of);
+    REQUIRE(prepared);
+    const auto plan = b.takeover(claims_of(*prepared, "b", {}), "a", 6);
+    REQUIRE(plan);
+    REQUIRE(store.write(plan->steps));
+    const auto words = [&] {
+        return std::ranges::count_if(store.keys, [](const auto& each) { return each.first.starts_with(kMoves); });
+    };
+    CHECK(words() == 2);
+    std::erase_if(store.keys, [](const auto& each) { return each.second.lease != 0; });
+
+    // Its agent starts anew.
+    Mirror back("a");
+    store.list(back);
+    const auto told = back.publication(claims_of(source, "a", {}), 7);
+    CHECK(told.went == std::map<std::string, std::string>{{"p1", "b"}});
+    REQUIRE(told.steps.size() == 1);  // the other VM's
+    CHECK_THAT(told.steps[0].write.key, ContainsSubstring("02:00:00:00:00:02"));
+    // What was heard is not said again.
+    const Model moved = with_state(source, "p1", pb::VPort::MOVED, "b", mac_of).value();
+    for (const Step& step : back.publication(claims_of(moved, "a", {}), 7).steps) REQUIRE(store.write({step}));
+    CHECK(words() == 0);
+    CHECK(store.of("02:00:00:00:00:01").empty());
+
+    // A word of a move from which the VM came back since says nothing.
+    const auto word =
+        std::ranges::find_if(plan->steps, [](const Step& step) { return step.write.key.starts_with(kMoves); });
+    REQUIRE(word != plan->steps.end());
+    store.keys[word->write.key] = {word->write.key, *word->write.value, 9, 9, 0};
+    const auto claims = claims_of(source, "a", {});
+    const auto of = std::get<MoveKey>(parse_key(word->write.key)).binding;
+    fabric::registry::Binding later =
+        std::ranges::find(claims, of.vmac, [](const Claim& claim) { return claim.key.vmac; })->binding;
+    later.set_generation(3);
+    later.set_moved_from("b");
+    Mirror again("a");
+    again.remember(later);
+    store.list(again);
+    const auto stays = again.publication(claims_of(source, "a", {}), 8);
+    CHECK(stays.went.empty());
+    CHECK(std::ranges::any_of(
+        stays.steps, [&](const Step& step) { return step.write.key == word->write.key && !step.write.value; }));
 }
 
 namespace {

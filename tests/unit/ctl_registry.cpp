@@ -87,12 +87,26 @@ TEST_CASE("keys of the registry read back, and others are refused with a reason"
         REQUIRE(std::holds_alternative<Refused>(read));
         return std::get<Refused>(read).why;
     };
-    for (const char* key : {"/ivds/v1/bindings/", "/ivds/v1/bindings/10", "/ivds/v1/bindings/10/", "/ivds/v1/hosts/",
-                            "/ivds/v1/bindings/010/02:00:00:00:00:01", "/ivds/v1/bindings/0.10/02:00:00:00:00:01",
-                            "/ivds/v1/bindings/4095/02:00:00:00:00:01", "/ivds/v1/bindings/+1/02:00:00:00:00:01",
-                            "/ivds/v1/bindings/1.2.3/02:00:00:00:00:01", "/ivds/v1/bindings/./02:00:00:00:00:01",
-                            "/ivds/v1/bindings/10/02:00:00:00:00:0A", "/ivds/v1/bindings/10/03:00:00:00:00:01",
-                            "/ivds/v1/bindings/10/02:00:00:00:00:01/", "/ivds/v1/hosts/No", "/ivds/v1/hosts/a/b"}) {
+    for (const char* key : {"/ivds/v1/bindings/",
+                            "/ivds/v1/bindings/10",
+                            "/ivds/v1/bindings/10/",
+                            "/ivds/v1/hosts/",
+                            "/ivds/v1/bindings/010/02:00:00:00:00:01",
+                            "/ivds/v1/bindings/0.10/02:00:00:00:00:01",
+                            "/ivds/v1/bindings/4095/02:00:00:00:00:01",
+                            "/ivds/v1/bindings/+1/02:00:00:00:00:01",
+                            "/ivds/v1/bindings/1.2.3/02:00:00:00:00:01",
+                            "/ivds/v1/bindings/./02:00:00:00:00:01",
+                            "/ivds/v1/bindings/10/02:00:00:00:00:0A",
+                            "/ivds/v1/bindings/10/03:00:00:00:00:01",
+                            "/ivds/v1/bindings/10/02:00:00:00:00:01/",
+                            "/ivds/v1/hosts/No",
+                            "/ivds/v1/hosts/a/b",
+                            "/ivds/v1/moves/",
+                            "/ivds/v1/moves/a",
+                            "/ivds/v1/moves/a/10",
+                            "/ivds/v1/moves/a/10/",
+                            "/ivds/v1/moves/A/10/02:00:00:00:00:01"}) {
         INFO(key);
         CHECK(why(key) == Refusal::malformed);
     }
@@ -100,6 +114,38 @@ TEST_CASE("keys of the registry read back, and others are refused with a reason"
     CHECK(why("/ivds/v1/peers/a") == Refusal::unknown);
     CHECK(why("/ivds/") == Refusal::unknown);
     CHECK(why("/i") == Refusal::unknown);
+}
+
+TEST_CASE("a word of a move is for the host of its key, and says what its key says", "[R164]") {
+    const MoveKey key{"a.example", {{200, 10}, mac(1)}};
+    CHECK(key_text(key) == "/ivds/v1/moves/a.example/200.10/02:00:00:00:00:01");
+    CHECK(std::get<MoveKey>(parse_key(key_text(key))) == key);
+    fabric::registry::Move move;
+    move.set_host("a.example");
+    move.set_vvlan(10);
+    move.set_vmac("02:00:00:00:00:01");
+    move.set_vport("p");
+    move.set_to_host("b");
+    move.set_generation(2);
+    CHECK(std::get<fabric::registry::Move>(parse_move(key, value_text(move))).to_host() == "b");
+    const auto is_refused = [&](auto change) {
+        fabric::registry::Move other = move;
+        change(other);
+        const auto read = parse_move(key, value_text(other));
+        return std::holds_alternative<Refused>(read) && std::get<Refused>(read).why == Refusal::malformed;
+    };
+    CHECK(is_refused([](fabric::registry::Move& each) { each.set_host("c"); }));
+    CHECK(is_refused([](fabric::registry::Move& each) { each.set_vvlan(11); }));
+    CHECK(is_refused([](fabric::registry::Move& each) { each.set_vmac("02:00:00:00:00:02"); }));
+    CHECK(is_refused([](fabric::registry::Move& each) { each.set_vport(""); }));
+    CHECK(is_refused([](fabric::registry::Move& each) { each.set_to_host("B b"); }));
+    // For another host it is kept, and nothing comes of it.
+    Mirror mirror("b");
+    mirror.apply({kv(key_text(key), value_text(move), 1), false});
+    CHECK(mirror.refused().empty());
+    CHECK(mirror.publication({}, 1).steps.empty());
+    mirror.apply({kv(key_text(key), "{", 2), false});
+    CHECK(mirror.refused().size() == 1);
 }
 
 TEST_CASE("what a stranger wrote is counted and told, and nothing comes of it", "[R79][R174]") {
@@ -297,7 +343,7 @@ TEST_CASE(
         third.apply({kv(key_text({{100, 10}, mac(1)}), "", ++revision), true});
         const auto taken = third.takeover({claims_of(model, "d", {})[1]}, "a", 99);
         REQUIRE(taken);
-        const auto read = parse_binding({{100, 10}, mac(1)}, *taken->steps.back().write.value);
+        const auto read = parse_binding({{100, 10}, mac(1)}, *taken->steps.front().write.value);
         REQUIRE(std::holds_alternative<fabric::registry::Binding>(read));
         const auto& binding = std::get<fabric::registry::Binding>(read);
         CHECK(binding.generation() == 5);
