@@ -1244,7 +1244,8 @@ std::vector<AddressClash> address_clashes(const Model& model, const Mirror& mirr
     std::map<std::string, std::vector<const registry::Binding*>> own;
     for (const Claim& claim : claims)
         if (!claim.waits) own[claim.instance].push_back(&claim.binding);
-    for (const auto& [name, instance] : model.instances) {
+    for (const auto& each : model.instances) {
+        const std::string& name = each.first;
         std::map<Address, const registry::Binding*> owners;
         const auto add = [&](const registry::Binding& binding) {
             for (const std::string& text : binding.addresses()) {
@@ -1256,7 +1257,7 @@ std::vector<AddressClash> address_clashes(const Model& model, const Mirror& mirr
             }
         };
         for (const registry::Binding* binding : own[name]) add(*binding);
-        for (const Network& network : networks_of(model, *instance)) {
+        for (const Network& network : networks_of(model, *each.second)) {
             const auto* in = mirror.bindings(network);
             if (in == nullptr) continue;
             for (const auto& [vmac, entry] : *in)
