@@ -241,7 +241,7 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
         const auto state = plane_.maps().port_state(id);
         if (!state) return std::unexpected(state.error());
         if (request.has_migration()) {
-            reply.set_flows(carry_over(name, *migration, left));
+            reply.set_flows(carry_over(name, request.migration(), left));
         } else if (state->flows != 0) {
             // It forwards nothing: they are of a commit that brought them, and was not answered.
             reply.set_flows(state->flows);

@@ -438,6 +438,11 @@ def _(bench):
                 return found[0]
             left_s = int(flow(c)["expires_s"])
             check(0 < left_s <= 86400 * 5, f"{left_s} s are left of the connection on c")
+            # A rule goes when its time is over, and not before. It is over before the move: the hosts count anew, and a
+            # profile that is not the same on both is not taken along.
+            names = lambda: {rule["rule"]["name"] for rule in c.ctl_json("rule", "list", "--profile", "stateful")["rules"]}  # noqa: E731
+            lab.wait(lambda: "short" not in names(), 30, lambda: f"rules of c: {names()}")
+            check("long" in names(), f"rules of c: {names()}")
             a.ip("link add red-3 type veth peer name there", "link set red-3 up", "link set there up")
             for source, target in ((c, a), (a, c)):
                 target.ctl("migrate", "prepare", "-f", "-", "--netdev", "red-3", stdin=source.ctl("migrate", "export", "red-3"))
@@ -449,9 +454,6 @@ def _(bench):
             server.stdin.close()
             sent, got = server.stdout.readline().strip(), client.stdout.readline().strip()
             check_equal((server.wait(60), client.wait(60), got), (0, 0, sent), "the two ends, and what came")
-            # A rule goes when its time is over, and not before.
-            names = lambda: {rule["rule"]["name"] for rule in c.ctl_json("rule", "list", "--profile", "stateful")["rules"]}  # noqa: E731
-            lab.wait(lambda: "short" not in names(), 30, lambda: f"rules of c: {names()}")
             check("long" in names(), f"rules of c: {names()}")
             # Each host writes its own years, in its own order.
             events = c.ctl_json_lines("events")
