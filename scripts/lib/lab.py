@@ -31,6 +31,11 @@ class LabError(Exception):
     """A step of setting a lab up, or a command in it, failed."""
 
 
+def written(file):
+    """The text in a file that a program still writes to. It is opened anew: to seek in it would move the program too."""
+    return pathlib.Path(f"/proc/self/fd/{file.fileno()}").read_text(encoding="utf-8")
+
+
 class Place:
     """A network namespace and the process that keeps it."""
 
@@ -167,8 +172,7 @@ class Host(Place):
     def agent_said(self):
         if self.agent_log is None:
             return ""
-        self.agent_log.seek(0)
-        return self.agent_log.read()
+        return written(self.agent_log)
 
     def stop_agent(self, how=signal.SIGTERM):
         self.agent.send_signal(how)

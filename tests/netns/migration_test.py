@@ -19,7 +19,7 @@ import time
 
 from etcd import Etcd, findings, says, start
 from harness import case, check, check_equal, main
-from lab import RawPort, Vm
+from lab import RawPort, Vm, written
 from scene import MARK, TRANSFER, Scene, Stream, frame, learning_switch, mac, network, plug_in, raw, tag
 
 MOVES = int(os.environ.get("IVDS_MIGRATIONS", "5"))
@@ -450,8 +450,7 @@ class Monitor:
 
     def carriers(self):
         """Whether it had a carrier, change by change."""
-        self.log.seek(0)
-        said = [line for line in self.log if f" {self.netdev}@" in line or f" {self.netdev}:" in line]
+        said = [line for line in written(self.log).splitlines() if f" {self.netdev}@" in line or f" {self.netdev}:" in line]
         return [has for has, _ in itertools.groupby("NO-CARRIER" not in line and "LOWER_UP" in line for line in said)]
 
     def stop(self):

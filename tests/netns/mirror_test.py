@@ -10,6 +10,7 @@ import tempfile
 import time
 
 from harness import case, check, check_equal, main
+from lab import written
 from scapy.all import IP, TCP, Ether, rdpcap, wrpcap
 from scene import BROADCAST, MARK, Scene, armed, frame, mac, network, tag
 
@@ -477,8 +478,7 @@ def _(bench):
             w.send(sender, data)
 
         def got():
-            said.seek(0)
-            return sorted(line for line in said.read().split() if MARK.hex() in line)
+            return sorted(line for line in written(said).split() if MARK.hex() in line)
 
         lab.wait(lambda: len(got()) >= len(frames), 10, "not all copies come")
         check_equal(got(), sorted(data.hex() for _, data in frames), "copies")
@@ -502,8 +502,7 @@ class RingReader:
 
     def lines(self, wanted=0):
         def read():
-            self.said.seek(0)
-            return self.said.read().splitlines()
+            return written(self.said).splitlines()
         if wanted:
             self.lab.wait(lambda: len(read()) >= wanted, 20, lambda: f"no {wanted} copies: {read()}")
             time.sleep(0.3)
