@@ -19,8 +19,9 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 REQUIREMENTS = 192
-# What is shown where all of these are, as it asks for nothing beside them: R133 is R65's line speed, set by R132's rates; R135 is what other
-# switches have (learning, flow table, profiles, ACL, rates, mirrors, bonds, telemetry, a control center, offload).
+# What is shown where all of these are, as it asks for nothing beside them: R133 is R65's line speed, set by R132's rates;
+# R135 is what other switches have (learning, flow table, profiles, ACL, rates, mirrors, bonds, telemetry, a control
+# center, offload).
 TOGETHER = {133: (65, 132), 135: (16, 48, 123, 130, 132, 136, 138, 148, 150, 171, 36, 179)}
 
 
