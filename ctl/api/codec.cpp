@@ -52,6 +52,15 @@ std::vector<std::string> value_names(const EnumDescriptor& type) {
     return names;
 }
 
+// No message of the schema is within itself.
+bool mentions_enums(const Descriptor& type) {
+    for (int i = 0; i < type.field_count(); ++i)
+        if (type.field(i)->enum_type() != nullptr ||
+            (type.field(i)->message_type() != nullptr && mentions_enums(*type.field(i)->message_type())))
+            return true;
+    return false;
+}
+
 // What the schema wants a field to be, in words.
 std::string wanted(const FieldDescriptor& field) {
     switch (field.cpp_type()) {
@@ -527,6 +536,34 @@ Result<int> enum_value(const EnumDescriptor& type, const std::string& text) {
         if (lower(type.value(i)->name()) == text) return type.value(i)->number();
     return fail(Code::invalid, "IVDS-C005", fmt::format("\"{}\" is no {}", text, type.name()),
                 did_you_mean(text, value_names(type)));
+}
+
+Result<> check_enums(const Message& message) {
+    const Reflection& reflection = *message.GetReflection();
+    std::vector<const FieldDescriptor*> fields;
+    reflection.ListFields(message, &fields);
+    for (const FieldDescriptor* field : fields) {
+        const bool is_enum = field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM;
+        if (!is_enum &&
+            (field->cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || !mentions_enums(*field->message_type())))
+            continue;
+        const int count = field->is_repeated() ? reflection.FieldSize(message, field) : 1;
+        for (int i = 0; i < count; ++i) {
+            if (is_enum) {
+                const int value = field->is_repeated() ? reflection.GetRepeatedEnumValue(message, field, i)
+                                                       : reflection.GetEnumValue(message, field);
+                if (field->enum_type()->FindValueByNumber(value) != nullptr) continue;
+                return fail(Code::invalid, "IVDS-C005",
+                            fmt::format("{}: {} is no {}", field->name(), value, field->enum_type()->name()),
+                            fmt::format("one of: {}", fmt::join(value_names(*field->enum_type()), ", ")));
+            }
+            if (auto known = check_enums(field->is_repeated() ? reflection.GetRepeatedMessage(message, field, i)
+                                                              : reflection.GetMessage(message, field));
+                !known)
+                return known;
+        }
+    }
+    return {};
 }
 
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {

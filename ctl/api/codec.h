@@ -59,6 +59,10 @@ template <class E>
     return static_cast<E>(*value);
 }
 
+// Whether each enumeration in the message, and in those within it, has a value that the schema names. Text cannot
+// bring another, but a client of the API can. Code::invalid names the field.
+[[nodiscard]] Result<> check_enums(const google::protobuf::Message& message);
+
 // The candidate that `word` most likely was meant to be, or "" if none is near.
 [[nodiscard]] std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
 

@@ -20,6 +20,7 @@
 #include <set>
 #include <span>
 
+#include "api/codec.h"
 #include "fabric/bindings.h"
 #include "loader/fd.h"
 #include "model/shared.h"
@@ -160,6 +161,7 @@ Result<Model> with_carried(const Model& now, const pb::Migration& from) {
     const auto take = [&]<class T>(const Objects<T>& here, const T& object, Objects<T>& into) -> Result<> {
         if (!object.shared() || here.contains(object.name())) return {};
         if (auto valid = validate_object(object); !valid) return valid;
+        if (auto valid = check_enums(object); !valid) return valid;
         if (auto valid = validate_name("host", object.shared_by()); !valid) return valid;
         into.try_emplace(object.name(), std::make_shared<const T>(object));
         return {};

@@ -251,6 +251,8 @@ Result<Model> settle(Model next, AllDrafts drafts, const Model& now, const MacOf
             if (!done) return;
             normalise(*draft);
             done = validate_object(*draft);
+            if (const auto known = check_enums(*draft); done && !known)
+                done = std::unexpected(known.error().in(fmt::format("{} {}", kind.label, name)));
             if (const std::string host = sharer(*draft); done && !host.empty())
                 done = read_only(kind.label, name, host);
             (next.*kind.objects)[name] = draft;

@@ -151,6 +151,16 @@ private:
                       "{} {} names {} {}, which does not exist", label, user, kind, name);
     }
 
+    // One of a list, where an empty name is not one that was left out.
+    template <class T>
+    Result<> listed(const char* label, const std::string& user, const Objects<T>& objects, const char* kind,
+                    const std::string& name) {
+        if (name.empty())
+            return refuse(Code::invalid, "IVDS-M002", "leave it out, or name one",
+                          "{} {}: its list of {}s has an empty name", label, user, kind);
+        return reference(label, user, objects, kind, name);
+    }
+
     Result<> references() {
         Result<> done;
         const auto check = [&](Result<> result) {
@@ -175,11 +185,10 @@ private:
             if (vport->has_vf()) check(reference("vport", name, next_.uplinks, "uplink", vport->vf().pf()));
         }
         for (const auto& [name, set] : next_.sets)
-            for (const std::string& vport : set->vports())
-                check(reference("set", name, next_.vports, "vport", vport));
+            for (const std::string& vport : set->vports()) check(listed("set", name, next_.vports, "vport", vport));
         for (const auto& [name, pool] : next_.vport_pools)
             for (const std::string& vport : pool->vports())
-                check(reference("vport_pool", name, next_.vports, "vport", vport));
+                check(listed("vport_pool", name, next_.vports, "vport", vport));
         for (const auto& [name, mirror] : next_.mirrors) {
             check(reference("mirror", name, next_.vports, "vport", mirror->to_vport()));
             check(reference("mirror", name, next_.uplinks, "uplink", mirror->to_uplink()));
@@ -191,7 +200,7 @@ private:
         }
         for (const auto& [name, exporter] : next_.exporters)
             for (const std::string& instance : exporter->instances())
-                check(reference("exporter", name, next_.instances, "instance", instance));
+                check(listed("exporter", name, next_.instances, "instance", instance));
         const auto check_rules = [&](const char* kind, const std::string& owner, const RuleList& rules) {
             for (int place = 0; done && place < rules.size(); ++place) {
                 const pb::Rule& rule = rules[place];
