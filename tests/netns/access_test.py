@@ -13,7 +13,7 @@ from etcd import ETCD, Etcd
 from harness import case, check, check_equal, main
 from lab import LabError
 from pki import Authority
-from scene import Scene, mac
+from scene import Scene, mac, network
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 PORT = 7443
@@ -46,6 +46,69 @@ for method in pb.DESCRIPTOR.services_by_name["Switch"].methods:
         said[method.name] = error.code().name
 print(json.dumps([said, {m.name: m.GetOptions().Extensions[pb.role] for m in
                          pb.DESCRIPTOR.services_by_name["Switch"].methods}]))
+"""
+
+
+# Makes calls of any kind with anything in their requests, numbered from COUNT on, and prints what none may end with.
+ANY_CALL = """
+import json, random, sys
+sys.path.insert(0, sys.argv[1])
+import grpc, ivds_pb2 as pb, ivds_pb2_grpc as rpc
+from google.protobuf import symbol_database
+WORDS = ["", "red", "blue", "red-1", "red-1-nic", "uplink", "wire0", "none", "02:00:00:00:00:01", "02:00:00:00:ff:01", "10.0.0.1",
+         "10.0.0.0/8", "tcp", "80", "1000-2000", "any", "a" * 5000, "\\x01", "../x", "%s%n", "eth dst=02:00:00:00:00:02 / ip", "tcp port 80",
+         "vports: [", "{}", "65536", "-1", "0x8100"]
+NUMBERS = [0, 1, 2, 3, 10, 64, 100, 4094, 4095, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1]
+def fill(message, depth, rnd):
+    for field in message.DESCRIPTOR.fields:
+        if rnd.random() < 0.5:
+            continue
+        many = field.label == field.LABEL_REPEATED
+        if field.cpp_type == field.CPPTYPE_MESSAGE:
+            if depth < 4:
+                for _ in range(rnd.randrange(3) if many else 1):
+                    within = getattr(message, field.name)
+                    if not many:
+                        within.SetInParent()
+                    fill(within.add() if many else within, depth + 1, rnd)
+            continue
+        def value():
+            if field.cpp_type == field.CPPTYPE_STRING:
+                if field.type == field.TYPE_BYTES:
+                    return rnd.randbytes(rnd.choice((0, 1, 6, 14, 60, 64, 400)))
+                return rnd.choice(WORDS)
+            if field.cpp_type == field.CPPTYPE_BOOL:
+                return rnd.random() < 0.5
+            if field.cpp_type == field.CPPTYPE_ENUM:
+                return rnd.randrange(len(field.enum_type.values) + 1)
+            if field.cpp_type in (field.CPPTYPE_DOUBLE, field.CPPTYPE_FLOAT):
+                return rnd.choice((0.0, -1.0, 1e300, float("nan")))
+            most = 2**31 - 1 if field.cpp_type == field.CPPTYPE_INT32 else 2**64
+            return min(rnd.choice(NUMBERS), most)
+        if many:
+            getattr(message, field.name).extend([value() for _ in range(rnd.randrange(3))])
+        else:
+            setattr(message, field.name, value())
+channel = grpc.insecure_channel(sys.argv[2], [("grpc.enable_http_proxy", 0)])
+stub, methods, ends = rpc.SwitchStub(channel), pb.DESCRIPTOR.services_by_name["Switch"].methods, {}
+for seed in range(int(sys.argv[3]), int(sys.argv[3]) + int(sys.argv[4])):
+    rnd = random.Random(seed)
+    method = methods[seed % len(methods)]
+    request = symbol_database.Default().GetSymbol(method.input_type.full_name)()
+    fill(request, 0, rnd)
+    try:
+        answer = getattr(stub, method.name)(request, timeout=2 if method.server_streaming else 20)
+        if method.server_streaming:
+            for _, _ in zip(range(20), answer):
+                pass
+            answer.cancel()
+        end = "OK"
+    except grpc.RpcError as error:
+        end = error.code().name
+        if end in ("UNAVAILABLE", "UNKNOWN", "INTERNAL") or not (error.details() or end == "CANCELLED"):
+            print(json.dumps([seed, method.name, end, error.details(), str(request)[:2000]]))
+    ends[end] = ends.get(end, 0) + 1
+print(json.dumps(ends))
 """
 
 
@@ -89,6 +152,25 @@ def refused(done, ident, *texts):
     check(done.returncode != 0 and f"[{ident}]" in said and "fix: " in said, f"exit {done.returncode}: {said}")
     for text in texts:
         check(text in said, f"{text!r} is not in: {said}")
+
+
+@case("calls with anything in their requests end with a status and a cause, and the agent and its VMs go on [R160][R174]")
+def _(bench):
+    with bench.lab() as lab:
+        scene = Scene(lab, {"red": network()})
+        host, _ = scene.host_on_wire()
+        scene.vm("a", "red", 1)
+        scene.vm("a", "red", 2)
+        scene.start()
+        first, count = int(os.environ.get("IVDS_SEED", 0)), int(os.environ.get("IVDS_ROUNDS", 600))
+        done = host.run("/usr/bin/python3", "-c", ANY_CALL, lab.environment["IVDS_STUBS"], "unix:/run/ivds/ivdsd.sock", first,
+                        count, timeout=60 + count)
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        print(f"{count} calls ended with {said[-1]}")
+        check(said[:-1] == [] and host.agent.poll() is None, f"{said[:-1]}\n{host.agent_said()[-4000:]}")
+        check(len(said[-1]) > 3, f"all calls ended alike: {said[-1]}")
+        scene.apply("a")
+        scene.check_pings()
 
 
 @case("each call of the API passes for the roles that may make it, is refused for those below, and none has no role "
