@@ -19,7 +19,7 @@ void on_signal(int which) {
     }
     signals_came = 1;
     constexpr std::string_view kText =
-        "interrupted: after this step what was done is taken back; once more ends it\n";
+        "interrupted: after this step, what still can be is taken back; once more ends it\n";
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, kText.data(), kText.size());
 }
 
