@@ -737,6 +737,14 @@ Result<> Agent::bindings(const pb::BindingsRequest& request,
                          const std::function<bool(const pb::BindingEntry&)>& sink) const {
     constexpr std::size_t part = 4096;
     const auto held = intent();
+    if (!request.instance().empty() && !held->model.instances.contains(request.instance()))
+        return no_such("instance", request.instance());
+    std::string vmac;
+    if (!request.vmac().empty()) {
+        const auto mac = parse_mac(request.vmac());
+        if (!mac) return std::unexpected(mac.error());
+        vmac = format_mac(*mac);
+    }
     std::map<fabric::Network, std::string> instances;
     for (const auto& [name, instance] : held->model.instances)
         for (const fabric::Network& network : fabric::networks_of(held->model, *instance))
@@ -748,7 +756,7 @@ Result<> Agent::bindings(const pb::BindingsRequest& request,
             return !wanted.empty() && wanted != is;
         };
         if (differs(request.instance(), here) || differs(request.vport(), binding.vport()) ||
-            differs(request.vmac(), binding.vmac()) || differs(request.host(), binding.host()) ||
+            differs(vmac, binding.vmac()) || differs(request.host(), binding.host()) ||
             differs(request.tenant(), binding.tenant()))
             return true;
         pb::BindingEntry entry;

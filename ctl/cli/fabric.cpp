@@ -17,6 +17,8 @@
 #include "command.h"
 #include "fabric.pb.h"
 #include "fields.h"
+#include "interrupt.h"
+#include "model/model.h"
 #include "table.h"
 
 namespace ivds::cli {
@@ -139,6 +141,31 @@ Result<> complete(const Context& context, fb::Fabric& fabric) {
                         "start its agent with --listen, and --advertise where that is not one address that others "
                         "reach, or give its address");
     }
+    return {};
+}
+
+// Another network that has the V.VLAN in this VLAN on the fabric that this member's uplink leads to, whichever host
+// it is there on: frames of the two are the same on the wire, so the two would be one. Uplinks of one name lead to
+// one fabric.
+const fb::Network* clash(const fb::Fabric& fabric, const fb::Network& network, const fb::Network::Member& member,
+                         std::uint32_t vlan) {
+    for (const fb::Network& other : fabric.networks()) {
+        if (other.name() == network.name() || other.vvlan() != network.vvlan()) continue;
+        for (const fb::Network::Member& its : other.members())
+            if (its.uplink() == member.uplink() && its.vlan() == vlan) return &other;
+    }
+    return nullptr;
+}
+
+// Whether these networks of the file are apart from all others in it.
+Result<> are_apart(const fb::Fabric& fabric, const std::vector<const fb::Network*>& networks) {
+    for (const fb::Network* network : networks)
+        for (const fb::Network::Member& member : network->members())
+            if (const auto* other = clash(fabric, *network, member, member.vlan()); other != nullptr)
+                return fail(Code::conflict, "IVDS-U042",
+                            fmt::format("networks {} and {} would be one: both have V.VLAN {} in VLAN {}",
+                                        network->name(), other->name(), network->vvlan(), member.vlan()),
+                            "give one of them another V.VLAN, or another VLAN");
     return {};
 }
 
@@ -320,14 +347,16 @@ std::vector<Place> steps_to(const std::vector<Place>& places) {
 Result<> put_all(const Hosts& hosts, const std::vector<Place>& places) {
     std::vector<const Place*> done;
     const std::vector<Place> steps = steps_to(places);
+    const Interrupt interrupt;
     for (const Place& place : steps) {
         if (place.same()) continue;
-        auto step = put(*hosts.at(place.host), place.what, place.before, place.after);
+        auto step = interrupt.none();
+        if (step) step = put(*hosts.at(place.host), place.what, place.before, place.after);
         if (step) {
             done.push_back(&place);
             continue;
         }
-        Error error = step.error().in("host " + place.host);
+        Error error = interrupt.none() ? step.error().in("host " + place.host) : interrupt.none().error();
         // A call that got no answer may have been done.
         if (step.error().code == Code::unavailable) done.push_back(&place);
         std::string left;
@@ -416,11 +445,14 @@ struct Opened {
     std::vector<Place> places;
 };
 
-Result<Opened> open(const Context& context, const Words& words) {
+// `wanted`: the file's networks are to be there, and not only named.
+Result<Opened> open(const Context& context, const Words& words, bool wanted) {
     auto fabric = read_fabric(context.io, words.file);
     if (!fabric) return std::unexpected(fabric.error());
     const auto networks = networks_of(*fabric, words.network);
     if (!networks) return std::unexpected(networks.error());
+    if (wanted)
+        if (auto apart = are_apart(*fabric, *networks); !apart) return std::unexpected(apart.error());
     auto hosts = hosts_of(context, *fabric);
     if (!hosts) return std::unexpected(hosts.error());
     // First what rules and vPorts of the networks name.
@@ -456,10 +488,30 @@ Result<int> tell_plan(const Context& context, const Opened& opened) {
     return exit_ok;
 }
 
+// What can be said of a host's answer without asking for the change: whether each object is one, and its uplink
+// there.
+Result<> would_take(const Opened& opened) {
+    for (const Place& place : opened.places) {
+        if (!place.after || place.same()) continue;
+        const pb::Object& object = *place.after;
+        const auto valid = object.has_instance()  ? validate_object(object.instance())
+                           : object.has_profile() ? validate_object(object.profile())
+                                                  : validate_object(object.set());
+        if (!valid) return std::unexpected(valid.error().in("host " + place.host));
+        if (!object.has_instance()) continue;
+        const std::string& uplink = object.instance().uplink();
+        const auto found = opened.hosts.at(place.host)->get(ref_to(pb::UPLINK, uplink));
+        if (!found) return std::unexpected(found.error().in("host " + place.host));
+    }
+    return {};
+}
+
 Result<int> create(const Context& context, const Words& words) {
-    const auto opened = open(context, words);
+    const auto opened = open(context, words, true);
     if (!opened) return std::unexpected(opened.error());
-    return words.dry_run ? tell_plan(context, *opened) : put_and_tell(context, *opened);
+    if (!words.dry_run) return put_and_tell(context, *opened);
+    if (auto would = would_take(*opened); !would) return std::unexpected(would.error());
+    return tell_plan(context, *opened);
 }
 
 // The vPorts of an instance on a host.
@@ -492,7 +544,7 @@ std::string text_of(std::vector<pb::VPort> users) {
 }
 
 Result<int> remove(const Context& context, const Words& words) {
-    auto opened = open(context, words);
+    auto opened = open(context, words, false);
     if (!opened) return std::unexpected(opened.error());
     for (Place& place : opened->places) place.after.reset();
     if (!words.dry_run) return put_and_tell(context, *opened);
@@ -555,18 +607,6 @@ Result<int> drain(const Context& context, const Words& words) {
     return done && is_left ? Result<int>(exit_findings) : done;
 }
 
-// Whether another network has the V.VLAN on one of these hosts' uplinks in this VLAN.
-const fb::Network* clash(const fb::Fabric& fabric, const fb::Network& network, std::uint32_t vlan) {
-    for (const fb::Network& other : fabric.networks()) {
-        if (&other == &network || other.vvlan() != network.vvlan()) continue;
-        for (const fb::Network::Member& its : other.members())
-            for (const fb::Network::Member& member : network.members())
-                if (its.host() == member.host() && its.uplink() == member.uplink() && its.vlan() == vlan)
-                    return &other;
-    }
-    return nullptr;
-}
-
 // The file in which each network has one VLAN on all its hosts: the one that most of them have now, so that the
 // fewest change. No host is asked: `fabric diff` with that file shows the plan, `fabric create` carries it out, and
 // `fabric create` with the old file takes it back.
@@ -582,7 +622,10 @@ Result<int> normalize(const Context& context, const Words& words) {
         std::string taken;  // by which network
         std::optional<std::uint32_t> best;
         for (const auto& [vlan, count] : votes) {
-            if (const auto* at = clash(*fabric, *network, vlan); at != nullptr)
+            const fb::Network* at = nullptr;
+            for (const fb::Network::Member& member : network->members())
+                if (at == nullptr) at = clash(*fabric, *network, member, vlan);
+            if (at != nullptr)
                 taken = at->name();
             else if (!best || count > votes.at(*best))
                 best = vlan;
@@ -603,7 +646,7 @@ Result<int> normalize(const Context& context, const Words& words) {
 }
 
 Result<int> diff(const Context& context, const Words& words) {
-    const auto opened = open(context, words);
+    const auto opened = open(context, words, true);
     if (!opened) return std::unexpected(opened.error());
     bool differs = false;
     for (const Place& place : opened->places) {

@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "fields.h"
+#include "interrupt.h"
 
 namespace ivds::cli {
 namespace {
@@ -123,6 +124,7 @@ Result<int> run(const Context& context, const RunWords& words) {
     *request.mutable_migration() = exported->migration();
     request.set_netdev(words.netdev);
     request.set_instance(words.instance);
+    const Interrupt interrupt;
     const auto prepared = target.migrate(request);
     if (!prepared) return std::unexpected(prepared.error().in("prepare"));
     if (words.dry_run) {
@@ -138,14 +140,19 @@ Result<int> run(const Context& context, const RunWords& words) {
     pb::MigrateRequest undo;
     undo.set_step(pb::MigrateRequest::ABORT);
     undo.set_vport(words.vport);
+    std::string stopped;
     const auto taken_back = [&](Error error) -> Result<int> {
         const auto done = target.migrate(undo);
         error.what += done ? "; the vPort is as it was" : "; and taking it back failed: " + done.error().text();
+        error.what += stopped;
         return std::unexpected(std::move(error));
     };
 
+    if (auto none = interrupt.none(); !none) return taken_back(none.error());
     const auto stopping = Clock::now();
     if (auto done = shell("stop", words.stop); !done) return taken_back(done.error());
+    if (!words.stop.empty()) stopped = "; the VM was stopped: have it go on where it was";
+    if (auto none = interrupt.none(); !none) return taken_back(none.error());
     request.set_step(pb::MigrateRequest::COMMIT);
     request.set_replug(words.replug);
     // Connections of the last moment; if the other host cannot say any more, those of before.

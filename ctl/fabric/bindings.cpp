@@ -50,7 +50,7 @@ std::optional<Network> parse_network(std::string_view text) {
 // Lower case and nothing else, so that one MAC has one key; no group address.
 std::optional<Mac> parse_vmac(std::string_view text) {
     const auto mac = parse_mac(std::string(text));
-    if (!mac || format_mac(*mac) != text || (mac->front() & 1) != 0) return std::nullopt;
+    if (!mac || format_mac(*mac) != text || !is_unicast(*mac)) return std::nullopt;
     return *mac;
 }
 
@@ -222,6 +222,10 @@ std::variant<registry::Host, Refused> parse_host(const std::string& name, const 
     if (auto refused = read_json(value, host)) return *refused;
     if (host.name() != name) return Refused{Refusal::malformed, "its name is not the key's"};
     if (host.id().empty()) return Refused{Refusal::malformed, "it has no id"};
+    // They are shown as they are, on terminals too.
+    for (const std::string* text : {&host.version(), &host.address()})
+        if (std::ranges::any_of(*text, [](unsigned char c) { return c <= 0x20 || c >= 0x7f; }))
+            return Refused{Refusal::malformed, "its version or address has other than printable ASCII"};
     return host;
 }
 
@@ -1164,7 +1168,7 @@ Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& 
         const auto over = peers_over(*instance, networks, mirror, host);
         std::set<std::string> told;
         // Of two that hold one vMAC on two VLANs of the instance, the first to have come counts.
-        std::map<Mac, const Entry*> chosen;
+        std::map<Mac, std::pair<Network, const Entry*>> chosen;
         for (const Network& network : networks) {
             const auto* in = mirror.bindings(network);
             if (in == nullptr) continue;
@@ -1189,20 +1193,22 @@ Remotes remotes_of(const Model& model, const Mirror& mirror, const std::string& 
                                         fmt::format("VLAN {} is not among those of instance {}", vlan, name)});
                     continue;
                 }
-                const auto [at, is_first] = chosen.emplace(vmac, &entry);
+                const std::pair<Network, const Entry*> here{network, &entry};
+                const auto [at, is_first] = chosen.emplace(vmac, here);
                 if (is_first) continue;
-                const Entry* loser = &entry;
-                if (entry.create_revision < at->second->create_revision) loser = std::exchange(at->second, &entry);
-                unusable.push_back({{network, vmac},
-                                    *loser,
-                                    name,
-                                    fmt::format("host {} had it before", at->second->binding.host())});
+                const Entry*& holder = at->second.second;
+                const auto [lost_in, loser] =
+                    entry.create_revision < holder->create_revision ? std::exchange(at->second, here) : here;
+                unusable.push_back(
+                    {{lost_in, vmac}, *loser, name, fmt::format("host {} had it before", holder->binding.host())});
             }
         }
         auto list = std::make_shared<std::vector<RemoteMac>>();
         list->reserve(chosen.size());
-        for (const auto& [vmac, entry] : chosen)
-            list->push_back({vmac, static_cast<std::uint16_t>(entry->binding.vlan()), addresses_of(entry->binding)});
+        for (const auto& [vmac, held] : chosen) {
+            const registry::Binding& binding = held.second->binding;
+            list->push_back({vmac, static_cast<std::uint16_t>(binding.vlan()), addresses_of(binding)});
+        }
         if (old != now.end() && *old->second == *list)
             out.insert(*old);
         else

@@ -71,6 +71,9 @@ public:
             result_ =
                 refuse(Code::invalid, "IVDS-M004", "'ip link' lists the interfaces: a name has up to 15 characters",
                        "{}: \"{}\" is no name of an interface", who_, name);
+        else if (name == "lo")
+            result_ = refuse(Code::invalid, "IVDS-M004", "give the VM's interface, or the NIC's",
+                             "{}: lo is the host's own loopback, and never a port", who_);
     }
 
     void unicast(const char* field, const std::string& text) {

@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <filesystem>
 #include <initializer_list>
 #include <map>
@@ -28,6 +29,7 @@ class FakeAgent final : public pb::Switch::Service {
 public:
     std::optional<Error> failure;  // what every call answers with
     bool silent = false;           // never answers
+    std::string interrupted_at;    // the user presses Ctrl-C while this call is answered, once
 
     pb::Config config;
     pb::ObjectList objects;
@@ -264,6 +266,10 @@ private:
     template <class Reply>
     grpc::Status answer(grpc::ServerContext* context, const char* call, const Reply& from, Reply* to) {
         calls.emplace_back(call);
+        if (interrupted_at == call) {
+            interrupted_at.clear();
+            std::raise(SIGINT);
+        }
         while (silent && !context->IsCancelled()) ::usleep(1000);
         if (failure) return to_status(*context, *failure);
         if (to != nullptr) *to = from;

@@ -114,6 +114,19 @@ TEST_CASE("migrate run goes through all steps, and takes back what failed before
         CHECK(steps_of(target.agent) == std::vector{Request::PREPARE, Request::ABORT});
         CHECK_FALSE(std::filesystem::exists(started));
     }
+    SECTION("somebody presses Ctrl-C before the commit") {
+        target.agent.interrupted_at = "Migrate";
+        const Outcome done = run({"--stop", "touch " + stopped});
+        CHECK(done.code == 8);
+        CHECK_THAT(done.err, ContainsSubstring("IVDS-U044") && ContainsSubstring("the vPort is as it was"));
+        CHECK(steps_of(target.agent) == std::vector{Request::PREPARE, Request::ABORT});
+        CHECK_FALSE(std::filesystem::exists(stopped));
+    }
+    SECTION("the commit is refused after the VM was stopped: whoever asked is to let it go on where it was") {
+        target.agent.migrate_failures[Request::COMMIT] = {Code::conflict, "IVDS-R012", "another came first", "", 0};
+        CHECK_THAT(run({"--stop", "true"}).err, ContainsSubstring("the VM was stopped: have it go on where it was"));
+        CHECK_THAT(run({}).err, !ContainsSubstring("the VM was stopped"));
+    }
     SECTION("the commit is refused") {
         target.agent.migrate_failures[Request::COMMIT] = {Code::unavailable, "IVDS-R014", "not ready", "plug it in",
                                                           0};

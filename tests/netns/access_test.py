@@ -615,6 +615,21 @@ def _(bench):
         # Another is the choice of who asks, and is refused where the V.VLAN is another network's.
         check_equal(run("normalize", "red", "--vlan", "400").stdout.count("vlan: 400"), 2, "members in VLAN 400")
         refused(run("normalize", "red", "--vlan", "300"), "IVDS-U042", "green", "V.VLAN 10")
+        # Also where that is on another host: on the wire the two would be one.
+        apart = json.loads(json.dumps(intent))
+        apart["networks"] = [{"name": "red", "vvlan": 10, "members": members[:1]},
+                             {"name": "pink", "vvlan": 10, "members": members[1:]}]
+        refused(run("normalize", "red", "--vlan", "200", want=json.dumps(apart)), "IVDS-U042", "pink", "V.VLAN 10")
+        apart["networks"][0]["members"] = [{**members[0], "vlan": 200}]
+        before = [host.ctl("export") for host in hosts]
+        for words in (("create",), ("create", "red"), ("create", "pink", "--dry-run"), ("diff",)):
+            refused(run(*words, want=json.dumps(apart)), "IVDS-U042", "red", "pink", "V.VLAN 10 in VLAN 200")
+        # A dry run says what is wrong with the file, as the hosts would.
+        for change, ident in (({"vlan": 4095}, "IVDS-M003"), ({"uplink": "nowhere"}, "IVDS-M027")):
+            wrong = json.loads(json.dumps(intent))
+            wrong["networks"][0]["members"][1].update(change)
+            refused(run("create", "red", "--dry-run", want=json.dumps(wrong)), ident)
+        check_equal([host.ctl("export") for host in hosts], before, "the hosts after refusals")
         # A host that refuses in the middle: all have what they had, and forward.
         hosts[1].ctl("instance", "create", "mine", "--uplink", "uplink", "--vlan", "200", "--vvlan", "10")
         done = run("create", "red")

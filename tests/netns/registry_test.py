@@ -133,6 +133,11 @@ def _(bench):
         for name, host in scene.hosts.items():
             lab.wait(lambda host=host: table(host) == wanted, 10, lambda host=host: f"{name} has {table(host)}")
         check_equal(table(a, "--host", "b"), wanted[1:2], "those of one host")
+        check_equal(table(a, "--vmac", mac(2).upper()), wanted[1:2], "that of a vMAC, however it is written")
+        # What cannot be, or is not here, is no empty table.
+        for words, code, ident in ((("--vmac", "zz"), 2, "zz"), (("--instance", "nowhere"), 3, "IVDS-M027")):
+            done = a.ctl("binding", "show", *words, check=False)
+            check(done.returncode == code and ident in done.stderr, f"{words}: {done.returncode} {done.stderr}")
         check(all(row["generation"] > 0 and row["instance"] == "red" for row in a.ctl_json_lines("binding", "show")),
               "generations and instances")
         # The VM is in another network too, behind a tag; its MAC is in both.

@@ -94,9 +94,15 @@ def _(bench):
                 ("prepare", {"ports": f"<ivds:port mac='{mac(1)}'/>"}, "names no instance"),
                 ("prepare", {"ports": f"<ivds:port mac='{mac(9)}' instance='red'/>"}, "no interface"),
                 ("started", {"ports": f"<ivds:port mac='{mac(1)}' instance='red'/>", "target": ""}, "no target device"),
+                # Names that the switch cannot have are told before the domain runs, and are no options of ivds-ctl.
+                ("prepare", {"ports": f"<ivds:port mac='{mac(1)}' instance='red' vport='My VM-1'/>"}, '"My VM-1" cannot be'),
+                ("started", {"ports": f"<ivds:port mac='{mac(1)}' instance='red' vport='--help'/>"}, '"--help" cannot be'),
+                ("prepare", {"ports": f"<ivds:port mac='{mac(1)}' instance='--help'/>"}, '"--help" cannot be'),
+                ("prepare", {"text": "\0\x01"}, "ivds: domain web"),
                 ("prepare", {"text": "<domain"}, "ivds: domain web")):
             done = hook(a, operation, "begin", **options)
-            check(done.returncode != 0 and words in done.stderr, f"{operation} {options}: {done.returncode} {done.stderr}")
+            check(done.returncode != 0 and words in done.stderr and "Traceback" not in done.stderr,
+                  f"{operation} {options}: {done.returncode} {done.stderr}")
         exported = a.ctl("export")
         check_equal(hook(a, "started", "begin", ports="").returncode, 0, "a domain without ports")
         check_equal(hook(a, "migrate", "begin", text="").returncode, 0, "an operation that is not its")

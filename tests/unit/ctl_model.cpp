@@ -92,6 +92,8 @@ TEST_CASE("model refuses what is wrong, names the object and the rule") {
         Wrong{"uplinks: [{name: u, netdev: a-name-too-long-}]", Code::invalid, "IVDS-M004",
               "no name of an interface"},
         Wrong{"uplinks: [{name: u, netdev: a/b}]", Code::invalid, "IVDS-M004", "no name of an interface"},
+        Wrong{"uplinks: [{name: u, netdev: lo}]", Code::invalid, "IVDS-M004", "the host's own loopback"},
+        Wrong{"vports: [{name: p, netdev: lo}]", Code::invalid, "IVDS-M004", "the host's own loopback"},
         Wrong{"uplinks: [{name: u, netdev: e, outer_tpid: 33024}]", Code::invalid, "IVDS-M021",
               "outer_tpid \"33024\""},
         Wrong{"uplinks: [{name: u, netdev: e, transport_vlan: 4095}]", Code::invalid, "IVDS-M003",

@@ -99,6 +99,7 @@ TEST_CASE("keys of the registry read back, and others are refused with a reason"
                             "/ivds/v1/bindings/./02:00:00:00:00:01",
                             "/ivds/v1/bindings/10/02:00:00:00:00:0A",
                             "/ivds/v1/bindings/10/03:00:00:00:00:01",
+                            "/ivds/v1/bindings/10/00:00:00:00:00:00",
                             "/ivds/v1/bindings/10/02:00:00:00:00:01/",
                             "/ivds/v1/hosts/No",
                             "/ivds/v1/hosts/a/b",
@@ -643,6 +644,36 @@ TEST_CASE("an instance takes as many peers as it says, those that came first, an
     CHECK(unusable.front().is_over);
     CHECK(unusable.front().entry.binding.host() == "b");
     CHECK(unusable.front().why == "instance red takes 2 peers, and others came before");
+}
+
+TEST_CASE("of two that hold one vMAC on two VLANs of an instance the later is told, by its own key", "[R79][R174]") {
+    const Model model = model_of(kHost);
+    const std::string vmac = "02:00:00:00:00:29";
+    for (const bool later_is_last : {true, false}) {  // in the order of their keys
+        std::vector<Unusable> unusable;
+        const Remotes remotes = remotes_of_keys(
+            model,
+            {kv("/ivds/v1/bindings/100.10/" + vmac, binding("b", 100, 10, vmac), later_is_last ? 3 : 4),
+             kv("/ivds/v1/bindings/200.10/" + vmac, binding("c", 200, 10, vmac), later_is_last ? 4 : 3)},
+            &unusable);
+        CHECK(*remotes.at("red") == std::vector<RemoteMac>{{mac(41), std::uint16_t(later_is_last ? 100 : 200)}});
+        REQUIRE(unusable.size() == 1);
+        CHECK(key_text(unusable.front().key) ==
+              fmt::format("/ivds/v1/bindings/{}.10/{}", later_is_last ? 200 : 100, vmac));
+        CHECK(unusable.front().entry.binding.host() == (later_is_last ? "c" : "b"));
+        CHECK(unusable.front().why == fmt::format("host {} had it before", later_is_last ? "b" : "c"));
+    }
+}
+
+TEST_CASE("what a host's key says of itself is text for terminals too", "[R174]") {
+    const auto is_taken = [](const std::string& more) {
+        return std::holds_alternative<fabric::registry::Host>(
+            parse_host("a", R"({"name":"a","id":"1")" + more + "}"));
+    };
+    CHECK(is_taken(R"(,"version":"0.1.0+e8","address":"[2001:db8::1]:7443")"));
+    CHECK_FALSE(is_taken(R"(,"version":"1\u001b[2J")"));
+    CHECK_FALSE(is_taken(R"(,"address":"a\u001b[31m:1")"));
+    CHECK_FALSE(is_taken(R"(,"address":"\u00e4:1")"));
 }
 
 TEST_CASE("one address of two vPorts in one network is told, with who claims it; in two networks it is right",
