@@ -712,9 +712,11 @@ Facts Core::facts_of(std::uint32_t id, const PortRow& row, const Netdev& netdev,
     if (facts.uplink) {
         for (const auto& [instance, instance_row] : tables.instances) {
             if (instance_row.value.uplink == id) {
-                facts.largest_instance_mtu = std::max(facts.largest_instance_mtu, instance_row.value.mtu_bytes);
+                facts.mtu_bytes = std::max(facts.mtu_bytes, instance_row.value.mtu_bytes);
             }
         }
+    } else if (!facts.inspector) {
+        facts.mtu_bytes = row.value.mtu_bytes;
     }
     return facts;
 }

@@ -71,15 +71,24 @@ private:
     }
 
     void mtu() {
-        if (facts_.uplink && facts_.largest_instance_mtu != 0 &&
-            dev_.mtu < facts_.largest_instance_mtu + IVDS_TAGS_BYTES) {
+        const std::uint32_t needed = facts_.mtu_bytes + (facts_.uplink ? IVDS_TAGS_BYTES : 0);
+        if (facts_.mtu_bytes == 0 || dev_.mtu >= needed) {
+            return;
+        }
+        if (facts_.uplink) {
             find(Severity::warning, "IVDS-P007",
                  fmt::format(
                      "MTU {} of uplink {} is less than the {} of an instance over it plus {} for the two tags; "
                      "larger frames drop (oversize_out)",
-                     dev_.mtu, dev_.name, facts_.largest_instance_mtu, IVDS_TAGS_BYTES),
+                     dev_.mtu, dev_.name, facts_.mtu_bytes, IVDS_TAGS_BYTES),
                  fmt::format("ip link set {} mtu {}, and the same on the switches; or lower the instance's MTU",
-                             dev_.name, facts_.largest_instance_mtu + IVDS_TAGS_BYTES));
+                             dev_.name, needed));
+        } else {
+            find(Severity::warning, "IVDS-P007",
+                 fmt::format("MTU {} of {} is less than the {} of vport {}; larger frames to the VM are lost there",
+                             dev_.mtu, dev_.name, facts_.mtu_bytes, facts_.port),
+                 fmt::format("ip link set {} mtu {}, and the same in the VM; or lower the vPort's MTU", dev_.name,
+                             needed));
         }
     }
 

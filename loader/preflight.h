@@ -20,8 +20,8 @@ struct Facts {
     bool uplink = false;
     bool inspector = false;
     AttachMode wanted = AttachMode::automatic;
-    Hooks hooks;                             // ours, on it already
-    std::uint16_t largest_instance_mtu = 0;  // uplink: of the instances over it
+    Hooks hooks;                  // ours, on it already
+    std::uint16_t mtu_bytes = 0;  // vPort: its own; uplink: the largest of the instances over it
     bool has_tcx = true;
     bool coexist = false;  // the operator asked to share the XDP hook through libxdp
 

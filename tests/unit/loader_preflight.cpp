@@ -167,13 +167,25 @@ TEST_CASE("a vPort on a VF is told where its frames go; an uplink with VFs what 
 
 TEST_CASE("an uplink's MTU must hold the instance's and both tags") {
     auto facts = hardware("igb", AttachMode::tcx);
-    facts.largest_instance_mtu = 1492;
+    facts.mtu_bytes = 1492;
     CHECK(finding(decide(facts), "IVDS-P007") == nullptr);
-    facts.largest_instance_mtu = 1493;
+    facts.mtu_bytes = 1493;
     const auto decision = decide(facts);
     REQUIRE(finding(decision, "IVDS-P007") != nullptr);
     CHECK(finding(decision, "IVDS-P007")->severity == Finding::Severity::warning);
     CHECK(finding(decision, "IVDS-P007")->fix.find("1501") != std::string::npos);
+}
+
+TEST_CASE("the MTU of a vPort's interface must hold the vPort's: what is larger gets lost behind the switch") {
+    auto facts = hardware("igb", AttachMode::tcx);
+    facts.uplink = false;
+    facts.mtu_bytes = 1500;
+    CHECK(finding(decide(facts), "IVDS-P007") == nullptr);
+    facts.mtu_bytes = 1501;
+    const auto decision = decide(facts);
+    REQUIRE(finding(decision, "IVDS-P007") != nullptr);
+    CHECK(finding(decision, "IVDS-P007")->severity == Finding::Severity::warning);
+    CHECK(finding(decision, "IVDS-P007")->fix.find("mtu 1501") != std::string::npos);
 }
 
 TEST_CASE("XDP is refused where the NIC strips the tag and cannot be told not to") {
