@@ -105,11 +105,6 @@ bool is_of_other(const pb::Object& object) {
            !object.vport_pool().shared_by().empty();
 }
 
-std::uint64_t calendar_s() {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::seconds>(now).count());
-}
-
 // Whether a rule that logs allowed, dropped or redirected, of the intent that holds now.
 std::string rule_text(const Intent& intent, std::uint32_t id) {
     if (id == 0) return "the default";
@@ -457,6 +452,7 @@ Result<> Agent::commit(Model next_model, bool strict, std::shared_ptr<const Prep
     auto came = came_s(next_model, intent_->model, intent_->came_s, calendar_s());
     auto all_prepared = intent_->prepared;
     if (prepared != nullptr) {
+        take_ages(prepared->migration, intent_->model, calendar_s(), came);
         const std::string name = prepared->migration.vport().name();
         all_prepared[name] = std::move(prepared);
     }

@@ -13,6 +13,11 @@ namespace ivds {
     return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
+// Since 1970.
+[[nodiscard]] inline std::uint64_t calendar_s() {
+    return now_ns(CLOCK_REALTIME) / 1'000'000'000U;
+}
+
 // When CLOCK_MONOTONIC was 0, since 1970.
 [[nodiscard]] inline std::uint64_t epoch_ns() {
     return now_ns(CLOCK_REALTIME) - now_ns(CLOCK_MONOTONIC);

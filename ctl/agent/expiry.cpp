@@ -57,6 +57,34 @@ std::map<std::string, std::uint64_t> came_s(const Model& model, const Model& bef
     return out;
 }
 
+void put_ages(const Model& model, const std::map<std::string, std::uint64_t>& came, std::uint64_t now_s,
+              pb::Migration& migration) {
+    const auto put = [&](pb::Kind kind, const std::string& owner) {
+        for (const OwnedRule& owned : own_rules(model, kind, owner)) {
+            const auto came_at = came.find(rule_key(kind, owner, owned.name));
+            if (came_at == came.end()) continue;
+            auto& age = *migration.add_rule_ages();
+            age.set_owner(kind);
+            age.set_rule(owned.name);
+            age.set_age_s(static_cast<std::uint32_t>(now_s - std::min(now_s, came_at->second)));
+        }
+    };
+    put(pb::VPORT, migration.vport().name());
+    if (migration.has_profile()) put(pb::PROFILE, migration.profile().name());
+}
+
+void take_ages(const pb::Migration& migration, const Model& before, std::uint64_t now_s,
+               std::map<std::string, std::uint64_t>& came) {
+    for (const auto& age : migration.rule_ages()) {
+        const bool is_profiles = age.owner() == pb::PROFILE;
+        const std::string& owner = is_profiles ? migration.profile().name() : migration.vport().name();
+        if (is_profiles && before.profiles.contains(owner)) continue;
+        const std::string key = rule_key(is_profiles ? pb::PROFILE : pb::VPORT, owner, age.rule());
+        if (const auto known = came.find(key); known != came.end())
+            known->second = now_s - std::min(now_s, std::uint64_t{age.age_s()});
+    }
+}
+
 void RuleExpiry::watch(const Model& model) {
     rules_.clear();
     each_timed(model, [&](OwnedRule owned) { rules_.push_back(std::move(owned)); });

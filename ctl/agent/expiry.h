@@ -28,6 +28,13 @@ namespace ivds {
                                                           const std::map<std::string, std::uint64_t>& came_before,
                                                           std::uint64_t now_s);
 
+// A vPort that moves takes along how old such rules are: its own, and those of its profile.
+void put_ages(const Model& model, const std::map<std::string, std::uint64_t>& came, std::uint64_t now_s,
+              pb::Migration& migration);
+// Where it goes to, its rules came that long ago, and those of the profile if it was not there `before`.
+void take_ages(const pb::Migration& migration, const Model& before, std::uint64_t now_s,
+               std::map<std::string, std::uint64_t>& came);
+
 class RuleExpiry {
 public:
     struct Due {

@@ -117,6 +117,7 @@ Result<pb::Migration> Agent::exported(const std::string& vport) {
     const auto held = intent();
     auto migration = fabric::migration_of(held->model, vport, registry_->host());
     if (!migration) return migration;
+    put_ages(held->model, held->came_s, calendar_s(), *migration);
     const std::uint32_t port = held->ids.ports.at(vport);
     const auto stats = plane_.maps().port_stats(port);
     if (!stats) return std::unexpected(stats.error());
@@ -334,9 +335,10 @@ Result<pb::MigrateReply> Agent::abort_migration(const pb::MigrateRequest& reques
         return fail(Code::conflict, "IVDS-R012",
                     fmt::format("vport {} is {} here, not prepared", name, to_text(found->second->state())),
                     "there is nothing to take back");
-    const auto holder = registry_->holder(claims_of_vport(intent_->model, name, registry_->host(), uplink_macs_));
+    const auto claims = claims_of_vport(intent_->model, name, registry_->host(), uplink_macs_);
+    const auto holder = registry_->holder(claims);
     if (!holder) return std::unexpected(holder.error());
-    if (*holder && (*holder)->host() == registry_->host())
+    if (*holder ? (*holder)->host() == registry_->host() : registry_->owns(claims))
         return fail(Code::conflict, "IVDS-R012",
                     fmt::format("vport {} is this host's already: a commit took it over", name),
                     "commit again to complete it");

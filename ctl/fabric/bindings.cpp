@@ -105,6 +105,10 @@ std::string key_text(const MoveKey& key) {
     return fmt::format("{}{}/{}/{}", kMoves, key.host, to_text(key.binding.network), format_mac(key.binding.vmac));
 }
 
+std::string key_text(const OwnerKey& key) {
+    return fmt::format("{}{}/{}", kOwners, to_text(key.binding.network), format_mac(key.binding.vmac));
+}
+
 std::string printable(std::string_view bytes) {
     std::string out;
     for (const char c : bytes) {
@@ -149,6 +153,11 @@ ParsedKey parse_key(std::string_view key) {
         auto binding = binding_of(key.substr(kBindings.size()));
         if (auto* refused = std::get_if<Refused>(&binding)) return std::move(*refused);
         return std::get<BindingKey>(binding);
+    }
+    if (key.starts_with(kOwners)) {
+        auto binding = binding_of(key.substr(kOwners.size()));
+        if (auto* refused = std::get_if<Refused>(&binding)) return std::move(*refused);
+        return OwnerKey{std::get<BindingKey>(binding)};
     }
     if (key.starts_with(kMoves)) {
         const std::string_view rest = key.substr(kMoves.size());
@@ -348,6 +357,17 @@ std::variant<registry::Move, Refused> parse_move(const MoveKey& key, const std::
     if (!validate_name("vport", move.vport())) return wrong("its vport cannot be a vPort's name");
     if (!validate_name("to_host", move.to_host())) return wrong("its to_host cannot be a host's name");
     return move;
+}
+
+std::variant<registry::Owner, Refused> parse_owner(const OwnerKey& key, const std::string& value) {
+    registry::Owner owner;
+    if (auto refused = read_json(value, owner)) return *refused;
+    const auto wrong = [](std::string what) { return Refused{Refusal::malformed, std::move(what)}; };
+    if (owner.vvlan() != key.binding.network.vvlan) return wrong("its vvlan is not the key's");
+    if (owner.vmac() != format_mac(key.binding.vmac)) return wrong("its vmac is not the key's");
+    if (!validate_name("host", owner.host())) return wrong("its host cannot be a host's name");
+    if (!validate_name("vport", owner.vport())) return wrong("its vport cannot be a vPort's name");
+    return owner;
 }
 
 std::string value_text(const google::protobuf::Message& message) {
@@ -625,6 +645,7 @@ void Mirror::drop(const std::string& key) {
         shared_changed_ = pools_.erase(*pool) != 0 || shared_changed_;
     if (const auto* instance = std::get_if<InstanceKey>(&parsed)) instances_.erase(*instance);
     if (const auto* move = std::get_if<MoveKey>(&parsed)) moves_.erase(*move);
+    if (const auto* owner = std::get_if<OwnerKey>(&parsed)) owners_.erase(*owner);
 }
 
 template <class Value, class Known, class Key>
@@ -689,6 +710,16 @@ void Mirror::put_move(const MoveKey& key, const etcd::KeyValue& kv) {
         moves_.insert_or_assign(key, MoveEntry{std::get<registry::Move>(std::move(read)), kv.mod_revision});
 }
 
+void Mirror::put_owner(const OwnerKey& key, const etcd::KeyValue& kv) {
+    auto read = parse_owner(key, kv.value);
+    if (auto* refused = std::get_if<Refused>(&read)) {
+        owners_.erase(key);
+        return refuse(kv.key, std::move(*refused));
+    }
+    refused_.erase(printable(kv.key));
+    owners_.insert_or_assign(key, OwnerEntry{std::get<registry::Owner>(std::move(read)), kv.mod_revision});
+}
+
 void Mirror::put(const etcd::KeyValue& kv) {
     ParsedKey parsed = parse_key(kv.key);
     if (auto* refused = std::get_if<Refused>(&parsed)) return refuse(kv.key, std::move(*refused));
@@ -706,6 +737,7 @@ void Mirror::put(const etcd::KeyValue& kv) {
     if (const auto* pool = std::get_if<PoolKey>(&parsed)) return put_pool(*pool, kv);
     if (const auto* instance = std::get_if<InstanceKey>(&parsed)) return put_instance(*instance, kv);
     if (const auto* move = std::get_if<MoveKey>(&parsed)) return put_move(*move, kv);
+    if (const auto* owner = std::get_if<OwnerKey>(&parsed)) return put_owner(*owner, kv);
     const auto& key = std::get<BindingKey>(parsed);
     auto read = parse_binding(key, kv.value);
     if (auto* refused = std::get_if<Refused>(&read)) {
@@ -749,6 +781,7 @@ void Mirror::apply(const etcd::Change& change) {
     if (const auto* key = std::get_if<PoolKey>(&parsed); key != nullptr && is_old(pools_, *key)) return;
     if (const auto* key = std::get_if<InstanceKey>(&parsed); key != nullptr && is_old(instances_, *key)) return;
     if (const auto* key = std::get_if<MoveKey>(&parsed); key != nullptr && is_old(moves_, *key)) return;
+    if (const auto* key = std::get_if<OwnerKey>(&parsed); key != nullptr && is_old(owners_, *key)) return;
     if (change.deleted)
         drop(change.kv.key);
     else
@@ -769,6 +802,7 @@ void Mirror::relist(std::vector<etcd::KeyValue> keys, std::int64_t gone_at_s) {
     hosts_.clear();
     instances_.clear();
     moves_.clear();
+    owners_.clear();
     refused_.clear();
     waiting_.clear();
     shared_.clear();
@@ -966,11 +1000,13 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
     Publication out;
     publish_shares(shares, lease, out);
     std::set<BindingKey> wanted;
+    std::set<OwnerKey> wanted_owners;
     std::set<MoveKey> unheard;
     for (const Claim& claim : claims) {
         wanted.insert(claim.key);
         const Entry* held = find(claim.key);
         const bool is_own = held != nullptr && held->binding.host() == host_;
+        wanted_owners.insert({claim.key});
         if (claim.waits && !is_own) continue;
         if (const Entry* other = is_own ? nullptr : moved(claim)) {
             out.went.emplace(claim.binding.vport(), other->binding.host());
@@ -992,6 +1028,7 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
             out.conflicts.push_back({claim.key, claim.binding.vport(), {}});
             continue;
         }
+        if (is_own) publish_owner(claim, *held, out);
         if (is_own && held->lease == lease && is_same(claim.binding, held->binding)) continue;
         registry::Binding binding = claim.binding;
         const registry::Binding* last = is_own ? &held->binding : past(claim);
@@ -1017,6 +1054,11 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
     for (const BindingKey& key : own_)
         if (!wanted.contains(key))
             out.steps.push_back({{{key_text(key), find(key)->mod_revision}}, {key_text(key), std::nullopt, 0}});
+    // A vPort that is in no network for a while has its VM all the same.
+    for (const auto& [key, entry] : owners_)
+        if (entry.owner.host() == host_ && !wanted_owners.contains(key) &&
+            !has_or_had(key.binding, entry.owner.vport()))
+            out.steps.push_back({{{key_text(key), entry.mod_revision}}, {key_text(key), std::nullopt, 0}});
     // What says no more than is so here already.
     for (const auto& [key, entry] : moves_)
         if (!unheard.contains(key))
@@ -1025,8 +1067,11 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
 }
 
 const std::pair<const MoveKey, Mirror::MoveEntry>* Mirror::left(const Claim& claim) const {
-    // It came back since, if this host had it by a later generation.
-    const registry::Binding* last = past(claim);
+    // It came back since, if this host is the owner. Where no owner is known, if this host had it by a later
+    // generation: who took over from a host whose lease was gone may not have known how far that had come.
+    const auto* known = owner(claim);
+    if (known != nullptr && known->second.owner.host() == host_) return nullptr;
+    const registry::Binding* last = known == nullptr ? past(claim) : nullptr;
     const std::uint64_t generation = last != nullptr && last->host() == host_ ? last->generation() : 0;
     const auto found = std::ranges::find_if(moves_, [&](const auto& entry) {
         const BindingKey& of = entry.first.binding;
@@ -1035,6 +1080,64 @@ const std::pair<const MoveKey, Mirror::MoveEntry>* Mirror::left(const Claim& cla
                move.vport() == claim.binding.vport() && move.generation() >= generation;
     });
     return found != moves_.end() ? &*found : nullptr;
+}
+
+const Mirror::OwnerEntry* Mirror::owner(const BindingKey& key) const {
+    const auto found = owners_.find({key});
+    return found != owners_.end() ? &found->second : nullptr;
+}
+
+const std::pair<const OwnerKey, Mirror::OwnerEntry>* Mirror::owner(const Claim& claim) const {
+    const std::pair<const OwnerKey, OwnerEntry>* last = nullptr;
+    for (const Network& network : claim.networks) {
+        const auto found = owners_.find({{network, claim.key.vmac}});
+        if (found == owners_.end() || found->second.owner.vport() != claim.binding.vport()) continue;
+        if (last == nullptr || found->second.owner.generation() > last->second.owner.generation()) last = &*found;
+    }
+    return last;
+}
+
+bool Mirror::owns(const Claim& claim) const {
+    const auto* known = owner(claim);
+    return known != nullptr && known->second.owner.host() == host_;
+}
+
+bool Mirror::has_or_had(const BindingKey& key, const std::string& vport) const {
+    if (own_.contains(key)) return true;
+    const auto found = past_.find({key.network.vvlan, key.vmac});
+    return found != past_.end() && found->second.host() == host_ && found->second.vport() == vport;
+}
+
+void Mirror::guard_owners(const Claim& claim, Step& step) const {
+    for (const Network& network : claim.networks) {
+        const OwnerKey key{{network, claim.key.vmac}};
+        const OwnerEntry* there = owner(key.binding);
+        step.guards.push_back({key_text(key), there != nullptr ? there->mod_revision : 0});
+    }
+}
+
+void Mirror::publish_owner(const Claim& claim, const Entry& held, Publication& out) const {
+    // Guarded by the binding too: a move that is not known here yet makes an owner at another place.
+    const etcd::Guard binding{key_text(claim.key), held.mod_revision};
+    for (const Network& network : claim.networks) {
+        const OwnerKey key{{network, claim.key.vmac}};
+        const OwnerEntry* there = owner(key.binding);
+        const bool is_right = there != nullptr && there->owner.host() == host_ &&
+                              there->owner.vport() == claim.binding.vport() && key.binding == claim.key;
+        if (is_right || refused_.contains(key_text(key))) continue;
+        if (key.binding == claim.key && !held.binding.moved_from().empty()) {
+            registry::Owner owner;
+            owner.set_host(host_);
+            owner.set_vvlan(network.vvlan);
+            owner.set_vmac(held.binding.vmac());
+            owner.set_vport(claim.binding.vport());
+            owner.set_generation(held.binding.generation());
+            out.steps.push_back({{binding, {key_text(key), there != nullptr ? there->mod_revision : 0}},
+                                 {key_text(key), value_text(owner), 0}});
+        } else if (there != nullptr) {
+            out.steps.push_back({{binding, {key_text(key), there->mod_revision}}, {key_text(key), std::nullopt, 0}});
+        }
+    }
 }
 
 Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, const std::string& from,
@@ -1053,10 +1156,11 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
         for (const Network& network : claim.networks) {
             const BindingKey key{network, claim.key.vmac};
             const Entry* there = find(key);
-            if (refused_.contains(key_text(key)))
-                return fail(Code::conflict, "IVDS-R003",
-                            fmt::format("{}: what {} holds is not understood", what, key_text(key)),
-                            "delete the key, or write there what registry.proto says");
+            for (const std::string& text : {key_text(key), key_text(OwnerKey{key})})
+                if (refused_.contains(text))
+                    return fail(Code::conflict, "IVDS-R003",
+                                fmt::format("{}: what {} holds is not understood", what, text),
+                                "delete the key, or write there what registry.proto says");
             if (there == nullptr || there->gone_at_s != 0) {
                 take.guards.push_back({key_text(key), 0});
                 continue;
@@ -1079,9 +1183,27 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
                 fmt::format("let its vPort be in a network with this one on host {}, and on both the VLANs of "
                             "the other among the peer_vlans; or abort here",
                             from));
+        const auto* known = owner(claim);
+        // Without a binding only an owner tells whether the VM is still where it was when it was prepared here.
+        if (last == nullptr) {
+            const std::string& of = known != nullptr ? known->second.owner.host() : from;
+            if (of != from && of != host_)
+                return fail(Code::conflict, "IVDS-R012",
+                            fmt::format("{} went to host {} since host {} exported it, and the lease of host {} is "
+                                        "gone: the VM may run there",
+                                        what, of, from, of),
+                            fmt::format("abort here, and prepare with what host {} exports; if that host never comes "
+                                        "back, `etcdctl del {}`, and commit again",
+                                        of, key_text(known->first)));
+            guard_owners(claim, take);
+            // It lists what there is only once it is there again: so it hears of this before it claims anything.
+            take.guards.push_back({host_key(from), 0});
+        }
         if (last == nullptr) last = past(claim);
         registry::Binding binding = claim.binding;
-        binding.set_generation(last != nullptr ? last->generation() + 1 : 1);
+        binding.set_generation(std::max(last != nullptr ? last->generation() : 0,
+                                        known != nullptr ? known->second.owner.generation() : 0) +
+                               1);
         binding.set_moved_from(from);
         if (last != nullptr) {
             std::vector<std::string> before(last->moved_before().begin(), last->moved_before().end());
@@ -1102,6 +1224,18 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
         move.set_to_host(host_);
         move.set_generation(binding.generation());
         out.steps.push_back({{}, {key_text(MoveKey{from, claim.key}), value_text(move), 0}});
+        // No two hosts take over from one binding, or guarded by one owner: these need no guard of their own.
+        registry::Owner owned;
+        owned.set_host(host_);
+        owned.set_vvlan(claim.key.network.vvlan);
+        owned.set_vmac(format_mac(claim.key.vmac));
+        owned.set_vport(claim.binding.vport());
+        owned.set_generation(binding.generation());
+        out.steps.push_back({{}, {key_text(OwnerKey{claim.key}), value_text(owned), 0}});
+        for (const Network& network : claim.networks)
+            if (const OwnerKey key{{network, claim.key.vmac}};
+                key.binding != claim.key && owner(key.binding) != nullptr)
+                out.steps.push_back({{}, {key_text(key), std::nullopt, 0}});
     }
     std::size_t operations = 0;
     for (const Step& step : out.steps) operations += step.guards.size() + 1;

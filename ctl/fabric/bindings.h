@@ -34,6 +34,7 @@ constexpr std::string_view kHosts = "/ivds/v1/hosts/";
 constexpr std::string_view kInstances = "/ivds/v1/instances/";
 constexpr std::string_view kBindings = "/ivds/v1/bindings/";
 constexpr std::string_view kMoves = "/ivds/v1/moves/";
+constexpr std::string_view kOwners = "/ivds/v1/owners/";
 constexpr std::string_view kSets = "/ivds/v1/sets/";
 constexpr std::string_view kProfiles = "/ivds/v1/profiles/";
 constexpr std::string_view kPools = "/ivds/v1/pools/";
@@ -72,6 +73,13 @@ struct MoveKey {
 };
 [[nodiscard]] std::string key_text(const MoveKey& key);
 
+// Whose a VM is that moved: at the place of its binding, which may be gone.
+struct OwnerKey {
+    BindingKey binding;
+    auto operator<=>(const OwnerKey&) const = default;
+};
+[[nodiscard]] std::string key_text(const OwnerKey& key);
+
 // A key's bytes for people: what is not printable ASCII is escaped, what is long is cut.
 [[nodiscard]] std::string printable(std::string_view bytes);
 
@@ -109,7 +117,7 @@ struct InstanceKey {
 [[nodiscard]] std::string key_text(const InstanceKey& key);
 
 // The string: a host's name.
-using ParsedKey = std::variant<BindingKey, std::string, SharedKey, PoolKey, InstanceKey, MoveKey, Refused>;
+using ParsedKey = std::variant<BindingKey, std::string, SharedKey, PoolKey, InstanceKey, MoveKey, OwnerKey, Refused>;
 [[nodiscard]] ParsedKey parse_key(std::string_view key);
 [[nodiscard]] std::variant<registry::Binding, Refused> parse_binding(const BindingKey& key, const std::string& value);
 [[nodiscard]] std::variant<registry::Host, Refused> parse_host(const std::string& name, const std::string& value);
@@ -124,6 +132,7 @@ struct SharedObject {
 [[nodiscard]] std::variant<registry::Instance, Refused> parse_instance(const InstanceKey& key,
                                                                        const std::string& value);
 [[nodiscard]] std::variant<registry::Move, Refused> parse_move(const MoveKey& key, const std::string& value);
+[[nodiscard]] std::variant<registry::Owner, Refused> parse_owner(const OwnerKey& key, const std::string& value);
 [[nodiscard]] std::string value_text(const google::protobuf::Message& message);
 
 // A binding that this host wants to have. Its networks are all those that its instance is in by its VLAN and its peer
@@ -269,9 +278,12 @@ public:
     // Whether that changed since the last call.
     [[nodiscard]] bool take_came_changed() { return std::exchange(came_changed_, false); }
 
+    // Whether the claim's VM came here, and went nowhere since, also if the binding is gone.
+    [[nodiscard]] bool owns(const Claim& claim) const;
+
     // What makes claims of a VM that moves this host's own, all in one transaction: what `from` holds of them goes,
-    // and it is left a word of that. No steps: they are it already. Code::conflict: a third host holds one, or nobody
-    // while `from` is there.
+    // and it is left a word of that. No steps: they are it already. Code::conflict: a third host holds one; or nobody
+    // does, while `from` is there, or the VM went from there to a host whose lease is gone.
     struct Takeover {
         std::vector<Step> steps;
         std::uint64_t generation = 0;  // the highest of the bindings, once the steps are made
@@ -291,6 +303,7 @@ private:
     void put_pool(const PoolKey& key, const etcd::KeyValue& kv);
     void put_instance(const InstanceKey& key, const etcd::KeyValue& kv);
     void put_move(const MoveKey& key, const etcd::KeyValue& kv);
+    void put_owner(const OwnerKey& key, const etcd::KeyValue& kv);
     void publish_shares(const std::vector<Share>& shares, std::int64_t lease, Publication& out) const;
     void refuse(const std::string& key, Refused refused);
     // Not in the list: it stays until then.
@@ -311,6 +324,20 @@ private:
     };
     // What was left for this host of the claim's VM.
     [[nodiscard]] const std::pair<const MoveKey, MoveEntry>* left(const Claim& claim) const;
+    struct OwnerEntry {
+        registry::Owner owner;
+        std::int64_t mod_revision = 0;
+    };
+    [[nodiscard]] const OwnerEntry* owner(const BindingKey& key) const;
+    // Whose the claim's VM is as far as a move said so; none: it did not move, or another VM had the vMAC.
+    [[nodiscard]] const std::pair<const OwnerKey, OwnerEntry>* owner(const Claim& claim) const;
+    // Keeps the owners in the claim's networks as `held`, which is this host's own, says; for one that moved here
+    // this host is it.
+    void publish_owner(const Claim& claim, const Entry& held, Publication& out) const;
+    // Whether this host's vPort has the binding, or had it until it withdrew it or its lease went.
+    [[nodiscard]] bool has_or_had(const BindingKey& key, const std::string& vport) const;
+    // What keeps a transaction from being made beside a takeover of what the claim's networks do not hold.
+    void guard_owners(const Claim& claim, Step& step) const;
     // One of others_, or no longer.
     void count_other(const registry::Binding& binding);
     void uncount_other(const registry::Binding& binding);
@@ -335,6 +362,7 @@ private:
     std::map<PoolKey, PoolEntry> pools_;
     std::map<InstanceKey, InstanceEntry> instances_;
     std::map<MoveKey, MoveEntry> moves_;  // from this host
+    std::map<OwnerKey, OwnerEntry> owners_;
     bool shared_changed_ = false;
     std::map<std::string, Refused> refused_;
     std::set<std::string> waiting_;  // keys refused for the limit alone, kMaxShared at most

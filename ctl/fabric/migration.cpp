@@ -37,6 +37,17 @@ std::unexpected<Error> refuse(Code code, const std::string& fix, fmt::format_str
     return fail(code, "IVDS-R012", fmt::format(format, std::forward<Args>(args)...), fix);
 }
 
+// The profile without rules that go by themselves and that `other` has no more: each host's time of them runs alone.
+pb::Profile without_gone(pb::Profile profile, const pb::Profile& other) {
+    auto& rules = *profile.mutable_rules();
+    const auto rest = std::remove_if(rules.begin(), rules.end(), [&](const pb::Rule& rule) {
+        return (rule.idle_s() != 0 || rule.hard_s() != 0) &&
+               std::ranges::find(other.rules(), rule.name(), &pb::Rule::name) == other.rules().end();
+    });
+    rules.erase(rest, rules.end());
+    return profile;
+}
+
 // Two of one name are the same; of what one host shares with both, the other may not have the last change yet.
 template <class T>
 Result<> check_same(const Objects<T>& here, const T& carried, const char* label, const std::string& host,
@@ -44,6 +55,8 @@ Result<> check_same(const Objects<T>& here, const T& carried, const char* label,
     const auto found = here.find(carried.name());
     if (found == here.end() || MessageDifferencer::Equals(*found->second, carried)) return {};
     const T& known = *found->second;
+    if constexpr (std::is_same_v<T, pb::Profile>)
+        if (MessageDifferencer::Equals(without_gone(known, carried), without_gone(carried, known))) return {};
     if (known.shared() && carried.shared() &&
         carried.shared_by() == (known.shared_by().empty() ? own : known.shared_by()))
         return {};

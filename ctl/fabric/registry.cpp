@@ -306,6 +306,11 @@ Result<std::optional<registry::Binding>> Registry::holder(const std::vector<Clai
     return std::nullopt;
 }
 
+bool Registry::owns(const std::vector<Claim>& claims) const {
+    const std::lock_guard lock(mutex_);
+    return std::ranges::any_of(claims, [&](const Claim& claim) { return mirror_.owns(claim); });
+}
+
 std::vector<std::pair<BindingKey, registry::Binding>> Registry::page(const BindingKey* after,
                                                                      std::size_t most) const {
     const std::lock_guard lock(mutex_);

@@ -111,6 +111,9 @@ public:
     [[nodiscard]] const std::string& host() const { return settings_.host; }
     // Who holds any of the claims: this host too; the first one. Code::unavailable: the registry is not known now.
     [[nodiscard]] Result<std::optional<registry::Binding>> holder(const std::vector<Claim>& claims) const;
+    // Whether a VM of the claims came here by a move, and is not known to have gone: also where its binding went with
+    // the lease.
+    [[nodiscard]] bool owns(const std::vector<Claim>& claims) const;
     // Bindings as they are known now, as Mirror::page().
     [[nodiscard]] std::vector<std::pair<BindingKey, registry::Binding>> page(const BindingKey* after,
                                                                              std::size_t most) const;

@@ -1,18 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """histories_test.py -- random histories of binding changes and migrations over three hosts with a real etcd, whose agents
-die, are cut off and start again meanwhile; after every few steps: each VM has one host, and its frames go only there.
+die, are cut off and start again meanwhile, on a switch that learns in each outer VLAN, as those of the fabric do.
+
+After every few steps all is made whole: each VM has one host, and its frames go only there. Frames go at any other time
+too, also while a step is being done. None may ever come to another tenant, nor to one VM at two places or twice. While
+something is broken, frames may be lost alone that
+- are from or to a VM that was made, deleted or moved, or whose host had another VLAN, since all was whole;
+- are for a host that etcd may have given up: it was cut off, its agent was dead, or etcd came back.
+A VM that went from a host that cannot hear of it is there twice until it hears: nobody can tell it.
 
 --seed says which history (0: another one each time). IVDS_ROUNDS says how many rounds of a few steps it has (5)."""
 import json
 import os
 import random
+import select
 import signal
+import threading
 import time
 
 from etcd import Etcd, start
 from harness import case, check, main
 from lab import LabError
-from scene import BROADCAST, MARK, Scene, frame, learning_switch, mac, network, plug_in, raw
+from scene import BROADCAST, MARK, Scene, frame, mac, network, raw
 
 ROUNDS = int(os.environ.get("IVDS_ROUNDS", "5"))
 HOSTS = "abc"
@@ -23,22 +32,60 @@ LEASE_S = 3
 SETTLE_S = 60
 
 
+class VlanSwitch:
+    """The fabric: it learns behind which port a MAC is, in each outer VLAN by itself, and never forgets. Not every kernel
+    that the tests run on has VLANs in its bridge."""
+
+    def __init__(self, lab):
+        self.lab, self.place = lab, lab.place("fabric")
+        self.ports, self.learned, self.flaps, self.stopping = {}, {}, [], threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def plug_in(self, host):
+        self.lab.cable(host, "wire0", self.place, f"port-{host.name}")
+        self.ports[host.name] = self.place.port(f"port-{host.name}")
+
+    def run(self):
+        by_socket = {port.socket: name for name, port in self.ports.items()}
+        while not self.stopping.is_set():
+            for ready in select.select(list(by_socket), [], [], 0.1)[0]:
+                name = by_socket[ready]
+                for data in self.ports[name].receive():
+                    self.forward(name, data)
+
+    def forward(self, name, data):
+        vlan = int.from_bytes(data[14:16], "big") & 0xFFF if data[12:14] == b"\x81\x00" else 0
+        if not data[6] & 1:
+            if self.learned.get((vlan, data[6:12]), name) != name:
+                self.flaps.append(f"VLAN {vlan}: {data[6:12].hex(':')} went from {self.learned[vlan, data[6:12]]} to {name}, by "
+                                  f"{data[:24].hex()}")
+            self.learned[vlan, data[6:12]] = name
+        behind = None if data[0] & 1 else self.learned.get((vlan, data[:6]))
+        for other in self.ports if behind is None else (behind,):
+            if other != name:
+                self.ports[other].send(data)
+
+    def stop(self):
+        self.stopping.set()
+        if self.thread.is_alive():
+            self.thread.join()
+        for port in self.ports.values():
+            port.close()
+
+
 class History:
     """The hosts and their VMs, which are interfaces in one place: `VM.HOST` is where the VM is on that host, whether it
     is there now or not. VMs of the two tenants have the same MACs."""
 
     def __init__(self, lab, seed):
         self.lab, self.random = lab, random.Random(seed)
-        self.etcd, self.fabric = Etcd(lab), learning_switch(lab)
+        self.etcd, self.fabric = Etcd(lab), VlanSwitch(lab)
         self.scene = Scene(lab, {name: network(vvlan=vvlan) for name, vvlan in NETWORKS.items()})
         self.steps = []
         self.place = lab.place("vms")
         for number, name in enumerate(HOSTS, 1):
             host = self.scene.host(name)
-            plug_in(lab, self.fabric, host)
-            # The tenants have the same MACs, and a bridge that learns would need to do so for each VLAN. As it is, all
-            # hosts get all frames, and have to tell whose they are.
-            self.fabric.ip(f"link set port-{name} type bridge_slave learning off")
+            self.fabric.plug_in(host)
             self.etcd.connect(host, 10 + number)
             for vm, (_, vmac) in VMS.items():
                 host.ip(f"link add {vm} type veth peer name {vm}.{name} address {vmac} netns {self.place.pid}",
@@ -49,6 +96,7 @@ class History:
                         "instances": [{"name": net, "uplink": "uplink", **network(VLANS[net][number - 1], vvlan),
                                        "peer_vlans": [vlan for vlan in VLANS[net] if vlan != VLANS[net][number - 1]]}
                                       for net, vvlan in NETWORKS.items()]})
+        self.fabric.thread.start()
         self.ports = {(vm, name): self.place.port(f"{vm}.{name}") for vm in VMS for name in HOSTS}
         # What is known of each VM: the hosts of which one has it; none: it is nowhere; "?" among them: or nowhere.
         self.owners = {vm: set() for vm in VMS}
@@ -57,6 +105,15 @@ class History:
         # A host missed that its VM went: until it has heard of it, etcd must not lose what tells it.
         self.is_missed = False
         self.number = self.frames = 0
+        # Since all was whole: VMs that changed, and hosts that etcd may have given up.
+        self.changed, self.shaken = set(), set()
+        # VMs that may be at two places, as a host that one left may not know, and those hosts.
+        self.doubtful = {}
+        self.still = set()  # VMs that stand still while they move
+        self.sent, self.got = {}, {}  # number -> what it is of and for; number -> places that it came to
+        self.wrong, self.due, self.arrived, self.exempt = [], 0, 0, 0
+        self.lock, self.ending = threading.Lock(), threading.Event()
+        self.chatter = threading.Thread(target=self.talk, daemon=True)
 
     def host(self, name):
         return self.scene.hosts[name]
@@ -80,6 +137,7 @@ class History:
             return
         vm, name = self.random.choice(nowhere), self.random.choice(self.up())
         net, vmac = VMS[vm]
+        self.changed.add(vm)
         self.ctl(name, "vport", "delete", vm)  # what is left of it from another time
         self.host(name).ip(f"link set {vm} up")  # which goes down with a vPort that is deleted
         self.ctl(name, "vnic", "create", f"{vm}-nic", "--vmac", vmac)
@@ -91,6 +149,8 @@ class History:
         # A VM shall live longer than it takes to find it.
         if name in self.owners[vm] and self.random.random() < 0.5:
             return
+        if name in self.owners[vm]:
+            self.changed.add(vm)
         if self.ctl(name, "vport", "delete", vm).returncode == 0 and name in self.owners[vm]:
             self.owners[vm] = set() if self.owners[vm] == {name} else self.owners[vm] | {"?"}
 
@@ -116,8 +176,15 @@ class History:
         report = json.loads(self.host(name).ctl("--json", "doctor", check=False).stdout)
         return any(finding["id"] == "IVDS-R007" and "synced" in finding["text"] for finding in report.get("findings", []))
 
+    def moves(self, vm, name):
+        self.changed.add(vm)
+        with self.lock:
+            self.still.add(vm)
+            self.doubtful[vm] = self.doubtful.get(vm, set()) | self.owners[vm] - {"?"} | {name}
+
     def commit_on(self, vm, name):
         hears = self.hears(vm)
+        self.moves(vm, name)
         done = self.ctl(name, "migrate", "commit", vm)
         if done.returncode in (0, 7) and self.owners[vm] != {name}:
             self.is_missed = self.is_missed or not hears
@@ -132,10 +199,12 @@ class History:
     def commit_and_die(self):
         vm, name = self.some_vm(), self.random.choice(self.up())
         self.is_missed = self.is_missed or not self.hears(vm)
+        self.moves(vm, name)
         client = self.host(name).start("ivds-ctl", "migrate", "commit", vm, stdout=-3, stderr=-3)
         time.sleep(self.random.uniform(0.01, 0.09))
         self.host(name).stop_agent(signal.SIGKILL)
         client.wait(60)
+        self.shaken.add(name)
         self.steps.append(f"{name}: migrate commit {vm}, and killed in it")
         if self.owners[vm]:
             self.owners[vm] = self.owners[vm] | {name}
@@ -167,6 +236,7 @@ class History:
         """A host's network is on another VLAN from now on, by way of draining."""
         net, name = self.random.choice(list(NETWORKS)), self.random.choice(self.up())
         vlan = self.random.choice(VLANS[net])
+        self.changed |= {vm for vm, owners in self.owners.items() if VMS[vm][0] == net and name in owners}
         peers = [word for each in VLANS[net] if each != vlan for word in ("--peer-vlans", str(each))]
         self.ctl(name, "instance", "update", net, "--draining")
         self.ctl(name, "instance", "update", net, "--vlan", str(vlan), *peers)
@@ -176,6 +246,7 @@ class History:
         if len(self.up()) > 1:
             name, how = self.random.choice(self.up()), self.random.choice((signal.SIGKILL, signal.SIGTERM))
             self.steps.append(f"{name}: killed")
+            self.shaken.add(name)
             self.host(name).stop_agent(how)
 
     def start_again(self):
@@ -187,6 +258,7 @@ class History:
     def cut_or_join(self):
         name = self.random.choice(HOSTS)
         self.cut ^= {name}
+        self.shaken.add(name)
         self.steps.append(f"{name}: {'cut off from etcd' if name in self.cut else 'joined'}")
         self.etcd.place.ip(f"link set mgmt-{name} {'down' if name in self.cut else 'up'}")
 
@@ -194,12 +266,15 @@ class History:
         if not self.stopped:
             self.frozen = not self.frozen
             self.steps.append(f"etcd: {'stopped' if self.frozen else 'continued'}")
+            # What it gives up for the time that it stood still it gives up when it goes on.
+            self.shaken |= set() if self.frozen else set(HOSTS)
             self.etcd.process.send_signal(signal.SIGSTOP if self.frozen else signal.SIGCONT)
 
     def kill_etcd(self):
         if not self.frozen:
             self.steps.append(f"etcd: {'started' if self.stopped else 'killed'}")
             if self.stopped:
+                self.shaken |= set(HOSTS)
                 self.etcd.start()
             elif self.random.random() < 0.2 and not self.is_missed:
                 self.steps.append("etcd: lost all it had")
@@ -220,6 +295,7 @@ class History:
             self.start_again()
             return
         self.random.choices(list(weights), list(weights.values()))[0]()
+        self.still = set()
 
     # -------------------------------------------------------------------------------------------- what must hold
 
@@ -295,54 +371,140 @@ class History:
             return not last
         self.is_missed = False
         self.lab.wait(settled, SETTLE_S, lambda: "not settled:\n  " + "\n  ".join(last))
-        self.owners = {vm: {at[0]} if at else set() for vm, at in self.at.items()}
+        with self.lock:
+            self.owners = {vm: {at[0]} if at else set() for vm, at in self.at.items()}
+            self.changed, self.shaken, self.doubtful = set(), set(), {}
+
+    # -------------------------------------------------------------------------------------------- frames meanwhile
+
+    def send(self, vm, here, aim, reached, needed=frozenset()):
+        """One frame to an aim; those of the network that it is for, and the places where it must come. A VM that is nowhere
+        is looked for everywhere in its network."""
+        self.number += 1
+        if len(needed) < len(reached):
+            reached = {other for other in VMS if other != vm and VMS[other][0] == VMS[vm][0]}
+        self.sent[self.number] = (vm, reached, set(needed), set(self.doubtful))
+        self.ports[vm, here].send(frame(aim, VMS[vm][1], MARK + b"%d " % self.number))
+        return self.number
 
     def receive(self):
-        """{number: {(VM, host)}: how often} of what came in since the last call."""
-        got = {}
+        """Takes what came in, and looks whether it may; how many."""
+        count = 0
         for place, port in self.ports.items():
             for data in port.receive():
                 at = data.find(MARK)
-                if at >= 0:
-                    number = int(data[at + len(MARK):].split(b" ")[0])
-                    got.setdefault(number, []).append(place)
-        return got
+                if at < 0:
+                    continue
+                count += 1
+                number = int(data[at + len(MARK):].split(b" ")[0])
+                (sender, reached, _, doubtful), places = self.sent[number], self.got.setdefault(number, [])
+                what = f"frame {number} of {sender} for {sorted(reached)} came to {place}, and to {places} before"
+                if place[0] not in reached:
+                    self.wrong.append(what)
+                elif place in places:
+                    self.wrong.append(f"{what}: twice")
+                elif any(place[0] == other for other, _ in places):
+                    if place[0] in doubtful or place[0] in self.doubtful:
+                        self.exempt += 1
+                    else:
+                        self.wrong.append(f"{what}: the VM is there twice")
+                places.append(place)
+        return count
+
+    def running(self):
+        """{VM: host} of those of which it is known."""
+        return {vm: next(iter(owners)) for vm, owners in self.owners.items()
+                if len(owners) == 1 and "?" not in owners and vm not in self.still}
+
+    def frames_of(self, present):
+        """From each VM one frame to each other of its network, whose vMAC the other tenant has too, and one to all."""
+        for vm, here in present.items():
+            others = {other for other in VMS if other != vm and VMS[other][0] == VMS[vm][0]}
+            for aim, reached in [*((raw(VMS[other][1]), {other}) for other in others), (BROADCAST, others)]:
+                yield vm, here, aim, reached
+
+    def talk(self):
+        """All talk to all, whatever is being done."""
+        while not self.ending.wait(0.05):
+            with self.lock:
+                for vm, here, aim, reached in list(self.frames_of(self.running())):
+                    self.send(vm, here, aim, reached)
+                self.receive()
+
+    def clear_doubts(self):
+        """A VM is at two places no more once all that may have it can hear whose it is."""
+        def active(vm, names):
+            return [name for name in names
+                    if '"active"' in self.host(name).ctl("--json", "vport", "get", vm, check=False).stdout]
+
+        for vm, names in list(self.doubtful.items()):
+            if any(self.host(name).agent is None for name in names):
+                continue
+            if len(active(vm, names)) > 1:
+                if self.stopped or self.frozen or names & self.cut:
+                    continue
+                self.lab.wait(lambda vm=vm, names=names: len(active(vm, names)) <= 1, SETTLE_S,
+                              lambda vm=vm, names=names: f"{vm} is active on {active(vm, names)}")
+            with self.lock:
+                del self.doubtful[vm]
+
+    def probe(self):
+        """What did not change goes on, whatever else is broken."""
+        self.clear_doubts()
+        with self.lock:
+            present = self.running()
+            steady = {vm: here for vm, here in present.items() if vm not in self.changed}
+            numbers = []
+            for vm, here, aim, reached in list(self.frames_of(present)):
+                needed = {(other, steady[other]) for other in reached & set(steady)
+                          if vm in steady and (steady[other] == here or steady[other] not in self.shaken)}
+                numbers.append(self.send(vm, here, aim, reached, needed))
+            missing = self.wait_for(numbers)
+        check(not missing, "\n  ".join(["frames of what did not change were lost:", *missing]))
+        self.check_no_wrong()
+
+    def wait_for(self, numbers):
+        """Waits until the frames came where they must: those that did not."""
+        end = time.monotonic() + 5
+        while True:
+            self.receive()
+            missing = [(number, self.sent[number][2] - set(self.got.get(number, []))) for number in numbers]
+            missing = [f"frame {number} of {self.sent[number][0]}: not at {sorted(places)}" for number, places in missing if places]
+            if not missing or time.monotonic() > end:
+                break
+            time.sleep(0.005)
+        self.due += sum(len(self.sent[number][2]) for number in numbers)
+        return missing
+
+    def check_no_wrong(self):
+        check(not self.wrong, "\n  ".join(["frames went elsewhere:", *self.wrong[:20]]))
 
     def check_frames(self):
-        """From each VM one frame to each other of its network, whose vMAC the other tenant has too, and one to all."""
-        self.receive()
-        wanted = {}
-        present = {vm: at[0] for vm, at in self.at.items() if at}
-        for vm, here in present.items():
-            net, vmac = VMS[vm]
-            others = {other for other in present if other != vm and VMS[other][0] == net}
-            aims = {raw(VMS[other][1]): {other} for other in others}
-            for aim, reached in [*aims.items(), (BROADCAST, others)]:
-                self.number += 1
-                wanted[self.number] = (vm, sorted((other, present[other]) for other in reached))
-                self.ports[vm, here].send(frame(aim, vmac, MARK + b"%d " % self.number))
-        got, quiet = {}, 0
-        end = time.monotonic() + 5
-        total = sum(len(reached) for _, reached in wanted.values())
-        while quiet < 5 and time.monotonic() < end:
-            more = self.receive()
-            for number, places in more.items():
-                got.setdefault(number, []).extend(places)
-            quiet = 0 if more or sum(map(len, got.values())) < total else quiet + 1
-            time.sleep(0.02)
-        self.frames += len(wanted)
-        wrong = [f"frame {number} of {vm} to {reached} came to {sorted(got.get(number, []))}"
-                 for number, (vm, reached) in wanted.items() if sorted(got.get(number, [])) != reached]
-        check(not wrong, "\n  ".join(["frames went elsewhere:", *wrong]))
-        return total
+        """When all is whole, every frame comes where it is for, and nowhere else."""
+        with self.lock:
+            present = {vm: at[0] for vm, at in self.at.items() if at}
+            numbers = [self.send(vm, here, aim, reached, {(other, present[other]) for other in reached & set(present)})
+                       for vm, here, aim, reached in list(self.frames_of(present))]
+            missing = self.wait_for(numbers)
+            for _ in range(5):
+                time.sleep(0.02)
+                self.receive()
+            missing += [f"frame {number} of {self.sent[number][0]} came to {places}" for number in numbers
+                        if set(places := self.got.get(number, [])) != self.sent[number][2]]
+        self.frames += len(numbers)
+        check(not missing, "\n  ".join(["frames went elsewhere:", *missing]))
+        self.check_no_wrong()
+        return len(numbers)
 
     def run(self):
+        self.chatter.start()
         for number in range(ROUNDS):
             self.steps.append(f"--- round {number + 1}")
             for _ in VMS if number == 0 else ():
                 self.create()
             for _ in range(self.random.randint(4, 9)):
                 self.step()
+                self.probe()
             self.mend()
             self.settle()
             arrived = self.check_frames()
@@ -361,8 +523,16 @@ def _(bench):
             history.run()
         except (AssertionError, LabError):
             print("the history:\n  " + "\n  ".join(history.steps))
+            print("what the fabric learned anew:\n  " + "\n  ".join(history.fabric.flaps))
             raise
-        print(f"{len(history.steps)} steps, {history.frames} frames, {time.monotonic() - begun:.0f} s")
+        finally:
+            history.ending.set()
+            history.fabric.stop()
+            if history.chatter.is_alive():
+                history.chatter.join()
+        print(f"{len(history.steps)} steps, {history.number} frames, {history.due} of them had to come, {history.exempt} came to a "
+              f"VM at two places that could not know; {time.monotonic() - begun:.0f} s")
+        check(history.due > 0, "no frame had to come")
         for port in history.ports.values():
             port.close()
 

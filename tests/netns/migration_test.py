@@ -763,10 +763,50 @@ def networks_part_before_commit(moving):
     moving.went()
 
 
+def owner_lost_its_lease_before_commit(moving):
+    """The VM went to c, whose binding ended with its lease, while b is prepared for it to come from a: b does not get it."""
+    c, vm, place = moving.host("c"), moving.vm, moving.etcd.place
+    c.ip(f"link add {NAME} type veth peer name to-c netns {vm.pid}", f"link set {NAME} up")
+    vm.ip("link set to-c up")
+    exported = moving.export("a")
+    moving.prepare(exported)
+    c.ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, stdin=exported)
+    c.ctl("migrate", "commit", NAME)
+    vm.ip("link set to-a nomaster", "link set to-c master eth0")
+    moving.lab.wait(lambda: moving.state("a") == ("moved", "c"), 30, lambda: f"a's vPort is {moving.state('a')}")
+    moving.host("a").stop_agent(signal.SIGKILL)
+    place.ip("link set mgmt-c down")
+    moving.lab.wait(lambda: list(moving.etcd.keys("/ivds/v1/hosts/")) == ["/ivds/v1/hosts/b"], 30, "leases do not end")
+    moving.lab.wait(lambda: moving.way("b") is None, 30, "b still knows c's vMAC")
+    check_equal(moving.bindings(), [], "who has it")
+    for more in (("--dry-run",), ()):
+        refused(moving.commit(check=False, more=more), "IVDS-R012")
+    # Nor once etcd had lost what it had, and c has said so anew.
+    place.ip("link set mgmt-c up")
+    moving.restart("a")
+    moving.lab.wait(lambda: [each["host"] for each in moving.bindings()] == ["c"], 30, "c has its binding no more")
+    moving.etcd.wipe()
+    moving.etcd.start()
+    owner = f"/ivds/v1/owners/100.10/{VMAC}"
+    moving.lab.wait(lambda: json.loads(moving.etcd.keys(owner).get(owner, "{}")).get("host") == "c", 30, "c does not say it anew")
+    moving.abort()
+    moving.lab.wait(lambda: [moving.way(name) for name in "abc"] == [100, 100, 0], 30, "not all hosts send to c")
+    check_equal(moving.scene.ping(NAME, "red-3"), 3, "answers to the VM at c")
+    exported = moving.export("c")
+    moving.host("a").ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, stdin=exported)
+    moving.host("a").ctl("migrate", "commit", NAME)
+    vm.ip("link set to-c nomaster", "link set to-a master eth0")
+    moving.lab.wait(lambda: moving.state("c") == ("moved", "a"), 30, lambda: f"c's vPort is {moving.state('c')}")
+    c.ctl("vport", "delete", NAME)
+    vm.ip("link del to-c")
+    moving.settle("a")
+    moving.works()
+
+
 FAULTS = [client_dies_before_commit, client_dies_in_commit, target_dies_prepared, target_dies_in_commit,
           target_gone_for_good, source_dies_before_commit, source_forgotten_before_commit, etcd_gone_before_prepare,
           etcd_gone_before_commit, etcd_dies_in_commit, owner_changes_before_commit, source_hears_of_two_moves_at_once,
-          networks_part_before_commit]
+          networks_part_before_commit, owner_lost_its_lease_before_commit]
 
 
 @case("whatever dies at whichever step, the VM has one host, and the next call completes the move or takes it back [R154][R164][R165]")

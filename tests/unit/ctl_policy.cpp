@@ -710,6 +710,34 @@ TEST_CASE("a rule goes so long after it came, whatever happens meanwhile", "[R52
     CHECK(fresh.due(c.ids, came, none, 5000).size() == 1);
 }
 
+TEST_CASE("a rule of a vPort that moves goes when it would have gone where it was", "[R52][R163]") {
+    const std::string text = R"(
+profiles: [{name: web, rules: [{name: q, hard_s: 60}]}]
+vports: [{name: a, netdev: a, profile: web, rules: [{name: r, hard_s: 60}, {name: s, idle_s: 9}]}]
+)";
+    const Compiled c = compiled(text);
+    pb::Migration migration;
+    *migration.mutable_vport() = *c.model.vports.at("a");
+    *migration.mutable_profile() = *c.model.profiles.at("web");
+    put_ages(c.model, {{"vport/a/r", 1000}, {"profile/web/q", 1010}}, 1030, migration);
+    REQUIRE(migration.rule_ages_size() == 2);
+    // The clocks of the two hosts are an hour apart. A profile that was there has had its own time.
+    const auto ages = [&](const Model& before) {
+        auto came = came_s(c.model, before, {}, 4630);
+        take_ages(migration, before, 4630, came);
+        return came;
+    };
+    CHECK(ages({}) == std::map<std::string, std::uint64_t>{{"profile/web/q", 4610}, {"vport/a/r", 4600}});
+    CHECK(ages(compiled("profiles: [{name: web, rules: [{name: q, hard_s: 60}]}]").model) ==
+          std::map<std::string, std::uint64_t>{{"profile/web/q", 4630}, {"vport/a/r", 4600}});
+    // What somebody else made up changes no other rule, and no clock.
+    auto& forged = *migration.add_rule_ages();
+    forged.set_owner(pb::INSTANCE);
+    forged.set_rule("x");
+    forged.set_age_s(~0U);
+    CHECK(ages({}).size() == 2);
+}
+
 TEST_CASE("tables are looked through as rarely as the shortest age allows", "[R181]") {
     const auto period_s = [](const std::string& text) { return sweep_period(compiled(text).model).count(); };
     const std::string red = "instances: [{name: red, vvlan: 10, age_s: ";

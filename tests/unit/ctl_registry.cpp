@@ -107,7 +107,10 @@ TEST_CASE("keys of the registry read back, and others are refused with a reason"
                             "/ivds/v1/moves/a",
                             "/ivds/v1/moves/a/10",
                             "/ivds/v1/moves/a/10/",
-                            "/ivds/v1/moves/A/10/02:00:00:00:00:01"}) {
+                            "/ivds/v1/moves/A/10/02:00:00:00:00:01",
+                            "/ivds/v1/owners/",
+                            "/ivds/v1/owners/10",
+                            "/ivds/v1/owners/a/10/02:00:00:00:00:01"}) {
         INFO(key);
         CHECK(why(key) == Refusal::malformed);
     }
@@ -115,6 +118,38 @@ TEST_CASE("keys of the registry read back, and others are refused with a reason"
     CHECK(why("/ivds/v1/peers/a") == Refusal::unknown);
     CHECK(why("/ivds/") == Refusal::unknown);
     CHECK(why("/i") == Refusal::unknown);
+}
+
+TEST_CASE("an owner says what its key says", "[R154][R164]") {
+    const OwnerKey key{{{200, 10}, mac(1)}};
+    CHECK(key_text(key) == "/ivds/v1/owners/200.10/02:00:00:00:00:01");
+    CHECK(std::get<OwnerKey>(parse_key(key_text(key))) == key);
+    fabric::registry::Owner owner;
+    owner.set_host("b");
+    owner.set_vvlan(10);
+    owner.set_vmac("02:00:00:00:00:01");
+    owner.set_vport("p");
+    CHECK(std::get<fabric::registry::Owner>(parse_owner(key, value_text(owner))).host() == "b");
+    const auto is_refused = [&](auto change) {
+        fabric::registry::Owner other = owner;
+        change(other);
+        const auto read = parse_owner(key, value_text(other));
+        return std::holds_alternative<Refused>(read) && std::get<Refused>(read).why == Refusal::malformed;
+    };
+    CHECK(is_refused([](fabric::registry::Owner& each) { each.set_host("B b"); }));
+    CHECK(is_refused([](fabric::registry::Owner& each) { each.set_vvlan(11); }));
+    CHECK(is_refused([](fabric::registry::Owner& each) { each.set_vmac("02:00:00:00:00:02"); }));
+    CHECK(is_refused([](fabric::registry::Owner& each) { each.set_vport(""); }));
+    Mirror mirror("a");
+    mirror.apply({kv(key_text(key), "{", 2), false});
+    CHECK(mirror.refused().size() == 1);
+    mirror.apply({kv(key_text(key), value_text(owner), 3), false});
+    CHECK(mirror.refused().empty());
+    // Another host's is not this one's to remove; its own without a vPort is.
+    CHECK(mirror.publication({}, 1).steps.empty());
+    owner.set_host("a");
+    mirror.apply({kv(key_text(key), value_text(owner), 4), false});
+    CHECK(mirror.publication({}, 1).steps.size() == 1);
 }
 
 TEST_CASE("a word of a move is for the host of its key, and says what its key says", "[R164]") {
