@@ -59,7 +59,7 @@ class Place:
 
     def enter(self, words):
         """The command line that runs `words` in here."""
-        return ["/usr/bin/nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *map(str, words)]
+        return ["/usr/bin/nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *self.lab.words(words)]
 
     def start(self, *words, **options):
         """Starts a program in here; the lab ends it."""
@@ -151,7 +151,7 @@ class Host(Place):
 
     def enter(self, words):
         return ["/usr/bin/nsenter", f"--net=/proc/{self.pid}/ns/net", f"--mount=/proc/{self.pid}/ns/mnt", "--",
-                *map(str, words)]
+                *self.lab.words(words)]
 
     def path(self, inside):
         """Where a path of this host is, seen from outside."""
@@ -202,8 +202,9 @@ class Host(Place):
 class Lab:
     """All hosts, VMs and cables of one scene. A context manager: what it made is gone at the end of the block."""
 
-    def __init__(self, binaries):
-        self.places = []
+    def __init__(self, binaries, ctl=None):
+        """Programs are those in `binaries`; `ctl`, where given, is the ivds-ctl instead."""
+        self.places, self.ctl = [], ctl
         binaries = pathlib.Path(binaries).resolve()
         self.environment = dict(os.environ, PATH=f"{binaries}:/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8")
 
@@ -212,6 +213,11 @@ class Lab:
 
     def __exit__(self, *_):
         self.end()
+
+    def words(self, words):
+        """A command line as it is run."""
+        words = [str(word) for word in words]
+        return [str(self.ctl), *words[1:]] if self.ctl and words[0] == "ivds-ctl" else words
 
     def end(self):
         # VMs first: a host's agent then sees what it would see of VMs that stop.

@@ -46,11 +46,11 @@ def check_equal(got, wanted, what):
 
 
 class Bench:
-    def __init__(self, binaries, seed):
-        self.binaries, self.seed = binaries, seed
+    def __init__(self, binaries, seed, ctl):
+        self.binaries, self.seed, self.ctl = binaries, seed, ctl
 
     def lab(self):
-        return Lab(self.binaries)
+        return Lab(self.binaries, self.ctl)
 
 
 def _agents_said(lab):
@@ -63,6 +63,7 @@ def _agents_said(lab):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--binaries", type=pathlib.Path, required=True)
+    parser.add_argument("--ctl", type=pathlib.Path, help="the ivds-ctl to use instead of that in BINARIES, if it is there")
     parser.add_argument("--record", type=pathlib.Path)
     parser.add_argument("--only", default="", help="run only the cases whose name contains this")
     parser.add_argument("--seed", type=int, default=1, help="what random cases draw from; 0: another one each time")
@@ -71,6 +72,7 @@ def main():
         print("SKIP: making network namespaces and loading BPF programs need root")
         sys.exit(77)
     root = ElementTree.Element("Catch2TestRun", name=pathlib.Path(sys.argv[0]).stem)
+    ctl = arguments.ctl.resolve() if arguments.ctl and arguments.ctl.exists() else None
     failed = skipped = 0
     for name, function in _cases:
         if arguments.only not in name:
@@ -78,7 +80,7 @@ def main():
         element = ElementTree.SubElement(root, "TestCase", name=name, tags="".join(re.findall(r"\[\w+\]", name)))
         started, success, skips = time.monotonic(), True, 0
         try:
-            function(Bench(arguments.binaries, arguments.seed or int(time.time())))
+            function(Bench(arguments.binaries, arguments.seed or int(time.time()), ctl))
         except Skip as reason:
             skips, skipped = 1, skipped + 1
             ElementTree.SubElement(element, "Skip").text = str(reason)
