@@ -332,15 +332,22 @@ __noinline int was_sent_on_xdp(struct xdp_md *ctx, __u32 l3_at, __u32 tags)
 
 /* Whether a frame from the wire goes back there as its VM went from here a moment ago, and the sender has not heard
  * of it. It leaves in another outer VLAN than it came in by, and only once in its life, so that it never goes round
- * between hosts of which neither has the VM. */
+ * between hosts of which neither has the VM. It never leaves in the outer VLAN that leads to its sender: the fabric
+ * would learn that the sender is here, and frames to it would come here until it sends in that VLAN itself. */
 INLINE int is_straggler(const struct ivds_verdict *v, const struct ivds_packet *packet, const struct ivds_frame *f,
 			const struct ivds_fdb_entry *entry)
 {
+	const struct ivds_fdb_entry *source;
 	int was;
 
 	if (!(entry->flags & IVDS_FDB_MOVED) || entry->flags & IVDS_FDB_PLAIN || v->wire_tags != 2 || !entry->vlan ||
 	    entry->vlan == f->tag[0].vid || (__s32)(entry->last_seen_s - now_s()) < 0)
 		return 0;
+	source = fdb_lookup(IVDS_TRACE_SOURCE, v->instance_id, f->src);
+	if (source && (source->vlan ?: v->instance->vlan) == entry->vlan) {
+		note(IVDS_TRACE_MOVED, 2, 0, 0, 0);
+		return 0;
+	}
 	was = packet->is_xdp ? was_sent_on_xdp(packet->ctx, f->l3_at, f->tags)
 			     : was_sent_on_tc(packet->ctx, f->l3_at, f->tags);
 	note(IVDS_TRACE_MOVED, was, 0, 0, 0);

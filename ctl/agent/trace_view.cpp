@@ -202,8 +202,10 @@ private:
                 change_ = "pcp and dscp of the vPort's profile say so: ivds-ctl profile update";
                 break;
             case IVDS_TRACE_MOVED:
-                text_ = a[0] != 0 ? "its VM went from here to another host, and so did the frame before: no further"
-                                  : "its VM went from here to another host: for some seconds, its frames go on there";
+                text_ = a[0] == 0 ? "its VM went from here to another host: for some seconds, its frames go on there"
+                        : a[0] == 1 ? "its VM went from here to another host, and so did the frame before: no further"
+                                    : "its VM went from here to another host, on the VLAN of the frame's sender: not "
+                                      "sent on, or the fabric would look for the sender here";
                 break;
             case IVDS_TRACE_PATCH:
                 text_ = fmt::format("through the patch: out by {}, in by {} of instance {}", port(a[0]), port(a[1]),

@@ -782,6 +782,10 @@ void add_from_wire(std::vector<Vector>& table) {
     add(table, "does not send on by the outer VLAN that it came by", "[R161]", moved)
         .send(1, late(30, 0, false) / ip4_udp(46))
         .drops(1, IVDS_DROP_SAME_PORT);
+    add(table, "does not send on by the outer VLAN that leads to the sender", "[R154][R161]",
+        house().moved_mac(red, remote(2), 30).remote_mac(red, remote(1), 30))
+        .send(1, late(10, 0, false) / ip4_udp(46))
+        .drops(1, IVDS_DROP_SAME_PORT);
     add(table, "sends nothing on once the time is over", "[R161]", house().moved_mac(red, remote(2), 30, true))
         .send(1, late(10, 0, false) / ip4_udp(46))
         .drops(1, IVDS_DROP_SAME_PORT);

@@ -738,9 +738,15 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
 }
 
 // Whether a frame from the wire goes on to where its VM went from here: within its time, by another outer VLAN than
-// it came by, and once.
-bool ReferenceSwitch::goes_on(const Frame& frame, const ivds_fdb_entry& entry) {
+// it came by and than leads to its sender, and once.
+bool ReferenceSwitch::goes_on(const Frame& frame, std::uint32_t id, const ivds_fdb_entry& entry) {
     const std::vector<Tag>& tags = frame.parsed.tags;
+    if (const auto sender = world_.fdb.find({id, frame.parsed.src}); sender != world_.fdb.end()) {
+        const std::uint16_t own = world_.instances.at(id).vlan;
+        if ((sender->second.vlan != 0 ? sender->second.vlan : own) == entry.vlan) {
+            return false;
+        }
+    }
     return (entry.flags & IVDS_FDB_MOVED) != 0 && (entry.flags & IVDS_FDB_PLAIN) == 0 && !frame.is_plain &&
            entry.vlan != 0 && entry.vlan != tags.at(0).vid && !tags.at(1).dei && entry.last_seen_s >= now_s;
 }
@@ -762,7 +768,7 @@ void ReferenceSwitch::forward_from_wire(const Frame& frame, std::uint32_t id) {
         } else {
             drop(frame, frame.port, IVDS_DROP_LONE_FLOOD);
         }
-    } else if (known->second.port == frame.port && goes_on(frame, known->second)) {
+    } else if (known->second.port == frame.port && goes_on(frame, id, known->second)) {
         needs_tc_ = true;
         constexpr std::uint16_t sent_on = 0x1000;  // DEI
         const auto vvlan = static_cast<std::uint16_t>(world_.instances.at(id).vvlan | sent_on);

@@ -239,10 +239,11 @@ TEST_CASE("a host claims what its distributed instances have, and writes nothing
     const auto first = mirror.publication(claims, 77);
     REQUIRE(first.steps.size() == 3);
     CHECK(first.conflicts.empty());
-    // In none of the networks that the instance is in may somebody else have it.
-    REQUIRE(first.steps[1].guards.size() == 2);
+    // In none of the networks that the instance is in may somebody else have it, or have taken it over.
+    REQUIRE(first.steps[1].guards.size() == 4);
     CHECK(first.steps[1].guards[1].key == "/ivds/v1/bindings/200.10/02:00:00:00:00:01");
-    CHECK(first.steps[1].guards[1].mod_revision == 0);
+    CHECK(first.steps[1].guards[3].key == "/ivds/v1/owners/200.10/02:00:00:00:00:01");
+    for (const auto& guard : first.steps[1].guards) CHECK(guard.mod_revision == 0);
     carry_out(mirror, first, revision);
     CHECK(mirror.own() == 3);
     CHECK(mirror.publication(claims, 77).steps.empty());

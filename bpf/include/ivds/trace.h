@@ -42,7 +42,7 @@
 	X(TRUNK, 26, 2)       /* port id of the trunk, VID, port id of the vPort behind it */                        \
 	X(MARK, 27, 4)        /* PCP of the tags of the wire, 1 + DSCP that the packet gets or 0 */                  \
 	X(INSPECT, 28, 4)   /* port id, inspector's port id, enum ivds_way, whether it listens; it goes on there */  \
-	X(MOVED, 29, 4)     /* whether it was sent on before: its VM went from here to another host */               \
+	X(MOVED, 29, 4)     /* its VM went to another host; 0: goes on, 1: did before, 2: into its sender's VLAN */  \
 	X(ANSWER, 30, 4)    /* port id of who has the address, its EtherType: the frame is the answer now; mac */    \
 	X(PEER_RATE, 31, 4) /* instance, outer VLAN, enum ivds_way: its peers' rate there may drop the frame */
 
