@@ -739,7 +739,7 @@ void ReferenceSwitch::from_uplink(Frame& frame) {
 
 // Whether a frame from the wire goes on to where its VM went from here: within its time, by another outer VLAN than
 // it came by and than leads to its sender, and once.
-bool ReferenceSwitch::goes_on(const Frame& frame, std::uint32_t id, const ivds_fdb_entry& entry) {
+bool ReferenceSwitch::goes_on(const Frame& frame, std::uint32_t id, const ivds_fdb_entry& entry) const {
     const std::vector<Tag>& tags = frame.parsed.tags;
     if (const auto sender = world_.fdb.find({id, frame.parsed.src}); sender != world_.fdb.end()) {
         const std::uint16_t own = world_.instances.at(id).vlan;

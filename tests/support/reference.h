@@ -88,7 +88,7 @@ private:
     enum class Inspected { goes_on, is_gone, is_refused };
     Inspected inspect(const Frame& frame, std::uint32_t port, ivds_way way, const Bytes& bytes);
     void from_uplink(Frame& frame);
-    static bool goes_on(const Frame& frame, std::uint32_t id, const ivds_fdb_entry& entry);
+    [[nodiscard]] bool goes_on(const Frame& frame, std::uint32_t id, const ivds_fdb_entry& entry) const;
     // `frame` as the instance knows that it is in now, at `frame.in_port`.
     void forward_from_vport(const Frame& frame);
     // To the target of a rule: a vPort, one of a pool, or through a patch.
