@@ -183,7 +183,7 @@ TEST_CASE("what a CPU knows of a flow is given up as soon as list or flow change
 }
 
 TEST_CASE("what a CPU counts of a flow by itself, flow and rule know after a sweep", "[R121][R127]") {
-    constexpr std::uint64_t frames = 20'000;
+    std::uint64_t frames = 20'000;
     const auto owed = [] {
         const bpf_map* map = rig().programs().maps.recents;
         const std::size_t size = bpf_map__value_size(map);
@@ -203,7 +203,13 @@ TEST_CASE("what a CPU counts of a flow by itself, flow and rule know after a swe
     for (std::uint64_t frame = 0; frame < frames; ++frame) {
         REQUIRE(passes(2, from_vm(udp)));
     }
-    CHECK(owed() > 0);
+    // The first frame of a tick leaves nothing owed.
+    for (int pairs = 0; owed() == 0; ++pairs) {
+        REQUIRE(pairs < 100);
+        for (int frame = 0; frame < 2; ++frame, ++frames) {
+            REQUIRE(passes(2, from_vm(udp)));
+        }
+    }
     CHECK(flows_by_source().begin()->second.way[IVDS_WAY_IN].packets > 10);  // those of the ticks before
     sweep({.now_s = 0, .port = 0, .instance = 0, .removed = 0, .removed_flows = 0, .only = 0});
     CHECK(owed() == 0);

@@ -490,8 +490,9 @@ class History:
                 time.sleep(0.02)
                 self.receive()
             # Who may get it at all is looked at as it comes: a VM that is nowhere is looked for everywhere.
-            missing += [f"frame {number} of {self.sent[number][0]} came to {places}" for number in numbers
-                        if any(present.get(vm) != here for vm, here in (places := self.got.get(number, [])))]
+            missing += [f"frame {number} of {self.sent[number][0]} came to {places}"
+                        for number, places in ((number, self.got.get(number, [])) for number in numbers)
+                        if any(present.get(vm) != here for vm, here in places)]
         self.frames += len(numbers)
         check(not missing, "\n  ".join(["frames went elsewhere:", *missing]))
         self.check_no_wrong()
