@@ -189,7 +189,8 @@ Result<std::unique_ptr<Agent>> Agent::start(Plane& plane, Nics nics, Store store
             },
             [self = agent.get()](const std::string& vport, const std::string& host) {
                 return self->withdraw(vport, host);
-            });
+            },
+            [self = agent.get()](const std::string& vport) { self->announce(vport); });
         agent->tell_registry();
     } else if (auto left = agent->take_shared({}); !left.empty()) {
         spdlog::warn("{}, of another host's, stays: {}", left.front().label, left.front().error.text());

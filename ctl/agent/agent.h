@@ -125,7 +125,11 @@ private:
     [[nodiscard]] Result<pb::MigrateReply> abort_migration(const pb::MigrateRequest& request);
     // The vPort's VM went to that host: it forwards no more.
     [[nodiscard]] Result<> withdraw(const std::string& vport, const std::string& host);
-    // The caller of both holds mutex_.
+    // Tells the fabric where the vPort's vMACs are. On the VLAN by which they are reached it hears nothing else of a
+    // VM whose peers are all on others, and may know them at another host.
+    void announce(const std::string& vport);
+    // The caller of these holds mutex_.
+    void announce(const pb::VPort& vport);
     void send_on(const pb::VPort& vport);
     void follow_ports();
     // Makes `next` the intent, or changes nothing; with what belongs to the vPort that it prepares, if it is for

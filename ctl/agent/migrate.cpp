@@ -282,11 +282,7 @@ Result<pb::MigrateReply> Agent::commit_migration(const pb::MigrateRequest& reque
     else if (*was_out)
         follow_ports();
     const pb::VPort& vport = *intent_->model.vports.at(name);
-    const std::string& uplink = intent_->model.instances.at(vport.instance())->uplink();
-    if (auto sent = announcer_.announce(name, intent_->model.uplinks.at(uplink)->netdev(),
-                                        fabric::announcements(intent_->model, vport));
-        !sent)
-        spdlog::warn("announce vport {}: {}", name, sent.error().text());
+    announce(vport);
     reply.set_forwarding_us(us_since(owned));
     reply.set_from_host(from);
     reply.set_generation(*generation);
@@ -357,6 +353,21 @@ Result<pb::MigrateReply> Agent::abort_migration(const pb::MigrateRequest& reques
     if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
     note("migration", name, instance, "aborted");
     return reply;
+}
+
+void Agent::announce(const std::string& vport) {
+    const std::lock_guard lock(mutex_);
+    const auto found = intent_->model.vports.find(vport);
+    if (found != intent_->model.vports.end() && found->second->state() == pb::VPort::ACTIVE) announce(*found->second);
+}
+
+void Agent::announce(const pb::VPort& vport) {
+    const auto instance = intent_->model.instances.find(vport.instance());
+    if (instance == intent_->model.instances.end() || instance->second->uplink().empty()) return;
+    if (auto sent = announcer_.announce(vport.name(), intent_->model.uplinks.at(instance->second->uplink())->netdev(),
+                                        fabric::announcements(intent_->model, vport));
+        !sent)
+        spdlog::warn("announce vport {}: {}", vport.name(), sent.error().text());
 }
 
 // The other host's bindings are in the tables by now: deliver() comes before publish().

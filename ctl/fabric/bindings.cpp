@@ -1049,6 +1049,7 @@ Publication Mirror::publication(const std::vector<Claim>& claims, std::int64_t l
             else
                 step.guards.push_back({key_text(key), there->mod_revision});
         }
+        if (last == nullptr || last->vlan() != binding.vlan()) step.bound = claim.binding.vport();
         // Whoever took the VM over meanwhile may have lost its binding as well.
         if (!is_own) guard_owners(claim, step);
         out.steps.push_back(std::move(step));

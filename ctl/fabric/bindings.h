@@ -183,6 +183,7 @@ struct Entry {
 struct Step {
     std::vector<etcd::Guard> guards;
     etcd::Write write;
+    std::string bound{};  // the vPort that has a binding by this that it had not, or had on another VLAN; or empty
 };
 
 struct Conflict {

@@ -178,13 +178,14 @@ Result<std::string> host_id(const std::string& state_dir) {
 }
 
 Registry::Registry(Settings settings, std::string id, Remotes remotes, Sink sink, TakeShared take_shared, Tell tell,
-                   Withdraw withdraw)
+                   Withdraw withdraw, Bound bound)
     : settings_(std::move(settings)),
       id_(std::move(id)),
       sink_(std::move(sink)),
       take_shared_(std::move(take_shared)),
       tell_(std::move(tell)),
       withdraw_(std::move(withdraw)),
+      bound_(std::move(bound)),
       mirror_(settings_.host),
       remotes_(std::move(remotes)) {
     if (!settings_.came_path.empty())
@@ -686,11 +687,15 @@ Result<bool> Registry::write(etcd::Client& client, std::vector<Step> steps) {
     const auto revision = client.transact(guards, writes);
     if (!revision) return std::unexpected(revision.error());
     if (*revision == 0) return false;
-    const std::lock_guard lock(mutex_);
-    writes_ += writes.size();
-    // The watch brings it too; until then it is not written once more.
-    for (const etcd::Write& each : writes)
-        mirror_.apply({{each.key, each.value.value_or(""), *revision, *revision, each.lease}, !each.value});
+    {
+        const std::lock_guard lock(mutex_);
+        writes_ += writes.size();
+        // The watch brings it too; until then it is not written once more.
+        for (const etcd::Write& each : writes)
+            mirror_.apply({{each.key, each.value.value_or(""), *revision, *revision, each.lease}, !each.value});
+    }
+    for (const Step& step : steps)
+        if (!step.bound.empty()) bound_(step.bound);
     return true;
 }
 

@@ -86,10 +86,13 @@ public:
     // The vPort's VM went to that host, which says so in its binding: the vPort shall forward no more. Called as
     // Sink.
     using Withdraw = std::function<Result<>(const std::string& vport, const std::string& host)>;
+    // The vPort's VM is this host's now where it was nobody's, or on another VLAN: the fabric shall hear of it.
+    // Called as Sink.
+    using Bound = std::function<void(const std::string& vport)>;
 
     // `remotes` are those in the FDB from before, which stay until the registry says better.
     Registry(Settings settings, std::string id, Remotes remotes, Sink sink, TakeShared take_shared, Tell tell,
-             Withdraw withdraw);
+             Withdraw withdraw, Bound bound);
     Registry(const Registry&) = delete;
     Registry& operator=(const Registry&) = delete;
     // The lease is not given back: the data plane forwards on, and the next agent goes on with it.
@@ -154,6 +157,7 @@ private:
     const TakeShared take_shared_;
     const Tell tell_;
     const Withdraw withdraw_;
+    const Bound bound_;
 
     mutable std::mutex mutex_;
     std::condition_variable wake_;

@@ -244,6 +244,7 @@ TEST_CASE("a host claims what its distributed instances have, and writes nothing
     CHECK(first.steps[1].guards[1].key == "/ivds/v1/bindings/200.10/02:00:00:00:00:01");
     CHECK(first.steps[1].guards[3].key == "/ivds/v1/owners/200.10/02:00:00:00:00:01");
     for (const auto& guard : first.steps[1].guards) CHECK(guard.mod_revision == 0);
+    CHECK(first.steps[1].bound == "p1");
     carry_out(mirror, first, revision);
     CHECK(mirror.own() == 3);
     CHECK(mirror.publication(claims, 77).steps.empty());
@@ -252,6 +253,7 @@ TEST_CASE("a host claims what its distributed instances have, and writes nothing
         const auto again = mirror.publication(claims, 78);
         REQUIRE(again.steps.size() == 3);
         CHECK(again.steps[0].guards[0].mod_revision == 6);
+        CHECK(std::ranges::all_of(again.steps, [](const Step& step) { return step.bound.empty(); }));
         const auto read = parse_binding(claims[0].key, *again.steps[0].write.value);
         REQUIRE(std::holds_alternative<fabric::registry::Binding>(read));
         CHECK(std::get<fabric::registry::Binding>(read).generation() == 2);
@@ -266,7 +268,14 @@ TEST_CASE("a host claims what its distributed instances have, and writes nothing
     SECTION("a registry that lost everything gets it again") {
         mirror.relist({}, 100);
         CHECK(mirror.own() == 0);
-        CHECK(mirror.publication(claims, 77).steps.size() == 3);
+        const auto anew = mirror.publication(claims, 77);
+        REQUIRE(anew.steps.size() == 3);
+        CHECK(std::ranges::all_of(anew.steps, [](const Step& step) { return step.bound.empty(); }));
+        // On another VLAN, the fabric has to hear of it.
+        auto elsewhere = claims;
+        for (Claim& claim : elsewhere) claim.binding.set_vlan(200);
+        const auto moved = mirror.publication(elsewhere, 77);
+        CHECK(std::ranges::none_of(moved.steps, [](const Step& step) { return step.bound.empty(); }));
     }
 }
 
