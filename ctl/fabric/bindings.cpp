@@ -1189,8 +1189,8 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
         const auto* known = owner(claim);
         // Without a binding only an owner tells whether the VM is still where it was when it was prepared here.
         if (last == nullptr) {
-            const std::string& of = known != nullptr ? known->second.owner.host() : from;
-            if (of != from && of != host_)
+            if (known != nullptr && known->second.owner.host() != from && known->second.owner.host() != host_) {
+                const std::string& of = known->second.owner.host();
                 return fail(Code::conflict, "IVDS-R012",
                             fmt::format("{} went to host {} since host {} exported it, and the lease of host {} is "
                                         "gone: the VM may run there",
@@ -1198,6 +1198,7 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
                             fmt::format("abort here, and prepare with what host {} exports; if that host never comes "
                                         "back, `etcdctl del {}`, and commit again",
                                         of, key_text(known->first)));
+            }
             guard_owners(claim, take);
             // It lists what there is only once it is there again: so it hears of this before it claims anything.
             take.guards.push_back({host_key(from), 0});
