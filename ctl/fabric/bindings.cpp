@@ -1100,6 +1100,16 @@ const std::pair<const OwnerKey, Mirror::OwnerEntry>* Mirror::owner(const Claim& 
     return last;
 }
 
+registry::Owner Mirror::owner_by(const Claim& claim, std::uint64_t generation) const {
+    registry::Owner owner;
+    owner.set_host(host_);
+    owner.set_vvlan(claim.key.network.vvlan);
+    owner.set_vmac(format_mac(claim.key.vmac));
+    owner.set_vport(claim.binding.vport());
+    owner.set_generation(generation);
+    return owner;
+}
+
 bool Mirror::owns(const Claim& claim) const {
     const auto* known = owner(claim);
     return known != nullptr && known->second.owner.host() == host_;
@@ -1129,14 +1139,8 @@ void Mirror::publish_owner(const Claim& claim, const Entry& held, Publication& o
                               there->owner.vport() == claim.binding.vport() && key.binding == claim.key;
         if (is_right || refused_.contains(key_text(key))) continue;
         if (key.binding == claim.key && !held.binding.moved_from().empty()) {
-            registry::Owner owner;
-            owner.set_host(host_);
-            owner.set_vvlan(network.vvlan);
-            owner.set_vmac(held.binding.vmac());
-            owner.set_vport(claim.binding.vport());
-            owner.set_generation(held.binding.generation());
             out.steps.push_back({{binding, {key_text(key), there != nullptr ? there->mod_revision : 0}},
-                                 {key_text(key), value_text(owner), 0}});
+                                 {key_text(key), value_text(owner_by(claim, held.binding.generation())), 0}});
         } else if (there != nullptr) {
             out.steps.push_back({{binding, {key_text(key), there->mod_revision}}, {key_text(key), std::nullopt, 0}});
         }
@@ -1229,13 +1233,8 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
         move.set_generation(binding.generation());
         out.steps.push_back({{}, {key_text(MoveKey{from, claim.key}), value_text(move), 0}});
         // No two hosts take over from one binding, or guarded by one owner: these need no guard of their own.
-        registry::Owner owned;
-        owned.set_host(host_);
-        owned.set_vvlan(claim.key.network.vvlan);
-        owned.set_vmac(format_mac(claim.key.vmac));
-        owned.set_vport(claim.binding.vport());
-        owned.set_generation(binding.generation());
-        out.steps.push_back({{}, {key_text(OwnerKey{claim.key}), value_text(owned), 0}});
+        out.steps.push_back(
+            {{}, {key_text(OwnerKey{claim.key}), value_text(owner_by(claim, binding.generation())), 0}});
         for (const Network& network : claim.networks)
             if (const OwnerKey key{{network, claim.key.vmac}};
                 key.binding != claim.key && owner(key.binding) != nullptr)

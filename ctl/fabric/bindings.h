@@ -332,6 +332,8 @@ private:
     [[nodiscard]] const OwnerEntry* owner(const BindingKey& key) const;
     // Whose the claim's VM is as far as a move said so; none: it did not move, or another VM had the vMAC.
     [[nodiscard]] const std::pair<const OwnerKey, OwnerEntry>* owner(const Claim& claim) const;
+    // This host, of the claim's VM since a binding of that generation.
+    [[nodiscard]] registry::Owner owner_by(const Claim& claim, std::uint64_t generation) const;
     // Keeps the owners in the claim's networks as `held`, which is this host's own, says; for one that moved here
     // this host is it.
     void publish_owner(const Claim& claim, const Entry& held, Publication& out) const;

@@ -704,6 +704,22 @@ def owner_changes_before_commit(moving):
     moving.works()
 
 
+def home_from_c(moving):
+    """The VM is at c as all hosts see it, and goes back to a."""
+    c, vm = moving.host("c"), moving.vm
+    moving.lab.wait(lambda: [moving.way(name) for name in "abc"] == [100, 100, 0], 30, "not all hosts send to c")
+    check_equal(moving.scene.ping(NAME, "red-3"), 3, "answers to the VM at c")
+    exported = moving.export("c")
+    moving.host("a").ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, stdin=exported)
+    moving.host("a").ctl("migrate", "commit", NAME)
+    vm.ip("link set to-c nomaster", "link set to-a master eth0")
+    moving.lab.wait(lambda: moving.state("c") == ("moved", "a"), 30, lambda: f"c's vPort is {moving.state('c')}")
+    c.ctl("vport", "delete", NAME)
+    vm.ip("link del to-c")
+    moving.settle("a")
+    moving.works()
+
+
 def source_hears_of_two_moves_at_once(moving):
     c, vm = moving.host("c"), moving.vm
     c.ip(f"link add {NAME} type veth peer name to-c netns {vm.pid}", f"link set {NAME} up")
@@ -719,18 +735,7 @@ def source_hears_of_two_moves_at_once(moving):
     moving.lab.wait(lambda: moving.state("a") == ("moved", "c"), 30, lambda: f"a's vPort is {moving.state('a')}")
     moving.lab.wait(lambda: moving.state("b") == ("moved", "c"), 30, lambda: f"b's vPort is {moving.state('b')}")
     check_equal([binding["host"] for binding in moving.bindings()], ["c"], "who has it")
-    moving.lab.wait(lambda: [moving.way(name) for name in "abc"] == [100, 100, 0], 30, "not all hosts send to c")
-    check_equal(moving.scene.ping(NAME, "red-3"), 3, "answers to the VM at c")
-    # And home.
-    exported = moving.export("c")
-    moving.host("a").ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, stdin=exported)
-    moving.host("a").ctl("migrate", "commit", NAME)
-    vm.ip("link set to-c nomaster", "link set to-a master eth0")
-    moving.lab.wait(lambda: moving.state("c") == ("moved", "a"), 30, lambda: f"c's vPort is {moving.state('c')}")
-    c.ctl("vport", "delete", NAME)
-    vm.ip("link del to-c")
-    moving.settle("a")
-    moving.works()
+    home_from_c(moving)
 
 
 def networks_part_before_commit(moving):
@@ -790,17 +795,7 @@ def owner_lost_its_lease_before_commit(moving):
     owner = f"/ivds/v1/owners/100.10/{VMAC}"
     moving.lab.wait(lambda: json.loads(moving.etcd.keys(owner).get(owner, "{}")).get("host") == "c", 30, "c does not say it anew")
     moving.abort()
-    moving.lab.wait(lambda: [moving.way(name) for name in "abc"] == [100, 100, 0], 30, "not all hosts send to c")
-    check_equal(moving.scene.ping(NAME, "red-3"), 3, "answers to the VM at c")
-    exported = moving.export("c")
-    moving.host("a").ctl("migrate", "prepare", "-f", "-", "--netdev", NAME, stdin=exported)
-    moving.host("a").ctl("migrate", "commit", NAME)
-    vm.ip("link set to-c nomaster", "link set to-a master eth0")
-    moving.lab.wait(lambda: moving.state("c") == ("moved", "a"), 30, lambda: f"c's vPort is {moving.state('c')}")
-    c.ctl("vport", "delete", NAME)
-    vm.ip("link del to-c")
-    moving.settle("a")
-    moving.works()
+    home_from_c(moving)
 
 
 FAULTS = [client_dies_before_commit, client_dies_in_commit, target_dies_prepared, target_dies_in_commit,
