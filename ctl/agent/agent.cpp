@@ -842,17 +842,8 @@ Result<pb::DoctorReply> Agent::doctor(const pb::DoctorRequest& request) {
         for (const Finding& finding : registry_->findings()) *reply.add_findings() = to_pb(finding);
     for (const auto& look : look_too_)
         if (const auto finding = look()) *reply.add_findings() = to_pb(*finding);
-    for (const auto& [name, vport] : intent_->model.vports) {
-        if (vport->state() == pb::VPort::ACTIVE) continue;
-        const bool comes = vport->state() == pb::VPort::PREPARED;
-        *reply.add_findings() = to_pb({.severity = Finding::Severity::info,
-                                       .id = "IVDS-R015",
-                                       .object = name,
-                                       .text = fmt::format("it forwards nothing: its VM {} host {}",
-                                                           comes ? "is to come from" : "went to", vport->peer_host()),
-                                       .fix = comes ? "`ivds-ctl migrate commit` or `migrate abort` it"
-                                                    : "delete it, if it is not to come back"});
-    }
+    for (const auto& [name, vport] : intent_->model.vports)
+        if (vport->state() != pb::VPort::ACTIVE) *reply.add_findings() = to_pb(look_at_absent(*vport));
     return reply;
 }
 

@@ -130,6 +130,11 @@ private:
     void announce(const std::string& vport);
     // The caller of these holds mutex_.
     void announce(const pb::VPort& vport);
+    // Whether a commit made the claims' VM this host's, `holder` being who has it: what is left is to commit again.
+    [[nodiscard]] bool is_taken_over(const std::vector<fabric::Claim>& claims,
+                                     const std::optional<fabric::registry::Binding>& holder) const;
+    // Why a vPort that is not active forwards nothing.
+    [[nodiscard]] Finding look_at_absent(const pb::VPort& vport) const;
     void send_on(const pb::VPort& vport);
     void follow_ports();
     // Makes `next` the intent, or changes nothing; with what belongs to the vPort that it prepares, if it is for

@@ -334,7 +334,7 @@ Result<pb::MigrateReply> Agent::abort_migration(const pb::MigrateRequest& reques
     const auto claims = claims_of_vport(intent_->model, name, registry_->host(), uplink_macs_);
     const auto holder = registry_->holder(claims);
     if (!holder) return std::unexpected(holder.error());
-    if (*holder ? (*holder)->host() == registry_->host() : registry_->owns(claims))
+    if (is_taken_over(claims, *holder))
         return fail(Code::conflict, "IVDS-R012",
                     fmt::format("vport {} is this host's already: a commit took it over", name),
                     "commit again to complete it");
@@ -353,6 +353,36 @@ Result<pb::MigrateReply> Agent::abort_migration(const pb::MigrateRequest& reques
     if (auto done = commit(std::move(*next), false); !done) return std::unexpected(done.error());
     note("migration", name, instance, "aborted");
     return reply;
+}
+
+bool Agent::is_taken_over(const std::vector<fabric::Claim>& claims,
+                          const std::optional<fabric::registry::Binding>& holder) const {
+    return holder ? holder->host() == registry_->host() : registry_->owns(claims);
+}
+
+Finding Agent::look_at_absent(const pb::VPort& vport) const {
+    const std::string& name = vport.name();
+    if (vport.state() != pb::VPort::PREPARED)
+        return {.severity = Finding::Severity::info,
+                .id = "IVDS-R015",
+                .object = name,
+                .text = "it forwards nothing: its VM went to host " + vport.peer_host(),
+                .fix = "delete it, if it is not to come back"};
+    if (registry_ != nullptr) {
+        const auto claims = claims_of_vport(intent_->model, name, registry_->host(), uplink_macs_);
+        if (const auto holder = registry_->holder(claims); holder && is_taken_over(claims, *holder))
+            return {
+                .severity = Finding::Severity::warning,
+                .id = "IVDS-R015",
+                .object = name,
+                .text = "its VM is this host's, and it forwards nothing: a commit took it over, and went no further",
+                .fix = fmt::format("`ivds-ctl migrate commit {}` again", name)};
+    }
+    return {.severity = Finding::Severity::info,
+            .id = "IVDS-R015",
+            .object = name,
+            .text = "it forwards nothing: its VM is to come from host " + vport.peer_host(),
+            .fix = "`ivds-ctl migrate commit` or `migrate abort` it"};
 }
 
 void Agent::announce(const std::string& vport) {

@@ -3,7 +3,8 @@
 die, are cut off and start again meanwhile, on a switch that learns in each outer VLAN, as those of the fabric do.
 
 After every few steps all is made whole: each VM has one host, and its frames go only there. Frames go at any other time
-too, also while a step is being done. None may ever come to another tenant, nor to one VM at two places or twice. While
+too, also while a step is being done. None may ever come to another tenant, nor to one VM at two places or twice. A
+commit whose answer is owed is made again then, as whoever made it was told to. While
 something is broken, frames may be lost alone that
 - are from or to a VM that was made, deleted or moved, or whose host had another VLAN, since all was whole;
 - are for a host that etcd may have given up: it was cut off, its agent was dead, or etcd came back.
@@ -110,6 +111,7 @@ class History:
         # VMs that may be at two places, as a host that one left may not know, and those hosts.
         self.doubtful = {}
         self.still = set()  # VMs that stand still while they move
+        self.owed = set()   # (VM, host) of commits that were not answered
         self.sent, self.got = {}, {}  # number -> what it is of and for; number -> places that it came to
         self.wrong, self.due, self.arrived, self.exempt = [], 0, 0, 0
         self.lock, self.ending = threading.Lock(), threading.Event()
@@ -192,6 +194,9 @@ class History:
             self.owners[vm] = {name}
         elif done.returncode == 7:  # it may have been done
             self.owners[vm] = self.owners[vm] | {name}
+        self.owed -= {(vm, name)}
+        if done.returncode == 7:
+            self.owed.add((vm, name))
 
     def commit(self):
         self.commit_on(self.some_vm(), self.random.choice(self.up()))
@@ -206,6 +211,7 @@ class History:
         client.wait(60)
         self.shaken.add(name)
         self.steps.append(f"{name}: migrate commit {vm}, and killed in it")
+        self.owed.add((vm, name))
         if self.owners[vm]:
             self.owners[vm] = self.owners[vm] | {name}
 
@@ -312,6 +318,14 @@ class History:
             if self.host(name).agent is None:
                 start(self.host(name), LEASE_S)
         self.steps.append("all is whole again")
+
+    def commit_again(self):
+        """What was not answered: it was done and is completed, or is done now, or is refused."""
+        for vm, name in sorted(self.owed):
+            self.lab.wait(lambda name=name: self.is_synced(name), SETTLE_S, lambda name=name: f"{name} is not synced")
+            self.commit_on(vm, name)
+        self.still = set()
+        check(not self.owed, f"not answered though all is whole: {self.owed}")
 
     def bindings(self):
         """{(V.VLAN, vMAC): [(host, VLAN)]} as etcd has them."""
@@ -508,6 +522,7 @@ class History:
                 self.step()
                 self.probe()
             self.mend()
+            self.commit_again()
             self.settle()
             arrived = self.check_frames()
             if (number + 1) % 20 == 0:

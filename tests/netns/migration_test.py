@@ -616,6 +616,24 @@ def target_dies_in_commit(moving):
         moving.went()
 
 
+def lease_ends_after_commit_in_doubt(moving):
+    moving.prepare()
+    moving.etcd.process.send_signal(signal.SIGSTOP)
+    done = moving.host("b").ctl("migrate", "commit", NAME, check=False)
+    check(done.returncode == 7 and "IVDS-R001" in done.stderr, f"exit {done.returncode}: {done.stderr}")
+    moving.host("b").stop_agent(signal.SIGKILL)
+    # What was asked of it waits for it, and it may do it or not.
+    moving.etcd.process.send_signal(signal.SIGCONT)
+    moving.lab.wait(lambda: "b" not in [binding["host"] for binding in moving.bindings()], LEASE_S + 30, "b's lease does not end")
+    moving.restart("b")
+    moving.lab.wait(lambda: says(moving.scene, "b", "synced"), 30, "b is not synced")
+    if not moving.bindings():
+        finding = findings(moving.scene, "b", "IVDS-R015")[0]
+        check(finding["severity"] == "warning" and "this host's" in finding["text"], f"doctor says {finding}")
+    moving.commit()
+    moving.went()
+
+
 def target_gone_for_good(moving):
     moving.prepare()
     moving.host("b").stop_agent(signal.SIGKILL)
@@ -798,7 +816,7 @@ def owner_lost_its_lease_before_commit(moving):
     home_from_c(moving)
 
 
-FAULTS = [client_dies_before_commit, client_dies_in_commit, target_dies_prepared, target_dies_in_commit,
+FAULTS = [client_dies_before_commit, client_dies_in_commit, target_dies_prepared, target_dies_in_commit, lease_ends_after_commit_in_doubt,
           target_gone_for_good, source_dies_before_commit, source_forgotten_before_commit, etcd_gone_before_prepare,
           etcd_gone_before_commit, etcd_dies_in_commit, owner_changes_before_commit, source_hears_of_two_moves_at_once,
           networks_part_before_commit, owner_lost_its_lease_before_commit]
