@@ -362,27 +362,24 @@ bool Agent::is_taken_over(const std::vector<fabric::Claim>& claims,
 
 Finding Agent::look_at_absent(const pb::VPort& vport) const {
     const std::string& name = vport.name();
-    if (vport.state() != pb::VPort::PREPARED)
-        return {.severity = Finding::Severity::info,
-                .id = "IVDS-R015",
-                .object = name,
-                .text = "it forwards nothing: its VM went to host " + vport.peer_host(),
-                .fix = "delete it, if it is not to come back"};
-    if (registry_ != nullptr) {
+    Finding finding{.severity = Finding::Severity::info,
+                    .id = "IVDS-R015",
+                    .object = name,
+                    .text = "it forwards nothing: its VM is to come from host " + vport.peer_host(),
+                    .fix = "`ivds-ctl migrate commit` or `migrate abort` it"};
+    if (vport.state() != pb::VPort::PREPARED) {
+        finding.text = "it forwards nothing: its VM went to host " + vport.peer_host();
+        finding.fix = "delete it, if it is not to come back";
+    } else if (registry_ != nullptr) {
         const auto claims = claims_of_vport(intent_->model, name, registry_->host(), uplink_macs_);
-        if (const auto holder = registry_->holder(claims); holder && is_taken_over(claims, *holder))
-            return {
-                .severity = Finding::Severity::warning,
-                .id = "IVDS-R015",
-                .object = name,
-                .text = "its VM is this host's, and it forwards nothing: a commit took it over, and went no further",
-                .fix = fmt::format("`ivds-ctl migrate commit {}` again", name)};
+        if (const auto holder = registry_->holder(claims); holder && is_taken_over(claims, *holder)) {
+            finding.severity = Finding::Severity::warning;
+            finding.text =
+                "its VM is this host's, and it forwards nothing: a commit took it over, and went no further";
+            finding.fix = fmt::format("`ivds-ctl migrate commit {}` again", name);
+        }
     }
-    return {.severity = Finding::Severity::info,
-            .id = "IVDS-R015",
-            .object = name,
-            .text = "it forwards nothing: its VM is to come from host " + vport.peer_host(),
-            .fix = "`ivds-ctl migrate commit` or `migrate abort` it"};
+    return finding;
 }
 
 void Agent::announce(const std::string& vport) {

@@ -2,10 +2,10 @@
 """histories_test.py -- random histories of binding changes and migrations over three hosts with a real etcd, whose agents
 die, are cut off and start again meanwhile, on a switch that learns in each outer VLAN, as those of the fabric do.
 
-After every few steps all is made whole: each VM has one host, and its frames go only there. Frames go at any other time
-too, also while a step is being done. None may ever come to another tenant, nor to one VM at two places or twice. A
-commit whose answer is owed is made again then, as whoever made it was told to. While
-something is broken, frames may be lost alone that
+After every few steps all is made whole, and each commit whose answer is owed is made again, as whoever made it was told
+to: then each VM has one host, and its frames go only there. Frames go at any other time too, also while a step is being
+done. None may ever come to another tenant, nor to one VM at two places or twice. While something is broken, frames may
+be lost alone that
 - are from or to a VM that was made, deleted or moved, or whose host had another VLAN, since all was whole;
 - are for a host that etcd may have given up: it was cut off, its agent was dead, or etcd came back.
 A VM that went from a host that cannot hear of it is there twice until it hears: nobody can tell it.
@@ -190,12 +190,11 @@ class History:
         done = self.ctl(name, "migrate", "commit", vm)
         if done.returncode in (0, 7) and self.owners[vm] != {name}:
             self.is_missed = self.is_missed or not hears
+        self.owed.discard((vm, name))
         if done.returncode == 0:
             self.owners[vm] = {name}
         elif done.returncode == 7:  # it may have been done
             self.owners[vm] = self.owners[vm] | {name}
-        self.owed -= {(vm, name)}
-        if done.returncode == 7:
             self.owed.add((vm, name))
 
     def commit(self):
