@@ -1182,18 +1182,20 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
             if (key != claim.key)
                 out.steps.push_back({{{key_text(key), there->mod_revision}}, {key_text(key), std::nullopt, 0}});
         }
+        const auto* known = owner(claim);
+        // A move that was carried out: what is missing is this host's own binding, which went with its lease.
+        const bool is_own = known != nullptr && known->second.owner.host() == host_;
         // That host lives, and would claim it anew: the two hosts no longer know each other's binding.
-        if (last == nullptr && hosts_.contains(from))
+        if (last == nullptr && !is_own && hosts_.contains(from))
             return fail(
                 Code::conflict, "IVDS-R012",
                 fmt::format("{} is nobody's, and host {} is in the registry without it", what, from),
                 fmt::format("let its vPort be in a network with this one on host {}, and on both the VLANs of "
                             "the other among the peer_vlans; or abort here",
                             from));
-        const auto* known = owner(claim);
         // Without a binding only an owner tells whether the VM is still where it was when it was prepared here.
         if (last == nullptr) {
-            if (known != nullptr && known->second.owner.host() != from && known->second.owner.host() != host_) {
+            if (known != nullptr && !is_own && known->second.owner.host() != from) {
                 const std::string& of = known->second.owner.host();
                 return fail(Code::conflict, "IVDS-R012",
                             fmt::format("{} went to host {} since host {} exported it, and the lease of host {} is "
@@ -1205,7 +1207,7 @@ Result<Mirror::Takeover> Mirror::takeover(const std::vector<Claim>& claims, cons
             }
             guard_owners(claim, take);
             // It lists what there is only once it is there again: so it hears of this before it claims anything.
-            take.guards.push_back({host_key(from), 0});
+            if (!is_own) take.guards.push_back({host_key(from), 0});
         }
         if (last == nullptr) last = past(claim);
         registry::Binding binding = claim.binding;
