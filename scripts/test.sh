@@ -46,7 +46,8 @@ fi
 status=0
 # Tests that keep several cores busy say so in PROCESSORS or RUN_SERIAL. The rest wait a good part of their time, for
 # kernels, leases and each other's processes: one more of them than there are cores.
-ctest --test-dir build/dev -j "${JOBS:-$(($(nproc) + 1))}" --output-on-failure --no-tests=error \
+# The limit ends what hangs: it says nothing of how fast a test is to be, on however slow a machine.
+ctest --test-dir build/dev --timeout 1200 -j "${JOBS:-$(($(nproc) + 1))}" --output-on-failure --no-tests=error \
     --output-junit ctest.xml "${select[@]}" || status=$?
 
 record=()

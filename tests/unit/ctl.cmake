@@ -8,12 +8,12 @@ add_executable(unit_ctl ctl_codec.cpp ctl_model.cpp ctl_vmac_pool.cpp ctl_compil
 ivds_unity(unit_ctl)
 target_link_libraries(unit_ctl PRIVATE ivds_ctl ivds_metrics ivds_options Catch2::Catch2WithMain rapidcheck)
 target_compile_definitions(unit_ctl PRIVATE IVDS_EXAMPLES="${CMAKE_SOURCE_DIR}/scripts/examples")
-ivds_test(NAME unit_ctl COMMAND unit_ctl LABELS unit TIMEOUT 300)
+ivds_test(NAME unit_ctl COMMAND unit_ctl LABELS unit)
 
 add_executable(unit_registry ctl_registry.cpp ctl_migration.cpp)
 target_link_libraries(unit_registry PRIVATE ivds_ctl ivds_options Catch2::Catch2WithMain)
-ivds_test(NAME unit_registry COMMAND unit_registry LABELS unit TIMEOUT 300)
+ivds_test(NAME unit_registry COMMAND unit_registry LABELS unit)
 
 add_executable(unit_access ctl_access.cpp)
 target_link_libraries(unit_access PRIVATE ivds_ctl ivds_options Catch2::Catch2WithMain)
-ivds_test(NAME unit_access COMMAND unit_access LABELS unit TIMEOUT 60)
+ivds_test(NAME unit_access COMMAND unit_access LABELS unit)

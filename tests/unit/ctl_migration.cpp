@@ -724,6 +724,42 @@ TEST_CASE("what has no binding is taken over from the host alone that the VM wen
     CHECK_FALSE(b.takeover(claims, "c", 2));
 }
 
+TEST_CASE("a move that was carried out is completed by its own host, also where the host it came from is there again",
+          "[R154][R164][R167]") {
+    Store store;
+    Mirror a("a");
+    Mirror b("b");
+    Mirror c("c");
+    const Model first = one_of_three(0, true);
+    REQUIRE(store.write(a.publication(claims_of(first, "a", {}), 1).steps));
+    write_host(store, "a");
+    const Model second = taken(one_of_three(1, false), first, "a", "b", b, store);
+    const auto claims = claims_of(second, "b", {});
+    // The binding of b goes with its lease, before its vPort was made active.
+    std::erase_if(store.keys, [](const auto& entry) { return entry.second.lease != 0; });
+    store.list(b);
+    const auto completed = b.takeover(claims, "a", 2);
+    REQUIRE(completed);
+    CHECK(completed->generation > 2);
+    Store whole = store;
+    REQUIRE(whole.write(completed->steps));
+    REQUIRE(whole.of("02:00:00:00:00:01").size() == 1);
+    CHECK(whole.of("02:00:00:00:00:01")[0].host() == "b");
+    whole.list(a);
+    const auto left = a.publication(claims_of(first, "a", {}), 3);
+    CHECK(left.steps.empty());
+    CHECK(left.went == std::map<std::string, std::string>{{"p", "b"}});
+    // Not if the VM went on between the plan and the write, and not after.
+    Store on = store;
+    (void)taken(one_of_three(2, false), second, "b", "c", c, on);
+    std::erase_if(on.keys, [](const auto& entry) { return entry.second.lease != 0; });
+    CHECK_FALSE(on.write(completed->steps));
+    on.list(b);
+    const auto late = b.takeover(claims, "a", 2);
+    REQUIRE_FALSE(late);
+    CHECK(late.error().id == "IVDS-R012");
+}
+
 TEST_CASE("whose a VM is that moved stays known as long as its host has it", "[R154][R164]") {
     Store store;
     Mirror a("a");
