@@ -34,6 +34,8 @@ void view_plan(const offload::Plan& plan, const Ids& ids, pb::OffloadNic& out) {
     add_table(out, "addresses", plan.macs);
     add_table(out, "vlans", plan.vlans);
     add_table(out, "mirrors", plan.mirror_rules);
+    add_table(out, "five-tuples", plan.five_tuples);
+    add_table(out, "ethertypes", plan.ethertypes);
     const auto ports = names_by_id(ids.ports);
     const auto instances = names_by_id(ids.instances);
     const auto mirrors = names_by_id(ids.mirrors);
@@ -42,6 +44,8 @@ void view_plan(const offload::Plan& plan, const Ids& ids, pb::OffloadNic& out) {
     for (const auto& [id, at] : plan.vports) add(out, "vport", name_or_number(ports, id), at);
     for (const auto& [id, at] : plan.rates) add(out, "rate", name_or_number(ports, id), at);
     for (const auto& [id, at] : plan.rules) add(out, "rules", name_or_number(ports, id), at);
+    for (const auto& [key, at] : plan.rx_filters)
+        add(out, "rx_filter", fmt::format("{}/{}", name_or_number(ports, key.first), key.second + 1), at);
     for (const auto& [session, at] : plan.mirrors) add(out, "mirror", name_or_number(mirrors, session), at);
 }
 

@@ -4,6 +4,8 @@
 #include <limits>
 #include <set>
 
+#include "model/rx_filter.h"
+
 namespace ivds {
 
 namespace {
@@ -24,7 +26,8 @@ std::vector<NicIntent> nic_intents(const Model& model, const Ids& ids) {
                           .macs = or_all(tenant->max_nic_macs()),
                           .vlans = or_all(tenant->max_nic_vlans()),
                           .rates = or_all(tenant->max_nic_rates()),
-                          .mirrors = or_all(tenant->max_nic_mirrors())};
+                          .mirrors = or_all(tenant->max_nic_mirrors()),
+                          .filters = or_all(tenant->max_nic_filters())};
     }
     std::vector<NicIntent> intents;
     for (const auto& [name, uplink] : model.uplinks) {
@@ -53,6 +56,9 @@ std::vector<NicIntent> nic_intents(const Model& model, const Ids& ids) {
             intent.vfs[id] = vport->vf().index();
             if (vport->offload() == pb::VPort::REQUIRE) intent.choices.must.insert(id);
             if (vport->offload() == pb::VPort::FORBID) intent.choices.must_not.insert(id);
+            for (const pb::RxFilter& filter : vport->rx_filters())
+                if (const auto match = parse_rx_match(filter))
+                    intent.choices.rx_filters[id].push_back({.match = *match, .queue = filter.queue()});
         }
     }
     return intents;

@@ -482,11 +482,6 @@ bool good_name(const std::string& name) {
     return name.size() <= 63 && std::ranges::all_of(name, good) && name[0] != '.' && name[0] != '_' && name[0] != '-';
 }
 
-void to_lower(std::string& text) {
-    std::ranges::transform(text, text.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; });
-}
-
 }  // namespace
 
 Result<AclRule> parse_rule(const pb::Rule& rule) {
@@ -530,6 +525,11 @@ Result<SetMatch> parse_set(const pb::Set& set) {
         out.macs.push_back(*mac);
     }
     return out;
+}
+
+void to_lower(std::string& text) {
+    std::ranges::transform(text, text.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + ('a' - 'A')) : c; });
 }
 
 void normalise_rules(RuleList& rules) {

@@ -25,6 +25,8 @@ constexpr int kMaxSetMembers = 65'536;
 // The addresses and MACs of a set; its vPorts are for others to look up. Fails with the first that is wrong.
 [[nodiscard]] Result<SetMatch> parse_set(const pb::Set& set);
 
+// Of ASCII letters.
+void to_lower(std::string& text);
 // Writes addresses and words in one form; what does not parse stays as it is.
 void normalise_rules(RuleList& rules);
 void normalise_set(pb::Set& set);

@@ -14,6 +14,7 @@
 #include "model/model.h"
 #include "model/priority.h"
 #include "model/rule.h"
+#include "model/rx_filter.h"
 #include "model/vmac_pool.h"
 
 namespace ivds {
@@ -101,6 +102,11 @@ public:
     void rules(const RuleList& list) {
         if (!result_) return;
         if (auto valid = validate_rules(list); !valid) result_ = std::unexpected(valid.error().in(who_));
+    }
+
+    void rx_filters(const google::protobuf::RepeatedPtrField<pb::RxFilter>& list) {
+        if (!result_) return;
+        if (auto valid = validate_rx_filters(list); !valid) result_ = std::unexpected(valid.error().in(who_));
     }
 
     [[nodiscard]] bool ok() const { return result_.has_value(); }
@@ -828,7 +834,8 @@ Result<> validate_object(const pb::Tenant& tenant) {
     for (const auto& [field, value] :
          {std::pair("max_vfs", tenant.max_vfs()), std::pair("max_nic_macs", tenant.max_nic_macs()),
           std::pair("max_nic_vlans", tenant.max_nic_vlans()), std::pair("max_nic_rates", tenant.max_nic_rates()),
-          std::pair("max_nic_mirrors", tenant.max_nic_mirrors())})
+          std::pair("max_nic_mirrors", tenant.max_nic_mirrors()),
+          std::pair("max_nic_filters", tenant.max_nic_filters())})
         check.number(field, value, 1, kMaxNicQuota, true);
     return check.result();
 }
@@ -1024,6 +1031,10 @@ Result<> validate_object(const pb::VPort& vport) {
                    "IVDS-M056", "a patch has no interface, and nobody behind it",
                    "leave netdev, vnic, extra_macs, addresses, attach, mtu_bytes and inspector out, or patch");
     }
+    check.that(vport.rx_filters().empty() || vport.has_vf(), "IVDS-M095",
+               "rx_filters choose among the receive queues of a VF, and it has none",
+               "give vf, or leave rx_filters out");
+    check.rx_filters(vport.rx_filters());
     check.that(vport.offload() == pb::VPort::AUTO || vport.has_vf(), "IVDS-M003", "offload without vf has no effect",
                "give the VF, or leave offload out");
     const bool is_active = vport.state() == pb::VPort::ACTIVE;

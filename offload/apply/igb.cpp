@@ -130,6 +130,8 @@ private:
     Result<> write(const SetRate& step);
     Result<> write(const SetMirror& step);
     Result<> write(const ClearMirror& step);
+    Result<> write(const SetFilter& step);
+    Result<> write(const ClearFilter& step);
     Result<> write(const UnknownToPf& step);
     Result<> write(const Software& step);
 
@@ -571,6 +573,16 @@ Result<> Igb::write(const SetMirror& step) {
 }
 
 Result<> Igb::write(const ClearMirror& /*step*/) {
+    return {};
+}
+
+// Its VFs have one receive queue, so no plan has these either.
+Result<> Igb::write(const SetFilter& step) {
+    return fail(Code::unsupported, "IVDS-O014", fmt::format("{}: a VF has one queue", text(Step(step))),
+                "leave it out");
+}
+
+Result<> Igb::write(const ClearFilter& /*step*/) {
     return {};
 }
 

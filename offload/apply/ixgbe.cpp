@@ -435,6 +435,7 @@ Result<> Ixgbe::clear() {
         note(std::unexpected(all.error()));
     }
     for (unsigned i = 0; i < chip_.mirror_rules; ++i) note(writer_.apply(ClearMirror{.target = 0, .slot = i}));
+    note(writer_.clear_filters());
     for (unsigned slot = 1; slot < chip_.vlan_entries; ++slot) {
         note(nic_.change(Reg::pfvlvf, slot, all_ones, 0));
         note(nic_.change(Reg::pfvlvfb, 2 * slot, all_ones, 0));

@@ -19,7 +19,8 @@
 //   PFVFRE, PFVFTE  The driver sets and clears a VF's bits as its link state says, and when the VF resets.
 //   PFVML2FLT    Of a VF: read only, but for the bits that the driver sets the same way. Of the PF: ROPE, which the
 //                driver clears when the lists of its interface change.
-//   PFVMTXSW, PFUTA, PFMRCTL, PFMRVM  The driver never writes them.
+//   PFVMTXSW, PFUTA, PFMRCTL, PFMRVM, SAQF, DAQF, SDPQF, FTQF, L34TIMIR  The driver never writes them.
+//   ETQF, ETQS   The driver has 2 to 7 for protocols of its own; 0 and 1 are ours.
 //
 // From the in-tree driver's text (Linux 5.18 to 6.9); it has not run on a card.
 #pragma once

@@ -74,11 +74,13 @@ constexpr Chip the_chip{
     .mirror_rules = 0,
     .five_tuple_filters = 8,
     .ethertype_filters = 8,
+    .kept_ethertype_filters = 8,
     .flow_filters = 0,
     .queue_counters = 0,
     .max_frame = 9728,
     .min_rate_mbps = 1,
     .one_mac_per_vf = false,
+    .one_queue_per_vf = true,  // igbvf's
     .mac_per_vlan = false,
     .unicast_promiscuous = false,
     .vlan_promiscuous = false,

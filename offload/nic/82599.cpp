@@ -331,11 +331,13 @@ constexpr Chip the_chip{
     .mirror_rules = 4,
     .five_tuple_filters = 128,
     .ethertype_filters = 8,
+    .kept_ethertype_filters = 6,  // Linux's: FCoE, time stamps, FIP, LLDP, LACP, flow control
     .flow_filters = 2046,
     .queue_counters = 16,
     .max_frame = 9728,
     .min_rate_mbps = 10,
     .one_mac_per_vf = false,
+    .one_queue_per_vf = false,
     .mac_per_vlan = false,
     .unicast_promiscuous = false,
     .vlan_promiscuous = false,

@@ -21,6 +21,33 @@ constexpr unsigned queues_of_pool = 2;  // with 64 pools
 // All frames of its V.VLANs: the table of unicast hashes is full (clear()).
 constexpr std::uint32_t uplink_takes = pfvml2flt::bam.put() | pfvml2flt::mpe.put() | pfvml2flt::rope.put();
 
+// Filters on EtherTypes that are ours; the others are the driver's.
+unsigned own_ethertype_filters() {
+    return chip().ethertype_filters - chip().kept_ethertype_filters;
+}
+
+// Of two that match a frame at once nothing depends: there are none.
+constexpr std::uint32_t filter_priority = 1;
+
+constexpr std::uint32_t swapped(std::uint32_t value) {
+    return value >> 24 | (value >> 8 & 0xff00) | (value & 0xff00) << 8 | value << 24;
+}
+constexpr std::uint16_t swapped(std::uint16_t value) {
+    return static_cast<std::uint16_t>(value >> 8 | value << 8);
+}
+
+// FTQF of a filter that is on: what is 0 in the match is not looked at.
+std::uint32_t five_tuple(const RxKey& key) {
+    const auto& [pool, match] = key;
+    const std::uint32_t protocol = match.protocol == 17 ? ftqf::udp : match.protocol == 132 ? ftqf::sctp : ftqf::tcp;
+    const auto ignored = [](bool is) { return is ? 1U : 0U; };
+    return ftqf::protocol.put(protocol) | ftqf::priority.put(filter_priority) | ftqf::pool.put(pool) |
+           ftqf::ignore_source.put(ignored(match.src == 0)) | ftqf::ignore_destination.put(ignored(match.dst == 0)) |
+           ftqf::ignore_source_port.put(ignored(match.src_port == 0)) |
+           ftqf::ignore_destination_port.put(ignored(match.dst_port == 0)) |
+           ftqf::ignore_protocol.put(ignored(match.protocol == 0)) | ftqf::queue_en.put();
+}
+
 std::uint32_t half(PoolSet pools, unsigned word) {
     return static_cast<std::uint32_t>(pools >> (32 * word));
 }
@@ -98,6 +125,7 @@ Result<> Writer82599::clear() {
         each(word, word + 1, [&](unsigned i) { return nic_.put(Reg::pfvfre, i, own); });
     }
     each(0, 2 * chip().mirror_rules, [&](unsigned i) { return nic_.put(Reg::pfmrvm, i, 0); });
+    if (done) done = clear_filters();
     each(0, chip().pools, [&](unsigned i) { return i == pf_ ? Result<>{} : nic_.put(Reg::pfvml2flt, i, 0); });
     each(1, chip().mac_entries, [&](unsigned i) { return nic_.put(Reg::rah, i, 0); });
     each(1, chip().mac_entries, [&](unsigned i) { return put_pools_of_mac(i, 0); });
@@ -108,6 +136,20 @@ Result<> Writer82599::clear() {
     each(0, 128, [&](unsigned i) { return nic_.put(Reg::pfuta, i, all_ones); });
     each(0, 1, [&](unsigned) { return write(UnknownToPf{.on = false}); });
     return done;
+}
+
+Result<> Writer82599::clear_filters() {
+    Result<> done;
+    for (unsigned slot = 0; done && slot < chip().five_tuple_filters; ++slot) done = nic_.put(Reg::ftqf, slot, 0);
+    for (unsigned slot = 0; done && slot < own_ethertype_filters(); ++slot) done = nic_.put(Reg::etqf, slot, 0);
+    return done;
+}
+
+Result<unsigned> Writer82599::pool_queues() {
+    const auto mode = nic_.get(Reg::mrqc);
+    if (!mode) return std::unexpected(mode.error());
+    const bool many = mrqc::mrqe(*mode) == mrqc::vt64 || mrqc::mrqe(*mode) == mrqc::vt64_rss;
+    return many ? queues_of_pool : 2 * queues_of_pool;
 }
 
 Result<PoolSet> Writer82599::get64(Reg reg, unsigned pair) {
@@ -267,6 +309,7 @@ Result<> Writer82599::read_tables(NicState& state) {
             if ((*bits >> i & 1U) != 0) state.admitted.insert(static_cast<std::uint16_t>(32 * word + i));
     }
     if (auto done = read_mirrors(state); !done) return std::unexpected(done.error());
+    if (auto done = read_filters(state); !done) return std::unexpected(done.error());
     const auto own = nic_.get(Reg::pfvml2flt, pf_);
     if (!own) return std::unexpected(own.error());
     state.unknown_to_pf = pfvml2flt::rope(*own) != 0;
@@ -288,6 +331,58 @@ Result<> Writer82599::read_mirrors(NicState& state) {
             return fail(Code::conflict, "IVDS-O013",
                         fmt::format("PFMRCTL[{}] is {:#x}, which no plan makes", rule, *control),
                         "clear the NIC, and look for another writer");
+    }
+    return {};
+}
+
+Result<> Writer82599::read_filters(NicState& state) {
+    const auto conflict = [](const char* reg, unsigned slot, std::uint32_t value) {
+        return fail(Code::conflict, "IVDS-O013",
+                    fmt::format("{}[{}] is {:#010x}, which no plan makes", reg, slot, value),
+                    "clear the NIC, and look for another writer");
+    };
+    const auto queues = pool_queues();
+    if (!queues) return std::unexpected(queues.error());
+    for (unsigned slot = 0; slot < chip().five_tuple_filters; ++slot) {
+        const auto value = nic_.get(Reg::ftqf, slot);
+        if (!value) return std::unexpected(value.error());
+        if (ftqf::queue_en(*value) == 0) continue;
+        const auto src = nic_.get(Reg::saqf, slot);
+        if (!src) return std::unexpected(src.error());
+        const auto dst = nic_.get(Reg::daqf, slot);
+        if (!dst) return std::unexpected(dst.error());
+        const auto ports = nic_.get(Reg::sdpqf, slot);
+        if (!ports) return std::unexpected(ports.error());
+        const auto target = nic_.get(Reg::l34timir, slot);
+        if (!target) return std::unexpected(target.error());
+        constexpr std::array<std::uint8_t, 4> protocols{6, 17, 132, 0};
+        RxMatch match;
+        if (ftqf::ignore_source(*value) == 0) match.src = swapped(*src);
+        if (ftqf::ignore_destination(*value) == 0) match.dst = swapped(*dst);
+        if (ftqf::ignore_protocol(*value) == 0) match.protocol = protocols.at(ftqf::protocol(*value));
+        if (ftqf::ignore_source_port(*value) == 0) match.src_port = swapped(static_cast<std::uint16_t>(*ports));
+        if (ftqf::ignore_destination_port(*value) == 0)
+            match.dst_port = swapped(static_cast<std::uint16_t>(*ports >> 16));
+        const RxKey key{ftqf::pool(*value), match};
+        const unsigned queue = l34timir::rx_queue(*target);
+        if (*value != five_tuple(key) || queue / *queues != key.first ||
+            *target != (l34timir::must_be_one.put() | l34timir::size_bp.put() | l34timir::rx_queue.put(queue)) ||
+            !state.filters.try_emplace(key, NicFilter{.slot = slot, .queue = queue % *queues}).second)
+            return conflict("FTQF", slot, *value);
+    }
+    for (unsigned slot = 0; slot < own_ethertype_filters(); ++slot) {
+        const auto value = nic_.get(Reg::etqf, slot);
+        if (!value) return std::unexpected(value.error());
+        if (etqf::filter_en(*value) == 0) continue;
+        const auto select = nic_.get(Reg::etqs, slot);
+        if (!select) return std::unexpected(select.error());
+        const auto type = static_cast<std::uint16_t>(etqf::etype(*value));
+        const unsigned queue = etqs::rx_queue(*select);
+        const RxKey key{queue / *queues, {.ethertype = type}};
+        if (*value != (etqf::filter_en.put() | etqf::etype.put(type)) ||
+            *select != (etqs::queue_en.put() | etqs::rx_queue.put(queue)) ||
+            !state.filters.try_emplace(key, NicFilter{.slot = slot, .queue = queue % *queues}).second)
+            return conflict("ETQF", slot, *value);
     }
     return {};
 }
@@ -429,6 +524,36 @@ Result<> Writer82599::write(const ClearMirror& step) {
     return in_turn([&] { return nic_.put(Reg::pfmrctl, step.slot, 0); },
                    [&] { return nic_.put(Reg::pfmrvm, step.slot, 0); },
                    [&] { return nic_.put(Reg::pfmrvm, step.slot + chip().mirror_rules, 0); });
+}
+
+// An EtherType's is for all pools but for its queue, which only its own has. It is set before the filter is on.
+Result<> Writer82599::write(const SetFilter& step) {
+    const auto queues = pool_queues();
+    if (!queues) return std::unexpected(queues.error());
+    const RxMatch match = step.key.second;
+    const unsigned slot = step.entry.slot;
+    const unsigned queue = step.key.first * *queues + step.entry.queue;
+    if (match.ethertype != 0)
+        return in_turn(
+            [&] { return nic_.put(Reg::etqf, slot, 0); },
+            [&] { return nic_.put(Reg::etqs, slot, etqs::queue_en.put() | etqs::rx_queue.put(queue)); },
+            [&] { return nic_.put(Reg::etqf, slot, etqf::filter_en.put() | etqf::etype.put(match.ethertype)); });
+    const std::uint32_t ports = std::uint32_t{swapped(match.dst_port)} << 16 | swapped(match.src_port);
+    return in_turn(
+        [&] { return nic_.put(Reg::ftqf, slot, 0); }, [&] { return nic_.put(Reg::saqf, slot, swapped(match.src)); },
+        [&] { return nic_.put(Reg::daqf, slot, swapped(match.dst)); },
+        [&] { return nic_.put(Reg::sdpqf, slot, ports); },
+        [&] {
+            return nic_.put(Reg::l34timir, slot,
+                            l34timir::must_be_one.put() | l34timir::size_bp.put() | l34timir::rx_queue.put(queue));
+        },
+        [&] { return nic_.put(Reg::ftqf, slot, five_tuple(step.key)); });
+}
+
+Result<> Writer82599::write(const ClearFilter& step) {
+    if (step.key.second.ethertype == 0) return nic_.put(Reg::ftqf, step.slot, 0);
+    return in_turn([&] { return nic_.put(Reg::etqf, step.slot, 0); },
+                   [&] { return nic_.put(Reg::etqs, step.slot, 0); });
 }
 
 // The PF takes untagged frames and the floods of the V.VLANs that it is a member of.

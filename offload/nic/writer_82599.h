@@ -29,9 +29,10 @@ public:
     // Turns all VFs off and empties the tables, so that the NIC holds an empty NicState and all is the PF's. The
     // station address in RAL[0] stays.
     Result<> clear();
+    Result<> clear_filters();
     // What the registers hold, as Backend::read() tells it (apply/backend.h).
     Result<NicState> read();
-    // Of that, all but VFs and addresses: V.VLANs, mirrors, and what the PF takes.
+    // Of that, all but VFs and addresses: V.VLANs, mirrors, filters, and what the PF takes.
     Result<> read_tables(NicState& state);
     // What it counts of the pools before the PF's, which are the VFs'.
     Result<CountersOfPools> counters();
@@ -61,6 +62,9 @@ private:
     Result<bool> is_uplink(unsigned pool, const PoolBits& bits);
     Result<unsigned> read_rate(unsigned pool);
     Result<> read_mirrors(NicState& state);
+    Result<> read_filters(NicState& state);
+    // As the NIC is laid out now.
+    Result<unsigned> pool_queues();
 
     Result<> write(const SetMac& step);
     Result<> write(const ClearMac& step);
@@ -73,6 +77,8 @@ private:
     Result<> write(const SetRate& step);
     Result<> write(const SetMirror& step);
     Result<> write(const ClearMirror& step);
+    Result<> write(const SetFilter& step);
+    Result<> write(const ClearFilter& step);
     Result<> write(const UnknownToPf& step);
     Result<> write(const Software& step);
     Result<> put_pools_of_mac(unsigned slot, PoolSet pools);

@@ -9,6 +9,7 @@
 #include "plan/choose.h"
 #include "plan/fdb.h"
 #include "plan/mirror.h"
+#include "plan/rx_filter.h"
 #include "plan/uplink.h"
 #include "plan/vport.h"
 
@@ -324,6 +325,7 @@ Result<Plan> make_plan(const Snapshot& tables, const Device& device, const Choic
     const Sorting sorting = sort_to_uplinks(tables, device, choices, present);
     plan.state = make_state(chosen, sorting, tables, device, addresses, mirrors, present);
     place(plan, chosen, sorting, mirrors, tables, device);
+    choose_rx_filters(plan, tables, device, choices, present);
     if (auto ok = check_must(choices, plan.vports); !ok) return std::unexpected(ok.error());
     plan.pools = {.used = static_cast<unsigned>(plan.state.pools.size() + plan.state.uplinks.size()),
                   .reserved = 1,

@@ -24,6 +24,7 @@
 #include <map>
 #include <set>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "loader/error.h"
@@ -52,7 +53,16 @@ struct Quota {
     unsigned vlans = std::numeric_limits<unsigned>::max();
     unsigned rates = std::numeric_limits<unsigned>::max();
     unsigned mirrors = std::numeric_limits<unsigned>::max();  // that copy to its vPorts
+    unsigned filters = std::numeric_limits<unsigned>::max();  // that choose a receive queue of its vPorts
     bool operator==(const Quota&) const = default;
+};
+
+// Software has no queues of a VM, so it is no part of its tables: it is wished for, and a NIC that cannot do it gives
+// the frames to the queue that it gives others to.
+struct RxFilter {
+    RxMatch match;
+    unsigned queue = 0;  // of the VF
+    bool operator==(const RxFilter&) const = default;
 };
 
 struct Choices {
@@ -63,6 +73,8 @@ struct Choices {
     std::set<std::uint32_t> must_not{};                // vPorts that stay in software
     std::map<std::uint32_t, std::uint32_t> tenants{};  // of instances; one without is under no quota
     std::map<std::uint32_t, Quota> quotas{};           // by tenant
+    // Of vPorts; no frame matches two of one vPort's.
+    std::map<std::uint32_t, std::vector<RxFilter>> rx_filters{};
     bool operator==(const Choices&) const = default;
 };
 
@@ -124,7 +136,11 @@ struct Choices {
     X(mac_twice, "one address is in two V.VLANs, and the NIC's table knows one")                      \
     X(quota, "its tenant has all that it may have of the NIC")                                        \
     X(macs_full, "the NIC's table of addresses is full")                                              \
-    X(vlans_full, "the NIC's table of VLANs is full")
+    X(vlans_full, "the NIC's table of VLANs is full")                                                 \
+    X(one_queue, "a VF has one receive queue")                                                        \
+    X(queue_away, "a VF has no such receive queue")                                                   \
+    X(type_twice, "another vPort has a filter of the EtherType, and the NIC has one for each")        \
+    X(filters_full, "the NIC's filters of its kind are all in use")
 
 enum class Reason : std::uint8_t {
 #define IVDS_X(name, words) name,
@@ -185,7 +201,10 @@ struct Plan {
     std::map<std::uint32_t, Placement> mirrors;  // by session
     std::map<std::uint32_t, Placement> rates;    // by vPort: of what it sends, or else of what is sent to it
 
-    Use pools, macs, vlans, mirror_rules;
+    // By vPort and place in its list.
+    std::map<std::pair<std::uint32_t, unsigned>, Placement> rx_filters;
+
+    Use pools, macs, vlans, mirror_rules, five_tuples, ethertypes;
 };
 
 // Fails where the choices contradict the tables or each other, or ask for what cannot be.

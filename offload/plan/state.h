@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "loader/tables.h"
 
@@ -63,6 +64,25 @@ struct NicMirror {
     bool operator==(const NicMirror&) const = default;
 };
 
+// Frames that are for a VF: of an EtherType, or of IPv4 with all of the rest that is not 0, which is any.
+struct RxMatch {
+    std::uint16_t ethertype = 0;
+    std::uint32_t src = 0;
+    std::uint32_t dst = 0;
+    std::uint8_t protocol = 0;  // 6, 17 or 132
+    std::uint16_t src_port = 0;
+    std::uint16_t dst_port = 0;
+    auto operator<=>(const RxMatch&) const = default;
+};
+// Such frames come by that one of the VF's receive queues; whether they come is not theirs to say. The slot is in the
+// table of EtherTypes or that of five-tuples.
+struct NicFilter {
+    unsigned slot = 0;
+    unsigned queue = 0;
+    bool operator==(const NicFilter&) const = default;
+};
+using RxKey = std::pair<unsigned, RxMatch>;  // of a pool
+
 struct NicState {
     std::map<unsigned, NicPool> pools;
     // VFs that are on as uplinks of the host's, with two tags: the NIC gives such a one all frames of the V.VLANs
@@ -72,6 +92,7 @@ struct NicState {
     std::map<std::uint16_t, NicVlan> vlans;
     std::set<std::uint16_t> admitted;       // VLANs that are taken in from the wire, those of software ports too
     std::map<unsigned, NicMirror> mirrors;  // by the pool that gets the copies
+    std::map<RxKey, NicFilter> filters;
     bool unknown_to_pf = false;  // what VFs send to unknown addresses goes to the PF as well, where it is a member
     bool operator==(const NicState&) const = default;
 };

@@ -41,6 +41,16 @@ public:
         }
     }
 
+    // Before its pool is another's.
+    void give_up_filters() {
+        const std::map<RxKey, NicFilter> filters = state_.filters;
+        for (const auto& [key, entry] : filters) {
+            const auto next = wanted_.filters.find(key);
+            if (next == wanted_.filters.end() || next->second != entry || !is_staying(key.first))
+                add(ClearFilter{.key = key, .slot = entry.slot});
+        }
+    }
+
     void give_up_macs() {
         const std::map<Mac, NicMac> macs = state_.macs;
         for (const auto& [mac, entry] : macs) {
@@ -104,6 +114,8 @@ public:
         }
         for (const unsigned pool : wanted_.uplinks)
             if (!state_.uplinks.contains(pool)) add(SetUplink{.pool = pool});
+        for (const auto& [key, entry] : wanted_.filters)
+            if (!state_.filters.contains(key)) add(SetFilter{.key = key, .entry = entry});
         for (const auto& [mac, entry] : wanted_.macs)
             if (state_.macs.at(mac).pool != entry.pool) add(SetMac{.mac = mac, .entry = entry});
     }
@@ -137,6 +149,10 @@ private:
     std::vector<Step> steps_;
 };
 
+const char* table(const RxKey& key) {
+    return key.second.ethertype != 0 ? "EtherType filter" : "five-tuple filter";
+}
+
 template <class... F>
 struct Overloaded : F... {
     using F::operator()...;
@@ -147,6 +163,7 @@ struct Overloaded : F... {
 std::vector<Step> make_steps(const NicState& present, const NicState& wanted, unsigned pf) {
     Builder builder(present, wanted, pf);
     builder.give_up_mirrors();
+    builder.give_up_filters();
     builder.give_up_macs();
     builder.give_up_the_rest();
     builder.tell_software(true);
@@ -177,10 +194,28 @@ void advance(NicState& state, const Step& step) {
                    [&](const SetRate& set) { state.pools.at(set.pool).rate_mbps = set.rate_mbps; },
                    [&](const SetMirror& set) { state.mirrors[set.target] = set.entry; },
                    [&](const ClearMirror& clear) { state.mirrors.erase(clear.target); },
+                   [&](const SetFilter& set) { state.filters[set.key] = set.entry; },
+                   [&](const ClearFilter& clear) { state.filters.erase(clear.key); },
                    [&](const UnknownToPf& set) { state.unknown_to_pf = set.on; },
                    [](const Software&) {},
                },
                step);
+}
+
+std::string text(const RxMatch& match) {
+    if (match.ethertype != 0) return fmt::format("EtherType {:#06x}", match.ethertype);
+    const auto address = [](std::uint32_t of) {
+        return fmt::format("{}.{}.{}.{}", of >> 24, of >> 16 & 0xff, of >> 8 & 0xff, of & 0xff);
+    };
+    std::string out = match.protocol == 6     ? "tcp"
+                      : match.protocol == 17  ? "udp"
+                      : match.protocol == 132 ? "sctp"
+                                              : "ip";
+    if (match.src != 0) out += " from " + address(match.src);
+    if (match.src_port != 0) out += fmt::format(" from port {}", match.src_port);
+    if (match.dst != 0) out += " to " + address(match.dst);
+    if (match.dst_port != 0) out += fmt::format(" to port {}", match.dst_port);
+    return out;
 }
 
 std::string text(const Step& step) {
@@ -218,6 +253,14 @@ std::string text(const Step& step) {
             },
             [](const ClearMirror& clear) {
                 return fmt::format("mirror {}: off, was to pool {}", clear.slot, clear.target);
+            },
+            [](const SetFilter& set) {
+                return fmt::format("{} slot {}: {} for pool {} to its queue {}", table(set.key), set.entry.slot,
+                                   text(set.key.second), set.key.first, set.entry.queue);
+            },
+            [](const ClearFilter& clear) {
+                return fmt::format("{} slot {}: off, was {} for pool {}", table(clear.key), clear.slot,
+                                   text(clear.key.second), clear.key.first);
             },
             [](const UnknownToPf& set) {
                 return fmt::format("unknown addresses {} to the PF", set.on ? "also" : "no more");

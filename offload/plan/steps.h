@@ -64,6 +64,14 @@ struct ClearMirror {
     unsigned target = 0;
     unsigned slot = 0;
 };
+struct SetFilter {  // it was not there
+    RxKey key;
+    NicFilter entry;
+};
+struct ClearFilter {
+    RxKey key;
+    unsigned slot = 0;
+};
 struct UnknownToPf {
     bool on = false;
 };
@@ -76,7 +84,7 @@ struct Software {
 };
 
 using Step = std::variant<SetMac, ClearMac, SetVlan, ClearVlan, Admit, SetPool, SetUplink, ClearPool, SetRate,
-                          SetMirror, ClearMirror, UnknownToPf, Software>;
+                          SetMirror, ClearMirror, SetFilter, ClearFilter, UnknownToPf, Software>;
 
 // `pf` is the PF's pool. There is always a step that takes the tables.
 [[nodiscard]] std::vector<Step> make_steps(const NicState& present, const NicState& wanted, unsigned pf);
@@ -85,5 +93,6 @@ using Step = std::variant<SetMac, ClearMac, SetVlan, ClearVlan, Admit, SetPool, 
 void advance(NicState& state, const Step& step);
 
 [[nodiscard]] std::string text(const Step& step);
+[[nodiscard]] std::string text(const RxMatch& match);  // "tcp to port 80"
 
 }  // namespace ivds::offload

@@ -456,11 +456,24 @@ Nic::Checks Nic82599::checks(unsigned pool) const {
             .vlans = (pfvfspoof::vlanas(on) >> (pool % 8) & 1U) != 0};
 }
 
+std::set<unsigned> Nic82599::used_queues(unsigned pool) const {
+    const std::vector<unsigned> hashed = hashed_queues(pool);
+    std::set<unsigned> out(hashed.begin(), hashed.end());
+    const auto add = [&](unsigned queue) {
+        if (owner(queue) == pool && queue % queues_of_pool() != 0) out.insert(queue % queues_of_pool());
+    };
+    for (const FiveTuple& one : five_tuples_) add(one.queue);
+    for (const auto& [type, number] : ethertypes_)
+        if (const std::uint32_t select = image_(Reg::etqs, number); etqs::queue_en(select) != 0)
+            add(etqs::rx_queue(select));
+    return out;
+}
+
 Nic::Queues Nic82599::queues(unsigned pool) const {
     const unsigned first = pool * queues_of_pool();
     const auto receives = [&](unsigned queue) { return rxdctl::enable(image_(Reg::rxdctl, first + queue)) != 0; };
     Queues out{.sends = txdctl::enable(image_(Reg::txdctl, first)) != 0, .receives = receives(0)};
-    for (const unsigned queue : hashed_queues(pool))
+    for (const unsigned queue : used_queues(pool))
         if (!receives(queue))
             out.off.push_back(queue);
         else if (strips(first + queue) != strips(first))

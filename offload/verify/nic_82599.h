@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -77,6 +78,8 @@ private:
     [[nodiscard]] unsigned queues_of_pool() const { return queues_of_port / pools_; }
     // Queues of the pool that a frame of some flow is hashed to, besides the first: offsets within the pool.
     [[nodiscard]] std::vector<unsigned> hashed_queues(unsigned pool) const;
+    // … or a filter gives it to.
+    [[nodiscard]] std::set<unsigned> used_queues(unsigned pool) const;
     [[nodiscard]] bool strips(unsigned queue) const;
     [[nodiscard]] std::optional<unsigned> ethertype_filter(std::uint16_t ethertype) const;
     void mirror(const Seen& seen, bool from_wire, bool to_wire, Doubts& doubts, Candidates& list, Trail* trail) const;

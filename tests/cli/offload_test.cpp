@@ -47,7 +47,7 @@ vnics:
 vports:
 - {name: pa, instance: red, vnic: a, vf: {pf: up0, index: 0}}
 - {name: pb, instance: red, vnic: b, vf: {pf: up0, index: 1}, rules: [{action: drop, protocol: udp}]}
-- {name: pc, instance: blue, vnic: c, vf: {pf: up0, index: 2}}
+- {name: pc, instance: blue, vnic: c, vf: {pf: up0, index: 2}, rx_filters: [{protocol: tcp, dst_port: 443, queue: 1}]}
 - {name: pd, instance: red, vnic: d, netdev: veth0}
 mirrors: [{name: spy, sources: [{vport: pb, direction: in}], to_vport: pd}]
 )";
@@ -79,7 +79,12 @@ TEST_CASE("offload plan tells what a NIC would carry of a file, without agent or
                    ContainsSubstring("rules pb sw rules_from_vm") && ContainsSubstring("mirror spy sw mirror_") &&
                    ContainsSubstring("fdb red 02:00:00:00:00:0d mixed sink") &&
                    ContainsSubstring("V.VLAN 10 is taken from the wire"));
-    CHECK(shell({"offload", "plan", "--nic", "82576", file.name}).code == 0);
+    CHECK_THAT(squeezed(done.out),
+               ContainsSubstring("rx_filter pc/1 hw fits") && ContainsSubstring("five-tuples 1 0 127 128") &&
+                   ContainsSubstring("five-tuple filter slot 0: tcp to port 443 for pool 2 to its queue 1"));
+    const Outcome small = shell({"offload", "plan", "--nic", "82576", "--why", file.name});
+    CHECK(small.code == 0);
+    CHECK_THAT(squeezed(small.out), ContainsSubstring("rx_filter pc/1 sw one_queue a VF has one receive queue"));
     const Outcome unknown = shell({"offload", "plan", "--nic", "x", file.name});
     CHECK(unknown.code == cli::exit_usage);
     CHECK_THAT(unknown.err, ContainsSubstring("IVDS-U030"));

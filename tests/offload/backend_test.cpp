@@ -125,6 +125,10 @@ NicState two_instances(const Backend& backend) {
                    {20, {.slot = first + 1, .members = 0b100}}};
     state.admitted = {10, 20, 30};
     if (backend.chip().mirror_rules != 0) state.mirrors = {{2, {.slot = 1, .sources = 0b11}}, {1, {.sources = 0b1}}};
+    if (!backend.chip().one_queue_per_vf)
+        state.filters = {{{0, {.protocol = 6, .dst_port = 443}}, {.slot = 127, .queue = 1}},
+                         {{1, {.src = 0x0a000001, .dst = 0x0a0000fe}}, {.slot = 0, .queue = 1}},
+                         {{2, {.ethertype = 0x88f7}}, {.slot = 1, .queue = 1}}};
     return state;
 }
 // VF 1 goes over to the other instance, VF 0 goes away, and software may now have any address.
@@ -139,6 +143,9 @@ NicState another(const Backend& backend) {
     state.admitted = {20};
     state.unknown_to_pf = true;
     if (backend.chip().mirror_rules != 0) state.mirrors = {{2, {.slot = 1, .sources = 0b10}}};
+    if (!backend.chip().one_queue_per_vf)
+        state.filters = {{{2, {.protocol = 132, .src_port = 9, .dst_port = 10}}, {.slot = 0, .queue = 1}},
+                         {{2, {.ethertype = 0x88f7}}, {.slot = 1, .queue = 0}}};
     return state;
 }
 
@@ -185,6 +192,7 @@ void check_holds(Backend& backend, const NicState& wanted) {
     CHECK(without_slots(read->vlans) == without_slots(wanted.vlans));
     CHECK(read->admitted == wanted.admitted);
     CHECK(read->mirrors == wanted.mirrors);
+    CHECK(read->filters == wanted.filters);
     CHECK(read->unknown_to_pf == wanted.unknown_to_pf);
 }
 

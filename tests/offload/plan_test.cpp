@@ -758,3 +758,99 @@ TEST_CASE("what cannot be is refused", "[unit]") {
         CHECK(refused(world, {}, wrong) == "IVDS-O001");
     }
 }
+
+namespace {
+
+std::string rx(const Plan& plan, std::uint32_t vport, unsigned place = 0) {
+    const offload::Placement& at = plan.rx_filters.at({vport, place});
+    return std::string(name(at.where)) + " " + std::string(name(at.reason));
+}
+
+offload::RxFilter tcp_to(std::uint16_t port, unsigned queue = 1) {
+    return {.match = {.protocol = 6, .dst_port = port}, .queue = queue};
+}
+
+}  // namespace
+
+TEST_CASE("filters choose among the queues that a VF has, and the 129th is passive", "[unit][R29][R188]") {
+    const World world = two_instances();
+    Choices choices;
+    choices.rx_filters[vf0] = {tcp_to(80), tcp_to(81, 2), {.match = {.ethertype = 0x88f7}, .queue = 1}};
+    choices.rx_filters[vf2] = {{.match = {.ethertype = 0x88f7}, .queue = 0}, tcp_to(80)};
+    const Plan plan = plan_of(world, choices);
+    CHECK(rx(plan, vf0, 0) == "hw fits");
+    CHECK(rx(plan, vf0, 1) == "sw queue_away");
+    CHECK(rx(plan, vf0, 2) == "hw fits");
+    CHECK(rx(plan, vf2, 0) == "sw type_twice");
+    CHECK(rx(plan, vf2, 1) == "hw fits");
+    CHECK(plan.state.filters.size() == 3);
+    CHECK(plan.five_tuples.used == 2);
+    CHECK(plan.ethertypes.free() == 1);
+    CHECK(std::ranges::all_of(plan_of(world, choices, plan.state).steps, [](const offload::Step& step) {
+        return std::holds_alternative<offload::Software>(step);
+    }));
+
+    // Those that are there stay, whatever comes before them.
+    choices.rx_filters[vf2].clear();
+    for (std::uint16_t port = 1; port <= 128; ++port) choices.rx_filters[vf2].push_back(tcp_to(port));
+    choices.rx_filters[vf0] = {tcp_to(80)};
+    Choices later = choices;
+    later.rx_filters.erase(vf0);
+    const Plan full = plan_of(world, later);
+    CHECK(full.five_tuples.free() == 0);
+    const Plan over = plan_of(world, choices, full.state);
+    CHECK(rx(over, vf0) == "sw filters_full");
+    CHECK(over.state.filters == full.state.filters);
+    // One goes, and the passive one takes its place.
+    choices.rx_filters[vf2].pop_back();
+    const Plan next = plan_of(world, choices, over.state);
+    CHECK(rx(next, vf0) == "hw fits");
+    CHECK(next.state.filters.at({0, tcp_to(80).match}).slot == full.state.filters.at({2, tcp_to(128).match}).slot);
+}
+
+TEST_CASE("filters of a vPort that software carries are passive, and a tenant has as many as it may",
+          "[unit][R29][R185]") {
+    const World world = two_instances();
+    Choices choices;
+    choices.tenants = {{red, 7}};
+    choices.quotas[7].filters = 1;
+    choices.must_not = {vf2};
+    choices.rx_filters = {{vf0, {tcp_to(80)}}, {vf1, {tcp_to(80)}}, {vf2, {tcp_to(80)}}};
+    const Plan plan = plan_of(world, choices);
+    CHECK(rx(plan, vf0) == "hw fits");
+    CHECK(rx(plan, vf1) == "sw quota");
+    CHECK(rx(plan, vf2) == "sw by_operator");
+
+    offload::Chip one = offload::i82599::chip();
+    one.one_queue_per_vf = true;
+    Device single = device();
+    single.chip = &one;
+    const auto alone = offload::make_plan(snapshot_of(world), single, choices, {});
+    REQUIRE(alone);
+    CHECK(rx(*alone, vf0) == "sw one_queue");
+    CHECK(alone->state.filters.empty());
+}
+
+TEST_CASE("a filter is off before its VF is another vPort's", "[unit][R29]") {
+    const World world = two_instances();
+    Choices choices;
+    choices.rx_filters[vf0] = {tcp_to(80)};
+    const Plan before = plan_of(world, choices);
+    Device swapped = device();
+    swapped.pools = {{vf0, 1}, {vf1, 0}, {vf2, 2}};
+    const auto plan = offload::make_plan(snapshot_of(world), swapped, choices, before.state);
+    REQUIRE(plan);
+    const auto first = [&](auto is) { return std::ranges::find_if(plan->steps, is) - plan->steps.begin(); };
+    const auto cleared =
+        first([](const offload::Step& step) { return std::holds_alternative<offload::ClearFilter>(step); });
+    const auto off =
+        first([](const offload::Step& step) { return std::holds_alternative<offload::ClearPool>(step); });
+    const auto on = first([](const offload::Step& step) { return std::holds_alternative<offload::SetPool>(step); });
+    const auto set =
+        first([](const offload::Step& step) { return std::holds_alternative<offload::SetFilter>(step); });
+    CHECK(cleared < off);
+    CHECK(off < on);
+    CHECK(on < set);
+    CHECK(plan->state.filters ==
+          std::map<offload::RxKey, offload::NicFilter>{{{1, tcp_to(80).match}, {.slot = 0, .queue = 1}}});
+}

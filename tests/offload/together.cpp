@@ -83,6 +83,7 @@ std::vector<Sent> Together::send(std::uint32_t port, const Bytes& frame) {
                     std::ranges::find_if(device_.pools, [&](const auto& row) { return row.second == delivery.pool; });
                 // A VM that is not on its VF does not listen there.
                 if (vf != device_.pools.end() && is_in_nic(vf->first)) sent.push_back({vf->first, delivery.bytes});
+                filtered_ += delivery.queue == 2 * delivery.pool + 1 ? 1 : 0;
             }
         }
     };

@@ -46,6 +46,8 @@ public:
     [[nodiscard]] unsigned seen_by_software() const { return seen_by_software_; }
     // What the maker does not allow and happened, in words.
     [[nodiscard]] std::vector<std::string> violations() const;
+    // Copies for VFs that came by queue 1, as filters said; queue 0 takes all others.
+    [[nodiscard]] unsigned filtered() const { return filtered_; }
     [[nodiscard]] double rate_mbps(unsigned pool) const;  // of its queues together; 0: no limit
 
 private:
@@ -60,6 +62,7 @@ private:
     World view_;
     offload::Software told_;
     unsigned seen_by_software_ = 0;
+    unsigned filtered_ = 0;
 };
 
 }  // namespace ivds::test

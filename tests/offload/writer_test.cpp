@@ -155,3 +155,43 @@ TEST_CASE("a rate holds for all queues of a VF together, at any speed of the lin
     REQUIRE(writer.apply(SetRate{.pool = 1, .rate_mbps = 300}));
     CHECK(rate() == Catch::Approx(300).epsilon(0.001));
 }
+
+// Bit for bit as 8.2.3.7.16 to 22 and 8.2.3.5.13 of the datasheet have them: addresses and ports in network order.
+TEST_CASE("a filter chooses the queue of its own pool's copies, and is written in the maker's order", "[unit][R29]") {
+    Nic nic({.fctrl = take_all});
+    Writer82599 writer(nic.model, pf);
+    const auto apply = [&](const ivds::offload::Step& step) {
+        const auto done = writer.apply(step);
+        INFO((done ? "" : done.error().text()));
+        CHECK(done);
+    };
+    REQUIRE(writer.clear_filters());
+    using ivds::offload::ClearFilter;
+    using ivds::offload::SetFilter;
+    const SetFilter web{
+        .key = {1, {.src = 0x0a000002, .dst = 0xc0a80001, .protocol = 6, .src_port = 0x1234, .dst_port = 443}},
+        .entry = {.slot = 5, .queue = 1}};
+    const SetFilter udp{.key = {2, {.protocol = 17, .dst_port = 4789}}, .entry = {.slot = 127, .queue = 1}};
+    const SetFilter ptp{.key = {2, {.ethertype = 0x88f7}}, .entry = {.slot = 1, .queue = 1}};
+    for (const SetFilter& filter : {web, udp, ptp}) apply(filter);
+    CHECK(nic.get(Reg::saqf, 5) == 0x0200000a);
+    CHECK(nic.get(Reg::daqf, 5) == 0x0100a8c0);
+    CHECK(nic.get(Reg::sdpqf, 5) == 0xbb013412);
+    CHECK(nic.get(Reg::ftqf, 5) == 0x80000104);
+    CHECK(nic.get(Reg::l34timir, 5) == (3U << 21 | 1U << 19 | 1U << 12));
+    CHECK(nic.get(Reg::sdpqf, 127) == 0xb5120000);
+    CHECK(nic.get(Reg::ftqf, 127) == 0x8e000205);
+    CHECK(nic.get(Reg::etqf, 1) == 0x800088f7);
+    CHECK(nic.get(Reg::etqs, 1) == (1U << 31 | 5U << 16));
+    ivds::offload::NicState state;
+    REQUIRE(writer.read_tables(state));
+    CHECK(state.filters == std::map<ivds::offload::RxKey, ivds::offload::NicFilter>{
+                               {web.key, web.entry}, {udp.key, udp.entry}, {ptp.key, ptp.entry}});
+    for (const SetFilter& filter : {web, udp, ptp}) apply(ClearFilter{.key = filter.key, .slot = filter.entry.slot});
+    state = {};
+    REQUIRE(writer.read_tables(state));
+    CHECK(state.filters.empty());
+    // One that drops, or looks into other pools, is somebody else's.
+    nic.put(Reg::ftqf, 5, 0xc0000104);
+    CHECK(id(writer.read_tables(state)) == "IVDS-O013");
+}

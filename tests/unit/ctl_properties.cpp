@@ -160,7 +160,8 @@ vports:
            {name: c, protocol: sctp, mirror: m1}]}
 - {name: trunk, netdev: d5, instance: red}
 - {name: sub, trunk: trunk, vid: 7, instance: blue}
-- {name: hw, instance: green, vnic: n4, vf: {pf: up2, index: 0}}
+- {name: hw, instance: green, vnic: n4, vf: {pf: up2, index: 0},
+   rx_filters: [{ethertype: arp, queue: 1}, {protocol: udp, dst_port: 53}]}
 - {name: w1, instance: watch, netdev: d7}
 vport_pools: [{name: filters, vports: [fw1, fw2]}]
 mirrors:
