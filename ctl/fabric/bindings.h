@@ -284,7 +284,8 @@ public:
 
     // What makes claims of a VM that moves this host's own, all in one transaction: what `from` holds of them goes,
     // and it is left a word of that. No steps: they are it already. Code::conflict: a third host holds one; or nobody
-    // does, while `from` is there, or the VM went from there to a host whose lease is gone.
+    // does, and it is not by its owner this host's, while `from` is there, or the VM went from there to a host whose
+    // lease is gone.
     struct Takeover {
         std::vector<Step> steps;
         std::uint64_t generation = 0;  // the highest of the bindings, once the steps are made
