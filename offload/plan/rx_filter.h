@@ -4,6 +4,10 @@
 // other pools alone, so that what arrives is the same with and without them. Why they are no verdicts is in acl.h.
 //
 // What a filter does not see is received as ever: frames from VF to VF (five-tuples), fragments, IPv6.
+//
+// Flow Director, which drivers offer as ntuple, could choose queues too, and is not used for it: all its filters look
+// at the same fields (FDIRM and the masks beside it are one set a port), and no read lists them, so that neither an
+// agent that starts anew nor a check of the NIC could tell what is there.
 #pragma once
 
 #include "plan/choose.h"
