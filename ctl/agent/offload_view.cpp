@@ -35,7 +35,6 @@ void view_plan(const offload::Plan& plan, const Ids& ids, pb::OffloadNic& out) {
     add_table(out, "vlans", plan.vlans);
     add_table(out, "mirrors", plan.mirror_rules);
     add_table(out, "five-tuples", plan.five_tuples);
-    add_table(out, "ethertypes", plan.ethertypes);
     const auto ports = names_by_id(ids.ports);
     const auto instances = names_by_id(ids.instances);
     const auto mirrors = names_by_id(ids.mirrors);

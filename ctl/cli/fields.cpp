@@ -101,7 +101,7 @@ constexpr std::array help_table{
     FieldHelp{"VPort.vid", "VID", "the tag, with trunk, 1 to 4094; 0: the V.VLAN of its instance"},
     FieldHelp{"VPort.patch", "VPORT", "no interface: the vPort at the other end, of another instance"},
     FieldHelp{"VPort.rx_filters", "protocol=P,dst_port=N,queue=Q",
-              "frames that a receive queue of its VF gets: also src, dst; or ethertype alone"},
+              "frames that a receive queue of its VF gets: also src, dst, src_port"},
     FieldHelp{"VPort.state", nullptr, "active, or its VM is to come or went; see 'migrate'"},
     FieldHelp{"VPort.peer_host", "HOST", "the other host of a VM that moves"},
     FieldHelp{"VPort.rules", "protocol=P,action=A", "a rule of its own; see 'rule add' for its fields"},

@@ -63,8 +63,7 @@ void normalise(pb::Vnic& vnic) {
 void normalise(pb::VPort& vport) {
     for (std::string& mac : *vport.mutable_extra_macs()) normalise_mac(mac);
     normalise_rules(*vport.mutable_rules());
-    for (pb::RxFilter& filter : *vport.mutable_rx_filters())
-        for (std::string* text : {filter.mutable_ethertype(), filter.mutable_protocol()}) to_lower(*text);
+    for (pb::RxFilter& filter : *vport.mutable_rx_filters()) to_lower(*filter.mutable_protocol());
 }
 void normalise(pb::Set& set) {
     normalise_set(set);

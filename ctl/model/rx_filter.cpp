@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
-#include <optional>
 #include <vector>
 
 #include "model/address.h"
@@ -16,20 +14,6 @@ namespace {
 
 std::unexpected<Error> wrong(std::string what, std::string fix) {
     return fail(Code::invalid, "IVDS-M095", std::move(what), std::move(fix));
-}
-
-// Of frames that a NIC's filter on EtherTypes sees and one on five-tuples does not.
-std::optional<std::uint16_t> ethertype_of(const std::string& text) {
-    constexpr unsigned first = 0x0600;  // below it is a length
-    if (text == "arp") return std::uint16_t{0x0806};
-    if (!text.starts_with("0x")) return std::nullopt;
-    std::uint16_t value = 0;
-    const char* end = text.data() + text.size();
-    const auto [at, error] = std::from_chars(text.data() + 2, end, value, 16);
-    const bool is_ip = value == 0x0800 || value == 0x86dd;
-    const bool is_tag = value == 0x8100 || value == 0x88a8 || value == 0x9100;
-    if (error != std::errc() || at != end || value < first || is_ip || is_tag) return std::nullopt;
-    return value;
 }
 
 Result<std::uint32_t> address_of(const char* field, const std::string& text) {
@@ -44,7 +28,6 @@ Result<std::uint32_t> address_of(const char* field, const std::string& text) {
 }
 
 bool may_match_both(const offload::RxMatch& a, const offload::RxMatch& b) {
-    if (a.ethertype != 0 || b.ethertype != 0) return a.ethertype == b.ethertype;
     const auto meet = [](std::uint32_t one, std::uint32_t other) { return one == 0 || other == 0 || one == other; };
     return meet(a.src, b.src) && meet(a.dst, b.dst) && meet(a.protocol, b.protocol) && meet(a.src_port, b.src_port) &&
            meet(a.dst_port, b.dst_port);
@@ -54,24 +37,13 @@ bool may_match_both(const offload::RxMatch& a, const offload::RxMatch& b) {
 
 Result<offload::RxMatch> parse_rx_match(const pb::RxFilter& filter) {
     offload::RxMatch match;
-    const bool has_tuple = !filter.src().empty() || !filter.dst().empty() || !filter.protocol().empty() ||
+    const bool has_match = !filter.src().empty() || !filter.dst().empty() || !filter.protocol().empty() ||
                            filter.src_port() != 0 || filter.dst_port() != 0;
     if (filter.queue() > kMaxRxQueue)
         return wrong(fmt::format("queue {} is none that a VF has", filter.queue()),
                      fmt::format("count from 0, up to {} at most", kMaxRxQueue));
-    if (filter.ethertype().empty() != has_tuple)
-        return wrong(has_tuple ? "it names an EtherType and more" : "it names nothing to match",
-                     "give ethertype alone, or some of src, dst, protocol, src_port and dst_port");
-    if (!has_tuple) {
-        const auto type = ethertype_of(filter.ethertype());
-        if (!type)
-            return wrong(
-                fmt::format("ethertype \"{}\" is none that it can match", filter.ethertype()),
-                "use arp or a number from 0x0600 to 0xffff that is no tag's and not IP's, of which src, dst, "
-                "protocol and ports can be matched");
-        match.ethertype = *type;
-        return match;
-    }
+    if (!has_match)
+        return wrong("it names nothing to match", "give some of src, dst, protocol, src_port and dst_port");
     const std::string& protocol = filter.protocol();
     match.protocol = protocol == "tcp" ? 6 : protocol == "udp" ? 17 : protocol == "sctp" ? 132 : 0;
     if (match.protocol == 0 && !protocol.empty())

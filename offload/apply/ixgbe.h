@@ -20,7 +20,6 @@
 //   PFVML2FLT    Of a VF: read only, but for the bits that the driver sets the same way. Of the PF: ROPE, which the
 //                driver clears when the lists of its interface change.
 //   PFVMTXSW, PFUTA, PFMRCTL, PFMRVM, SAQF, DAQF, SDPQF, FTQF, L34TIMIR  The driver never writes them.
-//   ETQF, ETQS   The driver has 2 to 7 for protocols of its own; 0 and 1 are ours.
 //
 // From the in-tree driver's text (Linux 5.18 to 6.9); it has not run on a card.
 #pragma once

@@ -74,7 +74,6 @@ constexpr Chip the_chip{
     .mirror_rules = 0,
     .five_tuple_filters = 8,
     .ethertype_filters = 8,
-    .kept_ethertype_filters = 8,
     .flow_filters = 0,
     .queue_counters = 0,
     .max_frame = 9728,

@@ -331,7 +331,6 @@ constexpr Chip the_chip{
     .mirror_rules = 4,
     .five_tuple_filters = 128,
     .ethertype_filters = 8,
-    .kept_ethertype_filters = 6,  // Linux's: FCoE, time stamps, FIP, LLDP, LACP, flow control
     .flow_filters = 2046,
     .queue_counters = 16,
     .max_frame = 9728,

@@ -23,11 +23,10 @@ struct Chip {
     unsigned mirror_rules;
     unsigned five_tuple_filters;
     unsigned ethertype_filters;
-    unsigned kept_ethertype_filters;  // the last so many of them are the drivers'
-    unsigned flow_filters;            // Flow Director, perfect match, with the smallest allocation of packet buffer
-    unsigned queue_counters;          // sets of counters that queues can be mapped to
-    unsigned max_frame;               // of frames that the switch carries, with CRC
-    unsigned min_rate_mbps;           // the lowest that a transmit queue can be held to at full link speed
+    unsigned flow_filters;    // Flow Director, perfect match, with the smallest allocation of packet buffer
+    unsigned queue_counters;  // sets of counters that queues can be mapped to
+    unsigned max_frame;       // of frames that the switch carries, with CRC
+    unsigned min_rate_mbps;   // the lowest that a transmit queue can be held to at full link speed
 
     // Abilities.
     bool one_mac_per_vf;         // a VF has one address; no chip's, but a driver's limit

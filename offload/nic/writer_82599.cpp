@@ -21,11 +21,6 @@ constexpr unsigned queues_of_pool = 2;  // with 64 pools
 // All frames of its V.VLANs: the table of unicast hashes is full (clear()).
 constexpr std::uint32_t uplink_takes = pfvml2flt::bam.put() | pfvml2flt::mpe.put() | pfvml2flt::rope.put();
 
-// Filters on EtherTypes that are ours; the others are the driver's.
-unsigned own_ethertype_filters() {
-    return chip().ethertype_filters - chip().kept_ethertype_filters;
-}
-
 // Of two that match a frame at once nothing depends: there are none.
 constexpr std::uint32_t filter_priority = 1;
 
@@ -141,7 +136,6 @@ Result<> Writer82599::clear() {
 Result<> Writer82599::clear_filters() {
     Result<> done;
     for (unsigned slot = 0; done && slot < chip().five_tuple_filters; ++slot) done = nic_.put(Reg::ftqf, slot, 0);
-    for (unsigned slot = 0; done && slot < own_ethertype_filters(); ++slot) done = nic_.put(Reg::etqf, slot, 0);
     return done;
 }
 
@@ -370,20 +364,6 @@ Result<> Writer82599::read_filters(NicState& state) {
             !state.filters.try_emplace(key, NicFilter{.slot = slot, .queue = queue % *queues}).second)
             return conflict("FTQF", slot, *value);
     }
-    for (unsigned slot = 0; slot < own_ethertype_filters(); ++slot) {
-        const auto value = nic_.get(Reg::etqf, slot);
-        if (!value) return std::unexpected(value.error());
-        if (etqf::filter_en(*value) == 0) continue;
-        const auto select = nic_.get(Reg::etqs, slot);
-        if (!select) return std::unexpected(select.error());
-        const auto type = static_cast<std::uint16_t>(etqf::etype(*value));
-        const unsigned queue = etqs::rx_queue(*select);
-        const RxKey key{queue / *queues, {.ethertype = type}};
-        if (*value != (etqf::filter_en.put() | etqf::etype.put(type)) ||
-            *select != (etqs::queue_en.put() | etqs::rx_queue.put(queue)) ||
-            !state.filters.try_emplace(key, NicFilter{.slot = slot, .queue = queue % *queues}).second)
-            return conflict("ETQF", slot, *value);
-    }
     return {};
 }
 
@@ -526,18 +506,12 @@ Result<> Writer82599::write(const ClearMirror& step) {
                    [&] { return nic_.put(Reg::pfmrvm, step.slot + chip().mirror_rules, 0); });
 }
 
-// An EtherType's is for all pools but for its queue, which only its own has. It is set before the filter is on.
 Result<> Writer82599::write(const SetFilter& step) {
     const auto queues = pool_queues();
     if (!queues) return std::unexpected(queues.error());
     const RxMatch match = step.key.second;
     const unsigned slot = step.entry.slot;
     const unsigned queue = step.key.first * *queues + step.entry.queue;
-    if (match.ethertype != 0)
-        return in_turn(
-            [&] { return nic_.put(Reg::etqf, slot, 0); },
-            [&] { return nic_.put(Reg::etqs, slot, etqs::queue_en.put() | etqs::rx_queue.put(queue)); },
-            [&] { return nic_.put(Reg::etqf, slot, etqf::filter_en.put() | etqf::etype.put(match.ethertype)); });
     const std::uint32_t ports = std::uint32_t{swapped(match.dst_port)} << 16 | swapped(match.src_port);
     return in_turn(
         [&] { return nic_.put(Reg::ftqf, slot, 0); }, [&] { return nic_.put(Reg::saqf, slot, swapped(match.src)); },
@@ -551,9 +525,7 @@ Result<> Writer82599::write(const SetFilter& step) {
 }
 
 Result<> Writer82599::write(const ClearFilter& step) {
-    if (step.key.second.ethertype == 0) return nic_.put(Reg::ftqf, step.slot, 0);
-    return in_turn([&] { return nic_.put(Reg::etqf, step.slot, 0); },
-                   [&] { return nic_.put(Reg::etqs, step.slot, 0); });
+    return nic_.put(Reg::ftqf, step.slot, 0);
 }
 
 // The PF takes untagged frames and the floods of the V.VLANs that it is a member of.

@@ -11,8 +11,8 @@
 //                         them is left open; and what it drops into is a queue of the VF, which its VM may turn on.
 //                         To a pool of nobody it would take the type away from all.
 //
-// What they are used for is in rx_filter.h. The model shows what five-tuple and EtherType filters miss, with what is
-// left open either way (tests/offload/rules_test.cpp).
+// What five-tuple filters are used for is in rx_filter.h. The model shows what five-tuple and EtherType filters miss,
+// with what is left open either way (tests/offload/rules_test.cpp).
 #pragma once
 
 #include "plan/plan.h"

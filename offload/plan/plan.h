@@ -139,8 +139,7 @@ struct Choices {
     X(vlans_full, "the NIC's table of VLANs is full")                                                 \
     X(one_queue, "a VF has one receive queue")                                                        \
     X(queue_away, "a VF has no such receive queue")                                                   \
-    X(type_twice, "another vPort has a filter of the EtherType, and the NIC has one for each")        \
-    X(filters_full, "the NIC's filters of its kind are all in use")
+    X(filters_full, "the NIC's filters are all in use")
 
 enum class Reason : std::uint8_t {
 #define IVDS_X(name, words) name,
@@ -204,7 +203,7 @@ struct Plan {
     // By vPort and place in its list.
     std::map<std::pair<std::uint32_t, unsigned>, Placement> rx_filters;
 
-    Use pools, macs, vlans, mirror_rules, five_tuples, ethertypes;
+    Use pools, macs, vlans, mirror_rules, five_tuples;
 };
 
 // Fails where the choices contradict the tables or each other, or ask for what cannot be.

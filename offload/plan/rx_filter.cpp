@@ -8,21 +8,6 @@ namespace ivds::offload {
 
 namespace {
 
-// One of the NIC's two tables of filters.
-struct Table {
-    Use use;
-    std::vector<bool> taken;
-
-    Table(unsigned size, unsigned reserved) : use{.reserved = reserved, .size = size}, taken(size - reserved) {}
-    void take(unsigned slot) {
-        taken[slot] = true;
-        ++use.used;
-    }
-    [[nodiscard]] unsigned lowest() const {
-        return static_cast<unsigned>(std::ranges::find(taken, false) - taken.begin());
-    }
-};
-
 struct Wish {
     std::uint32_t vport;
     unsigned place;
@@ -36,8 +21,6 @@ struct Wish {
 void choose_rx_filters(Plan& plan, const Snapshot& tables, const Device& device, const Choices& choices,
                        const NicState& present) {
     const Chip& chip = *device.chip;
-    Table five_tuples(chip.five_tuple_filters, 0);
-    Table ethertypes(chip.ethertype_filters, chip.kept_ethertype_filters);
     const unsigned queues = chip.one_queue_per_vf ? 1 : chip.queues / chip.pools;
 
     std::vector<Wish> wishes;
@@ -59,37 +42,32 @@ void choose_rx_filters(Plan& plan, const Snapshot& tables, const Device& device,
     }
     std::ranges::stable_partition(wishes, &Wish::incumbent);
 
-    std::map<std::uint32_t, unsigned> used;       // by tenant
-    std::map<std::uint16_t, unsigned> type_pool;  // by EtherType
+    plan.five_tuples = {.size = chip.five_tuple_filters};
+    std::vector<bool> taken(chip.five_tuple_filters);
+    std::map<std::uint32_t, unsigned> used;  // by tenant
     for (const Wish& wish : wishes) {
-        const std::uint16_t type = wish.key.second.ethertype;
-        Table& table = type != 0 ? ethertypes : five_tuples;
         Placement& at = plan.rx_filters.at({wish.vport, wish.place});
         const auto tenant = choices.tenants.find(tables.ports.at(wish.vport).instance);
         const auto quota =
             tenant == choices.tenants.end() ? choices.quotas.end() : choices.quotas.find(tenant->second);
         at.where = Where::sw;
-        if (type != 0 && type_pool.contains(type)) {
-            at.reason = Reason::type_twice;
-        } else if (quota != choices.quotas.end() && used[quota->first] >= quota->second.filters) {
+        if (quota != choices.quotas.end() && used[quota->first] >= quota->second.filters) {
             at.reason = Reason::quota;
-        } else if (table.use.free() == 0) {
+        } else if (plan.five_tuples.free() == 0) {
             at.reason = Reason::filters_full;
         } else {
             at = {.where = Where::hw, .reason = Reason::fits};
-            if (type != 0) type_pool.emplace(type, wish.key.first);
             if (quota != choices.quotas.end()) ++used[quota->first];
             // One that is there has a slot that no other takes, as those come first.
             const auto now = present.filters.find(wish.key);
-            const unsigned slot = now != present.filters.end() && now->second.slot < table.taken.size()
-                                      ? now->second.slot
-                                      : table.lowest();
-            table.take(slot);
+            const auto slot = now != present.filters.end()
+                                  ? now->second.slot
+                                  : static_cast<unsigned>(std::ranges::find(taken, false) - taken.begin());
+            taken[slot] = true;
+            ++plan.five_tuples.used;
             plan.state.filters[wish.key] = {.slot = slot, .queue = wish.queue};
         }
     }
-    plan.five_tuples = five_tuples.use;
-    plan.ethertypes = ethertypes.use;
 }
 
 }  // namespace ivds::offload

@@ -64,9 +64,8 @@ struct NicMirror {
     bool operator==(const NicMirror&) const = default;
 };
 
-// Frames that are for a VF: of an EtherType, or of IPv4 with all of the rest that is not 0, which is any.
+// Frames of IPv4 that are for a VF; 0: any.
 struct RxMatch {
-    std::uint16_t ethertype = 0;
     std::uint32_t src = 0;
     std::uint32_t dst = 0;
     std::uint8_t protocol = 0;  // 6, 17 or 132
@@ -74,8 +73,7 @@ struct RxMatch {
     std::uint16_t dst_port = 0;
     auto operator<=>(const RxMatch&) const = default;
 };
-// Such frames come by that one of the VF's receive queues; whether they come is not theirs to say. The slot is in the
-// table of EtherTypes or that of five-tuples.
+// Such frames come by that one of the VF's receive queues; whether they come is not theirs to say.
 struct NicFilter {
     unsigned slot = 0;
     unsigned queue = 0;

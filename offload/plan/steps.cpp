@@ -149,10 +149,6 @@ private:
     std::vector<Step> steps_;
 };
 
-const char* table(const RxKey& key) {
-    return key.second.ethertype != 0 ? "EtherType filter" : "five-tuple filter";
-}
-
 template <class... F>
 struct Overloaded : F... {
     using F::operator()...;
@@ -203,7 +199,6 @@ void advance(NicState& state, const Step& step) {
 }
 
 std::string text(const RxMatch& match) {
-    if (match.ethertype != 0) return fmt::format("EtherType {:#06x}", match.ethertype);
     const auto address = [](std::uint32_t of) {
         return fmt::format("{}.{}.{}.{}", of >> 24, of >> 16 & 0xff, of >> 8 & 0xff, of & 0xff);
     };
@@ -255,11 +250,11 @@ std::string text(const Step& step) {
                 return fmt::format("mirror {}: off, was to pool {}", clear.slot, clear.target);
             },
             [](const SetFilter& set) {
-                return fmt::format("{} slot {}: {} for pool {} to its queue {}", table(set.key), set.entry.slot,
+                return fmt::format("five-tuple filter {}: {} for pool {} to its queue {}", set.entry.slot,
                                    text(set.key.second), set.key.first, set.entry.queue);
             },
             [](const ClearFilter& clear) {
-                return fmt::format("{} slot {}: off, was {} for pool {}", table(clear.key), clear.slot,
+                return fmt::format("five-tuple filter {}: off, was {} for pool {}", clear.slot,
                                    text(clear.key.second), clear.key.first);
             },
             [](const UnknownToPf& set) {

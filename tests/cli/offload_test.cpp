@@ -81,7 +81,7 @@ TEST_CASE("offload plan tells what a NIC would carry of a file, without agent or
                    ContainsSubstring("V.VLAN 10 is taken from the wire"));
     CHECK_THAT(squeezed(done.out),
                ContainsSubstring("rx_filter pc/1 hw fits") && ContainsSubstring("five-tuples 1 0 127 128") &&
-                   ContainsSubstring("five-tuple filter slot 0: tcp to port 443 for pool 2 to its queue 1"));
+                   ContainsSubstring("five-tuple filter 0: tcp to port 443 for pool 2 to its queue 1"));
     const Outcome small = shell({"offload", "plan", "--nic", "82576", "--why", file.name});
     CHECK(small.code == 0);
     CHECK_THAT(squeezed(small.out), ContainsSubstring("rx_filter pc/1 sw one_queue a VF has one receive queue"));

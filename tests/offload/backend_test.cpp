@@ -128,7 +128,7 @@ NicState two_instances(const Backend& backend) {
     if (!backend.chip().one_queue_per_vf)
         state.filters = {{{0, {.protocol = 6, .dst_port = 443}}, {.slot = 127, .queue = 1}},
                          {{1, {.src = 0x0a000001, .dst = 0x0a0000fe}}, {.slot = 0, .queue = 1}},
-                         {{2, {.ethertype = 0x88f7}}, {.slot = 1, .queue = 1}}};
+                         {{2, {.protocol = 17, .src_port = 53}}, {.slot = 1, .queue = 1}}};
     return state;
 }
 // VF 1 goes over to the other instance, VF 0 goes away, and software may now have any address.
@@ -145,7 +145,7 @@ NicState another(const Backend& backend) {
     if (backend.chip().mirror_rules != 0) state.mirrors = {{2, {.slot = 1, .sources = 0b10}}};
     if (!backend.chip().one_queue_per_vf)
         state.filters = {{{2, {.protocol = 132, .src_port = 9, .dst_port = 10}}, {.slot = 0, .queue = 1}},
-                         {{2, {.ethertype = 0x88f7}}, {.slot = 1, .queue = 0}}};
+                         {{2, {.protocol = 17, .src_port = 53}}, {.slot = 1, .queue = 0}}};
     return state;
 }
 

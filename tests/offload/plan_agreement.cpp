@@ -221,8 +221,7 @@ Plan plan_of(const World& world, const offload::NicState& present) {
     // Whatever queue frames come by, they come or do not. All UDP is to this port.
     offload::Choices choices;
     for (const auto& [id, pool] : on.pools)
-        choices.rx_filters[id] = {{.match = {.protocol = 17, .dst_port = 5001}, .queue = 1},
-                                  {.match = {.ethertype = 0x0806}, .queue = 1}};
+        choices.rx_filters[id] = {{.match = {.protocol = 17, .dst_port = 5001}, .queue = 1}};
     auto plan = offload::make_plan(snapshot_of(world), on, choices, present);
     if (!plan) RC_FAIL(plan.error().text());
     return *plan;

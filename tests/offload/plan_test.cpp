@@ -775,17 +775,15 @@ offload::RxFilter tcp_to(std::uint16_t port, unsigned queue = 1) {
 TEST_CASE("filters choose among the queues that a VF has, and the 129th is passive", "[unit][R29][R188]") {
     const World world = two_instances();
     Choices choices;
-    choices.rx_filters[vf0] = {tcp_to(80), tcp_to(81, 2), {.match = {.ethertype = 0x88f7}, .queue = 1}};
-    choices.rx_filters[vf2] = {{.match = {.ethertype = 0x88f7}, .queue = 0}, tcp_to(80)};
+    choices.rx_filters[vf0] = {tcp_to(80), tcp_to(81, 2), tcp_to(82, 0)};
+    choices.rx_filters[vf2] = {tcp_to(80)};
     const Plan plan = plan_of(world, choices);
     CHECK(rx(plan, vf0, 0) == "hw fits");
     CHECK(rx(plan, vf0, 1) == "sw queue_away");
     CHECK(rx(plan, vf0, 2) == "hw fits");
-    CHECK(rx(plan, vf2, 0) == "sw type_twice");
-    CHECK(rx(plan, vf2, 1) == "hw fits");
+    CHECK(rx(plan, vf2, 0) == "hw fits");
     CHECK(plan.state.filters.size() == 3);
-    CHECK(plan.five_tuples.used == 2);
-    CHECK(plan.ethertypes.free() == 1);
+    CHECK(plan.five_tuples.used == 3);
     CHECK(std::ranges::all_of(plan_of(world, choices, plan.state).steps, [](const offload::Step& step) {
         return std::holds_alternative<offload::Software>(step);
     }));

@@ -49,6 +49,14 @@ World make_world() {
     return world;
 }
 
+// To the queue that other frames do not go to.
+offload::Choices make_choices() {
+    offload::Choices choices;
+    choices.rx_filters[first_vf] = {{.match = {.protocol = 6, .dst_port = 443}, .queue = 1}};
+    choices.rx_filters[first_vf + 2] = {{.match = {.src = 0x0a000001, .protocol = 17}, .queue = 1}};
+    return choices;
+}
+
 // A card, with doubts all off and all on, against the tables.
 class Bench {
 public:
@@ -56,8 +64,8 @@ public:
         : world_(std::move(world)),
           tables_(snapshot_of(world_)),
           device_(witness_device(vfs)),
-          card_(tables_, device_),
-          doubtful_(tables_, device_, all_doubts()),
+          card_(tables_, device_, {}, make_choices()),
+          doubtful_(tables_, device_, all_doubts(), make_choices()),
           verifier_({.tables = tables_, .device = device_, .told = card_.told}),
           witness_(world_, device_, card_.told),
           image_(card_.image()) {

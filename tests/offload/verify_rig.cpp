@@ -292,7 +292,8 @@ offload::Device witness_device(unsigned vfs) {
     return device;
 }
 
-Card::Card(const offload::Snapshot& tables, const offload::Device& device, const offload::Uncertain& uncertain)
+Card::Card(const offload::Snapshot& tables, const offload::Device& device, const offload::Uncertain& uncertain,
+           const offload::Choices& choices)
     : nic({.uncertain = uncertain,
            .pools_on = false,
            .fctrl = reg::fctrl::bam.put() | reg::fctrl::mpe.put() | reg::fctrl::upe.put()}) {
@@ -303,7 +304,7 @@ Card::Card(const offload::Snapshot& tables, const offload::Device& device, const
             reg::pfvtctl::vt_en.put() | reg::pfvtctl::def_pl.put(device.pf) | reg::pfvtctl::rpl_en.put());
     nic.set_bits(Reg::hlreg0, 0, reg::hlreg0::jumboen.put());
     nic.put(Reg::maxfrs, reg::maxfrs::mfs.put(reg::chip().max_frame));
-    auto plan = offload::make_plan(tables, device, {}, {});
+    auto plan = offload::make_plan(tables, device, choices, {});
     if (!plan) throw std::runtime_error(plan.error().text());
     offload::Writer82599 writer(nic.model, device.pf);
     must(writer.check_setup());
@@ -386,7 +387,7 @@ Tally break_each_bit(const offload::verify::Image& image,
         unsigned unused = 0;
         for (unsigned element = 0; element < count; ++element) {
             const bool is_used = image(which, element) != 0 && which != Reg::pfuta && which != Reg::rxdctl &&
-                                 which != Reg::txdctl && which != Reg::l34timir;
+                                 which != Reg::txdctl && (which != Reg::l34timir || image(Reg::ftqf, element) != 0);
             const bool is_sample = is_used || count <= 4 || unused++ == 3;
             if (every ? ++turn % parts != number % parts : !is_sample) continue;
             for (unsigned bit = 0; bit < 32; ++bit)

@@ -31,7 +31,8 @@ inline constexpr std::uint16_t witness_vid = 5;
 
 // A modelled card as a driver sets it up, and the plan for the tables in it.
 struct Card {
-    Card(const offload::Snapshot& tables, const offload::Device& device, const offload::Uncertain& uncertain = {});
+    Card(const offload::Snapshot& tables, const offload::Device& device, const offload::Uncertain& uncertain = {},
+         const offload::Choices& choices = {});
     [[nodiscard]] offload::verify::Image image();
 
     Nic nic;

@@ -172,8 +172,8 @@ TEST_CASE("a filter chooses the queue of its own pool's copies, and is written i
         .key = {1, {.src = 0x0a000002, .dst = 0xc0a80001, .protocol = 6, .src_port = 0x1234, .dst_port = 443}},
         .entry = {.slot = 5, .queue = 1}};
     const SetFilter udp{.key = {2, {.protocol = 17, .dst_port = 4789}}, .entry = {.slot = 127, .queue = 1}};
-    const SetFilter ptp{.key = {2, {.ethertype = 0x88f7}}, .entry = {.slot = 1, .queue = 1}};
-    for (const SetFilter& filter : {web, udp, ptp}) apply(filter);
+    const SetFilter any{.key = {2, {.src = 0x0a000003, .protocol = 132}}, .entry = {.slot = 1, .queue = 0}};
+    for (const SetFilter& filter : {web, udp, any}) apply(filter);
     CHECK(nic.get(Reg::saqf, 5) == 0x0200000a);
     CHECK(nic.get(Reg::daqf, 5) == 0x0100a8c0);
     CHECK(nic.get(Reg::sdpqf, 5) == 0xbb013412);
@@ -181,13 +181,14 @@ TEST_CASE("a filter chooses the queue of its own pool's copies, and is written i
     CHECK(nic.get(Reg::l34timir, 5) == (3U << 21 | 1U << 19 | 1U << 12));
     CHECK(nic.get(Reg::sdpqf, 127) == 0xb5120000);
     CHECK(nic.get(Reg::ftqf, 127) == 0x8e000205);
-    CHECK(nic.get(Reg::etqf, 1) == 0x800088f7);
-    CHECK(nic.get(Reg::etqs, 1) == (1U << 31 | 5U << 16));
+    CHECK(nic.get(Reg::saqf, 1) == 0x0300000a);
+    CHECK(nic.get(Reg::ftqf, 1) == 0x9c000206);
+    CHECK(nic.get(Reg::l34timir, 1) == (4U << 21 | 1U << 19 | 1U << 12));
     ivds::offload::NicState state;
     REQUIRE(writer.read_tables(state));
     CHECK(state.filters == std::map<ivds::offload::RxKey, ivds::offload::NicFilter>{
-                               {web.key, web.entry}, {udp.key, udp.entry}, {ptp.key, ptp.entry}});
-    for (const SetFilter& filter : {web, udp, ptp}) apply(ClearFilter{.key = filter.key, .slot = filter.entry.slot});
+                               {web.key, web.entry}, {udp.key, udp.entry}, {any.key, any.entry}});
+    for (const SetFilter& filter : {web, udp, any}) apply(ClearFilter{.key = filter.key, .slot = filter.entry.slot});
     state = {};
     REQUIRE(writer.read_tables(state));
     CHECK(state.filters.empty());

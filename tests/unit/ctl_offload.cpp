@@ -271,11 +271,11 @@ TEST_CASE("a capture leaves what it looks at in the NIC", "[unit]") {
 TEST_CASE("what chooses a VF's receive queue is the NIC's, and goes with it", "[unit][R29]") {
     Host host;
     const std::string filters =
-        ", rx_filters: [{protocol: TCP, dst_port: 443, queue: 1}, {ethertype: \"0x88F7\", queue: 1}, {protocol: "
+        ", rx_filters: [{protocol: TCP, dst_port: 443, queue: 1}, {protocol: sctp, queue: 1}, {protocol: "
         "udp, src: 10.0.0.1, queue: 5}]";
     REQUIRE(host.apply(vf("pa", "a", 0, filters) + vf("pb", "b", 1)));
     CHECK(host.chips.state.filters == std::map<offload::RxKey, offload::NicFilter>{
-                                          {{0, {.ethertype = 0x88f7}}, {.slot = 0, .queue = 1}},
+                                          {{0, {.protocol = 132}}, {.slot = 1, .queue = 1}},
                                           {{0, {.protocol = 6, .dst_port = 443}}, {.slot = 0, .queue = 1}}});
     std::map<std::string, std::string> shown;
     const auto view = host.view();

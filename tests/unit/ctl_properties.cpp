@@ -161,7 +161,7 @@ vports:
 - {name: trunk, netdev: d5, instance: red}
 - {name: sub, trunk: trunk, vid: 7, instance: blue}
 - {name: hw, instance: green, vnic: n4, vf: {pf: up2, index: 0},
-   rx_filters: [{ethertype: arp, queue: 1}, {protocol: udp, dst_port: 53}]}
+   rx_filters: [{src: 10.0.0.1, protocol: tcp, queue: 1}, {protocol: udp, dst_port: 53}]}
 - {name: w1, instance: watch, netdev: d7}
 vport_pools: [{name: filters, vports: [fw1, fw2]}]
 mirrors:
