@@ -24,13 +24,6 @@ constexpr std::uint32_t uplink_takes = pfvml2flt::bam.put() | pfvml2flt::mpe.put
 // Of two that match a frame at once nothing depends: there are none.
 constexpr std::uint32_t filter_priority = 1;
 
-constexpr std::uint32_t swapped(std::uint32_t value) {
-    return value >> 24 | (value >> 8 & 0xff00) | (value & 0xff00) << 8 | value << 24;
-}
-constexpr std::uint16_t swapped(std::uint16_t value) {
-    return static_cast<std::uint16_t>(value >> 8 | value << 8);
-}
-
 // FTQF of a filter that is on: what is 0 in the match is not looked at.
 std::uint32_t five_tuple(const RxKey& key) {
     const auto& [pool, match] = key;
@@ -351,12 +344,12 @@ Result<> Writer82599::read_filters(NicState& state) {
         if (!target) return std::unexpected(target.error());
         constexpr std::array<std::uint8_t, 4> protocols{6, 17, 132, 0};
         RxMatch match;
-        if (ftqf::ignore_source(*value) == 0) match.src = swapped(*src);
-        if (ftqf::ignore_destination(*value) == 0) match.dst = swapped(*dst);
+        if (ftqf::ignore_source(*value) == 0) match.src = std::byteswap(*src);
+        if (ftqf::ignore_destination(*value) == 0) match.dst = std::byteswap(*dst);
         if (ftqf::ignore_protocol(*value) == 0) match.protocol = protocols.at(ftqf::protocol(*value));
-        if (ftqf::ignore_source_port(*value) == 0) match.src_port = swapped(static_cast<std::uint16_t>(*ports));
+        if (ftqf::ignore_source_port(*value) == 0) match.src_port = std::byteswap(static_cast<std::uint16_t>(*ports));
         if (ftqf::ignore_destination_port(*value) == 0)
-            match.dst_port = swapped(static_cast<std::uint16_t>(*ports >> 16));
+            match.dst_port = std::byteswap(static_cast<std::uint16_t>(*ports >> 16));
         const RxKey key{ftqf::pool(*value), match};
         const unsigned queue = l34timir::rx_queue(*target);
         if (*value != five_tuple(key) || queue / *queues != key.first ||
@@ -512,16 +505,17 @@ Result<> Writer82599::write(const SetFilter& step) {
     const RxMatch match = step.key.second;
     const unsigned slot = step.entry.slot;
     const unsigned queue = step.key.first * *queues + step.entry.queue;
-    const std::uint32_t ports = std::uint32_t{swapped(match.dst_port)} << 16 | swapped(match.src_port);
-    return in_turn(
-        [&] { return nic_.put(Reg::ftqf, slot, 0); }, [&] { return nic_.put(Reg::saqf, slot, swapped(match.src)); },
-        [&] { return nic_.put(Reg::daqf, slot, swapped(match.dst)); },
-        [&] { return nic_.put(Reg::sdpqf, slot, ports); },
-        [&] {
-            return nic_.put(Reg::l34timir, slot,
-                            l34timir::must_be_one.put() | l34timir::size_bp.put() | l34timir::rx_queue.put(queue));
-        },
-        [&] { return nic_.put(Reg::ftqf, slot, five_tuple(step.key)); });
+    const std::uint32_t ports = std::uint32_t{std::byteswap(match.dst_port)} << 16 | std::byteswap(match.src_port);
+    return in_turn([&] { return nic_.put(Reg::ftqf, slot, 0); },
+                   [&] { return nic_.put(Reg::saqf, slot, std::byteswap(match.src)); },
+                   [&] { return nic_.put(Reg::daqf, slot, std::byteswap(match.dst)); },
+                   [&] { return nic_.put(Reg::sdpqf, slot, ports); },
+                   [&] {
+                       return nic_.put(
+                           Reg::l34timir, slot,
+                           l34timir::must_be_one.put() | l34timir::size_bp.put() | l34timir::rx_queue.put(queue));
+                   },
+                   [&] { return nic_.put(Reg::ftqf, slot, five_tuple(step.key)); });
 }
 
 Result<> Writer82599::write(const ClearFilter& step) {

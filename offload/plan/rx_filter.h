@@ -10,10 +10,9 @@
 // Two others could choose queues, and do not:
 //   EtherType filters  Each has one queue for all pools, or takes its type away from all but one; whether the copies
 //                      of other pools keep to theirs is nowhere said, and they may be another tenant's.
-//   Flow Director      Which drivers offer as ntuple. All its filters look at the same fields (FDIRM and the masks
-//   beside
-//                      it are one set a port), and no read lists them, so that neither an agent that starts anew nor
-//                      a check of the NIC could tell what is there.
+//   Flow Director      Which drivers offer as ntuple. All its filters look at the same fields (one set of masks for a
+//                      port, FDIRM first), and no read lists them, so that neither an agent that starts anew nor a
+//                      check of the NIC could tell what is there.
 #pragma once
 
 #include "plan/choose.h"

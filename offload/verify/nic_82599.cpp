@@ -37,10 +37,6 @@ unsigned pools_of(const Image& image) {
     }
 }
 
-std::uint16_t swapped(std::uint16_t value) {
-    return static_cast<std::uint16_t>(value << 8 | value >> 8);
-}
-
 unsigned kind_of(std::uint8_t protocol) {
     return protocol == 6 ? ftqf::tcp : protocol == 17 ? ftqf::udp : protocol == 132 ? ftqf::sctp : ftqf::other;
 }
@@ -297,8 +293,8 @@ std::optional<unsigned> Nic82599::five_tuple(const Payload& payload, unsigned po
         if (ftqf::ignore_source(filter) == 0 && one.source != payload.source) continue;
         if (ftqf::ignore_destination(filter) == 0 && one.destination != payload.destination) continue;
         if ((!no_source_port || !no_destination_port) && !payload.has_ports()) continue;
-        if (!no_source_port && (one.ports & 0xffff) != swapped(payload.source_port)) continue;
-        if (!no_destination_port && one.ports >> 16 != swapped(payload.destination_port)) continue;
+        if (!no_source_port && (one.ports & 0xffff) != std::byteswap(payload.source_port)) continue;
+        if (!no_destination_port && one.ports >> 16 != std::byteswap(payload.destination_port)) continue;
         if (ftqf::ignore_protocol(filter) == 0 && ftqf::protocol(filter) != kind_of(payload.protocol)) continue;
         if (owner(one.queue) != pool && !doubts.ask(&Uncertain::filters_cross_pools)) continue;
         const auto rank = [](const FiveTuple& of) { return ftqf::priority(of.filter); };
@@ -506,9 +502,9 @@ std::vector<Payload> Nic82599::filtered_payloads() const {
         if (ftqf::ignore_source(filter) == 0) payload.source = one.source;
         if (ftqf::ignore_destination(filter) == 0) payload.destination = one.destination;
         if (ftqf::ignore_source_port(filter) == 0)
-            payload.source_port = swapped(static_cast<std::uint16_t>(one.ports));
+            payload.source_port = std::byteswap(static_cast<std::uint16_t>(one.ports));
         if (ftqf::ignore_destination_port(filter) == 0)
-            payload.destination_port = swapped(static_cast<std::uint16_t>(one.ports >> 16));
+            payload.destination_port = std::byteswap(static_cast<std::uint16_t>(one.ports >> 16));
         if (ftqf::ignore_protocol(filter) == 0) {
             constexpr std::array<std::uint8_t, 4> numbers{6, 17, 132, 89};
             payload.protocol = numbers[ftqf::protocol(filter)];
